@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "base/mutex.h"
+#include "worker/engine/sequence.h"
+
+namespace berth::engine {
+
+// A snapshot for load reports and metrics; counters only grow.
+struct EngineStats {
+  uint64_t steps = 0;
+  int running = 0;
+  int waiting = 0;
+  int slots = 0;
+  int kv_blocks_total = 0;
+  int kv_blocks_used = 0;     // held by sequences
+  int kv_blocks_cached = 0;   // unreferenced, still in the prefix index
+  uint64_t prompt_tokens = 0;
+  uint64_t cached_prompt_tokens = 0;
+  uint64_t generated_tokens = 0;
+  uint64_t preemptions = 0;
+  uint64_t ring_full_waits = 0;
+  int64_t waiting_prompt_tokens = 0;  // not yet computed
+  absl::Duration step_budget = absl::Seconds(2);  // past it a step counts as stalled: max(2 s, 8 × predicted)
+};
+
+struct StepOutput {
+  uint64_t step = 0;
+  absl::Duration step_time;
+  std::vector<SequenceUpdate> updates;
+  EngineStats stats;
+};
+
+// Carries step outputs from the engine thread to the worker's I/O thread, in order. Bounded: a full ring makes the writer wait,
+// which is counted and alerted on. Thread: one writer, one reader, Close from anywhere.
+class StepRing {
+ public:
+  explicit StepRing(size_t capacity) : capacity_(capacity) {}
+
+  // False when the ring is closed. `waited` is set when the ring was full.
+  bool Push(StepOutput output, bool* waited);
+  // Everything there is. Waits while the ring is empty; false when it is closed and empty.
+  bool Pop(std::vector<StepOutput>* outputs);
+  void Close();
+
+ private:
+  const size_t capacity_;
+  base::Mutex mutex_;
+  base::CondVar not_empty_, not_full_;
+  std::vector<StepOutput> outputs_ ABSL_GUARDED_BY(mutex_);
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace berth::engine
