@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/buffer.h"
+#include "worker/model/decoder_spec.h"
+#include "worker/model/weights.h"
+#include "worker/text/tokenizer_data.h"
+
+namespace berth::loader {
+
+// What generation_config.json says; absent fields keep these values.
+struct GenerationDefaults {
+  float temperature = 1;
+  float top_p = 1;
+  int top_k = 0;
+  float repetition_penalty = 1;
+  bool do_sample = true;  // false: greedy unless the request says otherwise
+};
+
+// A model ready to run. The weights are views into memory that this object owns: mapped files and packed buffers.
+struct LoadedModel {
+  std::string name;  // the file's or directory's, without extension
+  model::DecoderSpec spec;
+  model::DecoderWeights weights;
+  text::TokenizerData tokenizer;
+  GenerationDefaults generation;
+  uint64_t fingerprint = 0;  // of weights' metadata and sampled bytes, tokenizer, template and numerics version
+  std::vector<std::shared_ptr<const void>> memory;
+};
+
+// `path`: a GGUF file or a Hugging Face directory. Weights stay in the checkpoint's dtype, mapped where no transform is needed.
+// NOT_FOUND for the path; INVALID_ARGUMENT names the file, the tensor or the field, and the value, for all that is wrong inside;
+// UNIMPLEMENTED names an architecture or a tensor type that is not supported.
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
+
+}  // namespace berth::loader

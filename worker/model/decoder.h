@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+#include "kernels/buffer.h"
+#include "kernels/ops.h"
+#include "worker/model/decoder_spec.h"
+#include "worker/model/weights.h"
+
+namespace berth::model {
+
+// One step's input to the decoder. Tensors live where the ops run.
+struct DecoderInput {
+  kernels::Tensor token;                   // i32 [tokens]
+  kernels::Batch batch;
+  absl::Span<const kernels::KvLayer> kv;   // one per layer
+  kernels::Tensor logit_row;               // i32 [rows] tokens whose logits are wanted
+  kernels::Tensor logits;                  // out f32 [rows, vocab]
+};
+
+// The one decoder: loops over layers, calls stage ops, branches on DecoderSpec fields only. Owns the activation buffers, sized
+// once for `max_tokens` rows. Thread: the executor's.
+class Decoder {
+ public:
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const DecoderSpec& spec, const DecoderWeights& weights,
+                                                         kernels::Ops& ops, kernels::Allocator& allocator, int max_tokens);
+  void Forward(const DecoderInput& input);
+
+ private:
+  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops) : spec_(spec), weights_(weights), ops_(ops) {}
+
+  const DecoderSpec& spec_;
+  const DecoderWeights& weights_;
+  kernels::Ops& ops_;
+  kernels::Buffer activations_;
+  kernels::Tensor residual_, query_, attended_, intermediate_;  // views of activations_, max_tokens rows each
+  std::vector<kernels::Rope> rope_;                             // per layer; equal specs share one table
+  kernels::Buffer rope_tables_;
+};
+
+}  // namespace berth::model

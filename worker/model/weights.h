@@ -1,0 +1,34 @@
+#pragma once
+
+#include <vector>
+
+#include "kernels/linear_weight.h"
+#include "kernels/ops.h"
+
+namespace berth::model {
+
+// Views of a model's resident weights in canonical form; the loader owns the memory. Norm weights and biases are f32.
+
+struct LayerWeights {
+  kernels::Norm attention_norm;
+  kernels::LinearWeight qkv;       // [(q_heads + 2 kv_heads) * head_dim, hidden], half-split RoPE order
+  kernels::Tensor qkv_bias;
+  kernels::Norm q_norm, k_norm;
+  kernels::LinearWeight attention_out;  // [hidden, q_heads * head_dim]
+  kernels::Tensor attention_out_bias;
+  kernels::Norm mlp_norm;
+  kernels::LinearWeight mlp_up;    // gated: [2 * intermediate, hidden], gate rows then up rows
+  kernels::Tensor mlp_up_bias;
+  kernels::LinearWeight mlp_down;  // [hidden, intermediate]
+  kernels::Tensor mlp_down_bias;
+};
+
+struct DecoderWeights {
+  kernels::LinearWeight embed;     // [vocab, hidden]
+  std::vector<LayerWeights> layers;
+  kernels::Norm final_norm;
+  kernels::LinearWeight head;      // [vocab, hidden]; the embedding when tied
+  kernels::Tensor head_bias;
+};
+
+}  // namespace berth::model
