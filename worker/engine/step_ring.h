@@ -16,14 +16,14 @@ struct EngineStats {
   int waiting = 0;
   int slots = 0;
   int kv_blocks_total = 0;
-  int kv_blocks_used = 0;     // held by sequences
-  int kv_blocks_cached = 0;   // unreferenced, still in the prefix index
+  int kv_blocks_used = 0;    // held by sequences
+  int kv_blocks_cached = 0;  // unreferenced, still in the prefix index
   uint64_t prompt_tokens = 0;
   uint64_t cached_prompt_tokens = 0;
   uint64_t generated_tokens = 0;
   uint64_t preemptions = 0;
   uint64_t ring_full_waits = 0;
-  int64_t waiting_prompt_tokens = 0;  // not yet computed
+  int64_t waiting_prompt_tokens = 0;              // not yet computed
   absl::Duration step_budget = absl::Seconds(2);  // past it a step counts as stalled: max(2 s, 8 × predicted)
 };
 

@@ -5,7 +5,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-
 #include "kernels/buffer.h"
 #include "kernels/ops.h"
 #include "worker/model/decoder_spec.h"
@@ -15,11 +14,11 @@ namespace berth::model {
 
 // One step's input to the decoder. Tensors live where the ops run.
 struct DecoderInput {
-  kernels::Tensor token;                   // i32 [tokens]
+  kernels::Tensor token;  // i32 [tokens]
   kernels::Batch batch;
-  absl::Span<const kernels::KvLayer> kv;   // one per layer
-  kernels::Tensor logit_row;               // i32 [rows] tokens whose logits are wanted
-  kernels::Tensor logits;                  // out f32 [rows, vocab]
+  absl::Span<const kernels::KvLayer> kv;  // one per layer
+  kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted
+  kernels::Tensor logits;                 // out f32 [rows, vocab]
 };
 
 // The one decoder: loops over layers, calls stage ops, branches on DecoderSpec fields only. Owns the activation buffers, sized
@@ -31,7 +30,8 @@ class Decoder {
   void Forward(const DecoderInput& input);
 
  private:
-  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops) : spec_(spec), weights_(weights), ops_(ops) {}
+  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops)
+      : spec_(spec), weights_(weights), ops_(ops) {}
 
   const DecoderSpec& spec_;
   const DecoderWeights& weights_;
