@@ -26,5 +26,4 @@ struct CheckVoid {
 
 // BERTH_CHECK(n > 0) << "n is " << n;
 #define BERTH_CHECK(condition) \
-  (condition) ? (void)0        \
-              : ::berth::base::CheckVoid() & ::berth::base::CheckFailure(__FILE__, __LINE__, #condition).stream()
+  (condition) ? (void)0 : ::berth::base::CheckVoid() & ::berth::base::CheckFailure(__FILE__, __LINE__, #condition).stream()

@@ -10,9 +10,7 @@ namespace {
 class MachineClock : public Clock {
  public:
   absl::Time Now() const override { return absl::Now(); }
-  absl::Duration Monotonic() const override {
-    return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-  }
+  absl::Duration Monotonic() const override { return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch()); }
 };
 
 }  // namespace

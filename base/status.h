@@ -4,8 +4,8 @@
 #include "absl/status/statusor.h"
 
 // Returns from the enclosing function when `expression`, an absl::Status, is an error.
-#define BERTH_RETURN_IF_ERROR(expression)                     \
-  do {                                                        \
+#define BERTH_RETURN_IF_ERROR(expression)                                                     \
+  do {                                                                                        \
     if (absl::Status berth_status_ = (expression); !berth_status_.ok()) return berth_status_; \
   } while (false)
 

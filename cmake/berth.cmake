@@ -45,7 +45,8 @@ function(berth_program name)
 endfunction()
 
 # berth_test(NAME SRCS ... DEPS ... LABELS ... [TIMEOUT s]): one GoogleTest program per room under test. Its working directory is
-# the repository root, so that golden files are named by their path in the repository.
+# the repository root, so that golden files are named by their path in the repository. Labels: unit, property, op, text, model,
+# service, cluster, e2e, fuzz; slow and gpu are left out by tests/run; `threads` marks what ThreadSanitizer has to see.
 function(berth_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
@@ -56,6 +57,13 @@ function(berth_test name)
     set(ARG_TIMEOUT 300)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  # tests_<label> builds the programs of one label, so that a sanitizer build makes no more than it runs.
+  foreach(label ${ARG_LABELS})
+    if(NOT TARGET tests_${label})
+      add_custom_target(tests_${label})
+    endif()
+    add_dependencies(tests_${label} ${name})
+  endforeach()
 endfunction()
 
 # berth_proto(NAME PROTOS ... [GRPC]): C++ from .proto files under proto/, included as "proto/berth/v1/x.pb.h".

@@ -10,21 +10,22 @@
 
 namespace berth::kernels {
 
-// The stage ops: what a decoder layer is made of, as coarse as the fastest kernels. What flows between them is the un-normalised
-// residual stream [tokens, hidden]. Shapes below name tokens = rows of the step, sequences = batch entries, N and K of weights
-// as in LinearWeight. Activations are f32 on the CPU, bf16 or f16 on CUDA; accumulation is f32 everywhere.
+// The stage ops: what a decoder layer is made of, as coarse as the fastest kernels. What flows between them is the
+// un-normalised residual stream [tokens, hidden]. Shapes below name tokens = rows of the step, sequences = batch entries, N and
+// K of weights as in LinearWeight. Activations are f32 on the CPU, bf16 or f16 on CUDA; accumulation is f32 everywhere.
 
 enum class NormKind : uint8_t { kRms, kLayer };
 
 struct Norm {
   NormKind kind = NormKind::kRms;
-  Tensor weight;              // f32 [dim]; empty: no norm
-  Tensor bias;                // f32 [dim] or empty
+  Tensor weight;  // f32 [dim]; empty: no norm
+  Tensor bias;    // f32 [dim] or empty
   float epsilon = 1e-5f;
   float weight_offset = 0.f;  // added to the weight (Gemma stores w - 1)
 };
 
-// Rotary embedding in half-split order: dimension i of a head pairs with i + rotary_dim / 2. Dimensions from rotary_dim on pass.
+// Rotary embedding in half-split order: dimension i of a head pairs with i + rotary_dim / 2. Dimensions from rotary_dim on
+// pass.
 struct Rope {
   Tensor inverse_frequency;   // f32 [variants, rotary_dim / 2]; empty: no rotation
   float attention_scale = 1;  // multiplies cos and sin (yarn)
@@ -46,15 +47,15 @@ struct Batch {
 };
 
 struct EmbedArgs {
-  Tensor token;         // i32 [tokens]
-  LinearWeight table;   // [vocab, hidden]
+  Tensor token;        // i32 [tokens]
+  LinearWeight table;  // [vocab, hidden]
   float scale = 1;
-  Tensor out;           // residual [tokens, hidden]
+  Tensor out;  // residual [tokens, hidden]
 };
 
 // norm → QKV → bias → clip → q/k norm → RoPE → KV write.
 struct AttnInArgs {
-  Tensor residual;      // [tokens, hidden]
+  Tensor residual;  // [tokens, hidden]
   Norm norm;
   LinearWeight qkv;     // [(q_heads + 2 kv_heads) * head_dim, hidden]: q rows, then k, then v
   Tensor bias;          // f32 [N] or empty
@@ -66,19 +67,19 @@ struct AttnInArgs {
   int head_dim = 0;
   Batch batch;
   KvLayer kv;
-  Tensor q;             // out [tokens, q_heads, head_dim]
+  Tensor q;  // out [tokens, q_heads, head_dim]
 };
 
 // Causal attention of every row over its sequence's cache, the row's own position included.
 struct AttendArgs {
-  Tensor q;             // [tokens, q_heads, head_dim]; q_heads is a multiple of kv.kv_heads
+  Tensor q;  // [tokens, q_heads, head_dim]; q_heads is a multiple of kv.kv_heads
   Batch batch;
   KvLayer kv;
-  float scale = 0;      // usually 1 / sqrt(head_dim)
-  int window = 0;       // a row sees the last `window` positions, itself included; 0: all
-  float softcap = 0;    // scores become softcap * tanh(score / softcap); 0: none
-  Tensor alibi_slope;   // f32 [q_heads] or empty
-  Tensor out;           // [tokens, q_heads, head_dim]
+  float scale = 0;     // usually 1 / sqrt(head_dim)
+  int window = 0;      // a row sees the last `window` positions, itself included; 0: all
+  float softcap = 0;   // scores become softcap * tanh(score / softcap); 0: none
+  Tensor alibi_slope;  // f32 [q_heads] or empty
+  Tensor out;          // [tokens, q_heads, head_dim]
 };
 
 // residual += in · Wᵀ + bias, then an optional norm of the branch before the addition (Gemma 2's post norms).
@@ -87,35 +88,35 @@ struct ProjectOutArgs {
   LinearWeight weight;  // [hidden, K]
   Tensor bias;          // f32 [hidden] or empty
   Norm post_norm;
-  float scale = 1;      // of the branch
-  Tensor residual;      // in and out [tokens, hidden]
+  float scale = 1;  // of the branch
+  Tensor residual;  // in and out [tokens, hidden]
 };
 
 struct MlpUpArgs {
-  Tensor residual;      // [tokens, hidden]
+  Tensor residual;  // [tokens, hidden]
   Norm norm;
   LinearWeight weight;  // gated: [2 * inter, hidden], gate rows then up rows; else [inter, hidden]
   Tensor bias;          // f32 [N] or empty
   bool gated = true;    // out = act(gate) * up; else act(up)
   Activation activation = Activation::kSilu;
-  Tensor out;           // [tokens, inter]
+  Tensor out;  // [tokens, inter]
 };
 
 // Final norm and vocabulary product for the rows that need logits.
 struct HeadArgs {
-  Tensor residual;      // [tokens, hidden]
-  Tensor row;           // i32 [rows] which tokens
+  Tensor residual;  // [tokens, hidden]
+  Tensor row;       // i32 [rows] which tokens
   Norm norm;
   LinearWeight weight;  // [vocab, hidden]
   Tensor bias;          // f32 [vocab] or empty
   float scale = 1;      // of the logits
   float softcap = 0;
-  Tensor logits;        // out f32 [rows, vocab]
+  Tensor logits;  // out f32 [rows, vocab]
 };
 
 // Sampling parameters of one slot as they lie in device memory, and the defaults that change nothing.
 struct SlotSampling {
-  float temperature = 1;         // 0: greedy; greedy takes the lowest id among equal logits
+  float temperature = 1;  // 0: greedy; greedy takes the lowest id among equal logits
   float top_p = 1;
   float min_p = 0;
   int32_t top_k = 0;             // 0: off
@@ -133,27 +134,27 @@ inline constexpr uint32_t kTokenInPrompt = 0x80000000u;
 inline constexpr int kMaxLogprobs = 20;
 
 // Order: bitmask and ids beyond the tokenizer → edits → repetition, presence, frequency → log-probabilities are taken here, at
-// temperature 1 → temperature → top-k → top-p → min-p → draw. The draw's uniform number is Philox4x32-10 keyed by (seed, choice,
-// position): never by slot or batch. Afterwards counts[slot][token] is incremented.
+// temperature 1 → temperature → top-k → top-p → min-p → draw. The draw's uniform number is Philox4x32-10 keyed by (seed,
+// choice, position): never by slot or batch. Afterwards counts[slot][token] is incremented.
 struct SampleArgs {
-  Tensor logits;          // f32 [rows, vocab], overwritten
-  Tensor slot;            // i32 [rows]
-  Tensor position;        // i32 [rows] absolute position of the token that is drawn
-  Tensor params;          // u8 [slots, sizeof(SlotSampling)]
-  Tensor counts;          // u32 [slots, vocab]
-  Tensor edit_start;      // i32 [rows + 1]: CSR of (token, value) added to logits; -inf bans. Empty: none
-  Tensor edit_token;      // i32 [edits]
-  Tensor edit_value;      // f32 [edits]
-  Tensor bitmask;         // u32 [rows, ceil(vocab / 32)], bit set = allowed, or empty
-  int tokenizer_size = 0; // ids from here on are never drawn
-  Tensor token;           // out i32 [rows]; -1: the row has a NaN, or nothing is allowed
-  Tensor logprob;         // out f32 [rows] of the drawn token
-  Tensor top_token;       // out i32 [rows, kMaxLogprobs], by falling probability, or empty
-  Tensor top_logprob;     // out f32 [rows, kMaxLogprobs]
+  Tensor logits;           // f32 [rows, vocab], overwritten
+  Tensor slot;             // i32 [rows]
+  Tensor position;         // i32 [rows] absolute position of the token that is drawn
+  Tensor params;           // u8 [slots, sizeof(SlotSampling)]
+  Tensor counts;           // u32 [slots, vocab]
+  Tensor edit_start;       // i32 [rows + 1]: CSR of (token, value) added to logits; -inf bans. Empty: none
+  Tensor edit_token;       // i32 [edits]
+  Tensor edit_value;       // f32 [edits]
+  Tensor bitmask;          // u32 [rows, ceil(vocab / 32)], bit set = allowed, or empty
+  int tokenizer_size = 0;  // ids from here on are never drawn
+  Tensor token;            // out i32 [rows]; -1: the row has a NaN, or nothing is allowed
+  Tensor logprob;          // out f32 [rows] of the drawn token
+  Tensor top_token;        // out i32 [rows, kMaxLogprobs], by falling probability, or empty
+  Tensor top_logprob;      // out f32 [rows, kMaxLogprobs]
 };
 
-// One backend. Public methods check shapes and dtypes, which are our own bugs when wrong, and call the backend. Calls are queued
-// in order; results may be read after Sync(). Thread: one thread at a time.
+// One backend. Public methods check shapes and dtypes, which are our own bugs when wrong, and call the backend. Calls are
+// queued in order; results may be read after Sync(). Thread: one thread at a time.
 class Ops {
  public:
   virtual ~Ops() = default;

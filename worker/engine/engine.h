@@ -12,12 +12,12 @@
 namespace berth::engine {
 
 struct EngineOptions {
-  int max_length = 0;            // --session-len; 0: the executor's limit
-  int max_batch = 0;             // sequences active at once; 0: the executor's slots
-  int step_tokens = 0;           // token budget of a step; 0: the executor's limit
-  int depth = 1;                 // plans in flight; at most the executor's
+  int max_length = 0;   // --session-len; 0: the executor's limit
+  int max_batch = 0;    // sequences active at once; 0: the executor's slots
+  int step_tokens = 0;  // token budget of a step; 0: the executor's limit
+  int depth = 1;        // plans in flight; at most the executor's
   bool prefix_cache = true;
-  size_t ring_capacity = 1024;   // steps; at least 1 s of them
+  size_t ring_capacity = 1024;  // steps; at least 1 s of them
   absl::Status Validate() const;
 };
 
@@ -34,8 +34,8 @@ class Engine {
 
   // The following may be called from any thread and never block.
 
-  // INVALID_ARGUMENT for what can never run: no tokens, prompt and one token beyond max_length or the KV pool, ids out of range.
-  // max_tokens is cut to what max_length leaves.
+  // INVALID_ARGUMENT for what can never run: no tokens, prompt and one token beyond max_length or the KV pool, ids out of
+  // range. max_tokens is cut to what max_length leaves.
   absl::Status Add(SequenceSpec spec);
   // No effect on unknown ids. The last update says kCancelled; KV is free within the step in flight plus one.
   void Cancel(SequenceId id);

@@ -14,7 +14,7 @@ using SequenceId = uint64_t;
 
 // Sampling parameters as they travel in a StepPlan: trivially copyable, and defaults change nothing.
 struct Sampling {
-  float temperature = 1;         // 0: greedy
+  float temperature = 1;  // 0: greedy
   float top_p = 1;
   float min_p = 0;
   int32_t top_k = 0;             // 0: off
@@ -23,23 +23,23 @@ struct Sampling {
   float frequency_penalty = 0;   // over output
   int32_t logprobs = -1;         // alternatives to report; -1: none
   uint64_t seed = 0;
-  int32_t choice = 0;            // with seed and position the key of every draw
+  int32_t choice = 0;  // with seed and position the key of every draw
   int32_t reserved = 0;
 };
 
 // What the engine is asked to continue.
 struct SequenceSpec {
   SequenceId id = 0;
-  std::vector<int32_t> tokens;   // the prompt, then output of an earlier attempt that is being resumed
-  int prompt_length = 0;         // tokens from here on count as output
-  int max_tokens = 0;            // output tokens, resumed ones included, after which it finishes with kLength
-  int min_tokens = 0;            // stop tokens are banned before this many output tokens
+  std::vector<int32_t> tokens;  // the prompt, then output of an earlier attempt that is being resumed
+  int prompt_length = 0;        // tokens from here on count as output
+  int max_tokens = 0;           // output tokens, resumed ones included, after which it finishes with kLength
+  int min_tokens = 0;           // stop tokens are banned before this many output tokens
   Sampling sampling;
-  std::vector<int32_t> stop_tokens;                   // any of these ends it; the token counts as output
+  std::vector<int32_t> stop_tokens;  // any of these ends it; the token counts as output
   std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<std::vector<int32_t>> bad_words;        // token sequences never completed
-  int priority = 0;              // higher runs first and is preempted last
-  uint64_t cache_salt = 0;       // prefixes are shared only among equal salts (tenant, adapter, RoPE variant, KV dtype)
+  std::vector<std::vector<int32_t>> bad_words;  // token sequences never completed
+  int priority = 0;                             // higher runs first and is preempted last
+  uint64_t cache_salt = 0;  // prefixes are shared only among equal salts (tenant, adapter, RoPE variant, KV dtype)
   int rope_variant = 0;
   // Choices 1 … n-1 of a request name choice 0 here and start when its prompt is in the cache, so that the prompt's full
   // blocks are computed once. 0: none.
@@ -51,10 +51,10 @@ enum class FinishReason : uint8_t {
   kNone,
   kStopToken,
   kLength,
-  kFinished,   // Engine::Finish: a stop string matched
+  kFinished,  // Engine::Finish: a stop string matched
   kCancelled,
   kDeadline,
-  kError,      // SequenceUpdate::error tells
+  kError,  // SequenceUpdate::error tells
 };
 
 struct TokenLogprobs {
@@ -70,7 +70,7 @@ struct SequenceUpdate {
   std::vector<int32_t> tokens;          // new output
   std::vector<TokenLogprobs> logprobs;  // one per token when asked for
   FinishReason finish = FinishReason::kNone;
-  int output_tokens = 0;                // with finish: the final count of output tokens, after any truncation
+  int output_tokens = 0;  // with finish: the final count of output tokens, after any truncation
   std::string error;
 };
 

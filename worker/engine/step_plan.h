@@ -23,16 +23,16 @@ struct RetireRecord {
 // A sequence enters a slot. `history` is everything known of it, for penalties; its rows carry their own tokens.
 struct AdmitRecord {
   int32_t slot = 0;
-  uint32_t generation = 0;       // results name (slot, generation); stale ones are dropped
-  int32_t history_begin = 0;     // into tokens()
+  uint32_t generation = 0;    // results name (slot, generation); stale ones are dropped
+  int32_t history_begin = 0;  // into tokens()
   int32_t history_length = 0;
-  int32_t prompt_length = 0;     // history from here on is output
-  int32_t min_length = 0;        // total length below which stop tokens are banned
-  int32_t stop_begin = 0;        // into tokens()
+  int32_t prompt_length = 0;  // history from here on is output
+  int32_t min_length = 0;     // total length below which stop tokens are banned
+  int32_t stop_begin = 0;     // into tokens()
   int32_t stop_count = 0;
-  int32_t bias_begin = 0;        // into biases()
+  int32_t bias_begin = 0;  // into biases()
   int32_t bias_count = 0;
-  int32_t bad_words_begin = 0;   // into tokens(): bad_words_count times {length, tokens …}
+  int32_t bad_words_begin = 0;  // into tokens(): bad_words_count times {length, tokens …}
   int32_t bad_words_count = 0;
   int32_t rope_variant = 0;
   int32_t reserved = 0;

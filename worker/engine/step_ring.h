@@ -16,14 +16,14 @@ struct EngineStats {
   int waiting = 0;
   int slots = 0;
   int kv_blocks_total = 0;
-  int kv_blocks_used = 0;     // held by sequences
-  int kv_blocks_cached = 0;   // unreferenced, still in the prefix index
+  int kv_blocks_used = 0;    // held by sequences
+  int kv_blocks_cached = 0;  // unreferenced, still in the prefix index
   uint64_t prompt_tokens = 0;
   uint64_t cached_prompt_tokens = 0;
   uint64_t generated_tokens = 0;
   uint64_t preemptions = 0;
   uint64_t ring_full_waits = 0;
-  int64_t waiting_prompt_tokens = 0;  // not yet computed
+  int64_t waiting_prompt_tokens = 0;              // not yet computed
   absl::Duration step_budget = absl::Seconds(2);  // past it a step counts as stalled: max(2 s, 8 × predicted)
 };
 
@@ -40,17 +40,20 @@ class StepRing {
  public:
   explicit StepRing(size_t capacity) : capacity_(capacity) {}
 
-  // False when the ring is closed. `waited` is set when the ring was full.
-  bool Push(StepOutput output, bool* waited);
+  // False when the ring is closed.
+  bool Push(StepOutput output);
   // Everything there is. Waits while the ring is empty; false when it is closed and empty.
   bool Pop(std::vector<StepOutput>* outputs);
   void Close();
+  // How often a push found the ring full; counted when the wait begins. Thread-safe.
+  uint64_t full_waits() const;
 
  private:
   const size_t capacity_;
-  base::Mutex mutex_;
+  mutable base::Mutex mutex_;
   base::CondVar not_empty_, not_full_;
   std::vector<StepOutput> outputs_ ABSL_GUARDED_BY(mutex_);
+  uint64_t full_waits_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -34,8 +34,8 @@ struct LoadedModel {
 };
 
 // `path`: a GGUF file or a Hugging Face directory. Weights stay in the checkpoint's dtype, mapped where no transform is needed.
-// NOT_FOUND for the path; INVALID_ARGUMENT names the file, the tensor or the field, and the value, for all that is wrong inside;
-// UNIMPLEMENTED names an architecture or a tensor type that is not supported.
+// NOT_FOUND for the path; INVALID_ARGUMENT names the file, the tensor or the field, and the value, for all that is wrong
+// inside; UNIMPLEMENTED names an architecture or a tensor type that is not supported.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
 
 }  // namespace berth::loader

@@ -8,8 +8,8 @@
 
 namespace berth::model {
 
-// Plain data that holds every difference between architectures. One Decoder loops over layers and branches on these fields only;
-// no architecture's name appears outside worker/model/families.
+// Plain data that holds every difference between architectures. One Decoder loops over layers and branches on these fields
+// only; no architecture's name appears outside worker/model/families.
 
 struct NormSpec {
   kernels::NormKind kind = kernels::NormKind::kRms;
@@ -38,7 +38,7 @@ struct AttentionSpec {
   bool out_bias = false;
   bool qk_norm = false;  // RMS norm over head_dim, weights shared by all heads
   float scale = 0;
-  int window = 0;        // 0: all positions
+  int window = 0;  // 0: all positions
   float softcap = 0;
   float clip = 0;
   RopeSpec rope;
@@ -59,14 +59,14 @@ struct LayerSpec {
 };
 
 struct DecoderSpec {
-  std::string family;       // for people: logs and `berth inspect`
+  std::string family;  // for people: logs and `berth inspect`
   int hidden = 0;
-  int vocab = 0;            // rows of the embedding; the tokenizer may have fewer
-  int max_position = 0;     // context length the checkpoint was made for
+  int vocab = 0;         // rows of the embedding; the tokenizer may have fewer
+  int max_position = 0;  // context length the checkpoint was made for
   float embed_scale = 1;
   std::vector<LayerSpec> layers;
   NormSpec final_norm;
-  bool tied_head = false;   // the head reads the embedding
+  bool tied_head = false;  // the head reads the embedding
   float logit_scale = 1;
   float logit_softcap = 0;
 };

@@ -11,23 +11,23 @@ namespace berth::model {
 
 struct LayerWeights {
   kernels::Norm attention_norm;
-  kernels::LinearWeight qkv;       // [(q_heads + 2 kv_heads) * head_dim, hidden], half-split RoPE order
+  kernels::LinearWeight qkv;  // [(q_heads + 2 kv_heads) * head_dim, hidden], half-split RoPE order
   kernels::Tensor qkv_bias;
   kernels::Norm q_norm, k_norm;
   kernels::LinearWeight attention_out;  // [hidden, q_heads * head_dim]
   kernels::Tensor attention_out_bias;
   kernels::Norm mlp_norm;
-  kernels::LinearWeight mlp_up;    // gated: [2 * intermediate, hidden], gate rows then up rows
+  kernels::LinearWeight mlp_up;  // gated: [2 * intermediate, hidden], gate rows then up rows
   kernels::Tensor mlp_up_bias;
   kernels::LinearWeight mlp_down;  // [hidden, intermediate]
   kernels::Tensor mlp_down_bias;
 };
 
 struct DecoderWeights {
-  kernels::LinearWeight embed;     // [vocab, hidden]
+  kernels::LinearWeight embed;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
   kernels::Norm final_norm;
-  kernels::LinearWeight head;      // [vocab, hidden]; the embedding when tied
+  kernels::LinearWeight head;  // [vocab, hidden]; the embedding when tied
   kernels::Tensor head_bias;
 };
 

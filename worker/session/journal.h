@@ -6,7 +6,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "worker/session/session.h"
 
 namespace berth::session {
@@ -28,11 +27,10 @@ struct CommitRequest {
   SessionKey key;
   uint64_t fence = 0;
   uint64_t from_version = 0;
-  // Appended rows: the history up to here is kept from what the journal has.
-  int64_t from_position = 0;
-  absl::Span<const int32_t> tokens;
-  const History* after = nullptr;  // messages and last-turn fields to store beside the tokens
-  bool close = false;              // delete the session instead
+  // What the journal keeps of its history; behind it come `after`'s tokens and messages.
+  int64_t keep_tokens = 0;
+  int64_t keep_messages = 0;
+  const History* after = nullptr;  // the history after the commit; null: delete the session
   absl::Time now;
 };
 
@@ -41,8 +39,8 @@ struct CommitRequest {
 class Journal {
  public:
   virtual ~Journal() = default;
-  // Raises the fence atomically. An open claim of another request is refused unless its holder is the same process's earlier
-  // incarnation in `lost_holders`, or the request id is equal.
+  // Raises the fence atomically. Another worker's open claim is refused, unless it is for the same request or its holder is in
+  // `lost_holders`. An earlier incarnation of the same worker is gone: of two claimants of an id the newer wins.
   virtual absl::StatusOr<Claim> DoClaim(const ClaimRequest& request) = 0;
   // Compares fence and version, then appends or closes, and releases the claim. Returns the new version.
   virtual absl::StatusOr<uint64_t> Commit(const CommitRequest& request) = 0;
@@ -50,8 +48,8 @@ class Journal {
   virtual absl::Status Release(const SessionKey& key, uint64_t fence) = 0;
   // NOT_FOUND when there is no such session.
   virtual absl::StatusOr<History> Load(const SessionKey& key) = 0;
-  // Drops sessions that were last used before `before`; the ids of at most 1000.
-  virtual absl::StatusOr<std::vector<SessionKey>> Sweep(absl::Time before) = 0;
+  // Drops the sessions without an open claim that were last used before `before`.
+  virtual absl::Status Sweep(absl::Time before) = 0;
   // Workers with equal domains share one journal; empty: nobody else can read it.
   virtual std::string domain() const = 0;
 };

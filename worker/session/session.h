@@ -26,6 +26,9 @@ struct Message {
   std::string content;
   int64_t begin = 0;  // assistant: the first output token; others: the first token after the message before
   int64_t end = 0;    // one past its last token
+  bool cut = false;   // a rewind fell inside: `end` is right, `content` still whole (an assistant's is to be decoded anew)
+
+  bool operator==(const Message&) const = default;
 };
 
 // What a session remembers. `version` counts commits; a copy is valid only if its version equals the claim's.
@@ -40,5 +43,8 @@ struct History {
   bool durable = true;         // false: commits are missing in the journal
   absl::Time last_used;
 };
+
+// `history` as it was when it held `position` tokens; 0 <= position <= its length.
+History CutHistory(const History& history, int64_t position);
 
 }  // namespace berth::session

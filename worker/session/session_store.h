@@ -14,11 +14,11 @@
 namespace berth::session {
 
 struct SessionStoreOptions {
-  std::string holder;                         // "worker_id/incarnation" of this process
+  std::string holder;  // "worker_id/incarnation" of this process
   absl::Duration ttl = absl::Hours(24);
   int max_sessions = 100000;
-  size_t history_bytes = size_t{256} << 20;   // histories kept in memory, LRU
-  size_t pending_bytes = size_t{64} << 20;    // commits that wait for a journal that is gone
+  size_t history_bytes = size_t{256} << 20;  // histories kept in memory, LRU
+  size_t pending_bytes = size_t{64} << 20;   // commits that wait for a journal that is gone
   absl::Status Validate() const;
 };
 
@@ -35,9 +35,9 @@ struct Turn {
   SessionKey key;
   std::string request_id;
   uint64_t fence = 0;
-  uint64_t version = 0;                     // of `history`, as claimed
-  std::shared_ptr<const History> history;   // tokens and messages cut to the asked position
-  bool repeated = false;                    // request_id is the last committed one: answer it again, then AbandonTurn
+  uint64_t version = 0;                    // of `history`, as claimed
+  std::shared_ptr<const History> history;  // tokens and messages cut to the asked position
+  bool repeated = false;                   // request_id is the last committed one: answer it again, then AbandonTurn
 };
 
 // What a turn leaves behind. The new history is history[0, from_position) + tokens.
@@ -47,7 +47,7 @@ struct TurnResult {
   std::vector<Message> messages;  // the whole conversation
   int64_t output_begin = 0;
   int finish_reason = 0;
-  bool end = false;               // close the session
+  bool end = false;  // close the session
 };
 
 struct SessionInfo {
@@ -70,7 +70,8 @@ class SessionStore {
 
   // Errors carry their ErrorInfo reason as the message's first word, e.g. "SESSION_BUSY: …":
   //   FAILED_PRECONDITION SESSION_NOT_FOUND, ALREADY_EXISTS SESSION_EXISTS, OUT_OF_RANGE POSITION_OUT_OF_RANGE,
-  //   ABORTED SESSION_BUSY, UNAVAILABLE JOURNAL_UNAVAILABLE, RESOURCE_EXHAUSTED TOO_MANY_SESSIONS.
+  //   ABORTED SESSION_BUSY, UNAVAILABLE JOURNAL_UNAVAILABLE, RESOURCE_EXHAUSTED TOO_MANY_SESSIONS. SESSION_NOT_FOUND of a
+  //   session that outlived its ttl ends in "(expired)".
   void BeginTurn(const SessionKey& key, TurnOptions options, Callback<Turn> done);
   // The new position; ABORTED SESSION_FENCED when another holder has claimed since: the copy is dropped.
   void CommitTurn(const Turn& turn, TurnResult result, Callback<int64_t> done);
@@ -82,8 +83,10 @@ class SessionStore {
   void Close(const SessionKey& key, Callback<bool> done);  // whether it existed
   void Get(const SessionKey& key, Callback<SessionInfo> done);
 
+  // Sessions with a copy in this process's memory.
   int open_sessions() const;
   uint64_t fenced_commits() const;
+  std::string journal_domain() const;
 
  private:
   class Impl;

@@ -1,0 +1,306 @@
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "worker/session/holder.h"
+#include "worker/session/journal.h"
+#include "worker/session/message_codec.h"
+
+namespace berth::session {
+namespace {
+
+constexpr int kBusyTimeoutMs = 250;
+constexpr int kSchemaVersion = 1;
+
+// `turn` rows are only ever appended: a history is the fold of its session's rows in order of version.
+constexpr char kSchema[] = R"sql(
+CREATE TABLE IF NOT EXISTS session (
+  id INTEGER PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
+  fence INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  holder TEXT NOT NULL,
+  request_id TEXT NOT NULL,
+  last_used INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS turn (
+  session INTEGER NOT NULL REFERENCES session(id) ON DELETE CASCADE,
+  version INTEGER NOT NULL,
+  keep_tokens INTEGER NOT NULL,
+  keep_messages INTEGER NOT NULL,
+  tokens BLOB NOT NULL,
+  messages BLOB NOT NULL,
+  request_id TEXT NOT NULL,
+  output_begin INTEGER NOT NULL,
+  finish_reason INTEGER NOT NULL,
+  PRIMARY KEY (session, version)
+) WITHOUT ROWID;
+)sql";
+
+// One prepared statement, reset when it goes out of use. Errors are sticky until the next Use.
+class Statement {
+ public:
+  Statement(sqlite3* db, const char* sql) { sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement_, nullptr); }
+  ~Statement() { sqlite3_finalize(statement_); }
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  Statement& Use() {
+    sqlite3_reset(statement_);
+    sqlite3_clear_bindings(statement_);
+    next_ = 1;
+    return *this;
+  }
+  Statement& Bind(int64_t value) {
+    sqlite3_bind_int64(statement_, next_++, value);
+    return *this;
+  }
+  Statement& Bind(std::string_view text) {
+    sqlite3_bind_text(statement_, next_++, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
+    return *this;
+  }
+  Statement& BindBlob(const void* data, size_t bytes) {
+    sqlite3_bind_blob64(statement_, next_++, bytes == 0 ? "" : data, bytes, SQLITE_TRANSIENT);
+    return *this;
+  }
+  int Step() { return sqlite3_step(statement_); }
+  void Reset() { sqlite3_reset(statement_); }
+  int64_t Int(int column) const { return sqlite3_column_int64(statement_, column); }
+  std::string_view Blob(int column) const {
+    const void* data = sqlite3_column_blob(statement_, column);
+    return {static_cast<const char*>(data), static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
+  }
+
+ private:
+  sqlite3_stmt* statement_ = nullptr;
+  int next_ = 1;
+};
+
+std::string KeyBytes(const SessionKey& key) {
+  std::string bytes;
+  for (const std::string* part : {&key.tenant, &key.model, &key.session_id}) {
+    absl::StrAppend(&bytes, part->size(), ":", *part);
+  }
+  return bytes;
+}
+
+class SqliteJournal : public Journal {
+ public:
+  SqliteJournal(sqlite3* db, std::string domain)
+      : db_(db),
+        domain_(std::move(domain)),
+        begin_(db, "BEGIN IMMEDIATE"),
+        commit_(db, "COMMIT"),
+        rollback_(db, "ROLLBACK"),
+        find_(db, "SELECT id, fence, version, holder, request_id, last_used FROM session WHERE key = ?"),
+        insert_(db, "INSERT INTO session (key, fence, version, holder, request_id, last_used) VALUES (?, 1, 0, ?, ?, ?)"),
+        claim_(db, "UPDATE session SET fence = fence + 1, holder = ?, request_id = ? WHERE id = ?"),
+        release_(db, "UPDATE session SET holder = '' WHERE key = ? AND fence = ?"),
+        drop_unborn_(db, "DELETE FROM session WHERE key = ? AND fence = ? AND version = 0"),
+        advance_(db,
+                 "UPDATE session SET version = version + 1, holder = '', last_used = ? WHERE key = ? AND fence = ? AND "
+                 "version = ? RETURNING id"),
+        append_(db, "INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        close_(db, "DELETE FROM session WHERE key = ? AND fence = ? AND version = ?"),
+        turns_(
+            db,
+            "SELECT version, keep_tokens, keep_messages, tokens, messages, request_id, output_begin, finish_reason FROM turn "
+            "WHERE session = ? ORDER BY version"),
+        sweep_(db, "DELETE FROM session WHERE holder = '' AND last_used < ?") {}
+
+  ~SqliteJournal() override {
+    for (Statement* statement : {&begin_, &commit_, &rollback_, &find_, &insert_, &claim_, &release_, &drop_unborn_, &advance_,
+                                 &append_, &close_, &turns_, &sweep_}) {
+      statement->Reset();
+    }
+    sqlite3_close_v2(db_);
+  }
+
+  absl::StatusOr<Claim> DoClaim(const ClaimRequest& request) override {
+    absl::StatusOr<Claim> claim;
+    BERTH_RETURN_IF_ERROR(InTransaction([&]() -> absl::Status {
+      claim = ClaimInTransaction(request);
+      return claim.status();
+    }));
+    return claim;
+  }
+
+  absl::StatusOr<uint64_t> Commit(const CommitRequest& request) override {
+    BERTH_RETURN_IF_ERROR(InTransaction([&] { return CommitInTransaction(request); }));
+    return request.after == nullptr ? 0 : request.from_version + 1;
+  }
+
+  absl::Status Release(const SessionKey& key, uint64_t fence) override {
+    const std::string bytes = KeyBytes(key);
+    return InTransaction([&]() -> absl::Status {
+      for (Statement* statement : {&drop_unborn_, &release_}) {
+        statement->Use().BindBlob(bytes.data(), bytes.size()).Bind(static_cast<int64_t>(fence));
+        BERTH_RETURN_IF_ERROR(Done(*statement));
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  absl::StatusOr<History> Load(const SessionKey& key) override {
+    absl::StatusOr<History> history;
+    BERTH_RETURN_IF_ERROR(InTransaction([&]() -> absl::Status {
+      history = LoadInTransaction(key);
+      return history.status();
+    }));
+    return history;
+  }
+
+  absl::Status Sweep(absl::Time before) override {
+    return InTransaction([&] { return Done(sweep_.Use().Bind(absl::ToUnixMicros(before))); });
+  }
+
+  std::string domain() const override { return domain_; }
+
+ private:
+  absl::StatusOr<Claim> ClaimInTransaction(const ClaimRequest& request) {
+    const std::string key = KeyBytes(request.key);
+    const int found = find_.Use().BindBlob(key.data(), key.size()).Step();
+    if (found == SQLITE_DONE) {
+      insert_.Use().BindBlob(key.data(), key.size()).Bind(request.holder).Bind(request.request_id);
+      BERTH_RETURN_IF_ERROR(Done(insert_.Bind(absl::ToUnixMicros(request.now))));
+      return Claim{.fence = 1, .version = 0};
+    }
+    if (found != SQLITE_ROW) return Unavailable();
+    if (!MayTakeOver(request, find_.Blob(3), find_.Blob(4))) {
+      return absl::AbortedError(absl::StrCat("SESSION_BUSY: ", std::string(find_.Blob(3)), " runs a turn of this session"));
+    }
+    const Claim claim{.fence = static_cast<uint64_t>(find_.Int(1)) + 1, .version = static_cast<uint64_t>(find_.Int(2))};
+    BERTH_RETURN_IF_ERROR(Done(claim_.Use().Bind(request.holder).Bind(request.request_id).Bind(find_.Int(0))));
+    return claim;
+  }
+
+  absl::Status CommitInTransaction(const CommitRequest& request) {
+    const std::string key = KeyBytes(request.key);
+    const auto fence = static_cast<int64_t>(request.fence);
+    const auto version = static_cast<int64_t>(request.from_version);
+    if (request.after == nullptr) {
+      BERTH_RETURN_IF_ERROR(Done(close_.Use().BindBlob(key.data(), key.size()).Bind(fence).Bind(version)));
+      return sqlite3_changes(db_) == 1 ? absl::OkStatus() : Fenced();
+    }
+    advance_.Use().Bind(absl::ToUnixMicros(request.now)).BindBlob(key.data(), key.size()).Bind(fence).Bind(version);
+    const int advanced = advance_.Step();
+    if (advanced == SQLITE_DONE) return Fenced();
+    if (advanced != SQLITE_ROW) return Unavailable();
+    const int64_t session = advance_.Int(0);
+    advance_.Reset();
+    const History& after = *request.after;
+    const std::string messages = EncodeMessages(absl::MakeSpan(after.messages).subspan(request.keep_messages));
+    append_.Use().Bind(session).Bind(version + 1).Bind(request.keep_tokens).Bind(request.keep_messages);
+    append_.BindBlob(after.tokens.data() + request.keep_tokens, (after.tokens.size() - request.keep_tokens) * sizeof(int32_t));
+    append_.BindBlob(messages.data(), messages.size());
+    return Done(append_.Bind(after.last_request_id).Bind(after.last_output_begin).Bind(int64_t{after.last_finish_reason}));
+  }
+
+  absl::StatusOr<History> LoadInTransaction(const SessionKey& session_key) {
+    const std::string key = KeyBytes(session_key);
+    const int found = find_.Use().BindBlob(key.data(), key.size()).Step();
+    if (found == SQLITE_DONE || (found == SQLITE_ROW && find_.Int(2) == 0)) {
+      return absl::NotFoundError(absl::StrCat("SESSION_NOT_FOUND: no session \"", session_key.session_id, "\""));
+    }
+    if (found != SQLITE_ROW) return Unavailable();
+    History history;
+    history.last_used = absl::FromUnixMicros(find_.Int(5));
+    turns_.Use().Bind(find_.Int(0));
+    int row = SQLITE_DONE;
+    while ((row = turns_.Step()) == SQLITE_ROW) BERTH_RETURN_IF_ERROR(Fold(&history));
+    if (row != SQLITE_DONE) return Unavailable();
+    return history;
+  }
+
+  // Applies the current row of `turns_`.
+  absl::Status Fold(History* history) {
+    const int64_t keep_tokens = turns_.Int(1);
+    const int64_t keep_messages = turns_.Int(2);
+    const std::string_view tokens = turns_.Blob(3);
+    BERTH_ASSIGN_OR_RETURN(std::vector<Message> messages, DecodeMessages(turns_.Blob(4)));
+    if (keep_tokens < 0 || keep_tokens > static_cast<int64_t>(history->tokens.size()) || keep_messages < 0 ||
+        keep_messages > static_cast<int64_t>(history->messages.size()) || tokens.size() % sizeof(int32_t) != 0) {
+      return absl::DataLossError(
+          absl::StrCat("the journal's version ", turns_.Int(0), " of a session does not fit the one before"));
+    }
+    history->version = turns_.Int(0);
+    history->tokens.resize(keep_tokens + tokens.size() / sizeof(int32_t));
+    std::memcpy(history->tokens.data() + keep_tokens, tokens.data(), tokens.size());
+    history->messages.resize(keep_messages);
+    history->messages.insert(history->messages.end(), messages.begin(), messages.end());
+    history->last_request_id = turns_.Blob(5);
+    history->last_output_begin = turns_.Int(6);
+    history->last_finish_reason = static_cast<int>(turns_.Int(7));
+    return absl::OkStatus();
+  }
+
+  template <typename Body>
+  absl::Status InTransaction(Body body) {
+    if (begin_.Use().Step() != SQLITE_DONE) return Unavailable();
+    absl::Status status = body();
+    for (Statement* statement : {&find_, &turns_, &advance_}) statement->Reset();
+    if (status.ok() && commit_.Use().Step() != SQLITE_DONE) status = Unavailable();
+    if (!status.ok()) rollback_.Use().Step();
+    return status;
+  }
+
+  absl::Status Done(Statement& statement) {
+    const bool done = statement.Step() == SQLITE_DONE;
+    statement.Reset();
+    return done ? absl::OkStatus() : Unavailable();
+  }
+
+  absl::Status Unavailable() const {
+    return absl::UnavailableError(absl::StrCat("JOURNAL_UNAVAILABLE: ", domain_, ": ", sqlite3_errmsg(db_)));
+  }
+  static absl::Status Fenced() { return absl::AbortedError("SESSION_FENCED: another worker has claimed this session since"); }
+
+  sqlite3* const db_;
+  const std::string domain_;
+  Statement begin_, commit_, rollback_, find_, insert_, claim_, release_, drop_unborn_, advance_, append_, close_, turns_,
+      sweep_;
+};
+
+absl::Status Execute(sqlite3* db, const std::string& path, const char* sql) {
+  if (sqlite3_exec(db, sql, nullptr, nullptr, nullptr) == SQLITE_OK) return absl::OkStatus();
+  const std::string message = absl::StrCat("journal ", path, ": ", sqlite3_errmsg(db));
+  return sqlite3_errcode(db) == SQLITE_NOTADB ? absl::InvalidArgumentError(message) : absl::UnavailableError(message);
+}
+
+absl::Status Prepare(sqlite3* db, const std::string& path) {
+  sqlite3_busy_timeout(db, kBusyTimeoutMs);
+  BERTH_RETURN_IF_ERROR(Execute(db, path, "PRAGMA journal_mode = WAL"));
+  BERTH_RETURN_IF_ERROR(Execute(db, path, "PRAGMA synchronous = NORMAL"));
+  BERTH_RETURN_IF_ERROR(Execute(db, path, "PRAGMA foreign_keys = ON"));
+  Statement version(db, "PRAGMA user_version");
+  const int64_t found = version.Step() == SQLITE_ROW ? version.Int(0) : 0;
+  version.Reset();
+  if (found != 0 && found != kSchemaVersion) {
+    return absl::InvalidArgumentError(absl::StrCat("journal ", path, " has schema version ", found, ", want ", kSchemaVersion));
+  }
+  BERTH_RETURN_IF_ERROR(Execute(db, path, kSchema));
+  return Execute(db, path, absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str());
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& path) {
+  sqlite3* db = nullptr;
+  constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+  const int opened = sqlite3_open_v2(path.c_str(), &db, kFlags, nullptr);
+  absl::Status status = opened == SQLITE_OK
+                            ? Prepare(db, path)
+                            : absl::UnavailableError(absl::StrCat("journal ", path, ": ", sqlite3_errstr(opened)));
+  if (!status.ok()) {
+    sqlite3_close_v2(db);
+    return status;
+  }
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  return std::make_unique<SqliteJournal>(db, absl::StrCat("sqlite:", host, ":", path));
+}
+
+}  // namespace berth::session
