@@ -24,7 +24,8 @@ class TickingClock : public base::Clock {
 
 class CpuExecutorTest : public testing::Test {
  protected:
-  absl::StatusOr<engine::ExecutorLimits> Limits(const CpuExecutorOptions& options, absl::Duration warm_up = absl::Milliseconds(1)) {
+  absl::StatusOr<engine::ExecutorLimits> Limits(CpuExecutorOptions options, absl::Duration warm_up = absl::Milliseconds(1)) {
+    if (options.kv_blocks == 0 && options.kv_bytes == CpuExecutorOptions{}.kv_bytes) options.kv_blocks = 16;
     auto executor = MakeCpuExecutor({model_.spec, model_.weights, model_.spec.vocab}, options, TickingClock(warm_up));
     if (!executor.ok()) return executor.status();
     return (*executor)->limits();
