@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "grpc/health/v1/health.grpc.pb.h"
+#include "proto/grpc/health/v1/health.grpc.pb.h"
 #include "proto/rpc/server.h"
 
 namespace berth::rpc {

@@ -4,7 +4,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
-#include "google/rpc/error_details.pb.h"
+#include "proto/google/rpc/error_details.pb.h"
 
 namespace berth::rpc {
 namespace {

@@ -8,8 +8,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "google/rpc/status.pb.h"
 #include "grpcpp/support/status.h"
+#include "proto/google/rpc/status.pb.h"
 
 namespace berth::rpc {
 
