@@ -34,14 +34,14 @@ class Tokenizer {
   // The token stands for one byte, apart from its neighbours (<0xE4>). Never true in byte-level vocabularies.
   virtual bool IsByteToken(int32_t id) const = 0;
 
-  // The whole decoding of `ids`, with what the tokenizer does at a text's start (dropping a leading space, …) and with U+FFFD for
-  // broken UTF-8, as the original implementation decodes.
+  // The whole decoding of `ids`, with what the tokenizer does at a text's start (dropping a leading space, …) and with U+FFFD
+  // for broken UTF-8, as the original implementation decodes.
   std::string Decode(absl::Span<const int32_t> ids, bool skip_special) const;
 
   virtual bool IsSpecial(int32_t id) const = 0;
-  virtual int32_t size() const = 0;    // ids are 0 … size() - 1
-  virtual int32_t bos_id() const = 0;  // -1: none
-  virtual int32_t eos_id() const = 0;  // -1: none
+  virtual int32_t size() const = 0;                        // ids are 0 … size() - 1
+  virtual int32_t bos_id() const = 0;                      // -1: none
+  virtual int32_t eos_id() const = 0;                      // -1: none
   virtual int32_t IdOf(std::string_view token) const = 0;  // -1: none; `token` as in the vocabulary or an added token's content
 };
 
