@@ -24,10 +24,11 @@ VOCAB = 288
 PROMPT_LENGTHS = [1, 9, 70]
 PROMPTS = [[(p * p * 7 + p * 13 + i * 29) % VOCAB for p in range(n)] for i, n in enumerate(PROMPT_LENGTHS)]
 
+# The epsilon is large enough to show in the logits.
 COMMON = {
     "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 96,
     "max_position_embeddings": 256, "num_attention_heads": 4, "num_hidden_layers": 3, "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-5, "tie_word_embeddings": False, "torch_dtype": "float32", "vocab_size": VOCAB,
+    "rms_norm_eps": 0.5, "tie_word_embeddings": False, "torch_dtype": "float32", "vocab_size": VOCAB,
 }
 VARIANTS = {
     "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_theta": 10000.0},
