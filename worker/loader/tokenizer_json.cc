@@ -57,7 +57,8 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitMerge(const json& merge
   if (!merge.is_string()) return absl::InvalidArgumentError(absl::StrFormat("%s is not a pair of pieces", path));
   const auto& text = *merge.get_ptr<const std::string*>();
   const size_t space = text.find(' ');
-  if (space == std::string::npos) return absl::InvalidArgumentError(absl::StrFormat("%s is \"%s\", want two pieces", path, text));
+  if (space == std::string::npos)
+    return absl::InvalidArgumentError(absl::StrFormat("%s is \"%s\", want two pieces", path, text));
   return std::pair(text.substr(0, space), text.substr(space + 1));
 }
 

@@ -212,7 +212,8 @@ absl::Status AddDecoder(const std::string& type, const JsonFields& fields, Token
     BERTH_ASSIGN_OR_RETURN(const std::string content, fields.String("content"));
     BERTH_ASSIGN_OR_RETURN(rules.strip_start_spaces, fields.Int("start"));
     BERTH_ASSIGN_OR_RETURN(const int32_t stop, fields.Int("stop"));
-    if (content != " " || stop != 0) return fields.Error("stop", "strips other than spaces at the start, which is not supported");
+    if (content != " " || stop != 0)
+      return fields.Error("stop", "strips other than spaces at the start, which is not supported");
   } else if (type != "Fuse") {
     return Unsupported(type, fields);
   }
@@ -249,8 +250,9 @@ absl::Status ParseDecoder(const json& value, TokenizerData& data) {
   if (types == Types{"ByteLevel"} || types == Types{"Metaspace"} || types == kLlama || types == kLlamaStrip) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError("decoder is a sequence that is not supported: want ByteLevel, Metaspace, or Replace, "
-                                    "ByteFallback, Fuse and perhaps Strip");
+  return absl::InvalidArgumentError(
+      "decoder is a sequence that is not supported: want ByteLevel, Metaspace, or Replace, "
+      "ByteFallback, Fuse and perhaps Strip");
 }
 
 }  // namespace berth::loader
