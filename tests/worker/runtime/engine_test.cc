@@ -142,7 +142,7 @@ TEST_P(SameTokensTest, Chunked) {
 TEST_P(SameTokensTest, Preempted) {
   std::vector<SequenceSpec> specs;
   for (int i = 0; i < 8; ++i) {
-    specs.push_back(Prompt(100 + i, 50 + i, 30));
+    specs.push_back(Prompt(100 + i, 50 + i, 90));
     if (i % 2 == 1) specs[i].sampling = {.temperature = 1, .presence_penalty = 0.5f, .seed = 7u + i};
   }
   Config config = MakeConfig();
