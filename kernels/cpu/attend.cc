@@ -63,7 +63,6 @@ struct AttendScratch {
 HWY_BEFORE_NAMESPACE();
 namespace berth::kernels::cpu::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 constexpr int kVectorLanes = hn::MaxLanes(D());

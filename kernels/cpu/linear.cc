@@ -42,7 +42,6 @@ struct Panel {
 HWY_BEFORE_NAMESPACE();
 namespace berth::kernels::cpu::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, kLanes>;
 using V = hn::Vec<D>;
 constexpr int kVectorLanes = hn::MaxLanes(D());
