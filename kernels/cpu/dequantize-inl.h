@@ -28,12 +28,13 @@ using FloatVec = hn::Vec<Floats>;
 using IntVec = hn::Vec<Ints>;
 constexpr int kFloatLanes = hn::MaxLanes(Floats());
 
-HWY_INLINE float LoadHalf(const uint8_t* bytes) {
-  const hn::CappedTag<float, 1> one;
-  const hn::Rebind<hwy::float16_t, hn::CappedTag<float, 1>> half;
-  HWY_ALIGN hwy::float16_t value;
-  std::memcpy(&value, bytes, sizeof(value));
-  return hn::GetLane(hn::PromoteTo(one, hn::Load(half, &value)));
+// The f16 number at `bytes`, in every lane.
+HWY_INLINE FloatVec LoadHalf(const uint8_t* bytes) {
+  const hn::Rebind<uint16_t, Floats> words;
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  uint16_t word;
+  std::memcpy(&word, bytes, sizeof(word));
+  return hn::PromoteTo(Floats(), hn::BitCast(halves, hn::Set(words, word)));
 }
 
 HWY_INLINE IntVec LoadBytes(const uint8_t* bytes) { return hn::PromoteTo(Ints(), hn::LoadU(Bytes(), bytes)); }
@@ -52,7 +53,7 @@ HWY_INLINE void StoreScaled(IntVec quant, FloatVec scale, FloatVec minimum, floa
 
 // scale f16, 16 bytes of nibbles: value i in the low nibble of byte i, value i + 16 in the high one; minus 8.
 HWY_INLINE void BlockQ4_0(const uint8_t* block, float* dst) {
-  const FloatVec scale = hn::Set(Floats(), LoadHalf(block));
+  const FloatVec scale = LoadHalf(block);
   const IntVec eight = hn::Set(Ints(), 8);
   for (int i = 0; i < 16; i += kFloatLanes) {
     const IntVec nibbles = LoadBytes(block + 2 + i);
@@ -63,17 +64,32 @@ HWY_INLINE void BlockQ4_0(const uint8_t* block, float* dst) {
 
 // scale f16, minimum f16, nibbles as in Q4_0.
 HWY_INLINE void BlockQ4_1(const uint8_t* block, float* dst) {
-  const FloatVec scale = hn::Set(Floats(), LoadHalf(block)), minimum = hn::Set(Floats(), LoadHalf(block + 2));
+#if HWY_TARGET == HWY_AVX3
+  // One vector holds the block's 16 different values. Scale and minimum are converted together, as neighbouring lanes.
+  int32_t pair;
+  std::memcpy(&pair, block, sizeof(pair));
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  const auto pairs = hn::Set(hn::Repartition<int32_t, decltype(halves)>(), pair);
+  const FloatVec both = hn::PromoteTo(Floats(), hn::BitCast(halves, pairs));
+  const FloatVec values = hn::Add(hn::Mul(hn::Iota(Floats(), 0), hn::DupEven(both)), hn::DupOdd(both));
+  const IntVec nibbles = LoadBytes(block + 4);
+  const auto low = hn::IndicesFromVec(Floats(), LowBits(nibbles, 15));
+  const auto high = hn::IndicesFromVec(Floats(), hn::ShiftRight<4>(nibbles));
+  hn::StoreU(hn::TableLookupLanes(values, low), Floats(), dst);
+  hn::StoreU(hn::TableLookupLanes(values, high), Floats(), dst + 16);
+#else
+  const FloatVec scale = LoadHalf(block), minimum = LoadHalf(block + 2);
   for (int i = 0; i < 16; i += kFloatLanes) {
     const IntVec nibbles = LoadBytes(block + 4 + i);
     StoreScaled(LowBits(nibbles, 15), scale, minimum, dst + i);
     StoreScaled(hn::ShiftRight<4>(nibbles), scale, minimum, dst + 16 + i);
   }
+#endif
 }
 
 // scale f16, 32 fifth bits, nibbles as in Q4_0; minus 16.
 HWY_INLINE void BlockQ5_0(const uint8_t* block, float* dst) {
-  const FloatVec scale = hn::Set(Floats(), LoadHalf(block));
+  const FloatVec scale = LoadHalf(block);
   const IntVec sixteen = hn::Set(Ints(), 16);
   int32_t high;
   std::memcpy(&high, block + 2, sizeof(high));
@@ -90,14 +106,14 @@ HWY_INLINE void BlockQ5_0(const uint8_t* block, float* dst) {
 
 // scale f16, 32 signed bytes.
 HWY_INLINE void BlockQ8_0(const uint8_t* block, float* dst) {
-  const FloatVec scale = hn::Set(Floats(), LoadHalf(block));
+  const FloatVec scale = LoadHalf(block);
   for (int i = 0; i < 32; i += kFloatLanes) StoreScaled(LoadSignedBytes(block + 2 + i), scale, dst + i);
 }
 
 // scale f16, scale of the minimums f16, 12 bytes of eight 6-bit scales and minimums, nibbles. Values 64 j + i (i < 32) are the
 // low nibbles of bytes 32 j + i and belong to sub-block 2 j, values 64 j + 32 + i the high ones and sub-block 2 j + 1.
 HWY_INLINE void BlockQ4_K(const uint8_t* block, float* dst) {
-  const float scale = LoadHalf(block), minimum_scale = LoadHalf(block + 2);
+  const float scale = hn::GetLane(LoadHalf(block)), minimum_scale = hn::GetLane(LoadHalf(block + 2));
   const uint8_t *packed = block + 4, *nibbles = block + 16;
   const auto sub_scale = [&](int sub) HWY_ATTR {
     const int quant = sub < 4 ? packed[sub] & 63 : (packed[sub + 4] & 15) | (packed[sub - 4] >> 6 << 4);
@@ -121,7 +137,7 @@ HWY_INLINE void BlockQ4_K(const uint8_t* block, float* dst) {
 // 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 signed scales (one for 16 values), scale f16; minus 32. Value
 // 128 h + 32 j + i (j < 4, i < 32) has its low bits in byte 64 h + 32 (j % 2) + i, its upper ones in byte 32 h + i.
 HWY_INLINE void BlockQ6_K(const uint8_t* block, float* dst) {
-  const float scale = LoadHalf(block + 208);
+  const float scale = hn::GetLane(LoadHalf(block + 208));
   const int8_t* scales = reinterpret_cast<const int8_t*>(block + 192);
   const IntVec offset = hn::Set(Ints(), 32);
   for (int h = 0; h < 2; ++h) {

@@ -1,5 +1,7 @@
 #include "kernels/cpu/linear.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -22,6 +24,7 @@ namespace berth::kernels::cpu {
 
 inline constexpr int kLanes = 16;
 inline constexpr int kPanelRows = 48;
+inline constexpr int kPrefetchRows = 4;
 
 // Some rows of one segment of a weight, and everything they are multiplied with.
 struct Panel {
@@ -125,7 +128,10 @@ void MultiplyPanel(const Panel& panel, float* scratch) {
     const size_t row_bytes = RowBytes(panel.dtype, panel.k);
     for (int n = 0; n < panel.rows; ++n) {
       float* row = scratch + n * panel.padded_k;
-      Dequantize(panel.dtype, panel.weight + n * row_bytes, row, panel.k);
+      const std::byte* from = panel.weight + n * row_bytes;
+      // Weights stream from memory, where the hardware's prefetcher stops at every page.
+      for (size_t at = 0; at < row_bytes; at += 64) hwy::Prefetch(from + kPrefetchRows * row_bytes + at);
+      Dequantize(panel.dtype, from, row, panel.k);
       std::fill(row + panel.k, row + panel.padded_k, 0.f);
     }
     w = scratch;

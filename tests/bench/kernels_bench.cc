@@ -212,7 +212,7 @@ void StepPart(benchmark::State& state, Part part) {
 }
 
 void PartShapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->Args({1, 1, 256, 2})->Args({8, 1, 256, 2})->Args({1, 512, 0, 2})->Unit(benchmark::kMillisecond)->UseRealTime();
+  benchmark->Args({1, 1, 256, 1})->Args({1, 1, 256, 2})->Args({8, 1, 256, 2})->Args({1, 512, 0, 2})->Unit(benchmark::kMillisecond)->UseRealTime();
 }
 
 void ProductShapes(benchmark::internal::Benchmark* benchmark) {
