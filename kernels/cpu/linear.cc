@@ -146,11 +146,12 @@ void MultiplyPanel(const Panel& panel, float* scratch) {
   for (int first = 0; first < panel.rows; first += kStripRows) {
     const int rows = std::min(kStripRows, panel.rows - first);
     const std::byte* from = panel.weight + first * row_bytes;
-    // Weights stream from memory, where the hardware's prefetcher stops at every page.
-    for (size_t at = 0; at < rows * row_bytes; at += 64) hwy::Prefetch(from + rows * row_bytes + at);
     for (int n = 0; n < rows && !in_place; ++n) {
+      const std::byte* bytes = from + n * row_bytes;
+      // Weights stream from memory, where the hardware's prefetcher stops at every page.
+      for (size_t at = 0; at < row_bytes; at += 64) hwy::Prefetch(bytes + kStripRows * row_bytes + at);
       float* row = scratch + n * panel.padded_k;
-      Dequantize(panel.dtype, from + n * row_bytes, row, panel.k);
+      Dequantize(panel.dtype, bytes, row, panel.k);
       std::fill(row + panel.k, row + panel.padded_k, 0.f);
     }
     MultiplyStrip(panel, in_place ? reinterpret_cast<const float*>(from) : scratch, first, rows);

@@ -212,7 +212,13 @@ void StepPart(benchmark::State& state, Part part) {
 }
 
 void PartShapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->Args({1, 1, 256, 1})->Args({1, 1, 256, 2})->Args({8, 1, 256, 2})->Args({1, 512, 0, 2})->Unit(benchmark::kMillisecond)->UseRealTime();
+  benchmark->Args({1, 1, 256, 1})
+      ->Args({1, 1, 256, 2})
+      ->Args({8, 1, 256, 2})
+      ->Args({1, 512, 0, 1})
+      ->Args({1, 512, 0, 2})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
 }
 
 void ProductShapes(benchmark::internal::Benchmark* benchmark) {
@@ -230,7 +236,7 @@ BENCHMARK_CAPTURE(Product, q4_k_768, DType::kQ4_K, 2 * kInter, 768)->Args({1, 2}
 BENCHMARK_CAPTURE(Product, q6_k_768, DType::kQ6_K, 2 * kInter, 768)->Args({1, 2})->UseRealTime();
 BENCHMARK_CAPTURE(Product, bf16_up, DType::kBF16, 2 * kInter, kHidden)->Args({1, 2})->UseRealTime();
 BENCHMARK_CAPTURE(Product, f32_up, DType::kF32, 2 * kInter, kHidden)->Args({1, 2})->Args({512, 2})->UseRealTime();
-BENCHMARK_CAPTURE(Product, q8_0_head, DType::kQ8_0, kVocab, kHidden)->Args({1, 2})->Args({8, 2})->UseRealTime();
+BENCHMARK_CAPTURE(Product, q8_0_head, DType::kQ8_0, kVocab, kHidden)->Args({1, 1})->Args({1, 2})->Args({8, 2})->UseRealTime();
 
 BENCHMARK_CAPTURE(StepPart, attn_in, [](Model& m, Ops& ops, int layer) { m.AttnIn(ops, layer); })->Apply(PartShapes);
 BENCHMARK_CAPTURE(StepPart, attend, [](Model& m, Ops& ops, int) { m.Attend(ops); })->Apply(PartShapes);
