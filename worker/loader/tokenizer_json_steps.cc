@@ -239,10 +239,11 @@ absl::Status ParsePostProcessor(const JsonFields& root, TokenizerData& data) {
 absl::Status ParseDecoder(const JsonFields& root, TokenizerData& data) {
   if (root.Find("decoder") == nullptr) return root.Error("decoder", "is absent, which is not supported");
   std::vector<std::string> types;
-  BERTH_RETURN_IF_ERROR(ForEachStep(root.Find("decoder"), "decoder", "decoders", [&](const std::string& type, const JsonFields& fields) {
-    types.push_back(type);
-    return AddDecoder(type, fields, data);
-  }));
+  BERTH_RETURN_IF_ERROR(
+      ForEachStep(root.Find("decoder"), "decoder", "decoders", [&](const std::string& type, const JsonFields& fields) {
+        types.push_back(type);
+        return AddDecoder(type, fields, data);
+      }));
   using Types = std::vector<std::string>;
   const Types kLlama = {"Replace", "ByteFallback", "Fuse"};
   const Types kLlamaStrip = {"Replace", "ByteFallback", "Fuse", "Strip"};
