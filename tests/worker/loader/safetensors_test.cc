@@ -92,7 +92,7 @@ TEST(SafetensorsTest, EveryPrefixIsAnError) {
 TEST(SafetensorsTest, FlippedBitsNeverCrash) {
   const std::string file = SmallFile();
   std::mt19937 random(20240607);
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 5000; ++i) {
     std::string damaged = file;
     for (unsigned flips = 1 + random() % 3; flips > 0; --flips) damaged[random() % damaged.size()] ^= 1 << random() % 8;
     const absl::StatusOr<CheckpointIndex> tensors = Parse(damaged);
