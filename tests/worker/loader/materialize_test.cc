@@ -60,7 +60,8 @@ class MaterializeTest : public ::testing::Test {
 };
 
 TEST_F(MaterializeTest, OnlyReorderedRowsAreCopied) {
-  const model::LayerWeights layer = Run().weights.layers[2];
+  const MaterializedWeights model = Run();
+  const model::LayerWeights& layer = model.weights.layers[2];
   const auto in_checkpoint = [&](const kernels::LinearWeight::Segment& segment) {
     return std::any_of(index_.begin(), index_.end(),
                        [&](const TensorInfo& tensor) { return tensor.data.data() == segment.data; });
@@ -73,7 +74,8 @@ TEST_F(MaterializeTest, OnlyReorderedRowsAreCopied) {
 }
 
 TEST_F(MaterializeTest, NormsCarryTheSpecsNumbers) {
-  const model::DecoderWeights weights = Run().weights;
+  const MaterializedWeights model = Run();
+  const model::DecoderWeights& weights = model.weights;
   EXPECT_EQ(weights.final_norm.epsilon, 0.5f);
   EXPECT_EQ(weights.layers[0].mlp_norm.epsilon, 0.5f);
   EXPECT_EQ(weights.layers[0].mlp_norm.kind, kernels::NormKind::kRms);
@@ -81,8 +83,8 @@ TEST_F(MaterializeTest, NormsCarryTheSpecsNumbers) {
 
 // Two ranks together have what one has: rows of q, k, v, gate and up apart, columns of the two projections back apart.
 TEST_F(MaterializeTest, RanksTogetherHaveTheWhole) {
-  const model::LayerWeights whole = Run().weights.layers[1];
-  const MaterializedWeights a = Run({0, 2}), b = Run({1, 2});
+  const MaterializedWeights both = Run(), a = Run({0, 2}), b = Run({1, 2});
+  const model::LayerWeights& whole = both.weights.layers[1];
   const model::LayerWeights& first = a.weights.layers[1];
   const model::LayerWeights& second = b.weights.layers[1];
 
@@ -107,7 +109,7 @@ TEST_F(MaterializeTest, RanksTogetherHaveTheWhole) {
               Rows(whole.attention_out)[row]);
   }
   EXPECT_EQ(Values(first.attention_norm.weight), Values(whole.attention_norm.weight));
-  EXPECT_EQ(interleave(Rows(a.weights.head), Rows(b.weights.head), {144}), Rows(Run().weights.head));
+  EXPECT_EQ(interleave(Rows(a.weights.head), Rows(b.weights.head), {144}), Rows(both.weights.head));
 }
 
 class MaterializeTiedTest : public MaterializeTest {
@@ -116,9 +118,10 @@ class MaterializeTiedTest : public MaterializeTest {
 };
 
 TEST_F(MaterializeTiedTest, TiedHeadIsTheEmbedding) {
-  const model::DecoderWeights weights = Run().weights;
-  EXPECT_EQ(weights.head.segments[0].data, weights.embed.segments[0].data);
-  const model::DecoderWeights second = Run({1, 2}).weights;
+  const MaterializedWeights model = Run();
+  EXPECT_EQ(model.weights.head.segments[0].data, model.weights.embed.segments[0].data);
+  const MaterializedWeights rank = Run({1, 2});
+  const model::DecoderWeights& second = rank.weights;
   EXPECT_EQ(second.embed.n(), 288);
   EXPECT_EQ(second.head.n(), 144);
   const std::vector<std::vector<float>> rows = Rows(second.embed);
