@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <string>
 
@@ -81,6 +82,43 @@ TEST(GgufModelTest, WindowComesFromTheMetadata) {
   TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
   tiny.writer.Set("llama.attention.sliding_window", int64_t{24});
   EXPECT_EQ(Load(tiny.writer.File())->spec.layers[2].attention.window, 24);
+}
+
+// The divisors of Llama 3.1 (factor 8), as converters compute them.
+std::vector<float> Llama3Divisors(double theta, int head_dim) {
+  std::vector<float> divisors;
+  for (int i = 0; i < head_dim; i += 2) {
+    const double wavelength = 2 * M_PI * std::pow(theta, static_cast<double>(i) / head_dim);
+    const double blend = (8192 / wavelength - 1) / 3;
+    divisors.push_back(static_cast<float>(wavelength < 2048 ? 1 : wavelength > 8192 ? 8 : 1 / ((1 - blend) / 8 + blend)));
+  }
+  return divisors;
+}
+
+TEST(GgufModelTest, RopeDivisorsBecomeLlama3Scaling) {
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  tiny.writer.Add(berth::testing::StoreFloats("rope_freqs.weight", {8}, Llama3Divisors(10000, 16)));
+  const absl::StatusOr<LoadedModel> model = Load(tiny.writer.File());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const model::RopeSpec& rope = model->spec.layers[0].attention.rope;
+  EXPECT_EQ(rope.scaling, model::RopeScaling::kLlama3);
+  EXPECT_EQ(rope.factor, 8);
+  EXPECT_EQ(rope.high_frequency_factor, 4);
+  EXPECT_EQ(rope.original_max_position, 8192);
+}
+
+TEST(GgufModelTest, OtherRopeDivisorsAreErrors) {
+  std::vector<float> divisors = Llama3Divisors(10000, 16);
+  divisors[5] *= 1.5f;
+  for (const std::vector<float>& bad :
+       {divisors, Llama3Divisors(500000, 16), {0, 0, 0, 0, 0, 0, 0, 0}, {1, NAN, 1, 1, 1, 1, 1, 8}}) {
+    TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+    tiny.writer.Add(berth::testing::StoreFloats("rope_freqs.weight", {8}, bad));
+    EXPECT_THAT(Error(tiny.writer.File()), HasSubstr("rope_freqs.weight"));
+  }
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  tiny.writer.Add(berth::testing::StoreFloats("rope_freqs.weight", {0}, {}));
+  EXPECT_THAT(Error(tiny.writer.File()), HasSubstr("rope_freqs.weight has shape [0]"));
 }
 
 struct BadKey {

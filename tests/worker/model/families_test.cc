@@ -1,4 +1,3 @@
-#include "worker/model/families/families.h"
 
 #include <cmath>
 #include <string>
@@ -169,8 +168,7 @@ TEST(FamiliesTest, UnknownArchitectureIsNamed) {
 
 TEST(FamiliesTest, NoArchitectureBelongsToTwoFamilies) {
   std::vector<std::string_view> seen;
-  for (const Family* family : families::All())
-    seen.insert(seen.end(), family->architectures.begin(), family->architectures.end());
+  for (const Family* family : Families()) seen.insert(seen.end(), family->architectures.begin(), family->architectures.end());
   std::sort(seen.begin(), seen.end());
   EXPECT_EQ(std::adjacent_find(seen.begin(), seen.end()), seen.end());
 }
