@@ -1,6 +1,8 @@
 #include "kernels/cpu/vector_math.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/vector_math.cc"
@@ -33,8 +35,13 @@ HWY_INLINE void Transform(const float* a, const float* b, float* out, int64_t n,
   std::copy(pad_a, pad_a + (n - i), out + i);
 }
 
-// Highway's Exp maps NaN to 0.
-HWY_INLINE V ExpOrNan(V x) { return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(D(), x)); }
+// Highway's Exp maps NaN to 0 and is undefined where f32 overflows.
+HWY_INLINE V ExpOrNan(V x) {
+  const D d;
+  const V limit = hn::Set(d, 88.5f), infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+  const V value = hn::IfThenElse(hn::Gt(x, limit), infinity, hn::Exp(d, hn::Min(x, limit)));
+  return hn::IfThenElse(hn::IsNaN(x), x, value);
+}
 
 void ExpShifted(const float* x, float shift, float scale, float* out, int64_t n) {
   const V vshift = hn::Set(D(), shift), vscale = hn::Set(D(), scale);

@@ -151,8 +151,14 @@ def make_other_steps(texts):
               single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", t.token_to_id("</s>"))]))
 
 
-def train_sentencepiece(name, texts, ambiguous=None, **options):
-    """Lines with `ambiguous` in them have several best cuts, among which releases of the library choose differently: they are "-"."""
+def has_one_best_cut(processor, text):
+    """Releases of the library choose differently among cuts of equal score."""
+    scores = [sum(map(processor.get_score, ids)) for ids in processor.nbest_encode(text, nbest_size=2)]
+    return len(scores) < 2 or abs(scores[0] - scores[1]) > 1e-3
+
+
+def train_sentencepiece(name, texts, **options):
+    """As the others, but a line that may be cut in several ways is "-"."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([t for t in texts if t.strip()]), model_writer=model, minloglevel=2, num_threads=1,
@@ -160,9 +166,10 @@ def train_sentencepiece(name, texts, ambiguous=None, **options):
     (HERE / f"{name}.model").write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     write_golden(name, processor.encode, processor.decode, processor.get_piece_size(), texts)
-    lines = (HERE / f"{name}.ids").read_text().split("\n")
-    (HERE / f"{name}.ids").write_text("\n".join(
-        "-" if i < len(texts) and ambiguous and ambiguous in texts[i] else line for i, line in enumerate(lines)))
+    if options["model_type"] == "unigram":
+        path = HERE / f"{name}.ids"
+        lines = zip(path.read_text().split("\n"), texts)
+        path.write_text("".join(f"{line if has_one_best_cut(processor, text) else '-'}\n" for line, text in lines))
     return processor
 
 
@@ -171,7 +178,7 @@ def make_sentencepiece(texts):
                                 normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
                                 allow_whitespace_only_pieces=True)
     train_sentencepiece("sp_unigram", texts, model_type="unigram", vocab_size=1500, character_coverage=0.98,
-                        normalization_rule_name="identity", ambiguous="aaaaaaaa")
+                        normalization_rule_name="identity")
     # The same vocabulary as Hugging Face converts it: a BPE over characters with byte fallback.
     pieces = [llama.id_to_piece(i) for i in range(llama.get_piece_size())]
     ids = {piece: i for i, piece in enumerate(pieces)}
