@@ -54,7 +54,7 @@ loader::GgufTokenizerMetadata SentencePieceAsGguf() {
                                   : is_byte                           ? kByte
                                                                       : kNormal);
     metadata.tokens.push_back(piece);
-    metadata.scores.push_back(std::stof(line.substr(tab + 1)));
+    metadata.scores.push_back(std::strtof(line.c_str() + tab + 1, nullptr));
   }
   return metadata;
 }
