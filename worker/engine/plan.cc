@@ -119,7 +119,7 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
   const size_t decode_share = options_.step_tokens - prompt_tokens;
   if (decodes.size() > decode_share) {
     std::stable_sort(decodes.begin(), decodes.end(),
-                     [](const Sequence* a, const Sequence* b) { return a->at.last_step < b->at.last_step; });
+                     [](const Sequence* a, const Sequence* b) { return a->at.turn < b->at.turn; });
     decodes.resize(decode_share);
   }
   std::vector<Chunk> chunks;
@@ -174,7 +174,7 @@ void Scheduler::EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& fl
     builder.Row(row, absl::MakeConstSpan(sequence.tokens).subspan(at.planned, chunk.count));
   }
   at.planned += chunk.count;
-  at.last_step = step_;
+  at.turn = ++turn_;
   if (sample) {
     at.decoding = true;
     ++at.drawing;

@@ -75,7 +75,7 @@ class Scheduler {
     int sound = 0;           // … and from which a token was drawn since: a NaN would have shown
     int drawing = 0;         // tokens that steps in flight draw
     bool decoding = false;   // the sequence's last token is the one that its slot sampled last
-    uint64_t last_step = 0;
+    uint64_t turn = 0;       // grows with every row of any sequence
   };
   struct Sequence {
     SequenceSpec spec;  // spec.tokens moved to tokens
@@ -157,7 +157,7 @@ class Scheduler {
   std::deque<Flight> flights_;
   std::vector<SequenceUpdate> updates_;
   uint64_t next_order_ = 1;
-  uint64_t step_ = 0;
+  uint64_t step_ = 0, turn_ = 0;
   EngineStats counters_;
 };
 

@@ -39,7 +39,8 @@ absl::StatusOr<text::StringToId> IndexPieces(const std::vector<std::string>& pie
 absl::StatusOr<int32_t> TokenId(const char* key, std::optional<uint32_t> id, size_t vocabulary) {
   if (!id) return -1;
   if (*id >= vocabulary) {
-    return absl::InvalidArgumentError(absl::StrFormat("tokenizer.ggml.%s is %d, but there are %d tokens", key, *id, vocabulary));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("tokenizer.ggml.%s is %d, but there are %d tokens", key, *id, vocabulary));
   }
   return static_cast<int32_t>(*id);
 }
@@ -60,16 +61,16 @@ absl::Status ParseMerges(const std::vector<std::string>& merges, const text::Str
     const std::string_view right = merge.substr(space + 1);
     const text::Merge parsed{id_of(left), id_of(right), id_of(std::string(left).append(right)), static_cast<int32_t>(rank)};
     if (parsed.left < 0 || parsed.right < 0 || parsed.result < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("tokenizer.ggml.merges[%d] is \"%s\", which names a piece that is not in the vocabulary", rank, merge));
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "tokenizer.ggml.merges[%d] is \"%s\", which names a piece that is not in the vocabulary", rank, merge));
     }
     data.merges.push_back(parsed);
   }
   return absl::OkStatus();
 }
 
-// SentencePiece merges the neighbours whose joint piece has the highest score: every way to cut a piece in two is a merge, ranked
-// by the score of the whole.
+// SentencePiece merges the neighbours whose joint piece has the highest score: every way to cut a piece in two is a merge,
+// ranked by the score of the whole.
 void MergesFromScores(const GgufTokenizerMetadata& metadata, const text::StringToId& ids, TokenizerData& data) {
   std::map<float, int32_t, std::greater<>> rank_of_score;
   for (float score : metadata.scores) rank_of_score.emplace(score, 0);

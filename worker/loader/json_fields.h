@@ -10,8 +10,8 @@
 
 namespace berth::loader {
 
-// A JSON object and how to name it in errors ("model.merges[3]"). Every reader returns INVALID_ARGUMENT that names the field when
-// its value has another type. A field that is null counts as absent.
+// A JSON object and how to name it in errors ("model.merges[3]"). Every reader returns INVALID_ARGUMENT that names the field
+// when its value has another type. A field that is null counts as absent.
 class JsonFields {
  public:
   JsonFields(const nlohmann::json& object, std::string path) : object_(object), path_(std::move(path)) {}

@@ -27,12 +27,6 @@ absl::StatusOr<json> ParseObject(std::string_view source, const char* file) {
   return parsed;
 }
 
-const json& FieldOrNull(const json& object, const char* key) {
-  static const json kNull;
-  const auto found = object.find(key);
-  return found == object.end() ? kNull : *found;
-}
-
 absl::Status ParseVocabulary(const JsonFields& model, text::StringToId& ids, TokenizerData& data) {
   BERTH_ASSIGN_OR_RETURN(const JsonFields vocabulary, model.Object("vocab"));
   ids.reserve(vocabulary.object().size());
@@ -57,7 +51,8 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitMerge(const json& merge
   if (!merge.is_string()) return absl::InvalidArgumentError(absl::StrFormat("%s is not a pair of pieces", path));
   const auto& text = *merge.get_ptr<const std::string*>();
   const size_t space = text.find(' ');
-  if (space == std::string::npos) return absl::InvalidArgumentError(absl::StrFormat("%s is \"%s\", want two pieces", path, text));
+  if (space == std::string::npos)
+    return absl::InvalidArgumentError(absl::StrFormat("%s is \"%s\", want two pieces", path, text));
   return std::pair(text.substr(0, space), text.substr(space + 1));
 }
 
@@ -195,10 +190,10 @@ absl::StatusOr<TokenizerData> ParseTokenizerJson(std::string_view tokenizer_json
   BERTH_ASSIGN_OR_RETURN(const JsonFields model, root.Object("model"));
   BERTH_RETURN_IF_ERROR(ParseModel(model, data));
   BERTH_RETURN_IF_ERROR(ParseAddedTokens(root, data));
-  BERTH_RETURN_IF_ERROR(ParseNormalizer(FieldOrNull(parsed, "normalizer"), data));
-  BERTH_RETURN_IF_ERROR(ParsePreTokenizer(FieldOrNull(parsed, "pre_tokenizer"), data));
-  BERTH_RETURN_IF_ERROR(ParsePostProcessor(FieldOrNull(parsed, "post_processor"), data));
-  BERTH_RETURN_IF_ERROR(ParseDecoder(FieldOrNull(parsed, "decoder"), data));
+  BERTH_RETURN_IF_ERROR(ParseNormalizer(root, data));
+  BERTH_RETURN_IF_ERROR(ParsePreTokenizer(root, data));
+  BERTH_RETURN_IF_ERROR(ParsePostProcessor(root, data));
+  BERTH_RETURN_IF_ERROR(ParseDecoder(root, data));
   if (!tokenizer_config_json.empty()) {
     BERTH_ASSIGN_OR_RETURN(const json config, ParseObject(tokenizer_config_json, "tokenizer_config.json"));
     BERTH_RETURN_IF_ERROR(TakeConfig(JsonFields(config, "tokenizer_config.json"), data));

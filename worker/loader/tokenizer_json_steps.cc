@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "worker/loader/json_fields.h"
 
 namespace berth::loader {
 namespace {
@@ -28,16 +27,16 @@ constexpr char kGpt2Words[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\
 using Visit = std::function<absl::Status(const std::string& type, const JsonFields& fields)>;
 
 // Calls `visit` for every step, with sequences (whose steps are in `steps_key`) unrolled.
-absl::Status ForEachStep(const json& value, const std::string& path, const char* steps_key, const Visit& visit, int depth = 0) {
-  if (value.is_null()) return absl::OkStatus();
+absl::Status ForEachStep(const json* value, const std::string& path, const char* steps_key, const Visit& visit, int depth = 0) {
+  if (value == nullptr) return absl::OkStatus();
   if (depth > kDeepestSequence) return absl::InvalidArgumentError(absl::StrFormat("%s is nested too deep", path));
-  BERTH_ASSIGN_OR_RETURN(const JsonFields fields, JsonFields::Of(value, path));
+  BERTH_ASSIGN_OR_RETURN(const JsonFields fields, JsonFields::Of(*value, path));
   BERTH_ASSIGN_OR_RETURN(const std::string type, fields.String("type"));
   if (type != "Sequence") return visit(type, fields);
   BERTH_ASSIGN_OR_RETURN(const json* steps, fields.Array(steps_key));
   for (size_t i = 0; i < steps->size(); ++i) {
     const std::string step_path = absl::StrFormat("%s.%s[%d]", path, steps_key, i);
-    BERTH_RETURN_IF_ERROR(ForEachStep((*steps)[i], step_path, steps_key, visit, depth + 1));
+    BERTH_RETURN_IF_ERROR(ForEachStep(&(*steps)[i], step_path, steps_key, visit, depth + 1));
   }
   return absl::OkStatus();
 }
@@ -212,7 +211,8 @@ absl::Status AddDecoder(const std::string& type, const JsonFields& fields, Token
     BERTH_ASSIGN_OR_RETURN(const std::string content, fields.String("content"));
     BERTH_ASSIGN_OR_RETURN(rules.strip_start_spaces, fields.Int("start"));
     BERTH_ASSIGN_OR_RETURN(const int32_t stop, fields.Int("stop"));
-    if (content != " " || stop != 0) return fields.Error("stop", "strips other than spaces at the start, which is not supported");
+    if (content != " " || stop != 0)
+      return fields.Error("stop", "strips other than spaces at the start, which is not supported");
   } else if (type != "Fuse") {
     return Unsupported(type, fields);
   }
@@ -221,25 +221,25 @@ absl::Status AddDecoder(const std::string& type, const JsonFields& fields, Token
 
 }  // namespace
 
-absl::Status ParseNormalizer(const json& value, TokenizerData& data) {
-  return ForEachStep(value, "normalizer", "normalizers",
+absl::Status ParseNormalizer(const JsonFields& root, TokenizerData& data) {
+  return ForEachStep(root.Find("normalizer"), "normalizer", "normalizers",
                      [&](const std::string& type, const JsonFields& fields) { return AddNormalizer(type, fields, data); });
 }
 
-absl::Status ParsePreTokenizer(const json& value, TokenizerData& data) {
-  return ForEachStep(value, "pre_tokenizer", "pretokenizers",
+absl::Status ParsePreTokenizer(const JsonFields& root, TokenizerData& data) {
+  return ForEachStep(root.Find("pre_tokenizer"), "pre_tokenizer", "pretokenizers",
                      [&](const std::string& type, const JsonFields& fields) { return AddPreTokenizer(type, fields, data); });
 }
 
-absl::Status ParsePostProcessor(const json& value, TokenizerData& data) {
-  return ForEachStep(value, "post_processor", "processors",
+absl::Status ParsePostProcessor(const JsonFields& root, TokenizerData& data) {
+  return ForEachStep(root.Find("post_processor"), "post_processor", "processors",
                      [&](const std::string& type, const JsonFields& fields) { return AddPostProcessor(type, fields, data); });
 }
 
-absl::Status ParseDecoder(const json& value, TokenizerData& data) {
-  if (value.is_null()) return absl::InvalidArgumentError("decoder is null, which is not supported");
+absl::Status ParseDecoder(const JsonFields& root, TokenizerData& data) {
+  if (root.Find("decoder") == nullptr) return root.Error("decoder", "is absent, which is not supported");
   std::vector<std::string> types;
-  BERTH_RETURN_IF_ERROR(ForEachStep(value, "decoder", "decoders", [&](const std::string& type, const JsonFields& fields) {
+  BERTH_RETURN_IF_ERROR(ForEachStep(root.Find("decoder"), "decoder", "decoders", [&](const std::string& type, const JsonFields& fields) {
     types.push_back(type);
     return AddDecoder(type, fields, data);
   }));
@@ -249,8 +249,9 @@ absl::Status ParseDecoder(const json& value, TokenizerData& data) {
   if (types == Types{"ByteLevel"} || types == Types{"Metaspace"} || types == kLlama || types == kLlamaStrip) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError("decoder is a sequence that is not supported: want ByteLevel, Metaspace, or Replace, "
-                                    "ByteFallback, Fuse and perhaps Strip");
+  return absl::InvalidArgumentError(
+      "decoder is a sequence that is not supported: want ByteLevel, Metaspace, or Replace, "
+      "ByteFallback, Fuse and perhaps Strip");
 }
 
 }  // namespace berth::loader

@@ -43,11 +43,10 @@ int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint
   }
   if (token < 0 || logprobs == nullptr || rules.sampling.logprobs < 0) return token;
   logprobs->logprob = static_cast<float>(-0.01 - Unit(base::HashCombine(hash, 2)));
-  const uint64_t after = static_cast<uint64_t>(token - vocabulary.begin);
+  int32_t alternative = token;
   for (int i = 0; i < rules.sampling.logprobs; ++i) {
-    const auto rank = static_cast<uint64_t>(i);
-    logprobs->top.emplace_back(i == 0 ? token : NextAllowed(vocabulary, rules, after + rank),
-                               logprobs->logprob - static_cast<float>(i));
+    logprobs->top.emplace_back(alternative, logprobs->logprob - static_cast<float>(i));
+    alternative = NextAllowed(vocabulary, rules, alternative - vocabulary.begin + 1);
   }
   return token;
 }

@@ -43,8 +43,8 @@ absl::StatusOr<Bpe> Bpe::Make(const TokenizerData& data) {
   bpe.merges_.reserve(data.merges.size());
   for (const Merge& merge : data.merges) {
     if (!is_piece(merge.left) || !is_piece(merge.right) || !is_piece(merge.result)) {
-      return absl::InvalidArgumentError(absl::StrFormat("merge %d (%d, %d -> %d) names an id outside the vocabulary of %d", merge.rank,
-                                                        merge.left, merge.right, merge.result, size));
+      return absl::InvalidArgumentError(absl::StrFormat("merge %d (%d, %d -> %d) names an id outside the vocabulary of %d",
+                                                        merge.rank, merge.left, merge.right, merge.result, size));
     }
     bpe.merges_.insert_or_assign(PairKey(merge.left, merge.right), Target{merge.result, merge.rank});
   }
@@ -110,9 +110,7 @@ void Bpe::MergeAll(std::vector<Symbol>& symbols) const {
     int32_t rank;
     int32_t left;  // index of the left symbol
     int32_t result;
-    bool operator>(const Candidate& other) const {
-      return rank != other.rank ? rank > other.rank : left > other.left;
-    }
+    bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
   };
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
   constexpr int32_t kGone = -1;  // id of a symbol merged into its left neighbour

@@ -34,14 +34,16 @@ class Bpe {
   };
 
   Bpe() = default;
-  static uint64_t PairKey(int32_t left, int32_t right) { return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right); }
+  static uint64_t PairKey(int32_t left, int32_t right) {
+    return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
+  }
   void AppendSymbols(std::string_view word, std::vector<Symbol>& symbols) const;
   void AppendUnknown(std::string_view character, std::vector<Symbol>& symbols) const;
   void MergeAll(std::vector<Symbol>& symbols) const;
 
   absl::flat_hash_map<uint64_t, Target> merges_;
-  StringToId ids_;                  // byte-level: by bytes, else by piece
-  std::array<int32_t, 256> byte_ids_;              // of single bytes (byte-level) or of byte tokens (fallback); -1: none
+  StringToId ids_;                     // byte-level: by bytes, else by piece
+  std::array<int32_t, 256> byte_ids_;  // of single bytes (byte-level) or of byte tokens (fallback); -1: none
   bool byte_level_ = false;
   bool byte_fallback_ = false;
   bool ignore_merges_ = false;

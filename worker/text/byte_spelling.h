@@ -7,8 +7,8 @@
 
 namespace berth::text {
 
-// Byte-level vocabularies spell each byte as one printable character (GPT-2's bytes_to_unicode): printable Latin-1 as itself, the
-// other 68 bytes as U+0100 and up.
+// Byte-level vocabularies spell each byte as one printable character (GPT-2's bytes_to_unicode): printable Latin-1 as itself,
+// the other 68 bytes as U+0100 and up.
 int32_t CharacterOfByte(unsigned char byte);
 
 // The bytes that `piece` spells; nothing when one of its characters is not among the 256.

@@ -22,7 +22,7 @@ std::string StreamingDetokenizer::Append(absl::Span<const int32_t> ids) {
     if (tokenizer_.IsByteToken(id)) {
       AppendByte(bytes.front(), out);
     } else if (!bytes.empty()) {
-      AppendPiece(bytes, out);
+      AppendPiece(bytes, id != tokenizer_.decoder_rules().keep_spaces_of, out);
     } else if (tokenizer_.decoder_rules().broken == BrokenBytes::kPerByte) {
       EndByteRun(out);  // SentencePiece ends a run of bytes even at a token without text
     }
@@ -48,7 +48,7 @@ void StreamingDetokenizer::AppendByte(char byte, std::string& out) {
   }
 }
 
-void StreamingDetokenizer::AppendPiece(std::string_view bytes, std::string& out) {
+void StreamingDetokenizer::AppendPiece(std::string_view bytes, bool strip, std::string& out) {
   const DecoderRules& rules = tokenizer_.decoder_rules();
   if (rules.broken == BrokenBytes::kMaximalSubpart) {
     pending_.append(bytes);
@@ -57,10 +57,10 @@ void StreamingDetokenizer::AppendPiece(std::string_view bytes, std::string& out)
     std::string text;
     AppendLossyUtf8(std::string_view(pending_).substr(0, pending_.size() - tail), text);
     pending_.erase(0, pending_.size() - tail);
-    Emit(text, true, out);
+    Emit(text, strip, out);
   } else {
     EndByteRun(out);
-    Emit(bytes, true, out);
+    Emit(bytes, strip, out);
   }
   at_first_token_ = false;
 }

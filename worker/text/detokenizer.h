@@ -25,7 +25,7 @@ class StreamingDetokenizer {
 
  private:
   void AppendByte(char byte, std::string& out);
-  void AppendPiece(std::string_view bytes, std::string& out);
+  void AppendPiece(std::string_view bytes, bool strip, std::string& out);
   void EndByteRun(std::string& out);
   void Emit(std::string_view text, bool strip, std::string& out);
 

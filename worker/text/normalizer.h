@@ -24,8 +24,8 @@ class Normalizer {
   absl::StatusOr<std::string> Apply(size_t step, std::string text) const;
 
   std::vector<NormalizerStep> steps_;
-  std::vector<Matcher> matchers_;     // those of the kReplace steps, in order
-  std::vector<size_t> matcher_of_;    // by step: index in matchers_
+  std::vector<Matcher> matchers_;   // those of the kReplace steps, in order
+  std::vector<size_t> matcher_of_;  // by step: index in matchers_
 };
 
 }  // namespace berth::text

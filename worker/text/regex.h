@@ -29,8 +29,8 @@ class Matcher {
     ~Scan();
     Scan(const Scan&) = delete;
 
-    // [begin, end) of every match in `text` (UTF-8), in order; they do not overlap and are not empty. Valid until the next call.
-    // INVALID_ARGUMENT when the text needs more backtracking than is allowed.
+    // [begin, end) of every match in `text` (UTF-8), in order; they do not overlap and are not empty. Valid until the next
+    // call. INVALID_ARGUMENT when the text needs more backtracking than is allowed.
     absl::StatusOr<absl::Span<const std::pair<size_t, size_t>>> FindAll(std::string_view text);
 
    private:

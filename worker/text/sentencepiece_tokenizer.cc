@@ -44,7 +44,8 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
 void TakeVocabulary(const SentencePieceModel& model, TokenizerData& data) {
   data.pieces.clear();
   const auto declared = [&](int32_t id) {
-    return std::any_of(data.added_tokens.begin(), data.added_tokens.end(), [&](const AddedToken& token) { return token.id == id; });
+    return std::any_of(data.added_tokens.begin(), data.added_tokens.end(),
+                       [&](const AddedToken& token) { return token.id == id; });
   };
   for (int32_t id = 0; id < model.size(); ++id) {
     data.pieces.push_back(model.Piece(id));
@@ -73,7 +74,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(TokenizerD
                   .byte_tokens = true,
                   .space = kSpace,
                   .strip_start_spaces = model->SpacesDroppedAtStart(),
-                  .keep_byte_spaces = true};
+                  .keep_byte_spaces = true,
+                  .keep_spaces_of = model->unknown_id()};
   BERTH_ASSIGN_OR_RETURN(VocabularyTokenizer::Parts parts, VocabularyTokenizer::MakeParts(data));
   if (model->unknown_id() >= 0) parts.vocabulary.SetBytes(model->unknown_id(), kUnknownText);
   return std::make_unique<SentencePieceTokenizer>(std::move(parts), std::move(model), std::move(inner));

@@ -5,7 +5,8 @@
 
 namespace berth::text {
 
-StopMatcher::StopMatcher(std::vector<std::string> stops, bool include_stop) : stops_(std::move(stops)), include_stop_(include_stop) {
+StopMatcher::StopMatcher(std::vector<std::string> stops, bool include_stop)
+    : stops_(std::move(stops)), include_stop_(include_stop) {
   for (size_t i = 0; i < stops_.size(); ++i) AddStop(i);
   LinkSuffixes();
 }

@@ -66,10 +66,11 @@ struct DecoderRules {
     kWholeRun,        // one bad byte makes every byte of its run of byte tokens U+FFFD (tokenizers' ByteFallback)
   };
   BrokenBytes broken = BrokenBytes::kMaximalSubpart;
-  bool byte_tokens = false;          // <0xE4> stands for a byte
-  std::string space;                 // what stands for U+0020 in pieces; empty: nothing does
-  int32_t strip_start_spaces = 0;    // at most so many U+0020 are dropped at the start of a text
-  bool keep_byte_spaces = false;     // a space from a byte token is not dropped at the start
+  bool byte_tokens = false;              // <0xE4> stands for a byte
+  std::string space;                     // what stands for U+0020 in pieces; empty: nothing does
+  int32_t strip_start_spaces = 0;        // at most so many U+0020 are dropped at the start of a text
+  bool keep_byte_spaces = false;         // a space from a byte token is not dropped at the start
+  int32_t keep_spaces_of = -1;           // nor a space of this token (SentencePiece's unknown token)
   bool drop_first_token_spaces = false;  // every `space` in the first token is dropped (tokenizers' Metaspace)
 };
 

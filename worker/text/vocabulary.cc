@@ -15,13 +15,13 @@ namespace {
 
 constexpr int32_t kMostIds = 1 << 24;
 
+}  // namespace
+
 std::string BytesOfPiece(const std::string& piece, const TokenizerData& data) {
   if (data.byte_level) return BytesOfSpelling(piece).value_or(piece);
   if (!data.decoder.space.empty()) return absl::StrReplaceAll(piece, {{data.decoder.space, " "}});
   return piece;
 }
-
-}  // namespace
 
 absl::StatusOr<Vocabulary> Vocabulary::Make(const TokenizerData& data) {
   Vocabulary vocabulary;

@@ -11,6 +11,9 @@
 
 namespace berth::text {
 
+// The bytes that a piece spells under data.byte_level and data.decoder.space.
+std::string BytesOfPiece(const std::string& piece, const TokenizerData& data);
+
 // The tokens of a tokenizer by id and by name, and the bytes each stands for. Immutable and thread-safe.
 class Vocabulary {
  public:
@@ -23,6 +26,7 @@ class Vocabulary {
   bool IsByte(int32_t id) const { return Contains(id) && tokens_[id].byte; }
   int32_t IdOf(std::string_view token) const;
 
+  // Lets `id`, which exists, stand for other bytes than its name says.
   void SetBytes(int32_t id, std::string bytes) { tokens_[id].bytes = std::move(bytes); }
 
  private:

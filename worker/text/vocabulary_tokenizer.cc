@@ -14,12 +14,11 @@ absl::StatusOr<VocabularyTokenizer::Parts> VocabularyTokenizer::MakeParts(const 
   BERTH_ASSIGN_OR_RETURN(Normalizer normalizer, Normalizer::Make(data.normalizer));
   std::vector<AddedToken> raw, normalized;
   for (const AddedToken& token : data.added_tokens) {
-    if (token.normalized && !normalizer.empty()) {
-      normalized.push_back(token);
-      BERTH_ASSIGN_OR_RETURN(normalized.back().content, normalizer.Normalize(token.content));
-    } else {
-      raw.push_back(token);
-    }
+    (token.normalized ? normalized : raw).push_back(token);
+    if (!token.normalized || normalizer.empty()) continue;
+    BERTH_ASSIGN_OR_RETURN(std::string content, normalizer.Normalize(token.content));
+    vocabulary.SetBytes(token.id, BytesOfPiece(content, data));
+    normalized.back().content = std::move(content);
   }
   return Parts{.vocabulary = std::move(vocabulary),
                .normalizer = std::move(normalizer),

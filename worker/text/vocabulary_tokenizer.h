@@ -12,8 +12,8 @@
 
 namespace berth::text {
 
-// What all tokenizers made from TokenizerData share: added tokens, normalization, special ids, decoding. A subclass tokenizes the
-// text between added tokens.
+// What all tokenizers made from TokenizerData share: added tokens, normalization, special ids, decoding. A subclass tokenizes
+// the text between added tokens.
 class VocabularyTokenizer : public Tokenizer {
  public:
   struct Parts {
