@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -64,6 +65,8 @@ class GenerationCore {
 
   // One batch of the step ring.
   void OnSteps(std::vector<engine::StepOutput> steps);
+  // True while a batch is worked on: sinks wait for its end.
+  bool in_batch() const { return in_batch_; }
   // Runs after each batch; the last step's number and time.
   void OnBatchEnd(absl::AnyInvocable<void(uint64_t, absl::Duration)> callback) { on_batch_end_ = std::move(callback); }
 
@@ -75,7 +78,7 @@ class GenerationCore {
   void WhenIdle(absl::AnyInvocable<void()> callback);
 
   int requests() const { return static_cast<int>(requests_.size()); }
-  // Requests that the engine does not have yet.
+  // Requests that the engine does not have yet. Any thread.
   int preparing() const { return preparing_; }
   const ServedModel& model() const { return parts_.model; }
   const CoreOptions& options() const { return options_; }
@@ -109,12 +112,13 @@ class GenerationCore {
   const CoreOptions options_;
   const Parts parts_;
   absl::AnyInvocable<void(uint64_t, absl::Duration)> on_batch_end_;
+  bool in_batch_ = false;
   absl::Status refusal_;
   std::vector<absl::AnyInvocable<void()>> when_idle_;
   std::mt19937_64 seeds_;
   uint64_t next_serial_ = 1;
   engine::SequenceId next_sequence_ = 1;
-  int preparing_ = 0;
+  std::atomic<int> preparing_ = 0;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Request>> requests_;
   absl::flat_hash_map<std::pair<std::string, std::string>, Request*> by_id_;
   absl::flat_hash_map<engine::SequenceId, std::pair<Request*, int>> sequences_;

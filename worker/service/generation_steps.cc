@@ -30,10 +30,12 @@ v1::FinishReason ReasonOf(engine::FinishReason reason) {
 }  // namespace
 
 void GenerationCore::OnSteps(std::vector<engine::StepOutput> steps) {
+  in_batch_ = true;
   for (const engine::StepOutput& step : steps) {
     const absl::Duration now = parts_.clock.Monotonic();
     for (const engine::SequenceUpdate& update : step.updates) Apply(update, now);
   }
+  in_batch_ = false;
   if (on_batch_end_) on_batch_end_(steps.back().step, steps.back().step_time);
 }
 

@@ -121,7 +121,6 @@ void Metrics::Update(const Snapshot& snapshot) {
   blocks_used_.Set(engine.kv_blocks_used);
   blocks_cached_.Set(engine.kv_blocks_cached);
   blocks_free_.Set(engine.kv_blocks_total - engine.kv_blocks_used - engine.kv_blocks_cached);
-  links_.Set(snapshot.links);
   ready_.Set(snapshot.ready ? 1 : 0);
 }
 

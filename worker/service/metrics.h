@@ -33,12 +33,13 @@ class Metrics {
     frame_events_.Increment(static_cast<double>(events));
   }
 
+  void SetLinks(int links) { links_.Set(links); }
+
   struct Snapshot {
     engine::EngineStats engine;
     int preparing = 0;
     int open_sessions = 0;
     uint64_t fenced_commits = 0;
-    int links = 0;
     bool ready = false;
   };
   // Brings gauges and counters up to the snapshot; before each scrape.

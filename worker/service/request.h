@@ -57,7 +57,8 @@ struct Request {
   bool registered = false;  // under (tenant, id)
 
   RequestSink* sink = nullptr;  // null: parked, or nobody wants the rest
-  uint64_t stream_id = 0;       // of the sink's
+  uint64_t stream_id = 0;       // the sink's
+  bool queued = false;          // the sink's: it has noted that there are events
   std::string parked_by;        // gateway; empty: not parked
   rpc::Shard::TimerId park_timer{};
 

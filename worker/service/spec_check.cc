@@ -95,29 +95,6 @@ absl::Status CheckStop(const v1::StopCriteria& stop, const ServedModel& model) {
   return absl::OkStatus();
 }
 
-absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model) {
-  switch (prompt.kind_case()) {
-    case v1::Prompt::kChat:
-      if (prompt.chat().messages().empty()) return rpc::FieldError("prompt.chat.messages", "is empty");
-      if (model.chat_template == nullptr) return rpc::FieldError("prompt.chat", "the model has no chat template");
-      for (const v1::ChatMessage& message : prompt.chat().messages()) {
-        if (!message.tool_calls().empty()) {
-          return absl::UnimplementedError("prompt.chat.messages.tool_calls: tool calls are not offered yet");
-        }
-      }
-      return absl::OkStatus();
-    case v1::Prompt::kText:
-      return prompt.text().empty() ? rpc::FieldError("prompt.text", "is empty") : absl::OkStatus();
-    case v1::Prompt::kTokenIds:
-      if (prompt.token_ids().ids().empty()) return rpc::FieldError("prompt.token_ids", "is empty");
-      for (const int32_t id : prompt.token_ids().ids()) BERTH_RETURN_IF_ERROR(CheckToken("prompt.token_ids", id, model));
-      return absl::OkStatus();
-    case v1::Prompt::KIND_NOT_SET:
-      break;
-  }
-  return rpc::FieldError("prompt", "is missing");
-}
-
 absl::Status CheckSession(const v1::GenerationSpec& spec) {
   const v1::SessionOptions& session = spec.session();
   if (session.mode() != v1::SESSION_MODE_INTERACTIVE) {
@@ -156,6 +133,29 @@ absl::Status CheckResume(const v1::GenerationSpec& spec, const ServedModel& mode
 }
 
 }  // namespace
+
+absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model) {
+  switch (prompt.kind_case()) {
+    case v1::Prompt::kChat:
+      if (prompt.chat().messages().empty()) return rpc::FieldError("prompt.chat.messages", "is empty");
+      if (model.chat_template == nullptr) return rpc::FieldError("prompt.chat", "the model has no chat template");
+      for (const v1::ChatMessage& message : prompt.chat().messages()) {
+        if (!message.tool_calls().empty()) {
+          return absl::UnimplementedError("prompt.chat.messages.tool_calls: tool calls are not offered yet");
+        }
+      }
+      return absl::OkStatus();
+    case v1::Prompt::kText:
+      return prompt.text().empty() ? rpc::FieldError("prompt.text", "is empty") : absl::OkStatus();
+    case v1::Prompt::kTokenIds:
+      if (prompt.token_ids().ids().empty()) return rpc::FieldError("prompt.token_ids", "is empty");
+      for (const int32_t id : prompt.token_ids().ids()) BERTH_RETURN_IF_ERROR(CheckToken("prompt.token_ids", id, model));
+      return absl::OkStatus();
+    case v1::Prompt::KIND_NOT_SET:
+      break;
+  }
+  return rpc::FieldError("prompt", "is missing");
+}
 
 absl::Status CheckModelName(const std::string& name, const ServedModel& model) {
   if (name.empty() || name == model.name) return absl::OkStatus();

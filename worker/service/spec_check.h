@@ -10,6 +10,9 @@ namespace berth::service {
 // path, NOT_FOUND for another model, UNIMPLEMENTED for what is not offered yet. Pure.
 absl::Status CheckSpec(const v1::GenerationSpec& spec, const ServedModel& model);
 
+// The part of CheckSpec that any prompt has to pass.
+absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model);
+
 // NOT_FOUND when `name` is neither empty nor the model's.
 absl::Status CheckModelName(const std::string& name, const ServedModel& model);
 
