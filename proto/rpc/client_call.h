@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "base/check.h"
 #include "grpcpp/client_context.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "grpcpp/support/async_stream.h"
 #include "grpcpp/support/async_unary_call.h"
 #include "proto/rpc/shard.h"
