@@ -87,7 +87,7 @@ class FakeWorkers {
     model.set_fingerprint(fingerprint);
     *frame.mutable_load() = Load(credit);
     Send(id, frame);
-    Writable(id);
+    if (IsOpen(id)) Writable(id);
   }
 
   void Send(const std::string& id, v1::AttachResponse frame) { open_.at(id)->observer_.OnFrame(frame); }

@@ -19,6 +19,7 @@ namespace berth::relay {
 class FakeCaller : public StreamSink {
  public:
   explicit FakeCaller(Relay& relay) : relay_(relay) {}
+  ~FakeCaller() override { Leave(); }
 
   uint64_t Open(GenerationRequest request) {
     id_ = relay_.Open(std::move(request), *this);
@@ -73,7 +74,10 @@ class RelayTest : public ::testing::Test {
   }
   void MakeAttached(int workers, RelayOptions options = {}) {
     Make(workers, options);
-    for (int i = 0; i < workers; ++i) workers_.Attach("w" + std::to_string(i));
+    for (int i = 0; i < workers; ++i) {
+      workers_.Attach("w" + std::to_string(i));
+      workers_.TakeWritten("w" + std::to_string(i));
+    }
   }
 
   static GenerationRequest Request(const std::string& session = "", const std::string& request_id = "") {
