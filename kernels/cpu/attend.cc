@@ -14,7 +14,7 @@
 #include <hwy/contrib/math/math-inl.h>
 // clang-format on
 
-#include "kernels/cpu/dequantize-inl.h"
+#include "kernels/cpu/dequantize.inc"
 
 #ifndef BERTH_KERNELS_CPU_ATTEND_TASK_
 #define BERTH_KERNELS_CPU_ATTEND_TASK_

@@ -15,7 +15,7 @@
 #include <hwy/highway.h>
 // clang-format on
 
-#include "kernels/cpu/dequantize-inl.h"
+#include "kernels/cpu/dequantize.inc"
 
 // What a task needs, outside the per-target namespaces.
 #ifndef BERTH_KERNELS_CPU_LINEAR_PANEL_

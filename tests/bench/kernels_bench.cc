@@ -3,11 +3,13 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <vector>
 
+#include "kernels/buffer.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/half.h"
 #include "kernels/ops.h"
@@ -41,8 +43,9 @@ class Weight {
   std::vector<std::byte> bytes_;
 };
 
-Tensor Matrix(std::vector<float>& memory, int64_t rows, int64_t dim) {
-  memory.resize(rows * dim, 0.01f);
+Tensor Matrix(Buffer& memory, int64_t rows, int64_t dim) {
+  memory = *HostAllocator().Allocate(rows * dim * sizeof(float));
+  std::fill_n(static_cast<float*>(memory.data()), rows * dim, 0.01f);
   return Tensor(memory.data(), DType::kF32, {rows, dim});
 }
 
@@ -57,7 +60,7 @@ void Product(benchmark::State& state, DType dtype, int64_t n, int64_t k) {
   const int64_t rows = state.range(0);
   const auto ops = MakeCpuOps({.threads = static_cast<int>(state.range(1))});
   const Weight weight(dtype, n, k);
-  std::vector<float> in, out;
+  Buffer in, out;
   const ProjectOutArgs args{.in = Matrix(in, rows, k), .weight = weight.view, .residual = Matrix(out, rows, n)};
   for (auto _ : state) ops->MlpDown(args);
   ReportProduct(state, static_cast<double>(rows) * n * k, static_cast<double>(weight.bytes()));
@@ -96,12 +99,12 @@ class Model {
               .context_length = Ints(context_),
               .block_table = Tensor(table_.data(), DType::kI32, {sequences, blocks})};
     for (int i = 0; i < kHeadDim / 2; ++i) frequency_.push_back(std::pow(1e-5f, static_cast<float>(i) / (kHeadDim / 2)));
-    norm_ = {.weight = Matrix(norm_weight_, 1, kHidden)};
+    Matrix(norm_weight_, 1, kHidden);
     norm_.weight = Tensor(norm_weight_.data(), DType::kF32, {kHidden});
     residual_ = Matrix(residual_memory_, tokens_, kHidden);
     inner_ = Matrix(inner_memory_, tokens_, kInter);
-    q_memory_.resize(tokens_ * kHidden);
-    attended_memory_.resize(tokens_ * kHidden);
+    Matrix(q_memory_, tokens_, kHidden);
+    Matrix(attended_memory_, tokens_, kHidden);
     logits_ = Matrix(logits_memory_, sequences, kVocab);
   }
 
@@ -163,7 +166,7 @@ class Model {
   static Tensor Ints(std::vector<int32_t>& values) {
     return Tensor(values.data(), DType::kI32, {static_cast<int64_t>(values.size())});
   }
-  Tensor Heads(std::vector<float>& memory) { return Tensor(memory.data(), DType::kF32, {tokens_, kQHeads, kHeadDim}); }
+  Tensor Heads(const Buffer& memory) { return Tensor(memory.data(), DType::kF32, {tokens_, kQHeads, kHeadDim}); }
 
   const int sequences_, tokens_;
   std::vector<std::unique_ptr<Layer>> layers_;
@@ -172,7 +175,8 @@ class Model {
   KvLayer layer_kv_;
   std::vector<int32_t> position_, sequence_, start_, context_, table_, last_row_;
   Batch batch_;
-  std::vector<float> frequency_, norm_weight_, residual_memory_, inner_memory_, q_memory_, attended_memory_, logits_memory_;
+  std::vector<float> frequency_;
+  Buffer norm_weight_, residual_memory_, inner_memory_, q_memory_, attended_memory_, logits_memory_;
   Norm norm_;
   Tensor residual_, inner_, logits_;
   std::vector<SlotSampling> params_ = std::vector<SlotSampling>(sequences_, {.temperature = 0});
@@ -214,6 +218,7 @@ void StepPart(benchmark::State& state, Part part) {
 void PartShapes(benchmark::internal::Benchmark* benchmark) {
   benchmark->Args({1, 1, 256, 1})
       ->Args({1, 1, 256, 2})
+      ->Args({8, 1, 256, 1})
       ->Args({8, 1, 256, 2})
       ->Args({1, 512, 0, 1})
       ->Args({1, 512, 0, 2})
@@ -249,6 +254,7 @@ BENCHMARK_CAPTURE(StepPart, sample, [](Model& m, Ops& ops, int layer) {
 
 BENCHMARK(DecodeStep)
     ->Args({1, 256, 1})
+    ->Args({8, 256, 1})
     ->Args({1, 256, 2})
     ->Args({8, 256, 2})
     ->Args({1, 2048, 2})
