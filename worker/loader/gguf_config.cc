@@ -134,6 +134,7 @@ absl::StatusOr<HfConfig> TranslateGgufConfig(const GgufFile& file) {
   config.Set("tie_word_embeddings", FindTensor(file, "output.weight") == nullptr);
   const bool attention_bias = FindTensor(file, "blk.0.attn_q.bias") != nullptr;
   config.Set(architecture->gguf == "internlm2" ? "bias" : "attention_bias", attention_bias);
+  config.Set("mlp_bias", FindTensor(file, "blk.0.ffn_up.bias") != nullptr);
   if (const TensorInfo* divisors = FindTensor(file, "rope_freqs.weight")) {
     BERTH_RETURN_IF_ERROR(TranslateRopeDivisors(*divisors, config));
   }

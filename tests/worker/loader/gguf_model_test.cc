@@ -129,6 +129,7 @@ struct BadKey {
 
 TEST(GgufModelTest, KeysThatNobodyUnderstandsAreErrors) {
   const BadKey cases[] = {
+      {"split.count", int64_t{2}, "2"},
       {"llama.expert_count", int64_t{8}, "8"},
       {"llama.rope.scaling.type", std::string("yarn"), "\"yarn\""},
       {"llama.attention.value_length", int64_t{8}, "8"},
@@ -145,6 +146,24 @@ TEST(GgufModelTest, KeysThatNobodyUnderstandsAreErrors) {
     if (field == "llama.rope.scaling.type") field = "rope_scaling.rope_type";
     EXPECT_THAT(Error(tiny.writer.File()), AllOf(HasSubstr("model.gguf"), HasSubstr(field), HasSubstr(bad.text)));
   }
+}
+
+TEST(GgufModelTest, BiasesFollowFromTheFirstLayersTensors) {
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  std::vector<float> q_bias(64);
+  for (int i = 0; i < 64; ++i) q_bias[i] = static_cast<float>(i);
+  for (const std::string layer : {"blk.0.", "blk.1.", "blk.2."}) {
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_q.bias", {64}, q_bias));
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_k.bias", {32}, std::vector<float>(32)));
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_v.bias", {32}, std::vector<float>(32)));
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_output.bias", {64}, std::vector<float>(64)));
+  }
+  const absl::StatusOr<LoadedModel> model = Load(tiny.writer.File());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const kernels::Tensor& bias = model->weights.layers[2].qkv_bias;
+  ASSERT_EQ(bias.dim(0), 64 + 2 * 32);
+  EXPECT_EQ(bias.data<float>()[16 + 1], 16 + 2) << "the rows of a bias are reordered like those of its matrix";
+  EXPECT_EQ(bias.data<float>()[16 + 8], 16 + 1);
 }
 
 TEST(GgufModelTest, ArchitectureAndMissingKeysAreNamed) {

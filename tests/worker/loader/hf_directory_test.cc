@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -219,7 +221,9 @@ TEST(LoadModelTest, NamesAPathThatIsNoModel) {
               HasSubstr("give the directory that holds it"));
   WriteFile(directory.PathOf("notes.txt"), "some text");
   EXPECT_THAT(std::string(LoadModel(directory.PathOf("notes.txt")).status().message()), HasSubstr("does not begin with GGUF"));
-  EXPECT_FALSE(LoadModel("/dev/null").ok());
+  EXPECT_THAT(std::string(LoadModel("/dev/null").status().message()), HasSubstr("is not a regular file"));
+  ASSERT_EQ(mkfifo(directory.PathOf("pipe").c_str(), 0600), 0);
+  EXPECT_THAT(std::string(LoadModel(directory.PathOf("pipe")).status().message()), HasSubstr("is not a regular file"));
 }
 
 }  // namespace

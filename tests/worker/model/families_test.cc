@@ -94,6 +94,22 @@ TEST(FamiliesTest, Qwen2HasItsWindowOnlyWhereUsed) {
   EXPECT_EQ(spec.layers[1].attention.window, 24);
 }
 
+TEST(FamiliesTest, LayerTypesMustSayWhatTheWindowSays) {
+  const std::vector<HfConfig::Scalar> types = {std::string("full_attention"), std::string("sliding_attention"),
+                                               std::string("sliding_attention")};
+  HfConfig config = Qwen2Config();
+  config.SetList("layer_types", types);
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("want full_attention for layer 1"));
+  config.Set("use_sliding_window", true);
+  config.Set("sliding_window", int64_t{24});
+  config.Set("max_window_layers", int64_t{1});
+  EXPECT_TRUE(ParseSpec(config).ok()) << ParseSpec(config).status();
+  config.SetList("layer_types", {types[0]});
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("layer_types is [\"full_attention\"]: want 3"));
+  config.Set("max_window_layers", int64_t{4});
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("max_window_layers is 4"));
+}
+
 TEST(FamiliesTest, RopeScalingReadsOldAndNewSpelling) {
   HfConfig old_spelling = LlamaConfig();
   old_spelling.Set("rope_theta", 500000.0);
