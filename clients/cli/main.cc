@@ -1,6 +1,9 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -28,6 +31,7 @@ namespace {
 struct Flags {
   ServeOptions serve;
   bool ready_line = false;
+  bool sim = false;
   std::optional<int> session_len, max_batch_size;
 
   std::string server = "127.0.0.1:23334";
@@ -49,11 +53,15 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
   port("--admin-port", serve.admin_port, "The gateway's port of AdminService and reflection");
   port("--metrics-port", serve.metrics_port, "The gateway's port of /metrics, /live and /ready");
   app.add_option("--host", serve.host, "Address to listen on")->capture_default_str();
+  app.add_flag("--sim", flags.sim, "Serve the simulated test engine instead of a model");
   app.add_option("--model-name", serve.model_name, "Name to serve the model by; default: the file's or directory's");
   app.add_option("--session-len", flags.session_len, "Tokens of a session's context")->check(CLI::PositiveNumber);
   app.add_option("--max-batch-size", flags.max_batch_size, "Sequences at once per worker")->check(CLI::PositiveNumber);
   app.add_option("--cpu-threads", serve.cpu_threads, "Threads per worker; default: an equal share of the cores")
       ->check(CLI::PositiveNumber);
+  app.add_option("--journal", serve.journal,
+                 "Where the workers keep sessions, sqlite:PATH or memory; default: a file for this run");
+  app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
 }
 
 void AddChatFlags(CLI::App& app, Flags& flags) {
@@ -76,8 +84,34 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+// A folder that goes with this object.
+class TemporaryFolder {
+ public:
+  static absl::StatusOr<std::unique_ptr<TemporaryFolder>> Make() {
+    std::error_code error;
+    std::string path = (std::filesystem::temp_directory_path(error) / "berth-XXXXXX").string();
+    if (error || mkdtemp(path.data()) == nullptr) return absl::InternalError(absl::StrCat("cannot make the folder ", path));
+    return std::unique_ptr<TemporaryFolder>(new TemporaryFolder(path));
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+};
+
 absl::Status RunServe(Flags flags) {
   ServeOptions& serve = flags.serve;
+  if (serve.model.empty() != flags.sim) return absl::InvalidArgumentError("want one of a model and --sim");
+  std::unique_ptr<TemporaryFolder> folder;
+  if (serve.journal.empty()) {
+    BERTH_ASSIGN_OR_RETURN(folder, TemporaryFolder::Make());
+    serve.journal = absl::StrCat("sqlite:", folder->path(), "/sessions.db");
+  }
   BERTH_ASSIGN_OR_RETURN(serve.program_folder, ProgramFolder());
   serve.cores = CoreCount();
   const auto add = [&](const char* name, const std::optional<int>& value) {
@@ -99,8 +133,11 @@ absl::Status RunServe(Flags flags) {
 absl::StatusOr<std::vector<std::string>> ServeArguments(const Flags& flags) {
   BERTH_ASSIGN_OR_RETURN(const std::string folder, ProgramFolder());
   const ServeOptions& serve = flags.serve;
-  std::vector<std::string> arguments = {folder + "/berth", "serve", serve.model, "--ready-line"};
+  std::vector<std::string> arguments = {folder + "/berth", "serve", "--ready-line"};
   const auto add = [&](const char* name, const std::string& value) { arguments.insert(arguments.end(), {name, value}); };
+  arguments.push_back(flags.sim ? "--sim" : serve.model);
+  if (!serve.journal.empty()) add("--journal", serve.journal);
+  for (const std::string& flag : serve.worker_flags) arguments.push_back(absl::StrCat("--worker-flag=", flag));
   add("--workers", absl::StrCat(serve.workers));
   add("--host", serve.host);
   add("--port", absl::StrCat(serve.http_port));
@@ -116,9 +153,9 @@ absl::StatusOr<std::vector<std::string>> ServeArguments(const Flags& flags) {
 
 absl::Status RunChat(Flags flags) {
   std::unique_ptr<LocalServer> local;
-  if (!flags.serve.model.empty()) {
+  if (!flags.serve.model.empty() || flags.sim) {
     BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(flags));
-    std::cerr << "starting " << flags.serve.model << " …" << std::endl;
+    std::cerr << "starting " << (flags.sim ? "the simulated engine" : flags.serve.model) << " …" << std::endl;
     BERTH_ASSIGN_OR_RETURN(local, LocalServer::Start(std::move(arguments)));
     flags.server = absl::StrCat(flags.serve.host, ":", local->ready().grpc_port);
     if (!flags.prompt.has_value()) {
@@ -132,8 +169,8 @@ absl::Status RunChat(Flags flags) {
   if (flags.top_k.has_value()) options.sampling.set_top_k(*flags.top_k);
   if (flags.seed.has_value()) options.sampling.set_seed(*flags.seed);
   if (flags.max_tokens.has_value()) options.stop.set_max_tokens(*flags.max_tokens);
+  BlockInterrupts();  // before gRPC starts its threads
   BERTH_ASSIGN_OR_RETURN(const auto credentials, rpc::MakeChannelCredentials({}));
-  BlockInterrupts();
   Conversation conversation(rpc::MakeChannel(flags.server, credentials), options);
   const InterruptWatcher interrupts([&conversation] {
     if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
@@ -148,6 +185,17 @@ absl::Status RunChat(Flags flags) {
   return status;
 }
 
+// Runs a sibling program in place of this one; returns when that fails.
+absl::Status Become(const std::string& program, std::vector<std::string> arguments) {
+  BERTH_ASSIGN_OR_RETURN(const std::string folder, ProgramFolder());
+  const std::string path = absl::StrCat(folder, "/", program);
+  std::vector<char*> pointers = {const_cast<char*>(path.c_str())};
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  pointers.push_back(nullptr);
+  execv(path.c_str(), pointers.data());
+  return absl::NotFoundError(absl::StrCat("cannot run ", path, ": ", strerror(errno)));
+}
+
 int Run(int argc, char** argv) {
   Flags serve_flags, chat_flags;
   // The own server of a chat is in nobody's way.
@@ -155,7 +203,7 @@ int Run(int argc, char** argv) {
   CLI::App app("Berth serves large language models");
   app.require_subcommand(1);
   CLI::App& serve = *app.add_subcommand("serve", "Start a gateway and workers for a model");
-  serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory")->required();
+  serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");
   serve.add_flag("--ready-line", serve_flags.ready_line, "Print the ports as a line of JSON when ready");
   AddServeFlags(serve, serve_flags);
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
@@ -166,10 +214,15 @@ int Run(int argc, char** argv) {
       ->capture_default_str();
   AddServeFlags(chat, chat_flags);
   AddChatFlags(chat, chat_flags);
+  CLI::App& bench = *app.add_subcommand("bench", "Measure")->require_subcommand(1);
+  CLI::App& bench_engine =
+      *bench.add_subcommand("engine", "The engine without RPC: the flags of berth-bench")->prefix_command();
   CLI11_PARSE(app, argc, argv);
 
   absl::Status status;
-  if (serve.parsed()) {
+  if (bench_engine.parsed()) {
+    status = Become("berth-bench", bench_engine.remaining());
+  } else if (serve.parsed()) {
     BlockServeSignals();
     status = RunServe(serve_flags);
   } else {

@@ -10,7 +10,7 @@ absl::StatusOr<ReadyLine> ParseReadyLine(const std::string& line) {
   const auto port = [&](const char* name) {
     return json.contains(name) && json[name].is_number_integer() ? json[name].get<int>() : 0;
   };
-  return ReadyLine{.http_port = port("http_port"), .grpc_port = port("grpc_port")};
+  return ReadyLine{.port = port("port"), .http_port = port("http_port"), .grpc_port = port("grpc_port")};
 }
 
 std::string FormatReadyLine(const ReadyLine& ready) {

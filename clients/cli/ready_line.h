@@ -8,6 +8,7 @@ namespace berth::cli {
 
 // The line that a program prints when it serves, {"ready":true,"grpc_port":23334,…}: its ports, 0 for those it does not name.
 struct ReadyLine {
+  int port = 0;  // a worker's
   int http_port = 0;
   int grpc_port = 0;
 };

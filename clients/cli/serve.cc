@@ -82,23 +82,25 @@ class Supervisor {
     const auto& ready = workers_[index]->ready();
     const int threads = options_.cpu_threads > 0 ? options_.cpu_threads : ShareOfCores(options_.cores, options_.workers, index);
     // A worker that is started again listens where the gateway knows it.
-    std::vector<std::string> arguments = {options_.program_folder + "/berth-worker",
-                                          "--model",
-                                          options_.model,
-                                          "--worker-id",
-                                          workers_[index]->name(),
-                                          "--grpc-port",
-                                          absl::StrCat(ready.has_value() ? ready->grpc_port : 0),
-                                          "--cpu-threads",
-                                          absl::StrCat(threads)};
-    if (!options_.model_name.empty()) arguments.insert(arguments.end(), {"--model-name", options_.model_name});
+    std::vector<std::string> arguments = {options_.program_folder + "/berth-worker"};
+    const auto add = [&](const char* flag, const std::string& value) { arguments.insert(arguments.end(), {flag, value}); };
+    add("--worker-id", workers_[index]->name());
+    add("--port", absl::StrCat(ready.has_value() ? ready->port : 0));
+    add("--cpu-threads", absl::StrCat(threads));
+    add("--journal", options_.journal);
+    if (!options_.model_name.empty()) add("--model-name", options_.model_name);
+    if (options_.model.empty()) {
+      arguments.push_back("--sim");
+    } else {
+      add("--model", options_.model);
+    }
     arguments.insert(arguments.end(), options_.worker_flags.begin(), options_.worker_flags.end());
     return arguments;
   }
 
   std::vector<std::string> GatewayArguments() const {
     const auto list = absl::StrJoin(workers_, ",", [](std::string* out, const auto& worker) {
-      absl::StrAppend(out, worker->name(), "=127.0.0.1:", worker->ready()->grpc_port);
+      absl::StrAppend(out, worker->name(), "=127.0.0.1:", worker->ready()->port);
     });
     const auto& ready = gateway_->ready();
     return {options_.program_folder + "/berth-gateway",

@@ -11,7 +11,7 @@ namespace berth::cli {
 
 struct ServeOptions {
   std::string program_folder;  // where berth-gateway and berth-worker are
-  std::string model;           // a GGUF file or a Hugging Face directory
+  std::string model;           // a GGUF file or a Hugging Face directory; empty: the simulated test engine
   std::string model_name;      // empty: the file's or directory's
   int workers = 1;
   std::string host = "127.0.0.1";
@@ -22,6 +22,7 @@ struct ServeOptions {
   int metrics_port = 23336;
   int cores = 1;                          // divided among the workers
   int cpu_threads = 0;                    // per worker; 0: the worker's share of the cores
+  std::string journal;                    // of the sessions, shared by the workers
   std::vector<std::string> worker_flags;  // handed to each worker as they are
 };
 

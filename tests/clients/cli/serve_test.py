@@ -79,13 +79,15 @@ class ServeTest(unittest.TestCase):
         return serve, workers, gateway
 
     def test_gateway_knows_the_workers_and_each_gets_its_flags(self):
-        serve, workers, gateway = self.started("--session-len", "512", "--model-name", "m")
+        serve, workers, gateway = self.started("--session-len", "512", "--model-name", "m", "--worker-flag=--depth", "--worker-flag=2")
         self.assertEqual(gateway["workers"], ",".join(f"{name}=127.0.0.1:{workers[name]['port']}" for name in ("worker-1", "worker-2")))
         for name, worker in workers.items():
             flags = dict(zip(worker["flags"][::2], worker["flags"][1::2]))
             threads = flags.pop("--cpu-threads")
             self.assertGreaterEqual(int(threads), 1)
-            self.assertEqual(flags, {"--model": "the model", "--model-name": "m", "--worker-id": name, "--grpc-port": "0", "--session-len": "512"})
+            self.assertRegex(flags.pop("--journal"), "^sqlite:/.*/sessions.db$")
+            self.assertEqual(flags, {"--model": "the model", "--model-name": "m", "--worker-id": name, "--port": "0", "--session-len": "512",
+                                     "--depth": "2"})
 
     def test_stops_the_gateway_then_the_workers(self):
         for number in (signal.SIGTERM, signal.SIGINT):
