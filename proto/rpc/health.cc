@@ -20,8 +20,10 @@ HealthService::HealthService() {
 }
 
 void HealthService::AddTo(Server& server) {
-  server.Register(service_);
-  server.AddUnary(service_, &Health::AsyncService::RequestCheck,
+  services_.push_back(std::make_unique<Health::AsyncService>());
+  Health::AsyncService& service = *services_.back();
+  server.Register(service);
+  server.AddUnary(service, &Health::AsyncService::RequestCheck,
                   [this](std::shared_ptr<UnaryCall<HealthCheckRequest, Status>> call) {
                     Status response;
                     response.set_status(Get(call->request().service()));
@@ -31,7 +33,7 @@ void HealthService::AddTo(Server& server) {
                       call->Finish(response);
                     }
                   });
-  server.AddServerStream(service_, &Health::AsyncService::RequestWatch, [this](std::shared_ptr<WatchCall> call) {
+  server.AddServerStream(service, &Health::AsyncService::RequestWatch, [this](std::shared_ptr<WatchCall> call) {
     auto watch = std::make_shared<Watch>();
     watch->call = call;
     call->OnWritten([this, watch] { Send(watch); });

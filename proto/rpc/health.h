@@ -35,7 +35,7 @@ class HealthService {
   Status::ServingStatus Get(const std::string& service) const;
   void Send(const std::shared_ptr<Watch>& watch);
 
-  grpc::health::v1::Health::AsyncService service_;
+  std::vector<std::unique_ptr<grpc::health::v1::Health::AsyncService>> services_;  // one per server
   mutable base::Mutex mutex_;
   std::map<std::string, bool> serving_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<Watch>> watches_ ABSL_GUARDED_BY(mutex_);

@@ -1,7 +1,9 @@
 #include "proto/rpc/process.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -26,8 +28,12 @@ sigset_t ShutdownSignals() {
 void InitProcess() {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   signal(SIGPIPE, SIG_IGN);
-  // What gRPC logs by itself repeats the statuses that it returns.
-  if (getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+  if (getenv("GRPC_VERBOSITY") != nullptr) return;
+  // What gRPC logs by itself repeats the statuses that it returns, its last words excepted.
+  gpr_set_log_function([](gpr_log_func_args* line) {
+    if (strstr(line->message, "assertion failed") != nullptr)
+      fprintf(stderr, "%s:%d %s\n", line->file, line->line, line->message);
+  });
 }
 
 ShutdownSignal::ShutdownSignal() {
