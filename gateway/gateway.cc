@@ -51,7 +51,6 @@ class Gateway::Impl {
     callers_.AddTo(server_);
     health_.AddTo(server_);
     admin_.AddTo(admin_server_);
-    health_.AddTo(admin_server_);
     health_.SetLive(true);
     BERTH_RETURN_IF_ERROR(server_.Start());
     started_ = true;
