@@ -35,6 +35,18 @@ TEST(ThreadPool, TasksRunAtTheSameTime) {
   });
 }
 
+TEST(ThreadPool, WaitsForTheSlowestTask) {
+  ThreadPool pool(2);
+  base::Notification first, second;
+  std::atomic<int> steps{0};
+  pool.Run(2, [&](int task, int thread) {
+    (task == 0 ? first : second).Notify();
+    (task == 0 ? second : first).Wait();
+    for (int i = 0; thread == 1 && i < 1000000; ++i) ++steps;
+  });
+  EXPECT_EQ(steps, 1000000);
+}
+
 TEST(ThreadPool, NoTwoTasksShareAThreadIndexAtATime) {
   ThreadPool pool(4);
   std::vector<std::atomic<int>> inside(4);
