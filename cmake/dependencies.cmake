@@ -52,10 +52,12 @@ berth_dependency(openssl OpenSSL::SSL OpenSSL::Crypto)
 berth_dependency(boost Boost::headers)
 berth_dependency(sqlite SQLite::SQLite3)
 berth_dependency(icu ICU::uc ICU::i18n)
-# SentencePiece brings libprotobuf-lite: a program that also has the whole Protobuf must load that first, or the two mix.
+# libsentencepiece.so exports an old protobuf-lite of its own. What uses the whole Protobuf too must find that one first; static
+# programs keep theirs to themselves, so that neither finds the other's.
+berth_dependency(sentencepiece PkgConfig::SENTENCEPIECE)
 if(BERTH_STATIC)
-  berth_dependency(sentencepiece PkgConfig::SENTENCEPIECE)
+  target_link_options(berth_dep_sentencepiece INTERFACE -Wl,--exclude-libs,ALL)
 else()
-  berth_dependency(sentencepiece protobuf::libprotobuf PkgConfig::SENTENCEPIECE)
+  target_link_options(berth_dep_sentencepiece INTERFACE $<TARGET_FILE:protobuf::libprotobuf>)
 endif()
 berth_dependency(pcre2 PkgConfig::PCRE2)

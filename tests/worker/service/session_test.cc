@@ -78,9 +78,13 @@ TEST_F(SessionTest, ErrorsOfOpeningAndPositions) {
 }
 
 TEST_F(SessionTest, ARewindRepeatsTheTurnFromThere) {
-  const Outcome first = worker_.Stream(Start("s", "a", "one", 10));
-  const Outcome second = worker_.Stream(Turn("s", "b", "two", 10));
-  v1::GenerationSpec again = Turn("s", "c", "two", 10);
+  const auto verbatim = [](v1::GenerationSpec spec, const std::string& text) {
+    spec.mutable_prompt()->set_text(text);
+    return spec;
+  };
+  const Outcome first = worker_.Stream(verbatim(Start("s", "a", "", 10), "one"));
+  const Outcome second = worker_.Stream(verbatim(Turn("s", "b", "", 10), "two"));
+  v1::GenerationSpec again = verbatim(Turn("s", "c", "", 10), "two");
   again.mutable_session()->set_position(first.finished.session_position());
   const Outcome third = worker_.Stream(again);
   EXPECT_EQ(third.text, second.text);
