@@ -12,6 +12,10 @@ if(CCACHE_PROGRAM)
 endif()
 
 add_compile_options(-Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_BUILD_TYPE STREQUAL Release)
+  # At -O3 GCC 12 sees both inside libstdc++'s string where they are not.
+  add_compile_options(-Wno-restrict -Wno-maybe-uninitialized)
+endif()
 add_link_options(-fuse-ld=lld)
 if(BERTH_SANITIZE)
   add_compile_options(-fsanitize=${BERTH_SANITIZE} -fno-omit-frame-pointer -g1)

@@ -56,8 +56,22 @@ void Relay::Start(std::function<void()> on_change) {
   for (const auto& link : links_) link->Open();
 }
 
+void Relay::Drain(absl::AnyInvocable<void()> idle) {
+  draining_ = true;
+  idle_ = std::move(idle);
+  ReportIdle();
+}
+
+void Relay::ReportIdle() {
+  if (!idle_ || !streams_.empty()) return;
+  absl::AnyInvocable<void()> idle = std::move(idle_);
+  idle_ = nullptr;
+  idle();
+}
+
 void Relay::Stop() {
   if (std::exchange(stopped_, true)) return;
+  draining_ = true;
   const Turn turn(*this);
   std::vector<uint64_t> ids;
   for (const auto& [id, stream] : streams_) ids.push_back(id);
@@ -83,6 +97,8 @@ uint64_t Relay::Open(GenerationRequest request, StreamSink& sink) {
   } else {
     Place(stream);
   }
+  stream.notified = false;
+  std::erase(ready_, id);
   metrics_.overhead_route.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - now));
   return id;
 }
@@ -91,7 +107,7 @@ absl::Status Relay::Accept(Stream& stream) {
   const GenerationRequest& request = stream.generation.request();
   const absl::Duration left = request.deadline - clock_.Monotonic();
   if (left <= absl::ZeroDuration()) return DeadlineError();
-  if (stopped_) return DrainingError();
+  if (draining_) return DrainingError();
   if (!view_.KnowsModel(request.spec.model())) return NoWorkerError(view_, request.spec.model());
   const auto [entry, fresh] = by_request_.try_emplace(RequestKey(request.tenant, request.spec.request_id()), stream.id);
   if (!fresh) {
@@ -210,6 +226,7 @@ void Relay::EndStream(Stream& stream, absl::Status status) {
 void Relay::Erase(uint64_t id) {
   StopTimer(streams_.at(id)->unread_timer);
   streams_.erase(id);
+  ReportIdle();
 }
 
 void Relay::LeaveWorker(Stream& stream, bool cancel) {

@@ -60,6 +60,8 @@ class Relay : private WorkerLink::Owner {
 
   // Opens the links. `on_change` runs whenever a worker came or went.
   void Start(std::function<void()> on_change);
+  // Takes nothing new; `idle` runs once, when no stream is left.
+  void Drain(absl::AnyInvocable<void()> idle);
   // Ends all streams with UNAVAILABLE and closes the links.
   void Stop();
 
@@ -103,6 +105,7 @@ class Relay : private WorkerLink::Owner {
   // Ends the running attempt on our side; with `cancel` the worker is told, and keeps its place until it answers.
   void LeaveWorker(Stream& stream, bool cancel);
   void Erase(uint64_t id);
+  void ReportIdle();
   void EraseAttempt(uint64_t attempt);
   void MarkReady(Stream& stream);
   void GiveUp(Stream& stream);
@@ -140,7 +143,8 @@ class Relay : private WorkerLink::Owner {
   admission::WaitingQueue queue_;
   std::vector<std::unique_ptr<WorkerLink>> links_;
   std::function<void()> on_change_;
-  bool stopped_ = false;
+  bool draining_ = false, stopped_ = false;
+  absl::AnyInvocable<void()> idle_;
   absl::BitGen random_;
 
   uint64_t last_id_ = 0;

@@ -19,7 +19,7 @@ constexpr absl::Duration kLateTimer = absl::Milliseconds(500);
 }  // namespace
 
 WorkerLink::WorkerLink(const Context& context, int worker, const routing::WorkerAddress& address)
-    : context_(context), worker_(worker), address_(address) {}
+    : context_(context), worker_(worker), address_(address), epoch_(absl::ToUnixMicros(context.clock.Now())) {}
 
 WorkerLink::~WorkerLink() { Close(); }
 

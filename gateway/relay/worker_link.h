@@ -92,7 +92,8 @@ class WorkerLink : private LinkTransport::Observer {
   std::unique_ptr<LinkWriter> writer_;
   bool writable_ = false;
   bool hello_sent_ = false;
-  uint64_t epoch_ = 0;
+  // Begins at the time of day, so that a gateway which starts again under its old id is the newer one.
+  uint64_t epoch_;
   uint64_t last_frame_ = 0;
   std::optional<v1::Incarnation> incarnation_;
   absl::Duration last_heard_;

@@ -1,6 +1,7 @@
 #include "gateway/routing/cluster_view.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -86,6 +87,24 @@ int ClusterView::AttachedGateways() const {
   int gateways = 1;
   for (const WorkerView& worker : workers_) gateways = std::max(gateways, worker.load.attached_gateways());
   return gateways;
+}
+
+std::vector<v1::Model> ClusterView::Models() const {
+  std::map<std::string, v1::Model> models;
+  for (const WorkerView& worker : workers_) {
+    if (worker.link == LinkState::kDown) continue;
+    for (const v1::Model& model : worker.models) models.emplace(model.name(), model);
+  }
+  std::vector<v1::Model> list;
+  for (auto& [name, model] : models) list.push_back(std::move(model));
+  return list;
+}
+
+std::string ClusterView::ModelLabel(std::string_view name) const {
+  for (const WorkerView& worker : workers_) {
+    if (const v1::Model* model = worker.FindModel(name)) return model->name();
+  }
+  return "other";
 }
 
 bool ClusterView::KnowsModel(std::string_view name) const {

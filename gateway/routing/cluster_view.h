@@ -71,6 +71,10 @@ class ClusterView {
   int UpCount() const;
   // Gateways that share the limits, this one included, as the workers report; at least 1.
   int AttachedGateways() const;
+  // Of all attached workers, each name once, by name.
+  std::vector<v1::Model> Models() const;
+  // The name of a known model, for metrics; "other" for one that no worker serves.
+  std::string ModelLabel(std::string_view name) const;
   // Some worker serves, or served before its link went down, the model of this name (or any, when `name` is empty).
   bool KnowsModel(std::string_view name) const;
 

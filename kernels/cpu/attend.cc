@@ -14,7 +14,7 @@
 #include <hwy/contrib/math/math-inl.h>
 // clang-format on
 
-#include "kernels/cpu/dequantize-inl.h"
+#include "kernels/cpu/dequantize.inc"
 
 #ifndef BERTH_KERNELS_CPU_ATTEND_TASK_
 #define BERTH_KERNELS_CPU_ATTEND_TASK_
@@ -37,7 +37,7 @@ inline int64_t PaddedDim(int64_t dim) { return (dim + 15) / 16 * 16; }
 // What a task keeps while it walks over the KV blocks, carved from one thread's scratch.
 struct AttendScratch {
   static size_t Size(int64_t key_dim, int64_t value_dim, int64_t rows) {
-    return kKvBlockTokens * (key_dim + 16 + 2 * PaddedDim(value_dim)) + rows * (PaddedDim(value_dim) + 2) + PaddedDim(key_dim);
+    return kKvBlockTokens * (key_dim + 16 + PaddedDim(value_dim)) + rows * (PaddedDim(value_dim) + 2) + 4 * key_dim;
   }
   AttendScratch(float* memory, int64_t key_dim, int64_t value_dim, int64_t rows)
       : keys(memory),
@@ -46,7 +46,7 @@ struct AttendScratch {
         sum(scores + kKvBlockTokens * 16),
         highest(sum + rows * PaddedDim(value_dim)),
         weight(highest + rows),
-        line(weight + rows) {}
+        lines(weight + rows) {}
 
   float* keys;     // [key_dim, 64]: transposed, so that tokens lie across vector lanes
   float* values;   // [64, padded value_dim]
@@ -54,7 +54,7 @@ struct AttendScratch {
   float* sum;      // [rows, padded value_dim] Σ exp(score - highest) v
   float* highest;  // [rows]
   float* weight;   // [rows] Σ exp(score - highest)
-  float* line;     // [key_dim]
+  float* lines;    // [4, key_dim]
 };
 
 }  // namespace berth::kernels::cpu
@@ -63,7 +63,6 @@ struct AttendScratch {
 HWY_BEFORE_NAMESPACE();
 namespace berth::kernels::cpu::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 constexpr int kVectorLanes = hn::MaxLanes(D());
@@ -125,6 +124,34 @@ HWY_INLINE void AddValues(const float* p, const float* values, int64_t dim, int 
   for (; i < dim; i += kVectorLanes) add(i, std::integral_constant<int, 1>());
 }
 
+// keys[i][j] = lines[j][i] for j < 4, where a row of `keys` has the 64 tokens of a block.
+HWY_INLINE void TransposeFour(const float* lines, int64_t dim, float* keys) {
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const D d;
+  const hn::Repartition<double, D> pairs;
+  const hn::FixedTag<float, 4> four;
+  for (; i + kVectorLanes <= dim; i += kVectorLanes) {
+    const V a = hn::LoadU(d, lines + i), b = hn::LoadU(d, lines + dim + i);
+    const V c = hn::LoadU(d, lines + 2 * dim + i), e = hn::LoadU(d, lines + 3 * dim + i);
+    const auto ab0 = hn::BitCast(pairs, hn::InterleaveLower(d, a, b)), ab2 = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
+    const auto ce0 = hn::BitCast(pairs, hn::InterleaveLower(d, c, e)), ce2 = hn::BitCast(pairs, hn::InterleaveUpper(d, c, e));
+    // Each group of four lanes is a 4 x 4 transpose of its own.
+    HWY_ALIGN float column[4][kVectorLanes];
+    hn::Store(hn::BitCast(d, hn::InterleaveLower(pairs, ab0, ce0)), d, column[0]);
+    hn::Store(hn::BitCast(d, hn::InterleaveUpper(pairs, ab0, ce0)), d, column[1]);
+    hn::Store(hn::BitCast(d, hn::InterleaveLower(pairs, ab2, ce2)), d, column[2]);
+    hn::Store(hn::BitCast(d, hn::InterleaveUpper(pairs, ab2, ce2)), d, column[3]);
+    for (int lane = 0; lane < kVectorLanes; ++lane) {
+      hn::StoreU(hn::Load(four, column[lane % 4] + lane / 4 * 4), four, keys + (i + lane) * kKvBlockTokens);
+    }
+  }
+#endif
+  for (; i < dim; ++i) {
+    for (int j = 0; j < 4; ++j) keys[i * kKvBlockTokens + j] = lines[j * dim + i];
+  }
+}
+
 // Calls function(std::integral_constant<int, n>) for n in [1, kRows].
 template <typename Function>
 HWY_INLINE void WithConstant(int n, const Function& function) {
@@ -175,18 +202,28 @@ class Walker {
   HWY_ATTR int Position(int row) const { return args_.batch.position.data<int32_t>()[task_.first_token + row / group_]; }
   HWY_ATTR int Head(int row) const { return task_.kv_head * group_ + row % group_; }
 
-  // The first `tokens` keys (transposed) and values of a block, as f32. What lies behind them is never read.
+  // The first `tokens` keys (transposed) and values of a block, as f32. What lies behind them may be loaded but is never used.
   HWY_ATTR void LoadBlock(int block, int tokens) {
     const Tensor& table = args_.batch.block_table;
     BERTH_CHECK(block < table.dim(1)) << "block " << block << " of " << table.DebugString();
     const int64_t id = table.data<int32_t>()[task_.sequence * table.stride(0) + block];
     const std::byte *keys = args_.kv.Keys(id, task_.kv_head), *values = args_.kv.Values(id, task_.kv_head);
-    const size_t key_bytes = RowBytes(args_.kv.dtype, key_dim_), value_bytes = RowBytes(args_.kv.dtype, value_dim_);
+    const DType dtype = args_.kv.dtype;
+    const size_t key_bytes = RowBytes(dtype, key_dim_), value_bytes = RowBytes(dtype, value_dim_);
+    for (int t = 0; t < tokens; t += 4) {
+      const float* lines = reinterpret_cast<const float*>(keys + t * key_bytes);
+      if (dtype != DType::kF32) {
+        Dequantize(dtype, keys + t * key_bytes, scratch_.lines, 4 * key_dim_);
+        lines = scratch_.lines;
+      }
+      TransposeFour(lines, key_dim_, scratch_.keys + t);
+    }
+    values_ = reinterpret_cast<const float*>(values);
+    if (dtype == DType::kF32 && value_dim_ == padded_dim_) return;
+    values_ = scratch_.values;
     for (int t = 0; t < tokens; ++t) {
-      Dequantize(args_.kv.dtype, keys + t * key_bytes, scratch_.line, key_dim_);
-      for (int64_t i = 0; i < key_dim_; ++i) scratch_.keys[i * kKvBlockTokens + t] = scratch_.line[i];
       float* value = scratch_.values + t * padded_dim_;
-      Dequantize(args_.kv.dtype, values + t * value_bytes, value, value_dim_);
+      Dequantize(dtype, values + t * value_bytes, value, value_dim_);
       std::fill(value + value_dim_, value + padded_dim_, 0.f);
     }
   }
@@ -213,13 +250,13 @@ class Walker {
     float* sum = scratch_.sum + row * padded_dim_;
     if (common_begin >= common_end) common_begin = common_end = kKvBlockTokens;
     for (int r = 0; r < kR; ++r) AddOne(r, begin[r], std::min(common_begin, end[r]), sum);
-    AddValues<kR>(scratch_.scores, scratch_.values, padded_dim_, common_begin, common_end, sum);
+    AddValues<kR>(scratch_.scores, values_, padded_dim_, common_begin, common_end, sum);
     for (int r = 0; r < kR; ++r) AddOne(r, common_end, end[r], sum);
   }
 
   HWY_ATTR void AddOne(int r, int begin, int end, float* sum) {
     if (begin >= end) return;
-    AddValues<1>(scratch_.scores + r * kKvBlockTokens, scratch_.values, padded_dim_, begin, end, sum + r * padded_dim_);
+    AddValues<1>(scratch_.scores + r * kKvBlockTokens, values_, padded_dim_, begin, end, sum + r * padded_dim_);
   }
 
   // Turns one row's scores into weights exp(score - highest) and rescales the row's state to the new highest score. `offset` is
@@ -275,6 +312,7 @@ class Walker {
   const int64_t value_dim_;
   const int64_t padded_dim_;
   const AttendScratch scratch_;
+  const float* values_ = nullptr;  // of the block at hand, [64, padded value_dim]
 };
 
 void RunAttend(const AttendArgs& args, const AttendTask& task, float* memory) { Walker(args, task, memory).Run(); }

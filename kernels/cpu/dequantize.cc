@@ -8,7 +8,7 @@
 #include <hwy/highway.h>
 // clang-format on
 
-#include "kernels/cpu/dequantize-inl.h"
+#include "kernels/cpu/dequantize.inc"
 
 HWY_BEFORE_NAMESPACE();
 namespace berth::kernels::cpu::HWY_NAMESPACE {

@@ -1,5 +1,7 @@
 #include "kernels/cpu/linear.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -13,7 +15,7 @@
 #include <hwy/highway.h>
 // clang-format on
 
-#include "kernels/cpu/dequantize-inl.h"
+#include "kernels/cpu/dequantize.inc"
 
 // What a task needs, outside the per-target namespaces.
 #ifndef BERTH_KERNELS_CPU_LINEAR_PANEL_
@@ -21,7 +23,8 @@
 namespace berth::kernels::cpu {
 
 inline constexpr int kLanes = 16;
-inline constexpr int kPanelRows = 48;
+inline constexpr int kPanelRows = 48;  // what one task takes
+inline constexpr int kStripRows = 8;   // what is dequantised at a time: it should fit the first-level cache
 
 // Some rows of one segment of a weight, and everything they are multiplied with.
 struct Panel {
@@ -42,7 +45,6 @@ struct Panel {
 HWY_BEFORE_NAMESPACE();
 namespace berth::kernels::cpu::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, kLanes>;
 using V = hn::Vec<D>;
 constexpr int kVectorLanes = hn::MaxLanes(D());
@@ -110,40 +112,49 @@ HWY_INLINE void Tile(const Panel& panel, int64_t m, const float* const* w, int n
   }
 }
 
+// `rows` rows of the panel from row `first` on, which lie at w as f32, times rows [begin, end) of x.
 template <int kMr>
-void TileRows(const Panel& panel, const float* w, int64_t w_stride, int64_t begin, int64_t end) {
+HWY_INLINE void Strip(const Panel& panel, const float* w, int first, int rows, int64_t begin, int64_t end) {
   constexpr int kNr = TileWidth(kMr);
-  for (int n = 0; n < panel.rows; n += kNr) {
+  for (int n = 0; n < rows; n += kNr) {
     const float* row[kNr];
-    for (int j = 0; j < kNr; ++j) row[j] = w + std::min(n + j, panel.rows - 1) * w_stride;
-    for (int64_t m = begin; m < end; m += kMr) Tile<kMr>(panel, m, row, n, std::min(kNr, panel.rows - n));
+    for (int j = 0; j < kNr; ++j) row[j] = w + std::min(n + j, rows - 1) * panel.padded_k;
+    for (int64_t m = begin; m < end; m += kMr) Tile<kMr>(panel, m, row, first + n, std::min(kNr, rows - n));
+  }
+}
+
+HWY_INLINE void MultiplyStrip(const Panel& panel, const float* w, int first, int rows) {
+  const int64_t m = panel.x_rows, whole = m / kMaxMr * kMaxMr;
+  if (whole > 0) Strip<kMaxMr>(panel, w, first, rows, 0, whole);
+  switch (m - whole) {
+    case 1:
+      return Strip<1>(panel, w, first, rows, whole, m);
+    case 2:
+      return Strip<2>(panel, w, first, rows, whole, m);
+    case 3:
+      return Strip<3>(panel, w, first, rows, whole, m);
+    case 4:
+      return Strip<4>(panel, w, first, rows, whole, m);
+    case 5:
+      return Strip<5>(panel, w, first, rows, whole, m);
   }
 }
 
 void MultiplyPanel(const Panel& panel, float* scratch) {
-  const float* w = reinterpret_cast<const float*>(panel.weight);
-  if (panel.dtype != DType::kF32 || panel.k != panel.padded_k) {
-    const size_t row_bytes = RowBytes(panel.dtype, panel.k);
-    for (int n = 0; n < panel.rows; ++n) {
+  const size_t row_bytes = RowBytes(panel.dtype, panel.k);
+  const bool in_place = panel.dtype == DType::kF32 && panel.k == panel.padded_k;
+  for (int first = 0; first < panel.rows; first += kStripRows) {
+    const int rows = std::min(kStripRows, panel.rows - first);
+    const std::byte* from = panel.weight + first * row_bytes;
+    for (int n = 0; n < rows && !in_place; ++n) {
+      const std::byte* bytes = from + n * row_bytes;
+      // Weights stream from memory, where the hardware's prefetcher stops at every page.
+      for (size_t at = 0; at < row_bytes; at += 64) hwy::Prefetch(bytes + kStripRows * row_bytes + at);
       float* row = scratch + n * panel.padded_k;
-      Dequantize(panel.dtype, panel.weight + n * row_bytes, row, panel.k);
+      Dequantize(panel.dtype, bytes, row, panel.k);
       std::fill(row + panel.k, row + panel.padded_k, 0.f);
     }
-    w = scratch;
-  }
-  const int64_t whole = panel.x_rows / kMaxMr * kMaxMr;
-  if (whole > 0) TileRows<kMaxMr>(panel, w, panel.padded_k, 0, whole);
-  switch (panel.x_rows - whole) {
-    case 1:
-      return TileRows<1>(panel, w, panel.padded_k, whole, panel.x_rows);
-    case 2:
-      return TileRows<2>(panel, w, panel.padded_k, whole, panel.x_rows);
-    case 3:
-      return TileRows<3>(panel, w, panel.padded_k, whole, panel.x_rows);
-    case 4:
-      return TileRows<4>(panel, w, panel.padded_k, whole, panel.x_rows);
-    case 5:
-      return TileRows<5>(panel, w, panel.padded_k, whole, panel.x_rows);
+    MultiplyStrip(panel, in_place ? reinterpret_cast<const float*>(from) : scratch, first, rows);
   }
 }
 
@@ -196,7 +207,7 @@ void Linear(Context& context, const Tensor& x, const LinearWeight& weight, const
   }
   const auto multiply = HWY_DYNAMIC_DISPATCH(MultiplyPanel);
   context.pool.Run(static_cast<int>(panels.size()),
-                   [&](int task, int thread) { multiply(panels[task], context.thread[thread].Get(kPanelRows * padded_k)); });
+                   [&](int task, int thread) { multiply(panels[task], context.thread[thread].Get(kStripRows * padded_k)); });
 }
 
 }  // namespace berth::kernels::cpu

@@ -109,8 +109,6 @@ int32_t Draw(const SlotSampling& params, uint32_t position, const float* logits,
 void ReportTop(const SampleArgs& args, int64_t r, int count, double log_total, absl::Span<const float> logits) {
   int32_t* token = args.top_token.data<int32_t>() + r * args.top_token.stride(0);
   float* logprob = args.top_logprob.data<float>() + r * args.top_logprob.stride(0);
-  std::fill_n(token, kMaxLogprobs, -1);
-  std::fill_n(logprob, kMaxLogprobs, kBanned);
   std::vector<int32_t> ids;
   for (size_t id = 0; id < logits.size(); ++id) {
     if (logits[id] != kBanned) ids.push_back(static_cast<int32_t>(id));
@@ -136,6 +134,10 @@ void SampleRow(const SampleArgs& args, int64_t r) {
   float& logprob = args.logprob.data<float>()[r];
   token = -1;
   logprob = 0;
+  if (!args.top_token.empty()) {
+    std::fill_n(args.top_token.data<int32_t>() + r * args.top_token.stride(0), kMaxLogprobs, -1);
+    std::fill_n(args.top_logprob.data<float>() + r * args.top_logprob.stride(0), kMaxLogprobs, kBanned);
+  }
   if (std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isnan(logit); })) return;
   const int32_t slot = args.slot.data<int32_t>()[r];
   const SlotSampling params = LoadParams(args, slot);

@@ -288,10 +288,13 @@ TEST_P(AttnInTest, MatchesDouble) {
   // What is written is erased from `memory` as it is read, so that the rest must be untouched in the end.
   const auto load = [&](std::byte* at, int64_t i) {
     const size_t bytes = Info(c.kv).block_bytes;
-    float wide;
-    uint16_t narrow;
-    std::memcpy(&wide, at + i * bytes, 4);
-    std::memcpy(&narrow, at + i * bytes, 2);
+    float wide = 0;
+    uint16_t narrow = 0;
+    if (c.kv == DType::kF32) {
+      std::memcpy(&wide, at + i * bytes, 4);
+    } else {
+      std::memcpy(&narrow, at + i * bytes, 2);
+    }
     std::memset(at + i * bytes, 0x5A, bytes);
     return c.kv == DType::kF32 ? wide : c.kv == DType::kF16 ? cpu::FromHalf(narrow) : cpu::FromBf16(narrow);
   };

@@ -13,7 +13,6 @@ ROOMS = {
     "worker/text": ["json", "pcre2", "icu", "sentencepiece"],
     "worker/model": ["kernels"],
     "worker/model/hf_config.cc": ["json"],
-    "worker/model/hf_config.h": ["json"],
     "worker/model/families": ["worker/model/decoder_spec.h", "worker/model/weight_rules.h", "worker/model/hf_config.h"],
     "worker/loader": ["worker/model", "worker/text", "kernels", "json"],
     "worker/session": ["worker/engine"],

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "worker/loader/gguf_rope.h"
 
 namespace berth::loader {
 namespace {
@@ -133,6 +134,10 @@ absl::StatusOr<HfConfig> TranslateGgufConfig(const GgufFile& file) {
   config.Set("tie_word_embeddings", FindTensor(file, "output.weight") == nullptr);
   const bool attention_bias = FindTensor(file, "blk.0.attn_q.bias") != nullptr;
   config.Set(architecture->gguf == "internlm2" ? "bias" : "attention_bias", attention_bias);
+  config.Set("mlp_bias", FindTensor(file, "blk.0.ffn_up.bias") != nullptr);
+  if (const TensorInfo* divisors = FindTensor(file, "rope_freqs.weight")) {
+    BERTH_RETURN_IF_ERROR(TranslateRopeDivisors(*divisors, config));
+  }
   if (config.Has("sliding_window")) {
     config.Set("use_sliding_window", true);
     config.Set("max_window_layers", int64_t{0});
@@ -162,6 +167,7 @@ absl::StatusOr<std::vector<WeightRule>> GgufRules(const GgufMetadata& metadata, 
       Weight("blk.{}.ffn_down.weight", Slot::kMlpDown),
       Weight("blk.{}.ffn_down.bias", Slot::kMlpDownBias),
       Weight("output_norm.weight", Slot::kFinalNorm),
+      model::Ignored("rope_freqs.weight", "became rope_scaling in the configuration"),
   };
   AddHeadRules(spec, "output.weight", rules);
   return rules;

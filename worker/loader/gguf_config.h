@@ -11,9 +11,10 @@ namespace berth::loader {
 
 // What GGUF says about a model, in the words that Berth's families read.
 
-// The configuration. Two things have no key and follow from the tensors, as the format means them: the head is tied when there
-// is no output.weight, attention has biases when there is blk.0.attn_q.bias. UNIMPLEMENTED names an architecture that is not
-// supported; INVALID_ARGUMENT a key of the architecture that is not known, missing or of a wrong value.
+// The configuration. Some things have no key and follow from the tensors, as the format means them: the head is tied when there
+// is no output.weight, attention and MLP have biases when those of layer 0 are there, and rope_freqs.weight stands for llama3
+// scaling. UNIMPLEMENTED names an architecture, a key or a rotary scaling that is not supported; INVALID_ARGUMENT a key that is
+// missing or of a wrong value.
 absl::StatusOr<model::HfConfig> TranslateGgufConfig(const GgufFile& file);
 
 // GGUF's tensor names. The architectures llama and internlm2 store q and k rows as interleaved rotary pairs.

@@ -16,6 +16,10 @@ namespace {
 
 absl::StatusOr<ModelFiles> Understand(std::shared_ptr<const MappedFile> file) {
   BERTH_ASSIGN_OR_RETURN(GgufFile gguf, ParseGguf(file->bytes()));
+  if (gguf.metadata.Has("split.count")) {
+    return gguf.metadata.Error("split.count", "a model in several GGUF files is not supported: merge them into one",
+                               absl::StatusCode::kUnimplemented);
+  }
   ModelFiles files;
   BERTH_ASSIGN_OR_RETURN(const model::HfConfig config, TranslateGgufConfig(gguf));
   BERTH_ASSIGN_OR_RETURN(const model::Family* family, model::FindFamily(config));

@@ -2,35 +2,35 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "worker/text/byte_spelling.h"
 
 namespace berth::loader {
 namespace {
 
-#define BERTH_GPT2_WORDS R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"
-#define BERTH_LLAMA3_BEFORE_DIGITS R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)"
-#define BERTH_LLAMA3_AFTER_DIGITS R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"
-
-constexpr const char* kGpt2[] = {BERTH_GPT2_WORDS};
-constexpr const char* kDefault[] = {R"([\p{P}\$\+<=>\^~\|]+)", BERTH_GPT2_WORDS, R"(\p{N}+)", "[0-9][0-9][0-9]"};
-constexpr const char* kDigitsThenGpt2[] = {R"(\p{N})", BERTH_GPT2_WORDS};
-constexpr const char* kLlama3[] = {BERTH_LLAMA3_BEFORE_DIGITS R"(\p{N}{1,3})" BERTH_LLAMA3_AFTER_DIGITS};
-constexpr const char* kQwen2[] = {BERTH_LLAMA3_BEFORE_DIGITS R"(\p{N})" BERTH_LLAMA3_AFTER_DIGITS};
+constexpr const char* kGpt2[] = {text::kGpt2Words};
+constexpr const char* kDefault[] = {R"([\p{P}\$\+<=>\^~\|]+)", text::kGpt2Words, R"(\p{N}+)", "[0-9][0-9][0-9]"};
+constexpr const char* kDigitsThenGpt2[] = {R"(\p{N})", text::kGpt2Words};
+constexpr const char* kLlama3[] = {
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
+constexpr const char* kQwen2[] = {
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
 constexpr const char* kDeepseekLlm[] = {
     R"([\r\n])",
-    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-"
-    "ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼ"
-    "ℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-"
-    "𐳲𑢠-𑣟𞤀-𞥃]+",
+    // Some letters are numbers here, since Unicode normalization would change them.
+    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯ"
+    "Ա-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\\x{1f7d}"
+    "ᾀ-ᾴᾶ-ᾼ\\x{1fbe}ῂ-ῄῆ-ῌῐ-\\x{1fd3}ῖ-\\x{1fdb}ῠ-Ῥῲ-ῴῶ-ῼℂℇ"
+    "ℊ-ℓℕℙ-ℝℤ\\x{2126}ℨ\\x{212a}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭ"
+    "Ꚁ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ\\x{10400}-\\x{1044f}"
+    "\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}"
+    "\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}"
+    "\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}]+",
     "\\s?[!-/:-~！-／：-～‘-‟　-。]+",
     R"(\s+$)",
     "[一-龥ࠀ-一가-퟿]+",
     R"(\p{N}+)",
 };
 constexpr const char* kDeepseekCoder[] = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-퟿]+", R"(\p{N})"};
-
-#undef BERTH_GPT2_WORDS
-#undef BERTH_LLAMA3_BEFORE_DIGITS
-#undef BERTH_LLAMA3_AFTER_DIGITS
 
 struct Row {
   std::string_view name;

@@ -32,7 +32,7 @@ std::optional<int> MatchLayer(std::string_view pattern, std::string_view name) {
   if (name.size() <= head.size() + tail.size() || !name.starts_with(head) || !name.ends_with(tail)) return std::nullopt;
   const std::string number(name.substr(head.size(), name.size() - head.size() - tail.size()));
   int layer = 0;
-  if (!absl::SimpleAtoi(number, &layer) || absl::StrCat(layer) != number) return std::nullopt;
+  if (!absl::SimpleAtoi(number, &layer) || layer < 0 || absl::StrCat(layer) != number) return std::nullopt;
   return layer;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "worker/text/byte_spelling.h"
 
 namespace berth::loader {
 namespace {
@@ -22,7 +23,6 @@ using text::SplitBehavior;
 using text::TokenizerData;
 
 constexpr int kDeepestSequence = 8;
-constexpr char kGpt2Words[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 using Visit = std::function<absl::Status(const std::string& type, const JsonFields& fields)>;
 
@@ -92,7 +92,7 @@ absl::Status AddByteLevel(const JsonFields& fields, TokenizerData& data) {
   BERTH_ASSIGN_OR_RETURN(const bool add_prefix, fields.BoolOr("add_prefix_space", true));
   BERTH_ASSIGN_OR_RETURN(const bool use_regex, fields.BoolOr("use_regex", true));
   if (add_prefix) data.pre_tokenizer.push_back({.kind = PreTokenizerStep::Kind::kPrefix, .prefix = " "});
-  if (use_regex) data.pre_tokenizer.push_back(SplitBy(kGpt2Words, SplitBehavior::kIsolated));
+  if (use_regex) data.pre_tokenizer.push_back(SplitBy(text::kGpt2Words, SplitBehavior::kIsolated));
   data.byte_level = true;
   return absl::OkStatus();
 }
@@ -239,10 +239,11 @@ absl::Status ParsePostProcessor(const JsonFields& root, TokenizerData& data) {
 absl::Status ParseDecoder(const JsonFields& root, TokenizerData& data) {
   if (root.Find("decoder") == nullptr) return root.Error("decoder", "is absent, which is not supported");
   std::vector<std::string> types;
-  BERTH_RETURN_IF_ERROR(ForEachStep(root.Find("decoder"), "decoder", "decoders", [&](const std::string& type, const JsonFields& fields) {
-    types.push_back(type);
-    return AddDecoder(type, fields, data);
-  }));
+  BERTH_RETURN_IF_ERROR(
+      ForEachStep(root.Find("decoder"), "decoder", "decoders", [&](const std::string& type, const JsonFields& fields) {
+        types.push_back(type);
+        return AddDecoder(type, fields, data);
+      }));
   using Types = std::vector<std::string>;
   const Types kLlama = {"Replace", "ByteFallback", "Fuse"};
   const Types kLlamaStrip = {"Replace", "ByteFallback", "Fuse", "Strip"};

@@ -25,7 +25,8 @@ auto Key(const RopeSpec& rope) {
 
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec, const DecoderWeights& weights,
                                                          kernels::Ops& ops, kernels::Allocator& allocator, int max_tokens) {
-  BERTH_CHECK(spec.layers.size() == weights.layers.size()) << spec.layers.size() << " layers, " << weights.layers.size() << " weights";
+  BERTH_CHECK(spec.layers.size() == weights.layers.size())
+      << spec.layers.size() << " layers, " << weights.layers.size() << " weights";
   BERTH_CHECK(max_tokens > 0);
   std::unique_ptr<Decoder> decoder(new Decoder(spec, weights, ops));
   BERTH_RETURN_IF_ERROR(decoder->MakeActivations(allocator, max_tokens));

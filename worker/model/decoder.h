@@ -14,7 +14,7 @@ namespace berth::model {
 
 // One step's input to the decoder. Tensors live where the ops run.
 struct DecoderInput {
-  kernels::Tensor token;                  // i32 [tokens]
+  kernels::Tensor token;  // i32 [tokens]
   kernels::Batch batch;
   absl::Span<const kernels::KvLayer> kv;  // one per layer
   kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted; empty: none
@@ -31,7 +31,8 @@ class Decoder {
   void Forward(const DecoderInput& input);
 
  private:
-  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops) : spec_(spec), weights_(weights), ops_(ops) {}
+  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops)
+      : spec_(spec), weights_(weights), ops_(ops) {}
   absl::Status MakeActivations(kernels::Allocator& allocator, int max_tokens);
   absl::Status MakeRopeTables(kernels::Allocator& allocator);
   void Attention(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);

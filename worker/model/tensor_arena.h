@@ -13,7 +13,7 @@ struct TensorRequest {
   kernels::Tensor* tensor;  // set to a view of the allocation
   kernels::DType dtype;
   int64_t rows;
-  int64_t columns = -1;     // -1: the tensor has one dimension
+  int64_t columns = -1;  // -1: the tensor has one dimension
 };
 
 // One zeroed allocation cut into contiguous tensors, each aligned to 256 bytes. The tensors live as long as the buffer.

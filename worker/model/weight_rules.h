@@ -57,6 +57,9 @@ struct Family {
   std::vector<WeightRule> (*rules)(const DecoderSpec& spec) = nullptr;
 };
 
+// Every family that Berth runs: the array in families/families.cc.
+absl::Span<const Family* const> Families();
+
 // The family of the configuration's architecture. UNIMPLEMENTED names an architecture that no family knows.
 absl::StatusOr<const Family*> FindFamily(const HfConfig& config);
 

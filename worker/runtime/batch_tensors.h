@@ -12,14 +12,14 @@ namespace berth::runtime {
 
 // One step's tensors, cut to its size.
 struct StepTensors {
-  kernels::Tensor token;       // i32 [tokens]
+  kernels::Tensor token;  // i32 [tokens]
   kernels::Batch batch;
   kernels::Tensor logit_row;   // i32 [rows that sample], empty when none does
   kernels::SampleArgs sample;  // its logits are the decoder's output
 };
 
-// Turns the rows of a plan into the tensors of a step. All memory is reserved at the start, but that of logit edits, which grows
-// with the largest step seen. The allocator's memory can be written and read by the host. Thread: the executor's.
+// Turns the rows of a plan into the tensors of a step. All memory is reserved at the start, but that of logit edits, which
+// grows with the largest step seen. The allocator's memory can be written and read by the host. Thread: the executor's.
 class BatchTensors {
  public:
   // `tokenizer_size`: ids from here on are never drawn.
@@ -41,10 +41,10 @@ class BatchTensors {
   const int tokenizer_size_;
   kernels::Allocator& allocator_;
   kernels::Buffer buffer_, edit_buffer_;
-  kernels::Tensor token_, position_, sequence_of_;                          // per token of the step
-  kernels::Tensor query_start_, context_length_, block_table_;              // per row of the plan
+  kernels::Tensor token_, position_, sequence_of_;              // per token of the step
+  kernels::Tensor query_start_, context_length_, block_table_;  // per row of the plan
   kernels::Tensor logit_row_, logits_, sample_slot_, sample_position_, edit_start_;
-  kernels::Tensor drawn_, logprob_, top_token_, top_logprob_;               // outputs
+  kernels::Tensor drawn_, logprob_, top_token_, top_logprob_;  // outputs
   kernels::Tensor edit_token_, edit_value_;
   LogitEdits edits_;
 };

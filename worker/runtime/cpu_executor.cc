@@ -80,10 +80,12 @@ absl::Status CpuExecutorOptions::Validate() const {
   if (threads < 1) return absl::InvalidArgumentError(absl::StrCat("threads ", threads, ", want at least 1"));
   if (slots < 1) return absl::InvalidArgumentError(absl::StrCat("slots ", slots, ", want at least 1"));
   if (kv_blocks < 0) return absl::InvalidArgumentError(absl::StrCat("kv_blocks ", kv_blocks, ", want at least 0"));
-  if (max_step_tokens < 1) return absl::InvalidArgumentError(absl::StrCat("max_step_tokens ", max_step_tokens, ", want at least 1"));
+  if (max_step_tokens < 1)
+    return absl::InvalidArgumentError(absl::StrCat("max_step_tokens ", max_step_tokens, ", want at least 1"));
   if (session_len < 0) return absl::InvalidArgumentError(absl::StrCat("session_len ", session_len, ", want at least 0"));
   if (kv_dtype != kernels::DType::kF32 && kv_dtype != kernels::DType::kF16 && kv_dtype != kernels::DType::kBF16) {
-    return absl::InvalidArgumentError(absl::StrCat("kv_dtype ", std::string(kernels::Info(kv_dtype).name), ", want f32, f16 or bf16"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("kv_dtype ", std::string(kernels::Info(kv_dtype).name), ", want f32, f16 or bf16"));
   }
   return absl::OkStatus();
 }
@@ -101,7 +103,8 @@ absl::StatusOr<std::unique_ptr<engine::Executor>> MakeCpuExecutor(const RunnerMo
                                      .max_length = limits.max_length};
   BERTH_ASSIGN_OR_RETURN(device.runner, ModelRunner::Create(model, runner_options, *device.ops, kernels::HostAllocator()));
   BERTH_ASSIGN_OR_RETURN(limits.max_step_tokens, MeasureStepTokens(*device.runner, limits, clock));
-  return std::make_unique<DeviceExecutor>(limits, [device = std::move(device)](const engine::StepPlan& plan) { return device.runner->Run(plan); });
+  return std::make_unique<DeviceExecutor>(
+      limits, [device = std::move(device)](const engine::StepPlan& plan) { return device.runner->Run(plan); });
 }
 
 }  // namespace berth::runtime

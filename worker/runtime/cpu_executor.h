@@ -18,8 +18,8 @@ struct CpuExecutorOptions {
   size_t kv_bytes = size_t{512} << 20;  // memory of the KV pool, unless kv_blocks is set
   int kv_blocks = 0;
   kernels::DType kv_dtype = kernels::DType::kF32;
-  int max_step_tokens = 128;            // bounds the budget that the warm-up finds
-  int session_len = 0;                  // tokens of one sequence; 0: the model's context length
+  int max_step_tokens = 128;  // bounds the budget that the warm-up finds
+  int session_len = 0;        // tokens of one sequence; 0: the model's context length
   absl::Status Validate() const;
 };
 

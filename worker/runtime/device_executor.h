@@ -11,8 +11,8 @@
 
 namespace berth::runtime {
 
-// An engine::Executor with a thread of its own, which alone runs plans: the device may have been set up by another thread before,
-// but is never used by two at once.
+// An engine::Executor with a thread of its own, which alone runs plans: the device may have been set up by another thread
+// before, but is never used by two at once.
 class DeviceExecutor : public engine::Executor {
  public:
   // Runs one plan on the executor thread. Its error is a device fault: later plans are not run and get the same error.

@@ -7,6 +7,9 @@
 
 namespace berth::text {
 
+// How byte-level vocabularies cut words, unless their files say otherwise (GPT-2's encoder.py).
+inline constexpr char kGpt2Words[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
 // Byte-level vocabularies spell each byte as one printable character (GPT-2's bytes_to_unicode): printable Latin-1 as itself,
 // the other 68 bytes as U+0100 and up.
 int32_t CharacterOfByte(unsigned char byte);

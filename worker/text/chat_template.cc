@@ -26,7 +26,8 @@ absl::StatusOr<Value> MessageValue(const ChatMessage& message) {
   if (!jinja::IsUtf8(message.role) || !jinja::IsUtf8(message.content)) {
     return absl::InvalidArgumentError("a message is not UTF-8");
   }
-  std::vector<std::pair<Value, Value>> items = {{Value("role"), Value(message.role)}, {Value("content"), Value(message.content)}};
+  std::vector<std::pair<Value, Value>> items = {{Value("role"), Value(message.role)},
+                                                {Value("content"), Value(message.content)}};
   for (const auto& [name, json] : message.fields) {
     BERTH_ASSIGN_OR_RETURN(Value value, ParseJson(name, json));
     items.emplace_back(Value(name), std::move(value));
@@ -47,12 +48,10 @@ class JinjaChatTemplate : public ChatTemplate {
     }
     BERTH_ASSIGN_OR_RETURN(Value all, jinja::MakeList(std::move(list)));
     // tools and documents are always defined, as Hugging Face defines them.
-    std::vector<std::pair<std::string, Value>> variables = {{"messages", std::move(all)},
-                                                            {"add_generation_prompt", Value(options.add_generation_prompt)},
-                                                            {"bos_token", Value(bos_)},
-                                                            {"eos_token", Value(eos_)},
-                                                            {"tools", Value(jinja::None{})},
-                                                            {"documents", Value(jinja::None{})}};
+    std::vector<std::pair<std::string, Value>> variables = {
+        {"messages", std::move(all)},    {"add_generation_prompt", Value(options.add_generation_prompt)},
+        {"bos_token", Value(bos_)},      {"eos_token", Value(eos_)},
+        {"tools", Value(jinja::None{})}, {"documents", Value(jinja::None{})}};
     for (const auto& [name, json] : options.variables) {
       BERTH_ASSIGN_OR_RETURN(Value value, ParseJson(name, json));
       variables.emplace_back(name, std::move(value));

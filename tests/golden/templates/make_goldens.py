@@ -263,7 +263,7 @@ s | replace('l', 'L'), s | replace('l', 'L', 1), 112 | replace(1, 2)
 missing | default('x'), missing | d('x'), e | default('x'), e | default('x', true), no | default('x'), no | d('x', boolean=true), missing | default ~ '|'
 'abc' | list, d | list, missing | list, range(3) | list
 d | items | list, missing | items | list
-l | items
+l | items | list
 m | map(attribute='role') | list, m | map(attribute='x', default='D') | list, words | map('upper') | list, [[1, 2]] | map('first') | list
 m | map(attribute='content') | map('replace', 'y', 'Y') | join('|')
 [deep] | map(attribute='a.b.0.c') | list
@@ -284,7 +284,7 @@ missing | int
 -5 | abs, 5 | abs, -2.5 | abs, (-5) | abs
 'x' | abs
 2.5 | round, 3.5 | round, 2.567 | round(2), 2.675 | round(2), 5 | round, 2.1 | round(method='ceil'), 2.9 | round(0, 'floor'), 1.005 | round(2)
-'<b>' | safe, '<b>&"' | string
+'<b>' | safe | length, '<b>&"' | string
 'a\\nb\\n\\nc' | indent, 'a\\nb' | indent(2), 'a\\nb' | indent(2, true), 'a\\n\\nb' | indent(2, blank=true), 'a\\nb' | indent('--'), 'a\\n' | indent
 d | dictsort, {'b': 1, 'A': 2} | dictsort, {'b': 1, 'A': 2} | dictsort(true), {'b': 1, 'A': 2} | dictsort(by='value'), {'b': 1, 'A': 2} | dictsort(reverse=true)
 l | sum, m | sum(attribute='n'), [] | sum, l | sum(start=10), [1.5, 2] | sum
@@ -313,7 +313,6 @@ n is defined and s is string or false
 not n is defined
 [x for x in l]
 l | join(',') | upper | length
-'%s' % 'a'
 1 if
 (1, 2
 l[
@@ -415,7 +414,7 @@ STATEMENTS = [
     "{{ 1",
     "{% if 1",
     "{# never closed",
-    "{% raw %}",
+    "{% raw %}x",
     "{{ }}",
     "{% set %}",
     "{% set 1 = 2 %}",

@@ -194,7 +194,8 @@ def make_sentencepiece(texts):
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in ("<unk>", "<s>", "</s>")])
     save("llama2", tokenizer)
     write_hf_golden("llama2", tokenizer, texts)
-    scores = [f"{piece}\t{llama.get_score(i)!r}" for i, piece in enumerate(pieces)]
+    escaped = [p.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0") for p in pieces]
+    scores = [f"{piece}\t{llama.get_score(i)}" for i, piece in enumerate(escaped)]
     (HERE / "sp_bpe.vocab").write_text("\n".join(scores) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -201,6 +202,30 @@ TEST_P(EngineTest, ADeviceFaultFailsEverySequenceAndIsReportedOnce) {
   const absl::Status refused = engine_->Add(Spec(50, 10, 10));
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(refused.message()), HasSubstr("fell off the bus"));
+}
+
+// A device that dies while a command comes in.
+class DyingExecutor : public testing::FakeExecutor {
+ public:
+  DyingExecutor() : FakeExecutor(DeviceOptions()) {}
+  absl::StatusOr<StepResult> Await() override {
+    meanwhile();
+    return absl::InternalError("illegal address");
+  }
+  std::function<void()> meanwhile;
+};
+
+TEST_P(EngineTest, ASequenceAcceptedWhileTheDeviceDiesFailsToo) {
+  auto executor = std::make_unique<DyingExecutor>();
+  DyingExecutor& device = *executor;
+  engine_ = std::make_unique<Engine>(EngineOptions{.depth = GetParam()}, std::move(executor), base::SystemClock());
+  device.meanwhile = [this] { EXPECT_EQ(engine_->Add(Spec(2, 10, 10)), absl::OkStatus()); };
+  ASSERT_EQ(engine_->Add(Spec(1, 10, 10)), absl::OkStatus());
+  Reader reader(engine_->output());
+  engine_->Start();
+  const auto outputs = reader.All();
+  ASSERT_EQ(outputs.size(), 2);
+  for (const auto& [id, output] : outputs) EXPECT_THAT(output.error, HasSubstr("UNAVAILABLE: device fault: illegal address"));
 }
 
 TEST_P(EngineTest, AFullRingMakesTheEngineWaitAndLosesNothing) {

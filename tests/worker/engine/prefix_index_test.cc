@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <numeric>
+#include <string_view>
 #include <vector>
+
+#include "base/hash.h"
 
 namespace berth::engine {
 namespace {
@@ -69,6 +73,35 @@ TEST(PrefixIndexTest, AnErasedBlockHidesWhatFollowsUntilPublishedAgain) {
   EXPECT_THAT(index.Publish(0, Tokens(192), {4, 2, 3}), ElementsAre(4, 2, 3));
   EXPECT_THAT(index.Find(0, Tokens(192), 3), ElementsAre(4, 2, 3));
   EXPECT_EQ(index.size(), 3);
+}
+
+// 64 tokens whose hash collides with that of every other `variant`: the last word cancels what came before it.
+std::vector<int32_t> Colliding(int32_t variant, uint64_t seed) {
+  constexpr uint64_t kMultiplierB = 0xd6e8feb86659fd93;  // of base/hash.cc
+  std::vector<int32_t> tokens(kBlockTokens, variant);
+  uint64_t hash = base::HashCombine(seed, kBlockTokens * sizeof(int32_t));
+  for (int i = 0; i < kBlockTokens - 2; i += 2) {
+    uint64_t word = 0;
+    std::memcpy(&word, &tokens[i], sizeof(word));
+    hash = base::HashCombine(hash, word);
+  }
+  const uint64_t last = (uint64_t{0} - hash) ^ kMultiplierB;
+  std::memcpy(&tokens[kBlockTokens - 2], &last, sizeof(last));
+  return tokens;
+}
+
+TEST(PrefixIndexTest, ACollisionIsNotBelieved) {
+  const uint64_t seed = base::HashCombine(5, 0);
+  const std::vector<int32_t> one = Colliding(1, seed), two = Colliding(2, seed);
+  const auto hash = [seed](const std::vector<int32_t>& tokens) {
+    return base::Hash64({reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(int32_t)}, seed);
+  };
+  ASSERT_EQ(hash(one), hash(two)) << "the case tests nothing";
+  PrefixIndex index;
+  EXPECT_THAT(index.Publish(5, one, {1}), ElementsAre(1));
+  EXPECT_THAT(index.Find(5, two, 1), IsEmpty());
+  EXPECT_THAT(index.Publish(5, two, {2}), IsEmpty());
+  EXPECT_THAT(index.Find(5, one, 1), ElementsAre(1));
 }
 
 }  // namespace

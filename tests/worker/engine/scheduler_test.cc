@@ -100,9 +100,20 @@ TEST(SchedulerTest, WhatDoesNotFitWaitsWholeAndIsNotOvertaken) {
   for (SequenceId id = 1; id <= 3; ++id) EXPECT_EQ(driver.output(id).finish, FinishReason::kLength);
 }
 
+TEST(SchedulerTest, AdmissionLeavesARunningSequenceRoomToGrow) {
+  Driver driver({.slots = 2, .kv_blocks = 4, .step_tokens = 512});
+  driver.Add(Driver::Spec(1, 60, 30));
+  driver.Step();
+  driver.Add(Driver::Spec(2, 190, 10, 1));  // the three blocks left, but 1 will soon want one
+  driver.Drain();
+  EXPECT_EQ(driver.scheduler().stats().preemptions, 0);
+  EXPECT_EQ(driver.output(2).finish, FinishReason::kLength);
+}
+
 TEST(SchedulerTest, WhenBlocksRunOutTheNewestOfTheLowestPriorityIsRecomputedLater) {
   Driver driver({.slots = 3, .kv_blocks = 8, .step_tokens = 512});
-  SequenceSpec specs[] = {Driver::Spec(1, 60, 250), Driver::Spec(2, 60, 100, 1), Driver::Spec(3, 60, 100, 2)};
+  // 1 needs its third block when 2 and 3 have taken the last ones.
+  SequenceSpec specs[] = {Driver::Spec(1, 20, 250), Driver::Spec(2, 60, 130, 1), Driver::Spec(3, 60, 130, 2)};
   specs[1].priority = -1;  // older than 3, and of less worth
   for (const SequenceSpec& spec : specs) driver.Add(spec);
   for (int i = 0; driver.scheduler().stats().preemptions == 0; ++i) {

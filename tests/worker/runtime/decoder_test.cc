@@ -124,7 +124,8 @@ TEST(DecoderTest, ChunkedPrefillEqualsWhole) {
     std::vector<std::vector<float>> chunked;
     for (int at = 0; at < 200; at += size) {
       const int count = std::min(size, 200 - at);
-      for (auto& logits : harness.Run({{.position = at, .tokens = Slice(tokens, at, count)}})) chunked.push_back(std::move(logits));
+      for (auto& logits : harness.Run({{.position = at, .tokens = Slice(tokens, at, count)}}))
+        chunked.push_back(std::move(logits));
     }
     EXPECT_EQ(chunked, whole) << "chunks of " << size;
   }
@@ -151,7 +152,8 @@ TEST(DecoderTest, BatchedEqualsSingle) {
 
 TEST(DecoderTest, WhatABlockHeldBeforeDoesNotMatter) {
   TinyModel model;
-  const std::vector<Chunk> chunks = {{.sequence = 0, .tokens = RandomTokens(70, 4)}, {.sequence = 1, .tokens = RandomTokens(3, 5)}};
+  const std::vector<Chunk> chunks = {{.sequence = 0, .tokens = RandomTokens(70, 4)},
+                                     {.sequence = 1, .tokens = RandomTokens(3, 5)}};
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     EXPECT_EQ(Harness(model, {.kv_dtype = dtype, .poison = true}).Run(chunks), Harness(model, {.kv_dtype = dtype}).Run(chunks))
         << "dtype " << static_cast<int>(dtype);
@@ -242,7 +244,8 @@ TEST(RopeTableTest, Llama3EqualsHuggingFace) {
   ASSERT_EQ(table.size(), 64u);
   std::vector<float> sampled;
   for (size_t i = 0; i < table.size(); i += 8) sampled.push_back(table[i]);
-  const std::vector<float> want = {1.f, 0.193922758f, 0.0376060307f, 0.00729266508f, 0.000524846022f, 3.42810235e-05f, 6.64786967e-06f, 1.28917316e-06f};
+  const std::vector<float> want = {
+      1.f, 0.193922758f, 0.0376060307f, 0.00729266508f, 0.000524846022f, 3.42810235e-05f, 6.64786967e-06f, 1.28917316e-06f};
   for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(sampled[i], want[i], 1e-6f * want[i]) << i;
 }
 

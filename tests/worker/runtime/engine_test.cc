@@ -7,8 +7,8 @@
 #include <limits>
 #include <map>
 
+#include "tests/worker/runtime/engine_runner.h"
 #include "tests/worker/runtime/tiny_model.h"
-#include "worker/runtime/cpu_executor.h"
 
 // The engine with the CPU executor and a tiny random model: what callers of the engine see, from prompt to tokens.
 
@@ -23,55 +23,7 @@ using testing::Each;
 using testing::ElementsAre;
 using testing::Not;
 
-struct Output {
-  std::vector<int32_t> tokens;
-  std::vector<engine::TokenLogprobs> logprobs;
-  FinishReason finish = FinishReason::kNone;
-  int cached_tokens = 0;
-};
-
-struct Config {
-  CpuExecutorOptions executor = {.slots = 16, .kv_blocks = 64};
-  engine::EngineOptions engine;
-};
-
-class Service {
- public:
-  explicit Service(const TinyModel& model, const Config& config = {}) {
-    auto executor = MakeCpuExecutor({model.spec, model.weights, model.spec.vocab}, config.executor, base::SystemClock());
-    EXPECT_TRUE(executor.ok()) << executor.status();
-    engine_ = std::make_unique<engine::Engine>(config.engine, *std::move(executor), base::SystemClock());
-    engine_->Start();
-  }
-
-  // Runs the sequences together to their ends.
-  std::map<SequenceId, Output> Run(const std::vector<SequenceSpec>& specs) {
-    std::map<SequenceId, Output> outputs;
-    size_t unfinished = specs.size();
-    for (const SequenceSpec& spec : specs) EXPECT_TRUE(engine_->Add(spec).ok());
-    std::vector<engine::StepOutput> steps;
-    while (unfinished > 0 && engine_->output().Pop(&steps)) {
-      for (const engine::StepOutput& step : steps) {
-        for (const engine::SequenceUpdate& update : step.updates) unfinished -= Apply(update, outputs[update.id]);
-      }
-      steps.clear();
-    }
-    return outputs;
-  }
-
-  engine::EngineStats stats() const { return engine_->Stats(); }
-
- private:
-  static bool Apply(const engine::SequenceUpdate& update, Output& output) {
-    if (update.started) output.cached_tokens = update.cached_tokens;
-    output.tokens.insert(output.tokens.end(), update.tokens.begin(), update.tokens.end());
-    output.logprobs.insert(output.logprobs.end(), update.logprobs.begin(), update.logprobs.end());
-    output.finish = update.finish;
-    return update.finish != FinishReason::kNone;
-  }
-
-  std::unique_ptr<engine::Engine> engine_;
-};
+RunnerModel Of(const TinyModel& model) { return {model.spec, model.weights, model.spec.vocab}; }
 
 SequenceSpec Prompt(SequenceId id, int length, int max_tokens = 20) {
   std::mt19937 random(static_cast<unsigned>(id));
@@ -101,15 +53,15 @@ std::map<SequenceId, std::vector<int32_t>> Tokens(const std::map<SequenceId, Out
 
 class SameTokensTest : public testing::TestWithParam<int> {
  protected:
-  Config MakeConfig() const { return {.engine = {.depth = GetParam()}}; }
+  RunnerConfig MakeConfig() const { return {.engine = {.depth = GetParam()}}; }
 
   // Every request alone, its prompt in one step.
   std::map<SequenceId, std::vector<int32_t>> Alone(const std::vector<SequenceSpec>& specs) {
     std::map<SequenceId, std::vector<int32_t>> tokens;
-    Config config = MakeConfig();
+    RunnerConfig config = MakeConfig();
     config.executor.max_step_tokens = 256;
     config.engine.prefix_cache = false;
-    Service service(model_, config);
+    EngineRunner service(Of(model_), config);
     for (const SequenceSpec& spec : specs) tokens.merge(Tokens(service.Run({spec})));
     return tokens;
   }
@@ -121,21 +73,21 @@ INSTANTIATE_TEST_SUITE_P(Depth, SameTokensTest, testing::Values(1, 2));
 
 TEST_P(SameTokensTest, InABatchOfSixteen) {
   const auto specs = MixedRequests();
-  EXPECT_EQ(Tokens(Service(model_, MakeConfig()).Run(specs)), Alone(specs));
+  EXPECT_EQ(Tokens(EngineRunner(Of(model_), MakeConfig()).Run(specs)), Alone(specs));
 }
 
 TEST_P(SameTokensTest, WithTwoThreads) {
   const auto specs = MixedRequests();
-  Config config = MakeConfig();
+  RunnerConfig config = MakeConfig();
   config.executor.threads = 2;
-  EXPECT_EQ(Tokens(Service(model_, config).Run(specs)), Alone(specs));
+  EXPECT_EQ(Tokens(EngineRunner(Of(model_), config).Run(specs)), Alone(specs));
 }
 
 TEST_P(SameTokensTest, Chunked) {
   const auto specs = MixedRequests();
-  Config config = MakeConfig();
+  RunnerConfig config = MakeConfig();
   config.engine.step_tokens = 17;
-  Service service(model_, config);
+  EngineRunner service(Of(model_), config);
   EXPECT_EQ(Tokens(service.Run(specs)), Alone(specs));
 }
 
@@ -145,9 +97,9 @@ TEST_P(SameTokensTest, Preempted) {
     specs.push_back(Prompt(100 + i, 50 + i, 90));
     if (i % 2 == 1) specs[i].sampling = {.temperature = 1, .presence_penalty = 0.5f, .seed = 7u + i};
   }
-  Config config = MakeConfig();
+  RunnerConfig config = MakeConfig();
   config.executor.kv_blocks = 10;
-  Service service(model_, config);
+  EngineRunner service(Of(model_), config);
   const auto outputs = service.Run(specs);
   EXPECT_GT(service.stats().preemptions, 0u);
   EXPECT_EQ(Tokens(outputs), Alone(specs));
@@ -159,7 +111,7 @@ TEST_P(SameTokensTest, AfterAPrefixCacheHit) {
   second.id = 2;
   second.tokens.push_back(3);
   second.prompt_length = 151;
-  Service service(model_, MakeConfig());
+  EngineRunner service(Of(model_), MakeConfig());
   EXPECT_EQ(service.Run({first})[1].cached_tokens, 0);
   const Output hit = service.Run({second})[2];
   EXPECT_EQ(hit.cached_tokens, 128);
@@ -173,13 +125,13 @@ TEST_P(SameTokensTest, Resumed) {
   SequenceSpec resumed = whole;
   resumed.id = 2;
   resumed.tokens.insert(resumed.tokens.end(), want.begin(), want.begin() + 11);
-  const Output output = Service(model_, MakeConfig()).Run({resumed})[2];
+  const Output output = EngineRunner(Of(model_), MakeConfig()).Run({resumed})[2];
   EXPECT_EQ(output.tokens, std::vector<int32_t>(want.begin() + 11, want.end()));
 }
 
 class EngineTest : public testing::Test {
  protected:
-  Output RunOne(const SequenceSpec& spec) { return Service(model_).Run({spec})[spec.id]; }
+  Output RunOne(const SequenceSpec& spec) { return EngineRunner(Of(model_)).Run({spec})[spec.id]; }
 
   TinyModel model_;
 };
@@ -256,7 +208,7 @@ TEST_F(EngineTest, LogprobsAreOfTheWholeDistribution) {
 TEST_F(EngineTest, LogprobsWithoutAlternatives) {
   SequenceSpec plain = Prompt(1, 10, 3), with = Prompt(2, 10, 3);
   with.sampling.logprobs = 0;
-  Service service(model_);
+  EngineRunner service(Of(model_));
   const auto outputs = service.Run({plain, with});
   EXPECT_TRUE(outputs.at(1).logprobs.empty());
   ASSERT_EQ(outputs.at(2).logprobs.size(), 3u);
@@ -274,7 +226,7 @@ TEST_F(EngineTest, SeedAndChoiceDecideTheDraw) {
   c.sampling.seed = 12;
   d.id = 4;
   d.sampling.choice = 1;
-  const auto outputs = Service(model_).Run({a, b, c, d});
+  const auto outputs = EngineRunner(Of(model_)).Run({a, b, c, d});
   EXPECT_EQ(outputs.at(1).tokens, outputs.at(2).tokens);
   EXPECT_NE(outputs.at(1).tokens, outputs.at(3).tokens);
   EXPECT_NE(outputs.at(1).tokens, outputs.at(4).tokens);
@@ -290,7 +242,7 @@ TEST_F(EngineTest, ANaNInOneRowEndsThatSequenceAlone) {
   for (int32_t& token : clean.tokens) token %= 159;
   ASSERT_EQ(clean.tokens, good.tokens) << "the prompt must not hold the broken token";
   ASSERT_THAT(want, Not(Contains(159)));
-  Service service(model_, {.executor = {.slots = 4, .kv_blocks = 4}});
+  EngineRunner service(Of(model_), {.executor = {.slots = 4, .kv_blocks = 4}});
   const auto outputs = service.Run({bad, good});
   EXPECT_EQ(outputs.at(2).finish, FinishReason::kError);
   EXPECT_TRUE(outputs.at(2).tokens.empty());

@@ -51,8 +51,13 @@ TEST(SlotTableTest, CountsTellPromptFromOutput) {
 
 TEST(SlotTableTest, ANewSequenceForgetsTheOldOne) {
   const auto table = MakeTable();
-  Admit(*table, 0, {.tokens = {1, 2}, .prompt_length = 2, .min_tokens = 9, .stop_tokens = {4}, .logit_bias = {{1, 2.f}},
-                    .bad_words = {{6}}});
+  Admit(*table, 0,
+        {.tokens = {1, 2},
+         .prompt_length = 2,
+         .min_tokens = 9,
+         .stop_tokens = {4},
+         .logit_bias = {{1, 2.f}},
+         .bad_words = {{6}}});
   Admit(*table, 0, {.tokens = {7}, .prompt_length = 1, .sampling = {.temperature = 0.5f}});
   EXPECT_THAT(Counts(*table, 0), ElementsAre(0, 0, 0, 0, 0, 0, 0, kInPrompt, 0, 0));
   EXPECT_THAT(Edits(*table, 0, 1), ElementsAre());
@@ -61,9 +66,19 @@ TEST(SlotTableTest, ANewSequenceForgetsTheOldOne) {
 
 TEST(SlotTableTest, SamplingParametersReachTheDevice) {
   const auto table = MakeTable();
-  Admit(*table, 2, {.tokens = {1}, .prompt_length = 1,
-                    .sampling = {.temperature = 0.1f, .top_p = 0.2f, .min_p = 0.3f, .top_k = 4, .repetition_penalty = 0.5f,
-                                 .presence_penalty = 0.6f, .frequency_penalty = 0.7f, .logprobs = 8, .seed = 9, .choice = 10}});
+  Admit(*table, 2,
+        {.tokens = {1},
+         .prompt_length = 1,
+         .sampling = {.temperature = 0.1f,
+                      .top_p = 0.2f,
+                      .min_p = 0.3f,
+                      .top_k = 4,
+                      .repetition_penalty = 0.5f,
+                      .presence_penalty = 0.6f,
+                      .frequency_penalty = 0.7f,
+                      .logprobs = 8,
+                      .seed = 9,
+                      .choice = 10}});
   const auto& params = reinterpret_cast<const kernels::SlotSampling*>(table->params().raw())[2];
   EXPECT_EQ(params.temperature, 0.1f);
   EXPECT_EQ(params.top_p, 0.2f);

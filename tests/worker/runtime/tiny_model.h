@@ -35,16 +35,15 @@ struct TinyModel {
             .logit_scale = 0.75f};
     weights.embed = Matrix(options.vocab, hidden, 1);
     for (int i = 0; i < options.layers; ++i) {
-      spec.layers.push_back(
-          {.attention = {.q_heads = options.q_heads,
-                         .kv_heads = options.kv_heads,
-                         .head_dim = options.head_dim,
-                         .qkv_bias = true,
-                         .out_bias = true,
-                         .qk_norm = true,
-                         .scale = 0.3f,
-                         .rope = {.rotary_dim = options.head_dim, .theta = 500}},
-           .mlp = {.intermediate = options.intermediate, .bias = true}});
+      spec.layers.push_back({.attention = {.q_heads = options.q_heads,
+                                           .kv_heads = options.kv_heads,
+                                           .head_dim = options.head_dim,
+                                           .qkv_bias = true,
+                                           .out_bias = true,
+                                           .qk_norm = true,
+                                           .scale = 0.3f,
+                                           .rope = {.rotary_dim = options.head_dim, .theta = 500}},
+                             .mlp = {.intermediate = options.intermediate, .bias = true}});
       weights.layers.push_back({.attention_norm = Norm(hidden),
                                 .qkv = Matrix(qkv, hidden, 0.4f),
                                 .qkv_bias = Vector(qkv, 0, 0.2f),

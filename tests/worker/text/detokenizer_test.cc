@@ -50,11 +50,15 @@ TEST_P(StreamingTest, PiecesAreWholeCharactersAndJoinToTheDecodedText) {
   }
 }
 
-TEST_P(StreamingTest, DecodingWhatWasEncodedGivesTheTextBack) {
-  const std::string name = GetParam();
-  // The others normalize, put a space in front or do not know every character.
-  if (name != "llama3" && name != "sim" && name != "sp_bpe") GTEST_SKIP() << "not reversible";
-  const std::unique_ptr<Tokenizer> tokenizer = LoadGolden(name);
+INSTANTIATE_TEST_SUITE_P(Tokenizers, StreamingTest,
+                         testing::Values("gpt2", "llama3", "metaspace", "llama2", "sp_bpe", "sp_unigram", "sim"),
+                         [](const auto& info) { return info.param; });
+
+// Tokenizers that neither normalize, nor put a space in front, nor lack a character.
+class ReversibleTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(ReversibleTest, DecodingWhatWasEncodedGivesTheTextBack) {
+  const std::unique_ptr<Tokenizer> tokenizer = LoadGolden(GetParam());
   for (const std::string& text : ReadCorpus()) {
     const auto ids = tokenizer->Encode(text, {.parse_special = false});
     ASSERT_TRUE(ids.ok()) << ids.status();
@@ -62,8 +66,7 @@ TEST_P(StreamingTest, DecodingWhatWasEncodedGivesTheTextBack) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokenizers, StreamingTest,
-                         testing::Values("gpt2", "llama3", "metaspace", "llama2", "sp_bpe", "sp_unigram", "sim"),
+INSTANTIATE_TEST_SUITE_P(Tokenizers, ReversibleTest, testing::Values("llama3", "sp_bpe", "sim"),
                          [](const auto& info) { return info.param; });
 
 class DetokenizerTest : public testing::Test {

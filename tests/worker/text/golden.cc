@@ -49,11 +49,13 @@ std::string ReadGolden(const std::string& name) {
   return out.str();
 }
 
-std::vector<std::string> ReadCorpus() {
+std::vector<std::string> ReadGoldenLines(const std::string& name) {
   std::vector<std::string> texts;
-  for (const std::string& line : Lines(ReadGolden("corpus.txt"))) texts.push_back(Unescape(line));
+  for (const std::string& line : Lines(ReadGolden(name))) texts.push_back(Unescape(line));
   return texts;
 }
+
+std::vector<std::string> ReadCorpus() { return ReadGoldenLines("corpus.txt"); }
 
 std::string GoldenHash(std::string_view bytes) {
   uint64_t hash = 0xCBF29CE484222325;

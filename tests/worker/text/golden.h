@@ -11,6 +11,8 @@ namespace berth::text {
 
 // Files of tests/golden/text, which its make_*.py wrote.
 std::string ReadGolden(const std::string& name);
+// Its lines, with the escapes of make_corpus.py undone.
+std::vector<std::string> ReadGoldenLines(const std::string& name);
 std::vector<std::string> ReadCorpus();
 
 // Eight hexadecimal digits, as make_tokenizers.py hashes.

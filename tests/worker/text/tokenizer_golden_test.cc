@@ -1,5 +1,4 @@
 #include <filesystem>
-#include <sstream>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -46,14 +45,16 @@ INSTANTIATE_TEST_SUITE_P(Models, SentencePieceGolden, testing::Values("sp_bpe", 
 loader::GgufTokenizerMetadata SentencePieceAsGguf() {
   enum { kNormal = 1, kUnknown = 2, kControl = 3, kByte = 6 };
   loader::GgufTokenizerMetadata metadata{.model = "llama", .bos_token_id = 1, .eos_token_id = 2, .unknown_token_id = 0};
-  std::istringstream in(ReadGolden("sp_bpe.vocab"));
-  for (std::string line; std::getline(in, line);) {
-    const size_t tab = line.find('\t');
+  for (const std::string& line : ReadGoldenLines("sp_bpe.vocab")) {
+    const size_t tab = line.rfind('\t');
     const std::string piece = line.substr(0, tab);
     const bool is_byte = piece.size() == 6 && piece.starts_with("<0x");
-    metadata.token_type.push_back(piece == "<unk>" ? kUnknown : piece == "<s>" || piece == "</s>" ? kControl : is_byte ? kByte : kNormal);
+    metadata.token_type.push_back(piece == "<unk>"                    ? kUnknown
+                                  : piece == "<s>" || piece == "</s>" ? kControl
+                                  : is_byte                           ? kByte
+                                                                      : kNormal);
     metadata.tokens.push_back(piece);
-    metadata.scores.push_back(std::stof(line.substr(tab + 1)));
+    metadata.scores.push_back(std::strtof(line.c_str() + tab + 1, nullptr));
   }
   return metadata;
 }

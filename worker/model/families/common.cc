@@ -122,10 +122,19 @@ absl::StatusOr<DecoderSpec> ParseLlamaLike(std::string_view family, const HfConf
   return spec;
 }
 
-absl::Status ApplySlidingWindow(const HfConfig& config, int first_layer, DecoderSpec& spec) {
-  if (!config.Has("sliding_window")) return absl::OkStatus();
-  BERTH_ASSIGN_OR_RETURN(const int window, Dimension(config, "sliding_window", kMaxDimension));
-  for (size_t i = first_layer; i < spec.layers.size(); ++i) spec.layers[i].attention.window = window;
+absl::Status ApplySlidingWindow(const HfConfig& config, size_t first_layer, DecoderSpec& spec) {
+  if (config.Has("sliding_window") && first_layer < spec.layers.size()) {
+    BERTH_ASSIGN_OR_RETURN(const int window, Dimension(config, "sliding_window", kMaxDimension));
+    for (size_t i = first_layer; i < spec.layers.size(); ++i) spec.layers[i].attention.window = window;
+  }
+  if (!config.Has("layer_types")) return absl::OkStatus();
+  BERTH_ASSIGN_OR_RETURN(const std::vector<std::string> types, config.Strings("layer_types"));
+  if (types.size() != spec.layers.size())
+    return config.Error("layer_types", absl::StrCat("want ", spec.layers.size(), " of them"));
+  for (size_t i = 0; i < types.size(); ++i) {
+    const char* const want = spec.layers[i].attention.window == 0 ? "full_attention" : "sliding_attention";
+    if (types[i] != want) return config.Error("layer_types", absl::StrCat("want ", want, " for layer ", i));
+  }
   return absl::OkStatus();
 }
 

@@ -22,8 +22,9 @@ struct Biases {
 // value that their configuration classes give it.
 absl::StatusOr<DecoderSpec> ParseLlamaLike(std::string_view family, const HfConfig& config, const Biases& biases);
 
-// Gives layers first_layer … the window `sliding_window`, when that field is there.
-absl::Status ApplySlidingWindow(const HfConfig& config, int first_layer, DecoderSpec& spec);
+// Gives layers first_layer … the window `sliding_window`, when that field is there. `layer_types`, when there, must say the
+// same.
+absl::Status ApplySlidingWindow(const HfConfig& config, size_t first_layer, DecoderSpec& spec);
 
 // The names of LlamaForCausalLM and of the many classes that took them over.
 std::vector<WeightRule> LlamaNames(const DecoderSpec& spec);

@@ -1,3 +1,4 @@
+#include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "worker/model/families/common.h"
 
@@ -8,12 +9,15 @@ namespace {
 absl::StatusOr<DecoderSpec> Parse(const HfConfig& config) {
   BERTH_ASSIGN_OR_RETURN(DecoderSpec spec, ParseLlamaLike("qwen2", config, {.qkv = true}));
   BERTH_ASSIGN_OR_RETURN(const bool use_window, config.BoolOr("use_sliding_window", false));
-  if (!use_window) return spec;
-  BERTH_ASSIGN_OR_RETURN(const int64_t first_layer, config.Int("max_window_layers"));
-  if (first_layer < 0 || first_layer > static_cast<int64_t>(spec.layers.size())) {
-    return config.Error("max_window_layers", absl::StrCat("want 0 to num_hidden_layers, ", spec.layers.size()));
+  const int64_t layers = static_cast<int64_t>(spec.layers.size());
+  int64_t first_layer = layers;
+  if (use_window) {
+    BERTH_ASSIGN_OR_RETURN(first_layer, config.Int("max_window_layers"));
+    if (first_layer < 0 || first_layer > layers) {
+      return config.Error("max_window_layers", absl::StrCat("want 0 to num_hidden_layers, ", layers));
+    }
   }
-  BERTH_RETURN_IF_ERROR(ApplySlidingWindow(config, static_cast<int>(first_layer), spec));
+  BERTH_RETURN_IF_ERROR(ApplySlidingWindow(config, static_cast<size_t>(first_layer), spec));
   return spec;
 }
 

@@ -9,8 +9,8 @@
 
 namespace berth::text::jinja {
 
-// One value per name in `names`, undefined where the call gave none. A name that ends in '!' is required. INVALID_ARGUMENT for too
-// many arguments, an unknown or doubled name, or a required one that is missing.
+// One value per name in `names`, undefined where the call gave none. A name that ends in '!' is required. INVALID_ARGUMENT for
+// too many arguments, an unknown or doubled name, or a required one that is missing.
 absl::StatusOr<std::vector<Value>> Bind(std::string_view function, const Arguments& arguments,
                                         std::initializer_list<std::string_view> names);
 

@@ -23,6 +23,9 @@ class Runtime {
   virtual absl::Status Raise(const std::string& message) = 0;
 };
 
+// The work of making one item of a list or dict: about its bytes.
+inline constexpr size_t kItemWork = 32;
+
 struct Arguments {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
@@ -42,7 +45,8 @@ bool IsMissingMethod(std::string_view name);
 absl::StatusOr<bool> HasMethod(const Value& value, std::string_view name);
 absl::StatusOr<Value> CallMethod(Runtime& runtime, const BoundMethod& method, const Arguments& arguments);
 
-// The environment's functions: range, dict, namespace, raise_exception, strftime_now. Undefined when there is none of this name.
+// The environment's functions: range, dict, namespace, raise_exception, strftime_now. Undefined when there is none of this
+// name.
 Value FindFunction(std::string_view name);
 absl::StatusOr<Value> CallFunction(Runtime& runtime, const Function& function, const Arguments& arguments);
 

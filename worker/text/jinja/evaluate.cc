@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "absl/cleanup/cleanup.h"
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/interpreter.h"
 #include "worker/text/jinja/operators.h"
 
@@ -17,8 +17,7 @@ constexpr int kMaxDepth = 400;  // of expressions and macro calls within each ot
 absl::StatusOr<Value> Interpreter::Evaluate(const Expr& expr) {
   line_ = expr.line;
   BERTH_RETURN_IF_ERROR(Charge(8));
-  if (depth_ >= kMaxDepth) return absl::ResourceExhaustedError("the template recurses too deep");
-  ++depth_;
+  BERTH_RETURN_IF_ERROR(Enter());
   absl::StatusOr<Value> value = EvaluateKind(expr);
   --depth_;
   return value;
@@ -176,21 +175,32 @@ absl::StatusOr<Value> Interpreter::Call(const Value& callee, const Arguments& ar
   return absl::InvalidArgumentError(Cat("a value of type ", callee.TypeName(), " cannot be called"));
 }
 
+absl::Status Interpreter::Enter() {
+  if (depth_ >= kMaxDepth) return absl::ResourceExhaustedError("the template recurses too deep");
+  ++depth_;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Value> Interpreter::CallMacro(const Closure& closure, const Arguments& arguments) {
   const Macro& macro = *closure.macro;
   if (arguments.positional.size() > macro.parameters.size()) {
     return absl::InvalidArgumentError(Cat("macro '", macro.name, "' takes at most ", macro.parameters.size(),
-                                                   " arguments, not ", arguments.positional.size()));
+                                          " arguments, not ", arguments.positional.size()));
   }
   auto variables = std::make_shared<Scope>(Scope{closure.scope});
   for (const auto& [name, value] : arguments.named) {
-    const bool known = name == "caller" || std::any_of(macro.parameters.begin() + arguments.positional.size(), macro.parameters.end(),
-                                                       [&name = name](const Parameter& parameter) { return parameter.name == name; });
+    const bool known =
+        name == "caller" || std::any_of(macro.parameters.begin() + arguments.positional.size(), macro.parameters.end(),
+                                        [&name = name](const Parameter& parameter) { return parameter.name == name; });
     if (!known) return absl::InvalidArgumentError(Cat("macro '", macro.name, "' takes no argument '", name, "' here"));
     variables->variables[name] = value;
   }
+  BERTH_RETURN_IF_ERROR(Enter());
   const std::shared_ptr<Scope> outer = std::exchange(scope_, variables);
-  const absl::Cleanup restore = [&] { scope_ = outer; };
+  const absl::Cleanup restore = [&] {
+    scope_ = outer;
+    --depth_;
+  };
   for (size_t i = 0; i < macro.parameters.size(); ++i) {
     const Parameter& parameter = macro.parameters[i];
     if (i < arguments.positional.size()) {

@@ -4,9 +4,9 @@
 #include <charconv>
 
 #include "absl/strings/numbers.h"
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
 #include "worker/text/jinja/builtins.h"
+#include "worker/text/jinja/cat.h"
 
 namespace berth::text::jinja {
 namespace {
@@ -109,8 +109,8 @@ absl::StatusOr<ExprPtr> ExpressionParser::ParseExpression(bool choice) {
     if (TakeName("else")) {
       BERTH_ASSIGN_OR_RETURN(otherwise, ParseExpression());
     }
-    BERTH_ASSIGN_OR_RETURN(expr, Make(ExprKind::kChoice, line,
-                                      Operands(std::move(condition), std::move(expr), std::move(otherwise), nullptr, 3)));
+    BERTH_ASSIGN_OR_RETURN(
+        expr, Make(ExprKind::kChoice, line, Operands(std::move(condition), std::move(expr), std::move(otherwise), nullptr, 3)));
   }
   --nesting_;
   return expr;

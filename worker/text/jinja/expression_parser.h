@@ -30,7 +30,8 @@ class ExpressionParser {
   absl::StatusOr<std::string> ExpectName(std::string_view what);
   absl::Status Unexpected(std::string_view wanted) const;
 
-  // One expression, or a tuple without parentheses. `choice`: whether an inline `if` may follow. `end`: a name that ends it too.
+  // One expression, or a tuple without parentheses. `choice`: whether an inline `if` may follow. `end`: a name that ends it
+  // too.
   absl::StatusOr<ExprPtr> ParseTuple(bool choice, std::string_view end = "");
   absl::StatusOr<ExprPtr> ParseExpression(bool choice = true);
   absl::StatusOr<ExprPtr> ParsePostfix(ExprPtr expr);

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "worker/text/jinja/cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/unicode.h"
 
 namespace berth::text::jinja {
@@ -21,7 +21,7 @@ std::string FloatText(double value) {
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
   char buffer[64];
   const auto fixed = std::abs(value) >= 1e16 || (value != 0 && std::abs(value) < 1e-4) ? std::chars_format::scientific
-                                                                                      : std::chars_format::fixed;
+                                                                                       : std::chars_format::fixed;
   const auto result = std::to_chars(buffer, buffer + sizeof(buffer), value, fixed);
   std::string text(buffer, result.ptr);
   if (text.find_first_of(".e") == std::string::npos) text += ".0";
@@ -59,8 +59,8 @@ void AppendJsonString(const std::string& text, bool ensure_ascii, std::string& o
   out += '"';
   for (std::string_view one : CodePoints(text)) {
     const char32_t c = ToCodePoint(one);
-    static constexpr std::pair<char32_t, std::string_view> kShort[] = {{'"', "\\\""}, {'\\', "\\\\"}, {'\n', "\\n"}, {'\r', "\\r"},
-                                                                       {'\t', "\\t"}, {'\f', "\\f"},  {'\b', "\\b"}};
+    static constexpr std::pair<char32_t, std::string_view> kShort[] = {
+        {'"', "\\\""}, {'\\', "\\\\"}, {'\n', "\\n"}, {'\r', "\\r"}, {'\t', "\\t"}, {'\f', "\\f"}, {'\b', "\\b"}};
     const auto* found = std::find_if(std::begin(kShort), std::end(kShort), [c](const auto& entry) { return entry.first == c; });
     if (found != std::end(kShort)) {
       out += found->second;

@@ -11,7 +11,8 @@ namespace berth::text::jinja {
 // Texts of values. RESOURCE_EXHAUSTED when one grows past kMaxText.
 inline constexpr size_t kMaxText = size_t{16} << 20;
 
-// Python's str(): what printing a value gives. INVALID_ARGUMENT for values with no text of their own (functions, namespaces, …).
+// Python's str(): what printing a value gives. INVALID_ARGUMENT for values with no text of their own (functions, namespaces,
+// …).
 absl::StatusOr<std::string> ToText(const Value& value);
 
 struct JsonStyle {

@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <string>
 
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
 #include "worker/text/jinja/arguments.h"
 #include "worker/text/jinja/builtins.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/operators.h"
 
 namespace berth::text::jinja {
@@ -32,7 +32,7 @@ absl::StatusOr<Value> Range(Runtime& runtime, const Arguments& arguments) {
     items.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  BERTH_RETURN_IF_ERROR(runtime.Charge(items.size() * 8));
+  BERTH_RETURN_IF_ERROR(runtime.Charge(items.size() * kItemWork));
   return MakeList(std::move(items));
 }
 
@@ -54,7 +54,7 @@ absl::StatusOr<Value> MakeDictOf(Runtime& runtime, const Arguments& arguments) {
     }
   }
   for (const auto& [name, value] : arguments.named) items.emplace_back(Value(name), value);
-  BERTH_RETURN_IF_ERROR(runtime.Charge(items.size() * 8));
+  BERTH_RETURN_IF_ERROR(runtime.Charge(items.size() * kItemWork));
   return MakeDict(std::move(items));
 }
 
@@ -96,7 +96,8 @@ constexpr Entry kFunctions[] = {{"range", Range},
                                 {"strftime_now", StrftimeNow}};
 
 const Entry* Find(std::string_view name) {
-  const auto* found = std::find_if(std::begin(kFunctions), std::end(kFunctions), [&](const Entry& entry) { return entry.name == name; });
+  const auto* found =
+      std::find_if(std::begin(kFunctions), std::end(kFunctions), [&](const Entry& entry) { return entry.name == name; });
   return found == std::end(kFunctions) ? nullptr : found;
 }
 

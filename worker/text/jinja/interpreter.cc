@@ -3,8 +3,8 @@
 #include <ctime>
 
 #include "absl/cleanup/cleanup.h"
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/format.h"
 #include "worker/text/jinja/lexer.h"
 #include "worker/text/jinja/operators.h"
@@ -55,7 +55,8 @@ absl::Status Interpreter::Raise(const std::string& message) {
 }
 
 absl::Status Interpreter::Write(std::string_view text) {
-  if (out_->size() + text.size() > kMaxText) return absl::ResourceExhaustedError(Cat("the output is longer than ", kMaxText, " bytes"));
+  if (out_->size() + text.size() > kMaxText)
+    return absl::ResourceExhaustedError(Cat("the output is longer than ", kMaxText, " bytes"));
   out_->append(text);
   return absl::OkStatus();
 }
@@ -148,7 +149,8 @@ absl::StatusOr<Interpreter::Flow> Interpreter::ExecuteFor(const Stmt& stmt) {
   const auto loop = std::make_shared<Loop>();
   loop->items = std::move(items);
   for (; loop->index < loop->items.size(); ++loop->index) {
-    if (++iterations_ > kMaxIterations) return absl::ResourceExhaustedError(Cat("loops run more than ", kMaxIterations, " times"));
+    if (++iterations_ > kMaxIterations)
+      return absl::ResourceExhaustedError(Cat("loops run more than ", kMaxIterations, " times"));
     scope_ = std::make_shared<Scope>(Scope{outer});
     scope_->variables["loop"] = Value(loop);
     BERTH_RETURN_IF_ERROR(Assign(stmt.target, loop->items[loop->index]));

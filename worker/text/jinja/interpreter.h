@@ -57,6 +57,8 @@ class Interpreter : public Runtime {
   absl::Status Write(std::string_view text);
   void DefineMacro(const Macro& macro, const std::string& name);
 
+  // One level deeper, for an expression or a macro; the caller leaves it again.
+  absl::Status Enter();
   absl::StatusOr<Value> Evaluate(const Expr& expr);
   absl::StatusOr<Value> EvaluateKind(const Expr& expr);
   absl::StatusOr<std::vector<Value>> EvaluateAll(const std::vector<ExprPtr>& exprs);

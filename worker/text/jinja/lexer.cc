@@ -4,8 +4,8 @@
 #include <charconv>
 
 #include "absl/strings/ascii.h"
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/unicode.h"
 
 namespace berth::text::jinja {
@@ -54,8 +54,8 @@ class Lexer {
     at_ += bytes;
   }
 
-  // Steps over a tag's end `close` ("%}", "}}" or "#}") with its sign, which is not part of the tag's inside, and over the white
-  // space it swallows. False when the end is not here.
+  // Steps over a tag's end `close` ("%}", "}}" or "#}") with its sign, which is not part of the tag's inside, and over the
+  // white space it swallows. False when the end is not here.
   bool TakeEnd(std::string_view close, bool trims_newline) {
     size_t length = 0;
     bool strip = false, keep = false;
@@ -206,8 +206,9 @@ class Lexer {
   // Digits with single underscores between them, from `from` on.
   size_t Digits(size_t from) const {
     size_t end = from;
-    while (end < source_.size() && (absl::ascii_isdigit(source_[end]) || (end > from && source_[end] == '_' && end + 1 < source_.size() &&
-                                                                          absl::ascii_isdigit(source_[end + 1])))) {
+    while (end < source_.size() &&
+           (absl::ascii_isdigit(source_[end]) ||
+            (end > from && source_[end] == '_' && end + 1 < source_.size() && absl::ascii_isdigit(source_[end + 1])))) {
       ++end;
     }
     return end;
@@ -217,7 +218,8 @@ class Lexer {
     const bool after_dot = at_ > 0 && source_[at_ - 1] == '.';
     size_t end = Digits(at_);
     bool is_float = false;
-    if (end == at_ + 1 && source_[at_] == '0' && end < source_.size() && std::string_view("xXoObB").find(source_[end]) != std::string_view::npos) {
+    if (end == at_ + 1 && source_[at_] == '0' && end < source_.size() &&
+        std::string_view("xXoObB").find(source_[end]) != std::string_view::npos) {
       return ErrorAtLine(line_, "numbers in another base than ten are not supported");
     }
     if (!after_dot && end + 1 < source_.size() && source_[end] == '.' && absl::ascii_isdigit(source_[end + 1])) {
@@ -266,7 +268,8 @@ class Lexer {
     } else if (c >= '0' && c <= '7') {
       char32_t code_point = 0;
       size_t end = i;
-      while (end < i + 3 && end < source_.size() && source_[end] >= '0' && source_[end] <= '7') code_point = code_point * 8 + (source_[end++] - '0');
+      while (end < i + 3 && end < source_.size() && source_[end] >= '0' && source_[end] <= '7')
+        code_point = code_point * 8 + (source_[end++] - '0');
       AppendCodePoint(code_point, value);
       i = end - 1;
     } else if (c == 'x' || c == 'u' || c == 'U') {

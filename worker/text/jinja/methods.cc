@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <string>
 
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
 #include "worker/text/jinja/arguments.h"
 #include "worker/text/jinja/builtins.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/operators.h"
 #include "worker/text/jinja/strings.h"
 #include "worker/text/jinja/unicode.h"
@@ -118,7 +118,8 @@ absl::StatusOr<Value> CountMethod(Runtime& runtime, const Value& self, const Arg
   if (self.list() != nullptr) {
     BERTH_RETURN_IF_ERROR(runtime.Charge(self.weight()));
     const auto& items = self.list()->items;
-    return Value(static_cast<int64_t>(std::count_if(items.begin(), items.end(), [&](const Value& v) { return Equal(v, bound[0]); })));
+    return Value(
+        static_cast<int64_t>(std::count_if(items.begin(), items.end(), [&](const Value& v) { return Equal(v, bound[0]); })));
   }
   BERTH_ASSIGN_OR_RETURN(const std::string part, StringArgument("count", bound[0], ""));
   return Value(static_cast<int64_t>(CountOccurrences(*self.string(), part)));
@@ -164,7 +165,8 @@ absl::StatusOr<Value> GetMethod(Runtime& runtime, const Value& self, const Argum
 }
 
 absl::StatusOr<Value> CycleMethod(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  if (arguments.positional.empty() || !arguments.named.empty()) return absl::InvalidArgumentError("loop.cycle needs items to cycle over");
+  if (arguments.positional.empty() || !arguments.named.empty())
+    return absl::InvalidArgumentError("loop.cycle needs items to cycle over");
   return arguments.positional[self.loop()->index % arguments.positional.size()];
 }
 
@@ -201,9 +203,9 @@ constexpr Entry kLoopMethods[] = {{"cycle", CycleMethod}};
 
 // What Python has and templates here do not. The sandbox of Hugging Face refuses the ones that change a list or dict, too.
 constexpr std::string_view kMissingString[] = {
-    "casefold", "center",  "encode",       "expandtabs", "format",  "format_map", "isalnum",  "isalpha",   "isascii", "isdecimal",
-    "isidentifier", "islower", "isnumeric", "isprintable", "istitle", "isupper",  "ljust",    "maketrans", "partition", "rindex",
-    "rjust",    "rpartition", "swapcase",  "translate",  "zfill"};
+    "casefold",  "center",       "encode",  "expandtabs", "format",      "format_map", "isalnum", "isalpha", "isascii",
+    "isdecimal", "isidentifier", "islower", "isnumeric",  "isprintable", "istitle",    "isupper", "ljust",   "maketrans",
+    "partition", "rindex",       "rjust",   "rpartition", "swapcase",    "translate",  "zfill"};
 constexpr std::string_view kMissingList[] = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
 constexpr std::string_view kMissingDict[] = {"clear", "pop", "popitem", "setdefault", "update", "fromkeys", "copy"};
 
@@ -227,7 +229,9 @@ Method FindMethodOf(const Value& value, std::string_view name) {
 
 }  // namespace
 
-bool IsMissingMethod(std::string_view name) { return IsIn(kMissingString, name) || IsIn(kMissingList, name) || IsIn(kMissingDict, name); }
+bool IsMissingMethod(std::string_view name) {
+  return IsIn(kMissingString, name) || IsIn(kMissingList, name) || IsIn(kMissingDict, name);
+}
 
 absl::StatusOr<bool> HasMethod(const Value& value, std::string_view name) {
   const bool missing = (value.string() != nullptr && IsIn(kMissingString, name)) ||

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/format.h"
 #include "worker/text/jinja/unicode.h"
 
@@ -18,7 +18,9 @@ absl::Status Unsupported(std::string_view op, const Value& left, const Value& ri
       Cat("unsupported operand types for ", op, ": '", left.TypeName(), "' and '", right.TypeName(), "'"));
 }
 
-absl::Status Overflow(std::string_view op) { return absl::InvalidArgumentError(Cat("the result of ", op, " is beyond 64 bits")); }
+absl::Status Overflow(std::string_view op) {
+  return absl::InvalidArgumentError(Cat("the result of ", op, " is beyond 64 bits"));
+}
 
 int64_t FloorDivide(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 
@@ -55,8 +57,10 @@ absl::StatusOr<Value> FloatArithmetic(std::string_view op, double a, double b) {
   if (op == "*") return Value(a * b);
   if (op == "**") {
     const double power = std::pow(a, b);
-    if (!std::isfinite(power) && std::isfinite(a) && std::isfinite(b)) return absl::InvalidArgumentError("the result of ** is no float");
-    if (std::isnan(power) && !std::isnan(a) && !std::isnan(b)) return absl::InvalidArgumentError("the result of ** is no float");
+    if (!std::isfinite(power) && std::isfinite(a) && std::isfinite(b))
+      return absl::InvalidArgumentError("the result of ** is no float");
+    if (std::isnan(power) && !std::isnan(a) && !std::isnan(b))
+      return absl::InvalidArgumentError("the result of ** is no float");
     return Value(power);
   }
   if (b == 0) return absl::InvalidArgumentError("division by zero");
@@ -70,7 +74,8 @@ absl::StatusOr<Value> FloatArithmetic(std::string_view op, double a, double b) {
 absl::StatusOr<Value> Repeat(Runtime& runtime, const Value& value, int64_t times) {
   times = std::max<int64_t>(times, 0);
   if (times > static_cast<int64_t>(kMaxText)) return absl::ResourceExhaustedError("a value is repeated too often");
-  BERTH_RETURN_IF_ERROR(runtime.Charge(value.weight() * times));
+  const size_t once = value.list() != nullptr ? value.list()->items.size() * kItemWork : value.weight();
+  BERTH_RETURN_IF_ERROR(runtime.Charge(once * times));
   if (value.string() != nullptr) {
     std::string text;
     for (int64_t i = 0; i < times; ++i) text += *value.string();
@@ -85,7 +90,9 @@ bool Repeatable(const Value& value) {
   return value.string() != nullptr || (value.list() != nullptr && value.list()->kind != ListKind::kIterator);
 }
 
-absl::Status NoAttribute(const Value& value, std::string_view name) { return absl::InvalidArgumentError(value.UndefinedMessage()); }
+absl::Status NoAttribute(const Value& value, std::string_view name) {
+  return absl::InvalidArgumentError(value.UndefinedMessage());
+}
 
 Value Missing(const Value& value, const Value& key) {
   const std::string name = key.string() != nullptr ? Cat("'", *key.string(), "'") : key.is_int() ? Cat(key.integer()) : "";
@@ -120,10 +127,11 @@ absl::StatusOr<Value> Arithmetic(Runtime& runtime, std::string_view op, const Va
     BERTH_RETURN_IF_ERROR(runtime.Charge(left.weight() + right.weight()));
     return Value(*left.string() + *right.string());
   }
-  if (op == "+" && left.list() != nullptr && right.list() != nullptr && left.list()->kind == right.list()->kind && Repeatable(left)) {
+  if (op == "+" && left.list() != nullptr && right.list() != nullptr && left.list()->kind == right.list()->kind &&
+      Repeatable(left)) {
+    BERTH_RETURN_IF_ERROR(runtime.Charge((left.list()->items.size() + right.list()->items.size()) * kItemWork));
     std::vector<Value> items = left.list()->items;
     items.insert(items.end(), right.list()->items.begin(), right.list()->items.end());
-    BERTH_RETURN_IF_ERROR(runtime.Charge(items.size()));
     return MakeList(std::move(items), left.list()->kind);
   }
   if (op == "*" && Repeatable(left) && right.is_integral()) return Repeat(runtime, left, right.integer());
@@ -183,7 +191,8 @@ absl::StatusOr<Value> GetItem(const Value& value, const Value& key) {
   if (value.dict() != nullptr) {
     if (const Value* found = value.dict()->Find(key)) return *found;
   }
-  if (key.is_integral() && (value.string() != nullptr || (value.list() != nullptr && value.list()->kind != ListKind::kIterator))) {
+  if (key.is_integral() &&
+      (value.string() != nullptr || (value.list() != nullptr && value.list()->kind != ListKind::kIterator))) {
     BERTH_ASSIGN_OR_RETURN(const int64_t length, Length(value));
     const int64_t index = key.integer() < 0 ? key.integer() + length : key.integer();
     if (index < 0 || index >= length) return Missing(value, key);
@@ -211,7 +220,7 @@ absl::StatusOr<Value> GetSlice(Runtime& runtime, const Value& value, const Value
   const auto clamp = [&](int64_t index) { return std::clamp(index < 0 ? index + length : index, lowest, highest); };
   const int64_t first = from.is_integral() ? clamp(from.integer()) : stride > 0 ? 0 : length - 1;
   const int64_t last = to.is_integral() ? clamp(to.integer()) : stride > 0 ? length : -1;
-  BERTH_RETURN_IF_ERROR(runtime.Charge(length));
+  BERTH_RETURN_IF_ERROR(runtime.Charge(value.list() != nullptr ? length * kItemWork : length));
   std::string text;
   std::vector<Value> items;
   for (int64_t i = first; stride > 0 ? i < last : i > last;) {
@@ -238,14 +247,15 @@ absl::StatusOr<std::vector<Value>> Iterate(Runtime& runtime, const Value& value)
   } else {
     return absl::InvalidArgumentError(Cat("a value of type ", value.TypeName(), " cannot be iterated"));
   }
-  BERTH_RETURN_IF_ERROR(runtime.Charge(items.size() * 8));
+  BERTH_RETURN_IF_ERROR(runtime.Charge(items.size() * kItemWork));
   return items;
 }
 
 absl::StatusOr<int64_t> Length(const Value& value) {
   if (value.is_undefined()) return 0;
   if (value.string() != nullptr) return static_cast<int64_t>(CodePointCount(*value.string()));
-  if (value.list() != nullptr && value.list()->kind != ListKind::kIterator) return static_cast<int64_t>(value.list()->items.size());
+  if (value.list() != nullptr && value.list()->kind != ListKind::kIterator)
+    return static_cast<int64_t>(value.list()->items.size());
   if (value.dict() != nullptr) return static_cast<int64_t>(value.dict()->items.size());
   if (value.loop() != nullptr) return static_cast<int64_t>(value.loop()->items.size());
   return absl::InvalidArgumentError(Cat("a value of type ", value.TypeName(), " has no length"));

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/expression_parser.h"
 
 namespace berth::text::jinja {
@@ -17,19 +17,18 @@ class Parser : public ExpressionParser {
   using ExpressionParser::ExpressionParser;
 
   absl::StatusOr<Body> Run() {
-    BERTH_ASSIGN_OR_RETURN(Body body, ParseBody({}));
+    BERTH_ASSIGN_OR_RETURN(Body body, ParseBody({}, 1));
     return body;
   }
 
  private:
   // Statements up to a block that begins with one of `ends`, whose "{%" is taken and whose name is current; the template's end
-  // when there are none.
-  absl::StatusOr<Body> ParseBody(std::initializer_list<std::string_view> ends) {
+  // when there are none. `line`: where the block around them begins.
+  absl::StatusOr<Body> ParseBody(std::initializer_list<std::string_view> ends, int line) {
     if (++depth_ > kMaxBlockDepth) {
       return ErrorAtLine(current().line, Cat("blocks nest deeper than ", kMaxBlockDepth, " levels"));
     }
     Body body;
-    const int begin_line = current().line;
     while (current().kind != TokenKind::kEnd) {
       Stmt stmt{.kind = StmtKind::kText, .line = current().line};
       if (current().kind == TokenKind::kText) {
@@ -50,7 +49,7 @@ class Parser : public ExpressionParser {
       }
       body.push_back(std::move(stmt));
     }
-    if (ends.size() > 0) return ErrorAtLine(begin_line, Cat("missing '", *std::prev(ends.end()), "'"));
+    if (ends.size() > 0) return ErrorAtLine(line, Cat("missing '", *std::prev(ends.end()), "'"));
     --depth_;
     return body;
   }
@@ -62,9 +61,9 @@ class Parser : public ExpressionParser {
   }
 
   // The body of a block whose begin tag ends here, with its `end` tag.
-  absl::StatusOr<Body> ParseBodyTo(std::string_view end) {
+  absl::StatusOr<Body> ParseBodyTo(std::string_view end, int line) {
     BERTH_RETURN_IF_ERROR(ExpectBlockEnd());
-    BERTH_ASSIGN_OR_RETURN(Body body, ParseBody({end}));
+    BERTH_ASSIGN_OR_RETURN(Body body, ParseBody({end}, line));
     Take();
     BERTH_RETURN_IF_ERROR(ExpectBlockEnd());
     return body;
@@ -80,7 +79,7 @@ class Parser : public ExpressionParser {
     if (name == "call") return ParseCallBlock(line);
     if (name == "generation") {
       Stmt stmt{.kind = StmtKind::kScope, .line = line};
-      BERTH_ASSIGN_OR_RETURN(stmt.body, ParseOutsideLoops("endgeneration"));
+      BERTH_ASSIGN_OR_RETURN(stmt.body, ParseOutsideLoops("endgeneration", line));
       return stmt;
     }
     if (name == "break" || name == "continue") {
@@ -92,9 +91,9 @@ class Parser : public ExpressionParser {
   }
 
   // A body that break and continue cannot leave.
-  absl::StatusOr<Body> ParseOutsideLoops(std::string_view end) {
+  absl::StatusOr<Body> ParseOutsideLoops(std::string_view end, int line) {
     const int loops = std::exchange(loops_, 0);
-    BERTH_ASSIGN_OR_RETURN(Body body, ParseBodyTo(end));
+    BERTH_ASSIGN_OR_RETURN(Body body, ParseBodyTo(end, line));
     loops_ = loops;
     return body;
   }
@@ -104,11 +103,11 @@ class Parser : public ExpressionParser {
     while (true) {
       BERTH_ASSIGN_OR_RETURN(ExprPtr condition, ParseTuple(false));
       BERTH_RETURN_IF_ERROR(ExpectBlockEnd());
-      BERTH_ASSIGN_OR_RETURN(Body body, ParseBody({"elif", "else", "endif"}));
+      BERTH_ASSIGN_OR_RETURN(Body body, ParseBody({"elif", "else", "endif"}, line));
       stmt.branches.emplace_back(std::move(condition), std::move(body));
       if (TakeName("elif")) continue;
       if (TakeName("else")) {
-        BERTH_ASSIGN_OR_RETURN(stmt.otherwise, ParseBodyTo("endif"));
+        BERTH_ASSIGN_OR_RETURN(stmt.otherwise, ParseBodyTo("endif", line));
         return stmt;
       }
       Take();
@@ -128,10 +127,10 @@ class Parser : public ExpressionParser {
     if (IsName("recursive")) return ErrorAtLine(line, "recursive loops are not supported");
     BERTH_RETURN_IF_ERROR(ExpectBlockEnd());
     ++loops_;
-    BERTH_ASSIGN_OR_RETURN(stmt.body, ParseBody({"else", "endfor"}));
+    BERTH_ASSIGN_OR_RETURN(stmt.body, ParseBody({"else", "endfor"}, line));
     --loops_;
     if (TakeName("else")) {
-      BERTH_ASSIGN_OR_RETURN(stmt.otherwise, ParseBodyTo("endfor"));
+      BERTH_ASSIGN_OR_RETURN(stmt.otherwise, ParseBodyTo("endfor", line));
       return stmt;
     }
     Take();
@@ -180,7 +179,7 @@ class Parser : public ExpressionParser {
     }
     stmt.kind = StmtKind::kSetBlock;
     if (IsOperator("|")) return ErrorAtLine(line, "filters on a set block are not supported");
-    BERTH_ASSIGN_OR_RETURN(stmt.body, ParseBodyTo("endset"));
+    BERTH_ASSIGN_OR_RETURN(stmt.body, ParseBodyTo("endset", line));
     return stmt;
   }
 
@@ -205,7 +204,7 @@ class Parser : public ExpressionParser {
     Stmt stmt{.kind = StmtKind::kMacro, .line = line, .macro = std::make_unique<Macro>()};
     BERTH_ASSIGN_OR_RETURN(stmt.macro->name, ExpectName("a macro's name"));
     BERTH_ASSIGN_OR_RETURN(stmt.macro->parameters, ParseParameters());
-    BERTH_ASSIGN_OR_RETURN(stmt.macro->body, ParseOutsideLoops("endmacro"));
+    BERTH_ASSIGN_OR_RETURN(stmt.macro->body, ParseOutsideLoops("endmacro", line));
     return stmt;
   }
 
@@ -217,7 +216,7 @@ class Parser : public ExpressionParser {
     }
     BERTH_ASSIGN_OR_RETURN(stmt.expr, ParseExpression());
     if (stmt.expr->kind != ExprKind::kCall) return ErrorAtLine(line, "a call block needs a call");
-    BERTH_ASSIGN_OR_RETURN(stmt.macro->body, ParseOutsideLoops("endcall"));
+    BERTH_ASSIGN_OR_RETURN(stmt.macro->body, ParseOutsideLoops("endcall", line));
     return stmt;
   }
 

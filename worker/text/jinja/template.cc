@@ -11,7 +11,8 @@ absl::StatusOr<Template> Template::FromSource(std::string_view source) {
   return Template(std::move(body));
 }
 
-absl::StatusOr<std::string> Template::Render(const std::vector<std::pair<std::string, Value>>& variables, absl::Time clock) const {
+absl::StatusOr<std::string> Template::Render(const std::vector<std::pair<std::string, Value>>& variables,
+                                             absl::Time clock) const {
   Interpreter interpreter(clock);
   for (const auto& [name, value] : variables) interpreter.Define(name, value);
   return interpreter.Run(body_);

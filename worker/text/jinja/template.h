@@ -17,9 +17,9 @@ class Template {
   // INVALID_ARGUMENT as Parse.
   static absl::StatusOr<Template> FromSource(std::string_view source);
 
-  // `variables` are what the template sees beside the environment's functions. INVALID_ARGUMENT with the template's own message when
-  // it calls raise_exception, else with the line where it went wrong; RESOURCE_EXHAUSTED when it recurses too deep, loops too often,
-  // writes more than 16 MiB or works too long.
+  // `variables` are what the template sees beside the environment's functions. INVALID_ARGUMENT with the template's own message
+  // when it calls raise_exception, else with the line where it went wrong; RESOURCE_EXHAUSTED when it recurses too deep, loops
+  // too often, writes more than 16 MiB or works too long.
   absl::StatusOr<std::string> Render(const std::vector<std::pair<std::string, Value>>& variables, absl::Time clock) const;
 
  private:

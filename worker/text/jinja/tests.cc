@@ -1,9 +1,9 @@
 #include <string>
 
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
 #include "worker/text/jinja/arguments.h"
 #include "worker/text/jinja/builtins.h"
+#include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/operators.h"
 #include "worker/text/jinja/unicode.h"
 
@@ -57,7 +57,9 @@ bool AllCased(const Value& value, std::string (*map)(std::string_view)) {
   return map(text) == text && Upper(text) != Lower(text);
 }
 
-bool IsSequence(const Value& v) { return v.is_undefined() || v.string() || v.dict() || (v.list() && v.list()->kind != ListKind::kIterator); }
+bool IsSequence(const Value& v) {
+  return v.is_undefined() || v.string() || v.dict() || (v.list() && v.list()->kind != ListKind::kIterator);
+}
 
 struct Entry {
   std::string_view name;

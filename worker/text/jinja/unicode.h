@@ -17,7 +17,7 @@ void AppendCodePoint(char32_t code_point, std::string& out);
 // Of a view that CodePoints gave.
 char32_t ToCodePoint(std::string_view one);
 
-bool IsSpace(char32_t code_point);    // str.isspace
+bool IsSpace(char32_t code_point);      // str.isspace
 bool IsDigit(char32_t code_point);      // str.isdigit
 bool IsPrintable(char32_t code_point);  // str.isprintable
 

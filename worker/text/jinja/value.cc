@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "absl/hash/hash.h"
-#include "worker/text/jinja/cat.h"
 #include "base/status.h"
+#include "worker/text/jinja/cat.h"
 
 namespace berth::text::jinja {
 namespace {

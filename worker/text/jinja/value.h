@@ -35,9 +35,9 @@ struct Function {
 // freely and shared. Thread: values that hold macros, namespaces or loops live as long as the render that made them.
 class Value {
  public:
-  using Variant = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>, std::shared_ptr<const List>,
-                               std::shared_ptr<const Dict>, std::shared_ptr<const BoundMethod>, std::shared_ptr<Loop>, Namespace*,
-                               const Closure*, Function>;
+  using Variant = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,
+                               std::shared_ptr<const List>, std::shared_ptr<const Dict>, std::shared_ptr<const BoundMethod>,
+                               std::shared_ptr<Loop>, Namespace*, const Closure*, Function>;
 
   Value() = default;  // undefined
   Value(None none) : data_(none) {}
