@@ -37,7 +37,8 @@ struct Outcome {
 
   void Add(const v1::Delta& delta) {
     const int choice = delta.choice_index();
-    EXPECT_EQ(delta.first_token_index(), static_cast<int>(tokens[choice].size()) + skipped[choice]) << "a hole in choice " << choice;
+    EXPECT_EQ(delta.first_token_index(), static_cast<int>(tokens[choice].size()) + skipped[choice])
+        << "a hole in choice " << choice;
     tokens[choice].insert(tokens[choice].end(), delta.token_ids().begin(), delta.token_ids().end());
     text[choice] += delta.text();
     logprobs[choice] += delta.logprobs_size();
@@ -59,7 +60,8 @@ class TestWorker {
     EXPECT_TRUE(started.ok()) << started.status();
     worker = *std::move(started);
     const std::string line = worker->ReadyLine();
-    channel = rpc::MakeChannel("127.0.0.1:" + Port(line, "\"port\":"), grpc::InsecureChannelCredentials());
+    port = std::stoi(Port(line, "\"port\":"));
+    channel = rpc::MakeChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials());
     admin_channel = rpc::MakeChannel("127.0.0.1:" + Port(line, "\"admin_port\":"), grpc::InsecureChannelCredentials());
     inference = std::make_unique<v1::InferenceService::Stub>(channel);
     sessions = std::make_unique<v1::SessionService::Stub>(channel);
@@ -84,7 +86,8 @@ class TestWorker {
     *request.mutable_generation() = spec;
     auto reader = inference->StreamGenerate(&context, request);
     Outcome outcome;
-    for (const v1::ResumeFrom::Choice& choice : spec.resume().choices()) outcome.skipped[choice.index()] = choice.token_ids_size();
+    for (const v1::ResumeFrom::Choice& choice : spec.resume().choices())
+      outcome.skipped[choice.index()] = choice.token_ids_size();
     v1::StreamGenerateResponse response;
     for (uint64_t seq = spec.resume().next_seq(); reader->Read(&response); ++seq) {
       EXPECT_EQ(response.seq(), seq);
@@ -103,6 +106,7 @@ class TestWorker {
   }
 
   std::unique_ptr<worker::Worker> worker;
+  int port = 0;
   std::shared_ptr<grpc::Channel> channel, admin_channel;
   std::unique_ptr<v1::InferenceService::Stub> inference;
   std::unique_ptr<v1::SessionService::Stub> sessions;
@@ -129,7 +133,7 @@ class TestLink {
   TestLink(TestWorker& worker, const v1::GatewayHello& hello) { Open(worker, hello); }
   ~TestLink() {
     Break();
-    stream->Finish();
+    if (!ended) stream->Finish();
   }
 
   void Open(TestWorker& worker, const v1::GatewayHello& hello) {
@@ -147,8 +151,10 @@ class TestLink {
     submit.set_stream_id(id);
     submit.set_tenant("tenant");
     *submit.mutable_generation() = spec;
-    if (timeout != absl::InfiniteDuration()) submit.mutable_timeout()->set_nanos(static_cast<int>(absl::ToInt64Nanoseconds(timeout)));
-    for (const v1::ResumeFrom::Choice& choice : spec.resume().choices()) streams[id].skipped[choice.index()] = choice.token_ids_size();
+    if (timeout != absl::InfiniteDuration())
+      submit.mutable_timeout()->set_nanos(static_cast<int>(absl::ToInt64Nanoseconds(timeout)));
+    for (const v1::ResumeFrom::Choice& choice : spec.resume().choices())
+      streams[id].skipped[choice.index()] = choice.token_ids_size();
     Send(request);
   }
   void Cancel(uint64_t id, const std::string& request_id) {
@@ -200,16 +206,18 @@ class TestLink {
     return true;
   }
   Outcome& Await(uint64_t id) {
-    EXPECT_TRUE(Until([&] { return streams[id].over(); })) << "the link ended: " << stream->Finish().error_message();
+    EXPECT_TRUE(Until([&] { return streams[id].over(); })) << "the link ended before stream " << id;
     return streams[id];
   }
   // The end of a link that the worker closed.
   absl::Status End() {
     while (Next()) {
     }
+    ended = true;
     return rpc::FromGrpc(stream->Finish());
   }
 
+  bool ended = false;
   grpc::ClientContext context;
   std::unique_ptr<grpc::ClientReaderWriter<v1::AttachRequest, v1::AttachResponse>> stream;
   bool acknowledge = true;
