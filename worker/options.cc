@@ -82,8 +82,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--depth", options->depth, "Steps in flight");
   app.add_flag("--no-prefix-cache{false}", options->prefix_cache, "Never reuse cached KV blocks");
   app.add_option("--cpu-threads", options->cpu_threads, "Threads of the kernels; 0: all cores");
-  app.add_option("--kv-bytes", options->kv_bytes, "Memory for KV; 0: by --cache-max-entry-count");
-  app.add_option("--cache-max-entry-count", options->cache_max_entry_count, "Share of the free memory for KV");
+  app.add_option("--kv-bytes", options->kv_bytes, "Bytes for KV; 0: by --cache-max-entry-count");
+  app.add_option("--cache-max-entry-count", options->cache_max_entry_count, "Share of the free memory for KV, at most 512 MiB");
   app.add_option("--tokenizer-threads", options->tokenizer_threads, "Threads that render and encode prompts");
   app.add_option("--journal", options->journal, "Where sessions are kept: memory or sqlite:PATH");
   app.add_option("--session-ttl", options->session_ttl_hours, "Hours until an unused session expires");

@@ -41,7 +41,7 @@ struct WorkerOptions {
   bool prefix_cache = true;
   int cpu_threads = 0;                 // 0: the machine's cores
   int64_t kv_bytes = 0;                // 0: by cache_max_entry_count
-  double cache_max_entry_count = 0.1;  // share of the free memory for KV
+  double cache_max_entry_count = 0.1;  // share of the free memory for KV, at most 512 MiB
   int tokenizer_threads = 2;
 
   std::string journal = "memory";  // or sqlite:PATH

@@ -63,8 +63,8 @@ size_t FreeMemory() {
 
 size_t KvBytes(const WorkerOptions& options) {
   if (options.kv_bytes > 0) return static_cast<size_t>(options.kv_bytes);
-  constexpr size_t kAtLeast = size_t{64} << 20;
-  return std::max(kAtLeast, static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count));
+  constexpr size_t kAtLeast = size_t{64} << 20, kAtMost = size_t{512} << 20;
+  return std::clamp(static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count), kAtLeast, kAtMost);
 }
 
 absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
