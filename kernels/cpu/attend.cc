@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/cpu/attend_task.h"
 #include "kernels/cpu/stages.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -16,50 +17,6 @@
 
 #include "kernels/cpu/dequantize.inc"
 
-#ifndef BERTH_KERNELS_CPU_ATTEND_TASK_
-#define BERTH_KERNELS_CPU_ATTEND_TASK_
-namespace berth::kernels::cpu {
-
-// Rows (token, query head) that one task takes, if a group of query heads allows it.
-inline constexpr int kTaskRows = 192;
-
-// Consecutive tokens of one sequence and the query heads that share one kv head. The rows are token-major: row r is token
-// r / group, head kv_head * group + r % group.
-struct AttendTask {
-  int sequence = 0;
-  int kv_head = 0;
-  int64_t first_token = 0;
-  int tokens = 0;
-};
-
-inline int64_t PaddedDim(int64_t dim) { return (dim + 15) / 16 * 16; }
-
-// What a task keeps while it walks over the KV blocks, carved from one thread's scratch.
-struct AttendScratch {
-  static size_t Size(int64_t key_dim, int64_t value_dim, int64_t rows) {
-    return kKvBlockTokens * (key_dim + 16 + PaddedDim(value_dim)) + rows * (PaddedDim(value_dim) + 2) + 4 * key_dim;
-  }
-  AttendScratch(float* memory, int64_t key_dim, int64_t value_dim, int64_t rows)
-      : keys(memory),
-        values(keys + kKvBlockTokens * key_dim),
-        scores(values + kKvBlockTokens * PaddedDim(value_dim)),
-        sum(scores + kKvBlockTokens * 16),
-        highest(sum + rows * PaddedDim(value_dim)),
-        weight(highest + rows),
-        lines(weight + rows) {}
-
-  float* keys;     // [key_dim, 64]: transposed, so that tokens lie across vector lanes
-  float* values;   // [64, padded value_dim]
-  float* scores;   // [rows of a micro tile, 64]
-  float* sum;      // [rows, padded value_dim] Σ exp(score - highest) v
-  float* highest;  // [rows]
-  float* weight;   // [rows] Σ exp(score - highest)
-  float* lines;    // [4, key_dim]
-};
-
-}  // namespace berth::kernels::cpu
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace berth::kernels::cpu::HWY_NAMESPACE {
 
@@ -69,7 +26,7 @@ constexpr int kVectorLanes = hn::MaxLanes(D());
 // A micro tile multiplies kRows rows with kColumns columns, held in registers.
 constexpr int kVectors = 4;
 constexpr int kColumns = kVectors * kVectorLanes;
-constexpr int kRows = kVectorLanes == 16 ? 6 : 2;
+constexpr int kRows = kVectorLanes == 16 ? kMicroTileRows : 2;
 
 // scores[r][t] = Σ_d q[r][d] keys[d][t], d in rising order.
 template <int kR>

@@ -58,6 +58,8 @@ void FinishRow(const AttnInArgs& args, int64_t r, float* row, float* angles) {
   float* q = args.q.data<float>() + r * args.q.stride(0);
   for (int h = 0; h < args.q_heads; ++h) std::copy_n(row + h * dim, dim, q + h * args.q.stride(1));
   const Tensor& table = args.batch.block_table;
+  BERTH_CHECK(position >= 0 && position / kKvBlockTokens < table.dim(1))
+      << "position " << position << ", " << table.DebugString();
   const int64_t block = table.data<int32_t>()[sequence * table.stride(0) + position / kKvBlockTokens];
   const size_t offset = position % kKvBlockTokens * RowBytes(args.kv.dtype, dim);
   for (int h = 0; h < args.kv_heads; ++h) {

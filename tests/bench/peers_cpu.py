@@ -78,7 +78,11 @@ def main():
                                sizes[2], "--repeats", "1", "--trace-requests", "0"], check=True, capture_output=True, text=True)
         runs["berth"].append({name: figure["median"] for name, figure in json.loads(ours.stdout)["figures"].items()})
         if python:
-            theirs = subprocess.run([python, "-c", PEER, args.model, *sizes], check=True, capture_output=True, text=True)
+            theirs = subprocess.run([python, "-c", PEER, args.model, *sizes], capture_output=True, text=True)
+            if theirs.returncode != 0:
+                print(f"llama.cpp skipped: it ended with {theirs.returncode}\n{theirs.stderr[-500:]}", file=sys.stderr)
+                python = None
+                continue
             runs["llama.cpp"].append(json.loads(theirs.stdout.splitlines()[-1]))
     table = {}
     for engine, rounds in runs.items():

@@ -76,7 +76,8 @@ TEST(FamiliesTest, MistralHasItsWindowOnEveryLayer) {
   HfConfig config = LlamaConfig();
   config.SetList("architectures", {std::string("MistralForCausalLM")});
   config.Set("sliding_window", int64_t{24});
-  for (const LayerSpec& layer : ParseSpec(config)->layers) EXPECT_EQ(layer.attention.window, 24);
+  const DecoderSpec spec = ParseSpec(config).value();
+  for (const LayerSpec& layer : spec.layers) EXPECT_EQ(layer.attention.window, 24);
 }
 
 TEST(FamiliesTest, Qwen2HasItsWindowOnlyWhereUsed) {
