@@ -46,8 +46,8 @@ absl::Status WorkerOptions::Validate() const {
   if (depth < 1) return refuse("--depth", depth, "1 or more");
   if (cpu_threads < 0) return refuse("--cpu-threads", cpu_threads, "0 or more");
   if (kv_bytes < 0) return refuse("--kv-bytes", kv_bytes, "0 or more");
-  if (!(cache_max_entry_count > 0 && cache_max_entry_count < 1)) {
-    return refuse("--cache-max-entry-count", cache_max_entry_count, "more than 0 and less than 1");
+  if (!(cache_max_entry_count >= 0 && cache_max_entry_count < 1)) {
+    return refuse("--cache-max-entry-count", cache_max_entry_count, "at least 0 and less than 1");
   }
   if (tokenizer_threads < 1) return refuse("--tokenizer-threads", tokenizer_threads, "1 or more");
   if (journal != "memory" && !(absl::StartsWith(journal, "sqlite:") && journal.size() > 7)) {
@@ -82,8 +82,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--depth", options->depth, "Steps in flight");
   app.add_flag("--no-prefix-cache{false}", options->prefix_cache, "Never reuse cached KV blocks");
   app.add_option("--cpu-threads", options->cpu_threads, "Threads of the kernels; 0: all cores");
-  app.add_option("--kv-bytes", options->kv_bytes, "Bytes for KV; 0: by --cache-max-entry-count");
-  app.add_option("--cache-max-entry-count", options->cache_max_entry_count, "Share of the free memory for KV, at most 512 MiB");
+  app.add_option("--kv-bytes", options->kv_bytes, "Memory for KV; 0: by --cache-max-entry-count");
+  app.add_option("--cache-max-entry-count", options->cache_max_entry_count, "Share of the free memory for KV; 0: 512 MiB");
   app.add_option("--tokenizer-threads", options->tokenizer_threads, "Threads that render and encode prompts");
   app.add_option("--journal", options->journal, "Where sessions are kept: memory or sqlite:PATH");
   app.add_option("--session-ttl", options->session_ttl_hours, "Hours until an unused session expires");

@@ -39,9 +39,9 @@ struct WorkerOptions {
   int step_tokens = 0;
   int depth = 1;
   bool prefix_cache = true;
-  int cpu_threads = 0;                 // 0: the machine's cores
-  int64_t kv_bytes = 0;                // 0: by cache_max_entry_count
-  double cache_max_entry_count = 0.1;  // share of the free memory for KV, at most 512 MiB
+  int cpu_threads = 0;               // 0: the machine's cores
+  int64_t kv_bytes = 0;              // 0: by cache_max_entry_count
+  double cache_max_entry_count = 0;  // share of the free memory for KV; 0: 512 MiB
   int tokenizer_threads = 2;
 
   std::string journal = "memory";  // or sqlite:PATH

@@ -62,9 +62,10 @@ size_t FreeMemory() {
 }
 
 size_t KvBytes(const WorkerOptions& options) {
+  constexpr size_t kDefault = size_t{512} << 20;
   if (options.kv_bytes > 0) return static_cast<size_t>(options.kv_bytes);
-  constexpr size_t kAtLeast = size_t{64} << 20, kAtMost = size_t{512} << 20;
-  return std::clamp(static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count), kAtLeast, kAtMost);
+  if (options.cache_max_entry_count == 0) return kDefault;
+  return static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count);
 }
 
 absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {

@@ -1,5 +1,7 @@
 #include "proto/rpc/shard.h"
 
+#include <pthread.h>
+
 #include <limits>
 #include <utility>
 
@@ -54,7 +56,10 @@ Shard::Shard(std::unique_ptr<grpc::CompletionQueue> queue) : queue_(std::move(qu
 Shard::~Shard() { Stop(); }
 
 void Shard::Start() {
-  thread_ = std::thread([this] { Loop(); });
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "rpc-shard");
+    Loop();
+  });
 }
 
 void Shard::Stop() {

@@ -1,5 +1,7 @@
 #include "worker/engine/engine.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <deque>
 #include <string>
@@ -84,7 +86,10 @@ class Engine::Impl {
   }
 
   void Start() {
-    thread_ = std::thread([this] { Run(); });
+    thread_ = std::thread([this] {
+      pthread_setname_np(pthread_self(), "engine");
+      Run();
+    });
   }
   void Stop();
   absl::Status Add(SequenceSpec spec);

@@ -1,5 +1,7 @@
 #include "worker/runtime/sim_executor.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <utility>
@@ -49,6 +51,7 @@ void SimExecutor::EndStall() {
 }
 
 void SimExecutor::Run() {
+  pthread_setname_np(pthread_self(), "device");
   while (true) {
     StepPlan plan;
     {

@@ -37,9 +37,7 @@ class StreamSink : public RequestSink {
     const v1::GenerationSpec& spec = call_->request().generation();
     token_ids_ = spec.output().token_ids();
     seq_ = spec.resume().next_seq();
-    Request& request = core_.Submit(SubmissionOf(*call_, tenant), *this, 0);
-    // A request that is refused at once has ended the call by now.
-    if (!call_->ended()) request_ = &request;
+    request_ = core_.Submit(SubmissionOf(*call_, tenant), *this, 0);
   }
   void OnEvents(Request& request) override {
     request_ = &request;
@@ -101,8 +99,7 @@ class UnarySink : public RequestSink {
 
   void Run(const std::string& tenant) {
     token_ids_ = call_->request().generation().output().token_ids();
-    Request& request = core_.Submit(SubmissionOf(*call_, tenant), *this, 0);
-    if (!call_->ended()) request_ = &request;
+    request_ = core_.Submit(SubmissionOf(*call_, tenant), *this, 0);
   }
   void OnEvents(Request& request) override {
     if (!request.ended()) return;

@@ -34,7 +34,7 @@ absl::Status SessionError(const absl::Status& status) {
 GenerationCore::GenerationCore(const CoreOptions& options, const Parts& parts)
     : options_(options), parts_(parts), seeds_(std::random_device{}()) {}
 
-Request& GenerationCore::Submit(Submission submission, RequestSink& sink, uint64_t stream_id) {
+Request* GenerationCore::Submit(Submission submission, RequestSink& sink, uint64_t stream_id) {
   if (submission.spec->request_id().empty()) {
     auto named = std::make_shared<v1::GenerationSpec>(*submission.spec);
     named->set_request_id(absl::StrCat(options_.worker_id, "-", options_.incarnation, "-", next_serial_));
@@ -44,8 +44,9 @@ Request& GenerationCore::Submit(Submission submission, RequestSink& sink, uint64
   absl::Status admitted = CheckSpec(spec, parts_.model);
   Request* running = admitted.ok() ? Find(submission.tenant, spec.request_id()) : nullptr;
   if (running != nullptr && spec.has_resume()) {
+    const uint64_t serial = running->serial;
     TakeOver(*running, spec.resume(), sink, stream_id);
-    return *running;
+    return FindSerial(serial);
   }
   if (running != nullptr) {
     admitted = rpc::ErrorWithReason(absl::StatusCode::kAlreadyExists, "REQUEST_EXISTS",
@@ -63,8 +64,9 @@ Request& GenerationCore::Submit(Submission submission, RequestSink& sink, uint64
   request.arrived = parts_.clock.Monotonic();
   requests_.emplace(request.serial, std::move(owned));
   if (!admitted.ok()) {
+    const uint64_t serial = request.serial;
     Fail(request, admitted);
-    return request;
+    return FindSerial(serial);
   }
   request.registered = true;
   by_id_[{request.submission.tenant, request.id}] = &request;
@@ -74,7 +76,7 @@ Request& GenerationCore::Submit(Submission submission, RequestSink& sink, uint64
   } else {
     Prepare(request);
   }
-  return request;
+  return &request;
 }
 
 absl::Status GenerationCore::Admit(const Submission& submission) const {
@@ -168,7 +170,11 @@ void GenerationCore::FailAll(const absl::Status& error) {
   for (const auto& [serial, request] : requests_) serials.push_back(serial);
   for (const uint64_t serial : serials) {
     Request* request = FindSerial(serial);
-    if (request != nullptr && request->phase != Request::Phase::kCommitting && !request->ended()) Fail(*request, error);
+    if (request == nullptr || request->phase == Request::Phase::kCommitting || request->ended()) continue;
+    Fail(*request, error);
+    // A gateway that comes back for a parked one learns as much from its absence.
+    request = FindSerial(serial);
+    if (request != nullptr && !request->parked_by.empty()) Erase(*request);
   }
 }
 

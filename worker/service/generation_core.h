@@ -46,8 +46,8 @@ class GenerationCore {
   GenerationCore(const CoreOptions& options, const Parts& parts);
 
   // The request lives until the sink releases or drops it; errors are events too. With the id of a running request and `resume`
-  // the running one is taken over and returned.
-  Request& Submit(Submission submission, RequestSink& sink, uint64_t stream_id);
+  // the running one is taken over and returned. Null when it is over already and the sink has released it.
+  Request* Submit(Submission submission, RequestSink& sink, uint64_t stream_id);
   // The last event was taken.
   void Release(Request& request);
   // The sink is gone for good: what was sent is kept, the rest ends.

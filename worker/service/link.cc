@@ -152,7 +152,7 @@ void Link::Run(uint64_t stream_id, v1::Submit& submit) {
     submission.timeout = absl::Seconds(submit.timeout().seconds()) + absl::Nanoseconds(submit.timeout().nanos());
   }
   submission.spec = std::make_shared<const v1::GenerationSpec>(std::move(*submit.mutable_generation()));
-  streams_[stream_id] = &parts_.core.Submit(std::move(submission), *this, stream_id);
+  streams_[stream_id] = parts_.core.Submit(std::move(submission), *this, stream_id);
 }
 
 void Link::Refuse(uint64_t stream_id, const absl::Status& error) {

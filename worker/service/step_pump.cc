@@ -1,5 +1,7 @@
 #include "worker/service/step_pump.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -8,7 +10,10 @@ namespace berth::service {
 
 StepPump::StepPump(engine::StepRing& ring, rpc::Shard& shard, Handler handler)
     : ring_(ring), shard_(shard), handler_(std::move(handler)) {
-  thread_ = std::thread([this] { Run(); });
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "step-pump");
+    Run();
+  });
 }
 
 StepPump::~StepPump() { thread_.join(); }
