@@ -10,8 +10,8 @@ namespace {
 
 constexpr size_t kAlignment = 256;
 
-// Memory from calloc, which large requests get from the kernel as zero pages: what is never touched is never resident. In front of
-// the aligned start stands the pointer to give back.
+// Memory from calloc, which large requests get from the kernel as zero pages: what is never touched is never resident. In front
+// of the aligned start stands the pointer to give back.
 class HostAllocatorImpl final : public Allocator {
  public:
   absl::StatusOr<Buffer> Allocate(size_t bytes) override {
