@@ -51,8 +51,9 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
     }
     if (const v1::WorkerState state = view_.worker(worker).load.state(); state != before) {
       metrics_.SetWorker(view_.worker(worker));
-      if (state == v1::WORKER_STATE_UNHEALTHY)
-        links_[worker]->Fail(absl::UnavailableError("the worker reports that it is unhealthy"));
+      if (state == v1::WORKER_STATE_UNHEALTHY) {
+        LoseAll(worker, absl::UnavailableError("the worker reports that it is unhealthy"));
+      }
       if (on_change_) on_change_();
     }
     PumpQueue();
@@ -115,7 +116,7 @@ void Relay::HandleError(Stream& stream, const absl::Status& status) {
 
 void Relay::Lose(Stream& stream, const absl::Status& why, bool died) {
   const routing::WorkerView& worker = view_.worker(stream.worker);
-  LeaveWorker(stream, /*cancel=*/false);
+  LeaveWorker(stream, /*cancel=*/true);
   const bool had_tokens = stream.generation.has_tokens();
   if (died && !had_tokens && std::exchange(stream.suspect, true)) {
     return EndStream(stream, rpc::ErrorWithReason(absl::StatusCode::kInternal, "REQUEST_SUSPECT",

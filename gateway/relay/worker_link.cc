@@ -34,10 +34,6 @@ void WorkerLink::Close() {
   transport_.reset();
 }
 
-void WorkerLink::Fail(const absl::Status& status) {
-  if (attached()) GiveUp(status);
-}
-
 void WorkerLink::Submit(v1::Submit submit) {
   BERTH_CHECK(attached()) << "submit on a link that is down";
   writer_->Submit(std::move(submit));

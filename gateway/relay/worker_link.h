@@ -54,8 +54,6 @@ class WorkerLink : private LinkTransport::Observer {
   void Open();
   // Nothing more is sent or reported.
   void Close();
-  // Gives an attached worker up although its stream is open: OnLost follows at once.
-  void Fail(const absl::Status& status);
 
   bool attached() const { return state_ == State::kAttached; }
   // Only while attached.
