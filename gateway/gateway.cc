@@ -33,16 +33,22 @@ rpc::ServerOptions Listening(const GatewayOptions& options, int port, bool refle
 
 class Gateway::Impl {
  public:
-  Impl(const GatewayOptions& options, std::function<void()> on_all_workers, std::shared_ptr<grpc::ChannelCredentials> credentials)
+  Impl(const GatewayOptions& options, std::function<void()> on_all_workers,
+       std::shared_ptr<grpc::ChannelCredentials> credentials)
       : options_(options),
         on_all_workers_(std::move(on_all_workers)),
         metrics_(registry_),
         rpc_metrics_(registry_, base::SystemClock()),
         server_(Listening(options, options.grpc_port, /*reflection=*/false)),
         timers_(server_.shard()),
-        relay_(options.relay, options.workers, base::SystemClock(), timers_, relay::GrpcLinkFactory(server_.shard(), credentials), metrics_),
+        relay_(options.relay, options.workers, base::SystemClock(), timers_,
+               relay::GrpcLinkFactory(server_.shard(), credentials), metrics_),
         stubs_(options.workers, credentials),
-        callers_({.relay = relay_, .metrics = metrics_, .rpc_metrics = rpc_metrics_, .clock = base::SystemClock(), .tenant = kTenant},
+        callers_({.relay = relay_,
+                  .metrics = metrics_,
+                  .rpc_metrics = rpc_metrics_,
+                  .clock = base::SystemClock(),
+                  .tenant = kTenant},
                  stubs_),
         admin_(relay_, server_.shard()),
         admin_server_(Listening(options, options.admin_port, /*reflection=*/true)) {}
@@ -90,13 +96,14 @@ class Gateway::Impl {
 
  private:
   absl::Status StartHttp() {
-    http::HttpServerOptions http{.host = options_.host, .port = options_.http_port, .threads = options_.http_threads,
-                                 .connection = {.generation = {.shard = server_.shard(),
-                                                               .relay = relay_,
-                                                               .metrics = metrics_,
-                                                               .clock = base::SystemClock()},
-                                                .tenant = kTenant,
-                                                .ready = [this] { return health_.ready(); }}};
+    http::HttpServerOptions http{
+        .host = options_.host,
+        .port = options_.http_port,
+        .threads = options_.http_threads,
+        .connection = {
+            .generation = {.shard = server_.shard(), .relay = relay_, .metrics = metrics_, .clock = base::SystemClock()},
+            .tenant = kTenant,
+            .ready = [this] { return health_.ready(); }}};
     BERTH_ASSIGN_OR_RETURN(http_, http::HttpServer::Start(http));
     BERTH_ASSIGN_OR_RETURN(probes_, rpc::HttpListener::Start({.host = options_.host,
                                                               .port = options_.metrics_port,
@@ -134,7 +141,8 @@ class Gateway::Impl {
 
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& options, std::function<void()> on_all_workers) {
   BERTH_ASSIGN_OR_RETURN(std::shared_ptr<grpc::ChannelCredentials> credentials, rpc::MakeChannelCredentials({}));
-  auto gateway = std::unique_ptr<Gateway>(new Gateway(std::make_unique<Impl>(options, std::move(on_all_workers), std::move(credentials))));
+  auto gateway =
+      std::unique_ptr<Gateway>(new Gateway(std::make_unique<Impl>(options, std::move(on_all_workers), std::move(credentials))));
   BERTH_RETURN_IF_ERROR(gateway->impl_->Start());
   return gateway;
 }

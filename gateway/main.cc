@@ -34,7 +34,9 @@ void AddFlags(CLI::App& app, Flags& flags) {
   port("--grpc-port", flags.gateway.grpc_port, "Port of the gRPC API");
   port("--admin-port", flags.gateway.admin_port, "Port of AdminService and reflection");
   port("--metrics-port", flags.gateway.metrics_port, "Port of /metrics, /live and /ready");
-  app.add_option("--http-threads", flags.gateway.http_threads, "Threads for HTTP")->check(CLI::Range(1, 256))->capture_default_str();
+  app.add_option("--http-threads", flags.gateway.http_threads, "Threads for HTTP")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
   app.add_option("--gateway-id", flags.gateway.relay.gateway_id, "Name of this process towards workers; default: drawn");
   app.add_option("--max-streams", flags.gateway.relay.max_streams, "Generations at once, over all gateways")
       ->check(CLI::PositiveNumber)
@@ -49,8 +51,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
 }
 
 void PrintReady(const berth::gateway::GatewayPorts& ports) {
-  absl::PrintF("{\"ready\":true,\"http_port\":%d,\"grpc_port\":%d,\"admin_port\":%d,\"metrics_port\":%d}\n", ports.http, ports.grpc,
-               ports.admin, ports.metrics);
+  absl::PrintF("{\"ready\":true,\"http_port\":%d,\"grpc_port\":%d,\"admin_port\":%d,\"metrics_port\":%d}\n", ports.http,
+               ports.grpc, ports.admin, ports.metrics);
   std::fflush(stdout);
 }
 

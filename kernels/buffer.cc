@@ -1,8 +1,7 @@
 #include "kernels/buffer.h"
 
-#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
-#include <cstring>
 
 #include "absl/strings/str_cat.h"
 
@@ -11,14 +10,16 @@ namespace {
 
 constexpr size_t kAlignment = 256;
 
+// Memory from calloc, which large requests get from the kernel as zero pages: what is never touched is never resident. In front
+// of the aligned start stands the pointer to give back.
 class HostAllocatorImpl final : public Allocator {
  public:
   absl::StatusOr<Buffer> Allocate(size_t bytes) override {
-    const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-    void* data = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, rounded);
-    if (data == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no host memory for ", bytes, " bytes"));
-    std::memset(data, 0, rounded);
-    return Buffer(data, bytes, [](void* memory) { std::free(memory); });
+    void* base = bytes > SIZE_MAX - 2 * kAlignment ? nullptr : std::calloc(1, bytes + 2 * kAlignment);
+    if (base == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no host memory for ", bytes, " bytes"));
+    auto* data = reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(base) / kAlignment + 1) * kAlignment);
+    data[-1] = base;
+    return Buffer(data, bytes, [](void* memory) { std::free(static_cast<void**>(memory)[-1]); });
   }
 };
 

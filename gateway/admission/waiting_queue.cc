@@ -44,9 +44,9 @@ std::vector<uint64_t> WaitingQueue::InOrder() const {
 }
 
 absl::Status QueueFullError() {
-  return rpc::WithRetryAfter(
-      rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "QUEUE_FULL", "all workers are busy and the waiting queue is full"),
-      absl::Seconds(1));
+  return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "QUEUE_FULL",
+                                                  "all workers are busy and the waiting queue is full"),
+                             absl::Seconds(1));
 }
 
 }  // namespace berth::admission

@@ -13,14 +13,15 @@
 
 namespace berth::admission {
 
-// Requests that wait in the gateway for room at a worker, so that no engine holds a backlog of low priority: higher priority first,
-// within a priority in order of arrival. Bounded: when full, a newcomer displaces the last request if that one has a lower priority,
-// else it is refused. Thread: one owner.
+// Requests that wait in the gateway for room at a worker, so that no engine holds a backlog of low priority: higher priority
+// first, within a priority in order of arrival. Bounded: when full, a newcomer displaces the last request if that one has a
+// lower priority, else it is refused. Thread: one owner.
 class WaitingQueue {
  public:
   explicit WaitingQueue(int capacity) : capacity_(capacity) {}
 
-  // Adds `id`, which is not in the queue. Returns the request that was displaced, or RESOURCE_EXHAUSTED "QUEUE_FULL" with RetryInfo.
+  // Adds `id`, which is not in the queue. Returns the request that was displaced, or RESOURCE_EXHAUSTED "QUEUE_FULL" with
+  // RetryInfo.
   absl::StatusOr<std::optional<uint64_t>> Push(uint64_t id, int priority);
   // No effect on an id that does not wait.
   void Remove(uint64_t id);

@@ -23,7 +23,8 @@ constexpr absl::Duration kForwardTimeout = absl::Seconds(30);
 // A unary call with its place in the metrics.
 template <typename Request, typename Response>
 struct Answer {
-  Answer(const CallerContext& context, std::shared_ptr<rpc::UnaryCall<Request, Response>> call, const char* service, const char* method)
+  Answer(const CallerContext& context, std::shared_ptr<rpc::UnaryCall<Request, Response>> call, const char* service,
+         const char* method)
       : call(std::move(call)), meter(context.rpc_metrics, service, method) {}
 
   void Fail(const absl::Status& status) {
@@ -44,15 +45,15 @@ template <typename Request, typename Response, typename Stub, typename Prepare>
 void Forward(const CallerContext& context, std::shared_ptr<Answer<Request, Response>> answer, Stub& stub, Prepare prepare) {
   const rpc::CallOptions options{.timeout = std::min(TimeLeft(answer->call->context()), kForwardTimeout),
                                  .metadata = {{"x-berth-tenant", context.tenant}}};
-  const std::shared_ptr<rpc::ClientCall> forwarded = rpc::CallUnary(
-      answer->call->shard(), stub, prepare, answer->call->request(), options,
-      [answer](const absl::Status& status, Response& response) {
-        if (status.ok()) {
-          answer->Finish(response);
-        } else {
-          answer->Fail(status);
-        }
-      });
+  const std::shared_ptr<rpc::ClientCall> forwarded =
+      rpc::CallUnary(answer->call->shard(), stub, prepare, answer->call->request(), options,
+                     [answer](const absl::Status& status, Response& response) {
+                       if (status.ok()) {
+                         answer->Finish(response);
+                       } else {
+                         answer->Fail(status);
+                       }
+                     });
   answer->call->OnCancel([forwarded] { forwarded->Cancel(); });
 }
 
@@ -73,7 +74,8 @@ void CallerServices::AddInference(rpc::Server& server) {
       inference_, &Inference::AsyncService::RequestGenerate, [this](auto call) { RunGenerate(context_, std::move(call)); },
       rpc::Server::kOften);
   server.AddUnary(inference_, &Inference::AsyncService::RequestCancel, [this](auto call) {
-    const auto answer = std::make_shared<Answer<v1::CancelRequest, v1::CancelResponse>>(context_, call, "InferenceService", "Cancel");
+    const auto answer =
+        std::make_shared<Answer<v1::CancelRequest, v1::CancelResponse>>(context_, call, "InferenceService", "Cancel");
     if (call->request().request_id().empty() && call->request().session_id().empty()) {
       return answer->Fail(rpc::FieldError("request_id", "is empty, and so is session_id"));
     }
@@ -90,13 +92,13 @@ void CallerServices::AddInference(rpc::Server& server) {
     Forward(context_, answer, stubs_.inference(worker), prepare);
   };
   server.AddUnary(inference_, &Inference::AsyncService::RequestTokenize, [this, forward_any](auto call) {
-    forward_any(
-        std::make_shared<Answer<v1::TokenizeRequest, v1::TokenizeResponse>>(context_, std::move(call), "InferenceService", "Tokenize"),
-        &Inference::Stub::PrepareAsyncTokenize);
+    forward_any(std::make_shared<Answer<v1::TokenizeRequest, v1::TokenizeResponse>>(context_, std::move(call),
+                                                                                    "InferenceService", "Tokenize"),
+                &Inference::Stub::PrepareAsyncTokenize);
   });
   server.AddUnary(inference_, &Inference::AsyncService::RequestDetokenize, [this, forward_any](auto call) {
-    forward_any(std::make_shared<Answer<v1::DetokenizeRequest, v1::DetokenizeResponse>>(context_, std::move(call), "InferenceService",
-                                                                                        "Detokenize"),
+    forward_any(std::make_shared<Answer<v1::DetokenizeRequest, v1::DetokenizeResponse>>(context_, std::move(call),
+                                                                                        "InferenceService", "Detokenize"),
                 &Inference::Stub::PrepareAsyncDetokenize);
   });
 }
@@ -111,8 +113,8 @@ void CallerServices::AddSession(rpc::Server& server) {
     Forward(context_, answer, stubs_.session(worker), prepare);
   };
   server.AddUnary(session_, &Session::AsyncService::RequestGetSession, [this, forward_owner](auto call) {
-    forward_owner(std::make_shared<Answer<v1::GetSessionRequest, v1::GetSessionResponse>>(context_, std::move(call), "SessionService",
-                                                                                          "GetSession"),
+    forward_owner(std::make_shared<Answer<v1::GetSessionRequest, v1::GetSessionResponse>>(context_, std::move(call),
+                                                                                          "SessionService", "GetSession"),
                   &Session::Stub::PrepareAsyncGetSession);
   });
   server.AddUnary(session_, &Session::AsyncService::RequestCloseSession, [this, forward_owner](auto call) {
@@ -147,8 +149,7 @@ void CallerServices::AddModel(rpc::Server& server) {
 }
 
 int CallerServices::AnyWorker(const std::string& model) const {
-  const routing::RouteDecision decision =
-      routing::Route(context_.relay.view(), {.model = model}, context_.clock.Monotonic());
+  const routing::RouteDecision decision = routing::Route(context_.relay.view(), {.model = model}, context_.clock.Monotonic());
   if (decision.worker >= 0) return decision.worker;
   // All are busy; tokenizing needs no room.
   const routing::ClusterView& view = context_.relay.view();

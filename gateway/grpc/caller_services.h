@@ -9,8 +9,8 @@
 
 namespace berth::gateway {
 
-// InferenceService, SessionService and ModelService for callers. Generations go through the relay; what concerns one session goes to
-// its owner, tokenizing to any worker, as plain rpcs. Outlives its server, which has one shard.
+// InferenceService, SessionService and ModelService for callers. Generations go through the relay; what concerns one session
+// goes to its owner, tokenizing to any worker, as plain rpcs. Outlives its server, which has one shard.
 class CallerServices {
  public:
   CallerServices(const CallerContext& context, WorkerStubs& stubs) : context_(context), stubs_(stubs) {}

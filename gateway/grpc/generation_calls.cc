@@ -14,8 +14,8 @@ namespace {
 // A caller that was given up may still take its status for so long.
 constexpr absl::Duration kStatusGrace = absl::Seconds(10);
 
-relay::GenerationRequest MakeRequest(const CallerContext& context, const rpc::ServerCall& call, const grpc::ServerContext& server,
-                                     v1::GenerationSpec& spec) {
+relay::GenerationRequest MakeRequest(const CallerContext& context, const rpc::ServerCall& call,
+                                     const grpc::ServerContext& server, v1::GenerationSpec& spec) {
   if (spec.session_id().empty()) spec.set_session_id(call.metadata("x-session-id"));
   if (spec.request_id().empty()) spec.set_request_id(call.metadata("x-request-id"));
   return {.tenant = context.tenant,

@@ -17,8 +17,10 @@ prometheus::Labels LabelsOf(const char* service, const char* method) {
 RpcMetrics::RpcMetrics(prometheus::Registry& registry, const base::Clock& clock)
     : clock_(clock),
       started_(prometheus::BuildCounter().Name("grpc_server_started_total").Help("Calls that began.").Register(registry)),
-      handled_(prometheus::BuildCounter().Name("grpc_server_handled_total").Help("Calls that ended, by code.").Register(registry)),
-      handling_(prometheus::BuildHistogram().Name("grpc_server_handling_seconds").Help("Duration of calls.").Register(registry)) {}
+      handled_(
+          prometheus::BuildCounter().Name("grpc_server_handled_total").Help("Calls that ended, by code.").Register(registry)),
+      handling_(
+          prometheus::BuildHistogram().Name("grpc_server_handling_seconds").Help("Duration of calls.").Register(registry)) {}
 
 RpcMetrics::Call::Call(RpcMetrics& metrics, const char* service, const char* method)
     : metrics_(metrics), service_(service), method_(method), started_at_(metrics.clock_.Monotonic()) {

@@ -35,8 +35,8 @@ constexpr size_t kMaxDiscardBytes = 256 << 20;
 std::string PathOf(beast::string_view target) { return std::string(target.substr(0, target.find('?'))); }
 
 bool IsProtocolError(const boost::system::error_code& error) {
-  return error.category() == bhttp::make_error_code(bhttp::error::bad_method).category() && error != bhttp::error::end_of_stream &&
-         error != bhttp::error::partial_message;
+  return error.category() == bhttp::make_error_code(bhttp::error::bad_method).category() &&
+         error != bhttp::error::end_of_stream && error != bhttp::error::partial_message;
 }
 
 }  // namespace
@@ -101,7 +101,8 @@ void Connection::OnHeader(const ErrorCode& error) {
 
 void Connection::ReadBody() {
   stream_.expires_after(kBodyTimeout);
-  bhttp::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](const ErrorCode& error, size_t) { self->OnBody(error); });
+  bhttp::async_read(stream_, buffer_, *parser_,
+                    [self = shared_from_this()](const ErrorCode& error, size_t) { self->OnBody(error); });
 }
 
 void Connection::OnBody(const ErrorCode& error) {
@@ -117,10 +118,11 @@ void Connection::RejectUnreadable(const ErrorCode& error) {
   keep_alive_ = false;
   discard_rest_ = true;
   if (error == bhttp::error::body_limit) {
-    return RespondHttpError(413, absl::StrCat("the body is larger than ", context_.max_body_bytes, " bytes"), "request_too_large");
+    return RespondHttpError(413, absl::StrCat("the body is larger than ", context_.max_body_bytes, " bytes"),
+                            "request_too_large");
   }
-  RespondHttpError(error == bhttp::error::header_limit ? 431 : 400, absl::StrCat("not a request that can be read: ", error.message()),
-                   "bad_request");
+  RespondHttpError(error == bhttp::error::header_limit ? 431 : 400,
+                   absl::StrCat("not a request that can be read: ", error.message()), "bad_request");
 }
 
 void Connection::Watch() {
@@ -142,15 +144,20 @@ void Connection::Handle() {
   const std::string path = PathOf(request.target());
   const bool is_get = request.method() == bhttp::verb::get, is_post = request.method() == bhttp::verb::post;
   constexpr beast::string_view kModels = "/v1/models";
-  if (path == "/v1/chat/completions" && is_post) return HandleCompletion("/v1/chat/completions", ParseChatCompletion(request.body()));
+  if (path == "/v1/chat/completions" && is_post)
+    return HandleCompletion("/v1/chat/completions", ParseChatCompletion(request.body()));
   if (path == "/v1/completions" && is_post) return HandleCompletion("/v1/completions", ParseTextCompletion(request.body()));
   if (path == "/health" && is_get) {
-    return context_.ready() ? Respond(200, R"({"status":"healthy"})") : RespondError(absl::UnavailableError("no worker is attached"));
+    return context_.ready() ? Respond(200, R"({"status":"healthy"})")
+                            : RespondError(absl::UnavailableError("no worker is attached"));
   }
   if (path == kModels && is_get) return HandleModels("");
   if (path.rfind("/v1/models/", 0) == 0 && is_get) return HandleModels(path.substr(kModels.size() + 1));
-  const bool known = path == "/v1/chat/completions" || path == "/v1/completions" || path == "/health" || path.rfind(kModels.data(), 0) == 0;
-  if (known) return RespondHttpError(405, absl::StrCat("not allowed: ", std::string(request.method_string()), " ", path), "method_not_allowed");
+  const bool known =
+      path == "/v1/chat/completions" || path == "/v1/completions" || path == "/health" || path.rfind(kModels.data(), 0) == 0;
+  if (known)
+    return RespondHttpError(405, absl::StrCat("not allowed: ", std::string(request.method_string()), " ", path),
+                            "method_not_allowed");
   RespondHttpError(404, absl::StrCat("there is nothing at ", path), "not_found");
 }
 
@@ -179,14 +186,15 @@ void Connection::HandleCompletion(const char* method, absl::StatusOr<CompletionR
                        .created = absl::ToUnixSeconds(context_.generation.clock.Now())};
   formatter_.reset();
   head_sent_ = false;
-  generation_ = std::make_shared<Generation>(
-      context_.generation, method, request->stream, [weak = weak_from_this(), executor = executor_](Generation::Batch batch) {
-        asio::post(executor, [weak, batch = std::move(batch)]() mutable {
-          if (const auto self = weak.lock()) self->OnBatch(std::move(batch));
-        });
-      });
+  generation_ = std::make_shared<Generation>(context_.generation, method, request->stream,
+                                             [weak = weak_from_this(), executor = executor_](Generation::Batch batch) {
+                                               asio::post(executor, [weak, batch = std::move(batch)]() mutable {
+                                                 if (const auto self = weak.lock()) self->OnBatch(std::move(batch));
+                                               });
+                                             });
   if (request->stream) formatter_.emplace(*head_);
-  generation_->Start({.tenant = context_.tenant, .spec = std::move(request->spec), .traceparent = RequestHeader("traceparent")});
+  generation_->Start(
+      {.tenant = context_.tenant, .spec = std::move(request->spec), .traceparent = RequestHeader("traceparent")});
 }
 
 void Connection::OnBatch(Generation::Batch batch) {
@@ -263,7 +271,8 @@ void Connection::Respond(int code, std::string body) {
   response_->body() = std::move(body);
   response_->prepare_payload();
   stream_.expires_after(kWriteTimeout);
-  bhttp::async_write(stream_, *response_, [self = shared_from_this()](const ErrorCode& error, size_t) { self->OnResponded(error); });
+  bhttp::async_write(stream_, *response_,
+                     [self = shared_from_this()](const ErrorCode& error, size_t) { self->OnResponded(error); });
 }
 
 void Connection::OnResponded(const ErrorCode& error) {
@@ -279,10 +288,11 @@ void Connection::OnResponded(const ErrorCode& error) {
 
 void Connection::Discard(size_t left) {
   buffer_.clear();
-  stream_.async_read_some(buffer_.prepare(kMaxHeaderBytes), [self = shared_from_this(), left](const ErrorCode& error, size_t read) {
-    if (error || read >= left) return self->CloseNow();
-    self->Discard(left - read);
-  });
+  stream_.async_read_some(buffer_.prepare(kMaxHeaderBytes),
+                          [self = shared_from_this(), left](const ErrorCode& error, size_t read) {
+                            if (error || read >= left) return self->CloseNow();
+                            self->Discard(left - read);
+                          });
 }
 
 void Connection::AnswerDone(bool keep_alive) {

@@ -27,8 +27,8 @@ struct ConnectionContext {
   size_t max_body_bytes = 32 << 20;
 };
 
-// One connection: reads a request, answers it, reads the next. While an answer is made it watches for the caller going away. Thread:
-// its strand, except where said.
+// One connection: reads a request, answers it, reads the next. While an answer is made it watches for the caller going away.
+// Thread: its strand, except where said.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   // `on_gone` runs in the destructor.

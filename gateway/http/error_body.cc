@@ -26,12 +26,14 @@ std::string Dump(int http_code, const std::string& message, const std::string& p
   return json{{"error", error}}.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-// A worker names fields of the contract, "generation.sampling.temperature"; a caller of HTTP knows the last part.
+// Fields of the contract are named by their path in GenerationSpec, "sampling.temperature"; a caller of HTTP knows the last
+// part.
 std::string ParamOf(const absl::Status& status) {
   const auto violations = rpc::FieldViolations(status);
   if (violations.empty()) return "";
   const std::string& field = violations.front().first;
-  if (field.rfind("generation.", 0) != 0) return field;
+  const std::string message = field.substr(0, field.find('.'));
+  if (message != "sampling" && message != "stop" && message != "output") return field;
   const std::string last = field.substr(field.rfind('.') + 1);
   if (last == "choice_count") return "n";
   if (last == "stop_strings") return "stop";

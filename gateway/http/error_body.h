@@ -6,8 +6,8 @@
 
 namespace berth::http {
 
-// {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it. `param` is the request's field at fault, `code` the
-// error's reason in lower case.
+// {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it. `param` is the request's field at fault, `code`
+// the error's reason in lower case.
 std::string ErrorBody(const absl::Status& status);
 // For errors of HTTP itself; `code` may be empty.
 std::string ErrorBody(int http_code, const std::string& message, const std::string& code);

@@ -17,8 +17,9 @@
 
 namespace berth::http {
 
-// The shard's side of one HTTP completion. The connection's side calls the public functions from its own thread; they are posted to
-// the shard. What the relay has comes back through `deliver`, on the shard's thread: one batch at a time, the next after Taken().
+// The shard's side of one HTTP completion. The connection's side calls the public functions from its own thread; they are
+// posted to the shard. What the relay has comes back through `deliver`, on the shard's thread: one batch at a time, the next
+// after Taken().
 class Generation : public relay::StreamSink, public std::enable_shared_from_this<Generation> {
  public:
   struct Batch {

@@ -77,7 +77,11 @@ class OpenConnections {
 class HttpServer::Impl {
  public:
   explicit Impl(const HttpServerOptions& options)
-      : options_(options), work_(asio::make_work_guard(io_)), accept_strand_(asio::make_strand(io_)), acceptor_(accept_strand_), retry_(accept_strand_) {}
+      : options_(options),
+        work_(asio::make_work_guard(io_)),
+        accept_strand_(asio::make_strand(io_)),
+        acceptor_(accept_strand_),
+        retry_(accept_strand_) {}
 
   ~Impl() {
     Drain();
@@ -96,7 +100,8 @@ class HttpServer::Impl {
     if (!error) acceptor_.bind({address, static_cast<uint16_t>(options_.port)}, error);
     if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
     if (error) {
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.host, ":", options_.port, ": ", error.message()));
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", options_.host, ":", options_.port, ": ", error.message()));
     }
     port_ = acceptor_.local_endpoint(error).port();
     asio::post(accept_strand_, [this] { Accept(); });

@@ -152,7 +152,8 @@ absl::StatusOr<json> ParseObject(std::string_view text) {
     json::sax_parse(text, &finder);
     return absl::InvalidArgumentError(absl::StrCat("the body is not valid JSON: the mistake is at byte ", finder.position()));
   }
-  if (!body.is_object()) return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", body.type_name()));
+  if (!body.is_object())
+    return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", body.type_name()));
   return body;
 }
 

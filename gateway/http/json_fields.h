@@ -12,8 +12,9 @@
 
 namespace berth::http {
 
-// The fields of one JSON object of a request, read with their types checked. An absent field and null are the same. The first mistake
-// is kept, as INVALID_ARGUMENT with the field's path; later reads still answer, so that a caller checks once at the end.
+// The fields of one JSON object of a request, read with their types checked. An absent field and null are the same. The first
+// mistake is kept, as INVALID_ARGUMENT with the field's path; later reads still answer, so that a caller checks once at the
+// end.
 class JsonFields {
  public:
   // `object` outlives this. `prefix` is the path of the object, "" for the body itself.
@@ -37,7 +38,9 @@ class JsonFields {
   void Fail(const std::string& name, const std::string& description);
   void WrongType(const std::string& name, const char* expected, const nlohmann::json& value);
   // Keeps another's mistake.
-  void Take(const JsonFields& inner) { if (status_.ok()) status_ = inner.status_; }
+  void Take(const JsonFields& inner) {
+    if (status_.ok()) status_ = inner.status_;
+  }
   const absl::Status& status() const { return status_; }
   std::string PathOf(const std::string& name) const { return prefix_.empty() ? name : prefix_ + "." + name; }
 

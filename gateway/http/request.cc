@@ -174,7 +174,8 @@ void ReadTextPrompt(JsonFields& fields, v1::Prompt& prompt) {
   if (value->is_string()) return prompt.set_text(value->get<std::string>());
   if (!value->is_array()) return fields.WrongType("prompt", "a string or an array of token ids", *value);
   if (value->empty()) return fields.Fail("prompt", "is empty");
-  if (value->front().is_string() || value->front().is_array()) return fields.Fail("prompt", "holds several prompts, send one request each");
+  if (value->front().is_string() || value->front().is_array())
+    return fields.Fail("prompt", "holds several prompts, send one request each");
   const json wrapped = {{"prompt", *value}};
   JsonFields ids(wrapped);
   for (int32_t id : ids.Int32s("prompt")) prompt.mutable_token_ids()->add_ids(id);

@@ -17,8 +17,9 @@ struct CompletionRequest {
   bool include_usage = false;
 };
 
-// The body of POST /v1/chat/completions or /v1/completions. Types are checked here, ranges where the values are used. INVALID_ARGUMENT
-// names the field; what OpenAI's API has and Berth has not is one too, never ignored where the answer would differ.
+// The body of POST /v1/chat/completions or /v1/completions. Types are checked here, ranges where the values are used.
+// INVALID_ARGUMENT names the field; what OpenAI's API has and Berth has not is one too, never ignored where the answer would
+// differ.
 absl::StatusOr<CompletionRequest> ParseChatCompletion(std::string_view body);
 absl::StatusOr<CompletionRequest> ParseTextCompletion(std::string_view body);
 

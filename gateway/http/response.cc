@@ -110,7 +110,8 @@ std::string ChoiceChunk(const ResponseHead& head, int index, json content, json 
 json ToolCalls(const v1::GenerateResponse::Choice& choice) {
   json calls = json::array();
   for (const v1::ToolCall& call : choice.tool_calls()) {
-    calls.push_back({{"id", call.id()}, {"type", "function"}, {"function", {{"name", call.name()}, {"arguments", call.arguments()}}}});
+    calls.push_back(
+        {{"id", call.id()}, {"type", "function"}, {"function", {{"name", call.name()}, {"arguments", call.arguments()}}}});
   }
   return calls;
 }
@@ -123,8 +124,12 @@ json MessageOf(const v1::GenerateResponse::Choice& choice) {
 }
 
 json ModelEntry(const v1::Model& model, int64_t created) {
-  return {{"id", model.name()},       {"object", "model"},   {"created", created},
-          {"owned_by", "berth"},      {"root", model.name()}, {"parent", nullptr},
+  return {{"id", model.name()},
+          {"object", "model"},
+          {"created", created},
+          {"owned_by", "berth"},
+          {"root", model.name()},
+          {"parent", nullptr},
           {"max_model_len", model.context_length()}};
 }
 

@@ -46,9 +46,10 @@ class GrpcLink : public LinkTransport {
 }  // namespace
 
 LinkFactory GrpcLinkFactory(rpc::Shard& shard, std::shared_ptr<grpc::ChannelCredentials> credentials) {
-  return [&shard, credentials = std::move(credentials)](const routing::WorkerAddress& worker, LinkTransport::Observer& observer) {
-    return std::make_unique<GrpcLink>(shard, rpc::MakeChannel(worker.address, credentials), observer);
-  };
+  return
+      [&shard, credentials = std::move(credentials)](const routing::WorkerAddress& worker, LinkTransport::Observer& observer) {
+        return std::make_unique<GrpcLink>(shard, rpc::MakeChannel(worker.address, credentials), observer);
+      };
 }
 
 }  // namespace berth::relay

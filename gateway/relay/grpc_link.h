@@ -16,7 +16,9 @@ LinkFactory GrpcLinkFactory(rpc::Shard& shard, std::shared_ptr<grpc::ChannelCred
 class ShardTimers : public Timers {
  public:
   explicit ShardTimers(rpc::Shard& shard) : shard_(shard) {}
-  Id After(absl::Duration delay, absl::AnyInvocable<void()> function) override { return shard_.After(delay, std::move(function)); }
+  Id After(absl::Duration delay, absl::AnyInvocable<void()> function) override {
+    return shard_.After(delay, std::move(function));
+  }
   void Cancel(Id id) override { shard_.CancelTimer(id); }
 
  private:

@@ -16,8 +16,8 @@ inline constexpr size_t kMaxPromptChunk = 64 << 10;
 // Frames stay near this; one submit may exceed it.
 inline constexpr size_t kFrameTarget = 64 << 10;
 
-// Composes the frames of one link to a worker. Cancels go before submits, submits before the pieces of large prompts, of which a
-// frame carries one: neither a cancel nor a small request waits behind a large prompt. Thread: one owner.
+// Composes the frames of one link to a worker. Cancels go before submits, submits before the pieces of large prompts, of which
+// a frame carries one: neither a cancel nor a small request waits behind a large prompt. Thread: one owner.
 class LinkWriter {
  public:
   // A submit beyond 64 KiB goes without its prompt, which follows in chunks.
@@ -27,8 +27,8 @@ class LinkWriter {
   void Reattach(v1::Reattach reattach);
   void Acknowledge(uint64_t frame) { acknowledged_ = frame; }
 
-  // The next frame; nothing when there is nothing to send. An acknowledgement alone makes a frame only when `acknowledge` is set,
-  // but rides on every frame.
+  // The next frame; nothing when there is nothing to send. An acknowledgement alone makes a frame only when `acknowledge` is
+  // set, but rides on every frame.
   std::optional<v1::AttachRequest> Next(bool acknowledge);
 
  private:

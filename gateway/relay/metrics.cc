@@ -44,26 +44,30 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
     : time_to_first_token(HistogramFamily(registry, "berth_gateway_time_to_first_token_seconds",
                                           "From a generation's arrival to its first output.")
                               .Add({}, LatencyBuckets())),
-      inter_token_latency(HistogramFamily(registry, "berth_gateway_inter_token_latency_seconds",
-                                          "Between two batches of tokens of one stream.")
-                              .Add({}, LatencyBuckets())),
-      queue_wait(HistogramFamily(registry, "berth_gateway_queue_wait_seconds", "Wait for room at a worker, of requests that waited.")
-                     .Add({}, LatencyBuckets())),
+      inter_token_latency(
+          HistogramFamily(registry, "berth_gateway_inter_token_latency_seconds", "Between two batches of tokens of one stream.")
+              .Add({}, LatencyBuckets())),
+      queue_wait(
+          HistogramFamily(registry, "berth_gateway_queue_wait_seconds", "Wait for room at a worker, of requests that waited.")
+              .Add({}, LatencyBuckets())),
       overhead_route(Overhead(registry, "route")),
       overhead_forward(Overhead(registry, "forward")),
       slow_client_aborts(
-          CounterFamily(registry, "berth_gateway_slow_client_aborts_total", "Streams ended because their caller did not read.").Add({})),
+          CounterFamily(registry, "berth_gateway_slow_client_aborts_total", "Streams ended because their caller did not read.")
+              .Add({})),
       requests_(CounterFamily(registry, "berth_gateway_requests_total", "Generations that ended, by method, model and code.")),
       duration_(HistogramFamily(registry, "berth_gateway_request_duration_seconds", "From a generation's arrival to its end.")),
       routed_(CounterFamily(registry, "berth_gateway_routing_decisions_total", "Placements by policy and outcome.")),
       shed_(CounterFamily(registry, "berth_gateway_shed_total", "Requests refused for want of room, by reason.")),
-      failovers_(CounterFamily(registry, "berth_gateway_failovers_total", "Streams taken to another worker, by phase and result.")),
+      failovers_(
+          CounterFamily(registry, "berth_gateway_failovers_total", "Streams taken to another worker, by phase and result.")),
       streams_open_(GaugeFamily(registry, "berth_gateway_streams_open", "Generations of this gateway at each worker.")),
       worker_up_(GaugeFamily(registry, "berth_gateway_worker_up", "1 while the link to the worker stands.")),
       worker_state_(GaugeFamily(registry, "berth_gateway_worker_state", "1 for the state that the worker reports.")),
       queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")) {}
 
-void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code, absl::Duration duration) {
+void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code,
+                                  absl::Duration duration) {
   requests_.Add({{"method", std::string(method)}, {"model", std::string(model)}, {"code", std::string(code)}}).Increment();
   duration_.Add({{"method", std::string(method)}}, LatencyBuckets()).Observe(absl::ToDoubleSeconds(duration));
 }
@@ -82,7 +86,8 @@ void GatewayMetrics::SetWorker(const routing::WorkerView& worker) {
   const bool up = worker.link == routing::LinkState::kUp;
   worker_up_.Add({{"worker", worker.address.id}}).Set(up);
   streams_open_.Add({{"worker", worker.address.id}}).Set(worker.open_streams);
-  for (v1::WorkerState state : {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_READY, v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY}) {
+  for (v1::WorkerState state :
+       {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_READY, v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY}) {
     worker_state_.Add({{"worker", worker.address.id}, {"state", StateName(state)}}).Set(up && worker.load.state() == state);
   }
 }

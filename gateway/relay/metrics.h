@@ -14,8 +14,8 @@
 
 namespace berth::relay {
 
-// What the gateway counts, under berth_gateway_*. No label holds a session, a request or a caller's text. Outlived by its registry.
-// Thread-safe.
+// What the gateway counts, under berth_gateway_*. No label holds a session, a request or a caller's text. Outlived by its
+// registry. Thread-safe.
 class GatewayMetrics {
  public:
   explicit GatewayMetrics(prometheus::Registry& registry);

@@ -10,8 +10,8 @@
 
 namespace berth::relay {
 
-// What waits to be sent to one caller. Deltas that the caller has not taken merge, so that a caller who is slow for a moment costs
-// one message and not one per token. Every message gets its `seq` when it is taken. Thread: one owner.
+// What waits to be sent to one caller. Deltas that the caller has not taken merge, so that a caller who is slow for a moment
+// costs one message and not one per token. Every message gets its `seq` when it is taken. Thread: one owner.
 class Outbox {
  public:
   struct Item {

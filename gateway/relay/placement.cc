@@ -8,8 +8,10 @@ namespace berth::relay {
 
 routing::RouteRequest RouteRequestFor(const GenerationStream& stream) {
   const v1::GenerationSpec& spec = stream.request().spec;
-  routing::RouteRequest request{
-      .may_spill = !IsFollowUp(spec), .starts_session = spec.session().start(), .model = spec.model(), .fingerprint = stream.fingerprint()};
+  routing::RouteRequest request{.may_spill = !IsFollowUp(spec),
+                                .starts_session = spec.session().start(),
+                                .model = spec.model(),
+                                .fingerprint = stream.fingerprint()};
   if (spec.session_id().empty()) {
     request.key = routing::PrefixKey(spec.model(), stream.request().tenant, spec.prompt());
   } else {

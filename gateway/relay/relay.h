@@ -40,7 +40,8 @@ struct RelayOptions {
   int max_failovers = 2;
 };
 
-// Learns that a stream has something to read. Called from within the relay: do not destroy it there; reading and abandoning are fine.
+// Learns that a stream has something to read. Called from within the relay: do not destroy it there; reading and abandoning are
+// fine.
 class StreamSink {
  public:
   virtual ~StreamSink() = default;
@@ -49,9 +50,9 @@ class StreamSink {
   virtual void OnGivenUp(const absl::Status& status) = 0;
 };
 
-// The heart of the gateway: every generation from its arrival to its end, the links to the workers, and the choice between them. A
-// generation waits, runs at a worker, is parked for a moment when its link breaks, or is resumed on another worker when it was lost.
-// Thread: one shard.
+// The heart of the gateway: every generation from its arrival to its end, the links to the workers, and the choice between
+// them. A generation waits, runs at a worker, is parked for a moment when its link breaks, or is resumed on another worker when
+// it was lost. Thread: one shard.
 class Relay : private WorkerLink::Owner {
  public:
   Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
@@ -65,19 +66,19 @@ class Relay : private WorkerLink::Owner {
   // Ends all streams with UNAVAILABLE and closes the links.
   void Stop();
 
-  // Takes a generation on. Whatever becomes of it, a refusal too, is read from the stream. `sink` is told of things to read until the
-  // end was read or the stream abandoned; not during this call.
+  // Takes a generation on. Whatever becomes of it, a refusal too, is read from the stream. `sink` is told of things to read
+  // until the end was read or the stream abandoned; not during this call.
   uint64_t Open(GenerationRequest request, StreamSink& sink);
-  // The next message or the end, which also forgets the stream; nothing when the caller must wait for OnReadable. Read only what can
-  // be sent on at once: what is not read counts as pending.
+  // The next message or the end, which also forgets the stream; nothing when the caller must wait for OnReadable. Read only
+  // what can be sent on at once: what is not read counts as pending.
   std::optional<Outbox::Item> Read(uint64_t id);
   // The caller went away: the worker is told, and the stream forgotten. No effect on a stream that is over.
   void Abandon(uint64_t id);
   // For the caller's metadata, once Started was read. Null when the stream is over.
   const GenerationStream* Find(uint64_t id) const;
 
-  // Ends a running request of this tenant by its id, or by its session when the id is empty; asks the workers when it is not one of this
-  // gateway. `done` hears whether it was found.
+  // Ends a running request of this tenant by its id, or by its session when the id is empty; asks the workers when it is not
+  // one of this gateway. `done` hears whether it was found.
   void Cancel(const std::string& tenant, const v1::CancelRequest& request, absl::AnyInvocable<void(bool found)> done);
 
   const routing::ClusterView& view() const { return view_; }
@@ -113,7 +114,8 @@ class Relay : private WorkerLink::Owner {
   void PumpQueue();
   void FlushReady();
   void StopTimer(std::optional<Timers::Id>& timer);
-  void SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay, void (Relay::*expired)(Stream&));
+  void SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay,
+                void (Relay::*expired)(Stream&));
   void OnDeadline(Stream& stream);
   void OnWaitedTooLong(Stream& stream);
   int StreamLimit() const;
@@ -122,10 +124,13 @@ class Relay : private WorkerLink::Owner {
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
   void HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now);
   void HandleError(Stream& stream, const absl::Status& status);
-  // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because of it.
+  // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because
+  // of it.
   void Lose(Stream& stream, const absl::Status& why, bool died);
   void LoseAll(int worker, const absl::Status& why);
   std::vector<Stream*> StreamsOf(int worker);
+
+  // relay_cancel.cc: cancels of requests that are not this gateway's.
   void HandleCancelAnswer(int worker, const v1::CancelAnswer& answer);
   void FinishCancel(PendingCancel& cancel, bool found);
 

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "gateway/relay/placement.h"
 #include "gateway/relay/relay_state.h"
@@ -45,14 +43,17 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
     }
     for (v1::StreamEvent& event : *frame.mutable_events()) {
       if (event.has_cancel_answer()) {
-        HandleCancelAnswer(worker, event.cancel_answer());
+        // Nobody waits for the answer to the cancel of a stream of this link.
+        if (event.stream_id() == 0) HandleCancelAnswer(worker, event.cancel_answer());
       } else {
         HandleEvent(event, now);
       }
     }
     if (const v1::WorkerState state = view_.worker(worker).load.state(); state != before) {
       metrics_.SetWorker(view_.worker(worker));
-      if (state == v1::WORKER_STATE_UNHEALTHY) links_[worker]->Fail(absl::UnavailableError("the worker reports that it is unhealthy"));
+      if (state == v1::WORKER_STATE_UNHEALTHY) {
+        LoseAll(worker, absl::UnavailableError("the worker reports that it is unhealthy"));
+      }
       if (on_change_) on_change_();
     }
     PumpQueue();
@@ -71,7 +72,8 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
   if (last) stream.attempt = 0;
   switch (event.event_case()) {
     case v1::StreamEvent::kStarted:
-      if (absl::Status status = stream.generation.OnStarted(event.started()); !status.ok()) EndStream(stream, std::move(status));
+      if (absl::Status status = stream.generation.OnStarted(event.started()); !status.ok())
+        EndStream(stream, std::move(status));
       MarkReady(stream);
       break;
     case v1::StreamEvent::kDelta:
@@ -114,7 +116,7 @@ void Relay::HandleError(Stream& stream, const absl::Status& status) {
 
 void Relay::Lose(Stream& stream, const absl::Status& why, bool died) {
   const routing::WorkerView& worker = view_.worker(stream.worker);
-  LeaveWorker(stream, /*cancel=*/false);
+  LeaveWorker(stream, /*cancel=*/true);
   const bool had_tokens = stream.generation.has_tokens();
   if (died && !had_tokens && std::exchange(stream.suspect, true)) {
     return EndStream(stream, rpc::ErrorWithReason(absl::StatusCode::kInternal, "REQUEST_SUSPECT",
@@ -178,25 +180,6 @@ void Relay::OnLost(int worker, const absl::Status& status) {
   }
   PumpQueue();
   if (on_change_) on_change_();
-}
-
-void Relay::HandleCancelAnswer(int worker, const v1::CancelAnswer& answer) {
-  for (const auto& cancel : cancels_) {
-    if (cancel->request_id != answer.request_id()) continue;
-    const auto asked = std::find(cancel->workers.begin(), cancel->workers.end(), worker);
-    if (asked == cancel->workers.end()) continue;
-    cancel->workers.erase(asked);
-    if (answer.found() || cancel->workers.empty()) FinishCancel(*cancel, answer.found());
-    return;
-  }
-}
-
-void Relay::FinishCancel(PendingCancel& cancel, bool found) {
-  StopTimer(cancel.timer);
-  const auto it = std::find_if(cancels_.begin(), cancels_.end(), [&](const auto& entry) { return entry.get() == &cancel; });
-  const std::unique_ptr<PendingCancel> owned = std::move(*it);
-  cancels_.erase(it);
-  owned->done(found);
 }
 
 }  // namespace berth::relay

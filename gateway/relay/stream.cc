@@ -23,7 +23,7 @@ absl::Status CheckName(const char* field, const std::string& name) {
 absl::Status CheckResume(const v1::GenerationSpec& spec) {
   for (int i = 0; i < spec.resume().choices_size(); ++i) {
     if (spec.resume().choices(i).index() != i || i >= spec.sampling().choice_count()) {
-      return rpc::FieldError(absl::StrFormat("generation.resume.choices[%d].index", i),
+      return rpc::FieldError(absl::StrFormat("resume.choices[%d].index", i),
                              absl::StrCat("is ", spec.resume().choices(i).index(), ", want ", i, " of ",
                                           spec.sampling().choice_count(), " choices"));
     }
@@ -36,20 +36,20 @@ size_t SizeWithoutPrompt(const v1::GenerationSpec& spec) { return spec.ByteSizeL
 }  // namespace
 
 absl::Status FixGeneration(v1::GenerationSpec& spec, absl::BitGenRef random, absl::Time now) {
-  if (absl::Status status = CheckName("generation.request_id", spec.request_id()); !status.ok()) return status;
-  if (absl::Status status = CheckName("generation.session_id", spec.session_id()); !status.ok()) return status;
-  if (spec.prompt().kind_case() == v1::Prompt::KIND_NOT_SET) return rpc::FieldError("generation.prompt", "is not set");
+  if (absl::Status status = CheckName("request_id", spec.request_id()); !status.ok()) return status;
+  if (absl::Status status = CheckName("session_id", spec.session_id()); !status.ok()) return status;
+  if (spec.prompt().kind_case() == v1::Prompt::KIND_NOT_SET) return rpc::FieldError("prompt", "is not set");
   if (spec.session().mode() == v1::SESSION_MODE_INTERACTIVE && spec.session_id().empty()) {
-    return rpc::FieldError("generation.session_id", "is empty, an interactive turn needs one");
+    return rpc::FieldError("session_id", "is empty, an interactive turn needs one");
   }
   if (const size_t bytes = SizeWithoutPrompt(spec); bytes > kMaxSpecBytes) {
-    return rpc::FieldError("generation", absl::StrCat("has ", bytes, " bytes besides its prompt, at most ", kMaxSpecBytes, " are allowed"));
+    return rpc::FieldError("generation",
+                           absl::StrCat("has ", bytes, " bytes besides its prompt, at most ", kMaxSpecBytes, " are allowed"));
   }
   v1::SamplingParams& sampling = *spec.mutable_sampling();
   if (!sampling.has_choice_count()) sampling.set_choice_count(1);
   if (sampling.choice_count() < 1 || sampling.choice_count() > kMaxChoices) {
-    return rpc::FieldError("generation.sampling.choice_count",
-                           absl::StrCat("is ", sampling.choice_count(), ", want 1 to ", kMaxChoices));
+    return rpc::FieldError("sampling.choice_count", absl::StrCat("is ", sampling.choice_count(), ", want 1 to ", kMaxChoices));
   }
   if (absl::Status status = CheckResume(spec); !status.ok()) return status;
   if (!sampling.has_seed()) sampling.set_seed(absl::Uniform<uint64_t>(random));
@@ -69,7 +69,8 @@ GenerationStream::GenerationStream(GenerationRequest request)
   // A caller that resumes by itself has seen a start when it has seen any message.
   resuming_ = request_.spec.has_resume();
   started_ = progress_.next_seq() > 0;
-  for (int i = progress_.choices_size(); i < request_.spec.sampling().choice_count(); ++i) progress_.add_choices()->set_index(i);
+  for (int i = progress_.choices_size(); i < request_.spec.sampling().choice_count(); ++i)
+    progress_.add_choices()->set_index(i);
   for (const v1::ResumeFrom::Choice& choice : progress_.choices()) has_tokens_ |= choice.token_ids_size() > 0;
 }
 

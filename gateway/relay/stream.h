@@ -24,15 +24,15 @@ struct GenerationRequest {
   std::string traceparent;
 };
 
-// Checks what the gateway itself relies on, and fixes what must be the same on every worker that ever runs the request: id, seed,
-// template clock, choice count. INVALID_ARGUMENT names the field.
+// Checks what the gateway itself relies on, and fixes what must be the same on every worker that ever runs the request: id,
+// seed, template clock, choice count. INVALID_ARGUMENT names the field.
 absl::Status FixGeneration(v1::GenerationSpec& spec, absl::BitGenRef random, absl::Time now);
 
 // A session's follow-up turn, whose history is at one worker.
 bool IsFollowUp(const v1::GenerationSpec& spec);
 
-// One caller's generation over all its attempts: turns what workers report into the caller's messages, and keeps the token ids of every
-// choice, so that another worker can go on. Pure. Thread: one owner.
+// One caller's generation over all its attempts: turns what workers report into the caller's messages, and keeps the token ids
+// of every choice, so that another worker can go on. Pure. Thread: one owner.
 class GenerationStream {
  public:
   explicit GenerationStream(GenerationRequest request);

@@ -34,10 +34,6 @@ void WorkerLink::Close() {
   transport_.reset();
 }
 
-void WorkerLink::Fail(const absl::Status& status) {
-  if (attached()) GiveUp(status);
-}
-
 void WorkerLink::Submit(v1::Submit submit) {
   BERTH_CHECK(attached()) << "submit on a link that is down";
   writer_->Submit(std::move(submit));
@@ -94,15 +90,16 @@ void WorkerLink::OnFrame(v1::AttachResponse& frame) {
   last_heard_ = context_.clock.Monotonic();
   if (state_ != State::kAttached) {
     if (!frame.has_hello() || frame.hello().epoch() != epoch_) {
-      return HandleBreak(absl::InternalError(absl::StrCat("worker ", address_.id, " did not begin its link with a hello of epoch ", epoch_)));
+      return HandleBreak(
+          absl::InternalError(absl::StrCat("worker ", address_.id, " did not begin its link with a hello of epoch ", epoch_)));
     }
     HandleHello(frame.hello());
     if (state_ != State::kAttached) return;
   } else if (frame.epoch() != epoch_) {
     return;
   } else if (frame.frame() != last_frame_ + 1) {
-    return HandleBreak(absl::InternalError(
-        absl::StrCat("worker ", address_.id, " sent frame ", frame.frame(), " after frame ", last_frame_)));
+    return HandleBreak(
+        absl::InternalError(absl::StrCat("worker ", address_.id, " sent frame ", frame.frame(), " after frame ", last_frame_)));
   }
   last_frame_ = frame.frame();
   unacknowledged_bytes_ += frame.ByteSizeLong();
@@ -170,7 +167,8 @@ void WorkerLink::OnSilenceTimer() {
   if (now - timer_due_ > kLateTimer) return SetTimer(routing::kFailureAge, &WorkerLink::OnSilenceTimer);
   const absl::Duration left = last_heard_ + routing::kFailureAge - now;
   if (left > absl::ZeroDuration()) return SetTimer(left, &WorkerLink::OnSilenceTimer);
-  GiveUp(absl::UnavailableError(absl::StrCat("worker ", address_.id, " was silent for ", absl::FormatDuration(now - last_heard_))));
+  GiveUp(absl::UnavailableError(
+      absl::StrCat("worker ", address_.id, " was silent for ", absl::FormatDuration(now - last_heard_))));
 }
 
 void WorkerLink::OnBackoffOver() { Connect(State::kConnecting); }

@@ -23,15 +23,15 @@ inline constexpr absl::Duration kHelloTimeout = absl::Seconds(5);
 inline constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
 inline constexpr absl::Duration kMaxBackoff = absl::Seconds(2);
 
-// This gateway's link to one worker, over all its connections: opens it, checks hello, epoch and frame numbers, acknowledges, watches
-// for silence, and opens it again. Thread: the shard that owns the link.
+// This gateway's link to one worker, over all its connections: opens it, checks hello, epoch and frame numbers, acknowledges,
+// watches for silence, and opens it again. Thread: the shard that owns the link.
 class WorkerLink : private LinkTransport::Observer {
  public:
   class Owner {
    public:
     virtual ~Owner() = default;
-    // An error refuses the worker; the link is tried again later. `same` is true when it is the incarnation that was attached before,
-    // within the reattach window: then its streams can be taken up again.
+    // An error refuses the worker; the link is tried again later. `same` is true when it is the incarnation that was attached
+    // before, within the reattach window: then its streams can be taken up again.
     virtual absl::Status OnHello(int worker, const v1::WorkerHello& hello, bool same) = 0;
     virtual void OnFrame(int worker, v1::AttachResponse& frame) = 0;
     // The link broke a moment ago and is tried once more; OnHello or OnLost follows.
@@ -54,8 +54,6 @@ class WorkerLink : private LinkTransport::Observer {
   void Open();
   // Nothing more is sent or reported.
   void Close();
-  // Gives an attached worker up although its stream is open: OnLost follows at once.
-  void Fail(const absl::Status& status);
 
   bool attached() const { return state_ == State::kAttached; }
   // Only while attached.

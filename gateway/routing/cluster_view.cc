@@ -69,7 +69,8 @@ void ClusterView::StreamClosed(int index) {
 
 bool ClusterView::CanTakeNew(int index, absl::Duration now) const {
   const WorkerView& worker = workers_[index];
-  return worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY && now - worker.last_frame < kSuspicionAge;
+  return worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY &&
+         now - worker.last_frame < kSuspicionAge;
 }
 
 bool ClusterView::AnyRoom(absl::Duration now) const {

@@ -54,7 +54,8 @@ class ClusterView {
   // -1 when no such worker was discovered.
   int Find(std::string_view worker_id) const;
 
-  // A link's hello. FAILED_PRECONDITION, and nothing changes, when it names another worker or an older incarnation than the last.
+  // A link's hello. FAILED_PRECONDITION, and nothing changes, when it names another worker or an older incarnation than the
+  // last.
   absl::Status Attached(int index, const v1::WorkerHello& hello, absl::Duration now);
   void Reported(int index, const v1::LoadReport& load, absl::Duration now);
   // A frame without a load report.

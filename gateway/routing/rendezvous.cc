@@ -33,9 +33,8 @@ std::vector<int> RankWorkers(uint64_t key, std::span<const uint64_t> worker_hash
   for (uint64_t hash : worker_hashes) scores.push_back(base::HashCombine(base::HashCombine(hash, key), hash));
   std::vector<int> order(worker_hashes.size());
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int a, int b) {
-    return std::pair(scores[a], worker_hashes[a]) > std::pair(scores[b], worker_hashes[b]);
-  });
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return std::pair(scores[a], worker_hashes[a]) > std::pair(scores[b], worker_hashes[b]); });
   return order;
 }
 

@@ -20,8 +20,8 @@ std::optional<uint64_t> PrefixKey(std::string_view model, std::string_view tenan
 // Hash of a worker's id, as RankWorkers takes it.
 uint64_t WorkerHash(std::string_view worker_id);
 
-// Indices of the workers, best first, by rendezvous hashing (Thaler and Ravishankar, 1998): every gateway ranks alike with no shared
-// state, and without one worker the others keep their order.
+// Indices of the workers, best first, by rendezvous hashing (Thaler and Ravishankar, 1998): every gateway ranks alike with no
+// shared state, and without one worker the others keep their order.
 std::vector<int> RankWorkers(uint64_t key, std::span<const uint64_t> worker_hashes);
 
 }  // namespace berth::routing

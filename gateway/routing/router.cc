@@ -41,7 +41,8 @@ RouteDecision LeastLoaded(const ClusterView& view, const std::vector<int>& candi
 }
 
 // `candidates` in rank order. `preferred` is the request's first discovered rank, whether it can take work or not.
-RouteDecision Spilling(const ClusterView& view, const RouteRequest& request, const std::vector<int>& candidates, int preferred) {
+RouteDecision Spilling(const ClusterView& view, const RouteRequest& request, const std::vector<int>& candidates,
+                       int preferred) {
   const double mean = MeanRunning(view, candidates);
   const auto place = [&](int index) {
     if (index == preferred) return Placed(index, request.starts_session ? v1::AFFINITY_NEW : v1::AFFINITY_HIT);
@@ -57,7 +58,8 @@ RouteDecision Spilling(const ClusterView& view, const RouteRequest& request, con
 }
 
 // A follow-up turn stays with its session's owner. A draining owner keeps it unless the next rank reads the same journal.
-RouteDecision FollowUp(const ClusterView& view, const RouteRequest& request, const std::vector<int>& order, absl::Duration now) {
+RouteDecision FollowUp(const ClusterView& view, const RouteRequest& request, const std::vector<int>& order,
+                       absl::Duration now) {
   int draining = -1;
   for (int index : order) {
     const WorkerView& worker = view.worker(index);
@@ -67,8 +69,8 @@ RouteDecision FollowUp(const ClusterView& view, const RouteRequest& request, con
       continue;
     }
     if (worker.link == LinkState::kUp && worker.load.state() != v1::WORKER_STATE_READY) continue;
-    const bool same_journal = draining >= 0 && !worker.journal_domain.empty() &&
-                              worker.journal_domain == view.worker(draining).journal_domain;
+    const bool same_journal =
+        draining >= 0 && !worker.journal_domain.empty() && worker.journal_domain == view.worker(draining).journal_domain;
     if (draining >= 0 && !same_journal) break;
     // One that is silent or reconnecting is back or failed in a moment: moving the session now would only contest it.
     if (!view.CanTakeNew(index, now) || !worker.HasRoom()) return {.outcome = RouteOutcome::kNoRoom};

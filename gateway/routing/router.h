@@ -43,8 +43,9 @@ struct RouteDecision {
 
 // Chooses a worker. Pure: equal views give equal answers, so gateways need not talk to each other.
 //
-// The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped. A worker beyond its bound
-// (IsOverBound) is passed over for requests that may spill, unless all are. Without a key the least loaded worker is taken.
+// The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped. A worker beyond its
+// bound (IsOverBound) is passed over for requests that may spill, unless all are. Without a key the least loaded worker is
+// taken.
 RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now);
 
 // The worker that owns a session: the first of the rank order that is attached, also while it drains; -1 when none is.

@@ -17,8 +17,8 @@ struct WorkerAddress {
   bool operator==(const WorkerAddress&) const = default;
 };
 
-// Static discovery: "id=host:port,id=host:port,…". INVALID_ARGUMENT names the entry that is malformed or repeated; an empty list is
-// one too.
+// Static discovery: "id=host:port,id=host:port,…". INVALID_ARGUMENT names the entry that is malformed or repeated; an empty
+// list is one too.
 absl::StatusOr<std::vector<WorkerAddress>> ParseWorkerList(std::string_view text);
 
 }  // namespace berth::routing

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 import urllib.request
 
@@ -17,9 +18,9 @@ PROMPT = "double enter to end input >>> "
 class Chat:
     """A running `berth chat --sim`. All its processes inherit the writing end of a pipe, whose end of file says that none is left."""
 
-    def __init__(self, *flags):
+    def __init__(self, folder, *flags):
         self.gone, write_end = os.pipe()
-        self.process = subprocess.Popen([BERTH, "chat", "--sim", "--workers", "2", *flags], pass_fds=[write_end],
+        self.process = subprocess.Popen([BERTH, "chat", "--sim", "--workers", "2", *flags], pass_fds=[write_end], env={**os.environ, "TMPDIR": folder},
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         os.close(write_end)
         self.text = ""
@@ -49,7 +50,9 @@ class Chat:
 
 class ChatSimTest(unittest.TestCase):
     def chat(self, *flags):
-        chat = Chat(*flags)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        chat = Chat(folder.name, *flags)
         self.addCleanup(chat.process.wait)
         self.addCleanup(chat.process.kill)
         self.addCleanup(chat.process.stdout.close)

@@ -25,7 +25,7 @@ class Serve:
         read_end, write_end = os.pipe()
         self.process = subprocess.Popen(
             [f"{folder}/berth", "serve", "the model", "--ready-line", *flags], pass_fds=[write_end],
-            env={**os.environ, "EVENTS_FD": str(write_end), **environment},
+            env={**os.environ, "EVENTS_FD": str(write_end), "TMPDIR": folder, **environment},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         os.close(write_end)
         self.events = os.fdopen(read_end)
@@ -133,13 +133,10 @@ class ServeTest(unittest.TestCase):
         serve.rest()
 
     def test_a_missing_program_is_named(self):
-        serve = self.serve()
-        serve.process.kill()
-        serve.process.wait()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         shutil.copy(BERTH, folder.name)
-        ended = subprocess.run([f"{folder.name}/berth", "serve", "m"], stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run([f"{folder.name}/berth", "serve", "m"], env={**os.environ, "TMPDIR": folder.name}, stderr=subprocess.PIPE, text=True)
         self.assertIn(f"cannot run {folder.name}/berth-worker: No such file or directory", ended.stderr)
         self.assertEqual(ended.returncode, 1)
 

@@ -17,8 +17,8 @@
 
 namespace berth::gateway {
 
-// A worker that speaks Attach in this process. It answers a submit with `max_tokens` tokens "t0 t1 …"; a text prompt "hold" stays open
-// after its start until it is cancelled; "flood" sends 64 KiB deltas until it is cancelled; "refuse" is refused.
+// A worker that speaks Attach in this process. It answers a submit with `max_tokens` tokens "t0 t1 …"; a text prompt "hold"
+// stays open after its start until it is cancelled; "flood" sends 64 KiB deltas until it is cancelled; "refuse" is refused.
 class FakeAttachWorker {
  public:
   using Call = rpc::BidiCall<v1::AttachRequest, v1::AttachResponse>;
@@ -59,8 +59,12 @@ class FakeAttachWorker {
   const std::string& id() const { return id_; }
 
   // Waits until so many cancels have arrived.
-  bool WaitForCancels(int count) { return WaitFor([&] { return cancels_ >= count; }); }
-  bool WaitForSubmits(size_t count) { return WaitFor([&] { return submits_.size() >= count; }); }
+  bool WaitForCancels(int count) {
+    return WaitFor([&] { return cancels_ >= count; });
+  }
+  bool WaitForSubmits(size_t count) {
+    return WaitFor([&] { return submits_.size() >= count; });
+  }
   std::vector<v1::Submit> submits() {
     base::MutexLock lock(mutex_);
     return submits_;
@@ -124,7 +128,7 @@ class FakeAttachWorker {
     const std::string& text = submit.generation().prompt().text();
     const uint64_t id = submit.stream_id();
     if (text == "refuse") {
-      *Event(id).mutable_error() = rpc::ToProto(rpc::FieldError("generation.sampling.temperature", "is NaN"));
+      *Event(id).mutable_error() = rpc::ToProto(rpc::FieldError("sampling.temperature", "is NaN"));
     } else {
       v1::Started& started = *Event(id).mutable_started();
       started.set_worker_id(id_);

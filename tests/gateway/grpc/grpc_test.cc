@@ -52,7 +52,7 @@ TEST_F(GatewayTest, ErrorsKeepTheirDetailsOverBothHops) {
   v1::GenerateResponse response;
   const absl::Status status = rpc::FromGrpc(inference_->Generate(&context, request, &response));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(rpc::FieldViolations(status).front().first, "generation.sampling.temperature");
+  EXPECT_EQ(rpc::FieldViolations(status).front().first, "sampling.temperature");
 }
 
 TEST_F(GatewayTest, ALargePromptArrivesWhole) {

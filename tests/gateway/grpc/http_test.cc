@@ -47,7 +47,8 @@ TEST_F(HttpTest, AnswersAChatAsAWhole) {
 }
 
 TEST_F(HttpTest, StreamsAChatAsEvents) {
-  const auto response = Connect().PostAndReceive(kChat, ChatBody({{"stream", true}, {"stream_options", {{"include_usage", true}}}}));
+  const auto response =
+      Connect().PostAndReceive(kChat, ChatBody({{"stream", true}, {"stream_options", {{"include_usage", true}}}}));
   EXPECT_EQ(response.status, 200);
   EXPECT_THAT(response.head, HasSubstr("text/event-stream"));
   EXPECT_THAT(response.head, HasSubstr("X-Request-Id"));
@@ -96,7 +97,8 @@ TEST_F(HttpTest, AnOldClientGetsItsStreamUntilTheConnectionCloses) {
 TEST_F(HttpTest, HonoursExpectContinue) {
   HttpClient client = Connect();
   const std::string body = TextBody("hi");
-  client.Send(absl::StrCat("POST ", kText, " HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ", body.size(), "\r\n\r\n"));
+  client.Send(absl::StrCat("POST ", kText, " HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ", body.size(),
+                           "\r\n\r\n"));
   EXPECT_EQ(client.ReceiveHead().status, 100);
   client.Send(body);
   EXPECT_EQ(client.Receive().status, 200);
@@ -146,15 +148,18 @@ TEST_F(HttpTest, TellsItsHealth) {
   EXPECT_EQ(Connect().Get("/health").status, 200);
   HttpClient probes(gateway_->ports().metrics);
   EXPECT_EQ(probes.Get("/ready").status, 200);
-  EXPECT_THAT(HttpClient(gateway_->ports().metrics).Get("/metrics").body, HasSubstr("berth_gateway_worker_up{worker=\"w1\"} 1"));
+  EXPECT_THAT(HttpClient(gateway_->ports().metrics).Get("/metrics").body,
+              HasSubstr("berth_gateway_worker_up{worker=\"w1\"} 1"));
 }
 
 TEST_F(HttpTest, BadRequestsAreOneClearErrorEach) {
   HttpClient client = Connect();
   EXPECT_THAT(std::string(ErrorOf(client.PostAndReceive(kChat, "{\"model\": nope}"), 400)["message"]), HasSubstr("byte"));
   EXPECT_EQ(ErrorOf(client.PostAndReceive(kChat, ChatBody({{"temperature", "hot"}})), 400)["param"], "temperature");
-  EXPECT_EQ(ErrorOf(client.PostAndReceive(kChat, R"({"model":"m","messages":[{"role":"user","content":"x"}],"temperature":NaN})"), 400)["type"],
-            "invalid_request_error");
+  EXPECT_EQ(
+      ErrorOf(client.PostAndReceive(kChat, R"({"model":"m","messages":[{"role":"user","content":"x"}],"temperature":NaN})"),
+              400)["type"],
+      "invalid_request_error");
   ErrorOf(client.PostAndReceive(kChat, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\xff\"}]}"), 400);
   EXPECT_EQ(ErrorOf(client.PostAndReceive(kChat, ChatBody({{"model", "gpt-9"}})), 404)["code"], "model_not_found");
   EXPECT_EQ(ErrorOf(client.PostAndReceive(kText, TextBody("refuse")), 400)["param"], "temperature") << "the worker's own check";

@@ -11,7 +11,7 @@ namespace {
 nlohmann::json ErrorOf(const absl::Status& status) { return nlohmann::json::parse(ErrorBody(status))["error"]; }
 
 TEST(ErrorBodyTest, HasTheFourFieldsOfOpenAi) {
-  const auto error = ErrorOf(rpc::FieldError("generation.sampling.temperature", "is 3, want 0 to 2"));
+  const auto error = ErrorOf(rpc::FieldError("sampling.temperature", "is 3, want 0 to 2"));
   EXPECT_EQ(error.size(), 4u);
   EXPECT_EQ(error["type"], "invalid_request_error");
   EXPECT_EQ(error["param"], "temperature");
@@ -20,8 +20,8 @@ TEST(ErrorBodyTest, HasTheFourFieldsOfOpenAi) {
 }
 
 TEST(ErrorBodyTest, FieldsOfTheContractGetTheirNamesOverHttp) {
-  EXPECT_EQ(ErrorOf(rpc::FieldError("generation.sampling.choice_count", "x"))["param"], "n");
-  EXPECT_EQ(ErrorOf(rpc::FieldError("generation.stop.stop_strings", "x"))["param"], "stop");
+  EXPECT_EQ(ErrorOf(rpc::FieldError("sampling.choice_count", "x"))["param"], "n");
+  EXPECT_EQ(ErrorOf(rpc::FieldError("stop.stop_strings", "x"))["param"], "stop");
   EXPECT_EQ(ErrorOf(rpc::FieldError("messages[0].role", "x"))["param"], "messages[0].role");
   EXPECT_TRUE(ErrorOf(absl::InternalError("x"))["param"].is_null());
 }

@@ -23,7 +23,8 @@ TEST(ParseObjectTest, SaysWhereTheMistakeIs) {
   EXPECT_THAT(std::string(ParseObject(R"({"a": nope})").status().message()), HasSubstr("byte 8"));
   EXPECT_THAT(std::string(ParseObject("").status().message()), HasSubstr("not valid JSON"));
   EXPECT_THAT(std::string(ParseObject("[1]").status().message()), HasSubstr("not array"));
-  for (const char* text : {"{", "{\"a\":NaN}", "{\"a\":Infinity}", "{\"a\":1e999}", "{\"a\":\"\xff\"}", "{\"a\":\"\xc3\"}", "{}x", "{\"a\":1,}"}) {
+  for (const char* text :
+       {"{", "{\"a\":NaN}", "{\"a\":Infinity}", "{\"a\":1e999}", "{\"a\":\"\xff\"}", "{\"a\":\"\xc3\"}", "{}x", "{\"a\":1,}"}) {
     EXPECT_EQ(ParseObject(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
 }
@@ -35,7 +36,8 @@ TEST(ParseObjectTest, DeepNestingIsHarmless) {
 }
 
 TEST(JsonFieldsTest, ReadsEveryType) {
-  const auto object = Parse(R"({"b":true,"i":-3,"f":0.5,"whole":2,"s":"x","l":["a","b"],"one":"a","n":null,"ids":[1,2],"o":{}})");
+  const auto object =
+      Parse(R"({"b":true,"i":-3,"f":0.5,"whole":2,"s":"x","l":["a","b"],"one":"a","n":null,"ids":[1,2],"o":{}})");
   JsonFields fields(object);
   EXPECT_EQ(fields.Bool("b"), true);
   EXPECT_EQ(fields.Int32("i"), -3);

@@ -47,13 +47,30 @@ TEST(ChatRequestTest, TheSmallestRequestLeavesAllToTheModel) {
 }
 
 TEST(ChatRequestTest, EveryFieldReachesTheSpec) {
-  const auto request = ParseChatCompletion(Chat({{"temperature", 0.5}, {"top_p", 0.9}, {"top_k", 40}, {"min_p", 0.1},
-                                                 {"repetition_penalty", 1.1}, {"presence_penalty", 1}, {"frequency_penalty", -1},
-                                                 {"seed", -7}, {"n", 3}, {"logit_bias", {{"17", -100}}}, {"max_tokens", 5},
-                                                 {"min_tokens", 2}, {"stop", {"a", "b"}}, {"stop_token_ids", {9}}, {"ignore_eos", true},
-                                                 {"skip_special_tokens", false}, {"logprobs", true}, {"top_logprobs", 4},
-                                                 {"stream", true}, {"stream_options", {{"include_usage", true}}}, {"session_id", "s"},
-                                                 {"user", "ignored"}, {"priority", 3}, {"unknown", {1, 2}}})
+  const auto request = ParseChatCompletion(Chat({{"temperature", 0.5},
+                                                 {"top_p", 0.9},
+                                                 {"top_k", 40},
+                                                 {"min_p", 0.1},
+                                                 {"repetition_penalty", 1.1},
+                                                 {"presence_penalty", 1},
+                                                 {"frequency_penalty", -1},
+                                                 {"seed", -7},
+                                                 {"n", 3},
+                                                 {"logit_bias", {{"17", -100}}},
+                                                 {"max_tokens", 5},
+                                                 {"min_tokens", 2},
+                                                 {"stop", {"a", "b"}},
+                                                 {"stop_token_ids", {9}},
+                                                 {"ignore_eos", true},
+                                                 {"skip_special_tokens", false},
+                                                 {"logprobs", true},
+                                                 {"top_logprobs", 4},
+                                                 {"stream", true},
+                                                 {"stream_options", {{"include_usage", true}}},
+                                                 {"session_id", "s"},
+                                                 {"user", "ignored"},
+                                                 {"priority", 3},
+                                                 {"unknown", {1, 2}}})
                                                .dump());
   ASSERT_TRUE(request.ok()) << request.status();
   const v1::SamplingParams& sampling = request->spec.sampling();
@@ -95,11 +112,11 @@ TEST(ChatRequestTest, ContentMayBeParts) {
 
 TEST(ChatRequestTest, AToolsAnswerAndItsCallArePassedOn) {
   const json call = {{"id", "c1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", "{}"}}}};
-  const auto request = ParseChatCompletion(
-      Chat({{"messages",
-             {{{"role", "assistant"}, {"content", nullptr}, {"tool_calls", json::array({call})}},
-              {{"role", "tool"}, {"content", "42"}, {"tool_call_id", "c1"}}}}})
-          .dump());
+  const auto request =
+      ParseChatCompletion(Chat({{"messages",
+                                 {{{"role", "assistant"}, {"content", nullptr}, {"tool_calls", json::array({call})}},
+                                  {{"role", "tool"}, {"content", "42"}, {"tool_call_id", "c1"}}}}})
+                              .dump());
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->spec.prompt().chat().messages(0).tool_calls(0).name(), "f");
   EXPECT_EQ(request->spec.prompt().chat().messages(1).tool_call_id(), "c1");
@@ -113,9 +130,11 @@ TEST(ChatRequestTest, SessionsMayBeNumbered) {
 
 TEST(ChatRequestTest, ResponseFormatsBecomeConstraints) {
   EXPECT_FALSE(ParseChatCompletion(Chat({{"response_format", {{"type", "text"}}}}).dump())->spec.has_constraint());
-  EXPECT_TRUE(ParseChatCompletion(Chat({{"response_format", {{"type", "json_object"}}}}).dump())->spec.constraint().json_object());
+  EXPECT_TRUE(
+      ParseChatCompletion(Chat({{"response_format", {{"type", "json_object"}}}}).dump())->spec.constraint().json_object());
   const json schema = {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", {{"type", "object"}}}}}};
-  EXPECT_EQ(ParseChatCompletion(Chat({{"response_format", schema}}).dump())->spec.constraint().json_schema(), R"({"type":"object"})");
+  EXPECT_EQ(ParseChatCompletion(Chat({{"response_format", schema}}).dump())->spec.constraint().json_schema(),
+            R"({"type":"object"})");
   EXPECT_EQ(ChatFault({{"response_format", {{"type", "yaml"}}}}), "response_format.type");
   EXPECT_EQ(ChatFault({{"response_format", {{"type", "json_schema"}}}}), "response_format.json_schema");
 }

@@ -90,8 +90,10 @@ TEST(EventFormatterTest, UsageComesInAChunkOfItsOwnWhenAskedFor) {
   EXPECT_EQ(last[0]["choices"][0]["finish_reason"], "length");
   EXPECT_TRUE(last[0]["usage"].is_null());
   EXPECT_EQ(last[1]["choices"], json::array());
-  EXPECT_EQ(last[1]["usage"],
-            (json{{"prompt_tokens", 10}, {"completion_tokens", 2}, {"total_tokens", 12}, {"prompt_tokens_details", {{"cached_tokens", 4}}}}));
+  EXPECT_EQ(last[1]["usage"], (json{{"prompt_tokens", 10},
+                                    {"completion_tokens", 2},
+                                    {"total_tokens", 12},
+                                    {"prompt_tokens_details", {{"cached_tokens", 4}}}}));
 }
 
 TEST(EventFormatterTest, ACompletionStreamsText) {

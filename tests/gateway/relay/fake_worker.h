@@ -18,7 +18,8 @@ class FakeWorkers {
  public:
   class Transport : public LinkTransport {
    public:
-    Transport(FakeWorkers& workers, std::string id, Observer& observer) : workers_(workers), id_(std::move(id)), observer_(observer) {
+    Transport(FakeWorkers& workers, std::string id, Observer& observer)
+        : workers_(workers), id_(std::move(id)), observer_(observer) {
       workers_.open_[id_] = this;
       ++workers_.attempts_[id_];
     }
@@ -74,7 +75,8 @@ class FakeWorkers {
   }
 
   // Opens the stream and answers the hello as the incarnation that started at `start`.
-  void Attach(const std::string& id, int64_t start = 1, uint64_t fingerprint = 7, int credit = 32, const std::string& journal = "") {
+  void Attach(const std::string& id, int64_t start = 1, uint64_t fingerprint = 7, int credit = 32,
+              const std::string& journal = "") {
     Writable(id);
     v1::AttachResponse frame = Frame(id);
     v1::WorkerHello& hello = *frame.mutable_hello();

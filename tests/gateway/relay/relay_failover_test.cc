@@ -176,9 +176,10 @@ TEST_F(RelayFailoverTest, AnUnhealthyWorkersStreamsMoveAtOnce) {
   v1::LoadReport load = FakeWorkers::Load();
   load.set_state(v1::WORKER_STATE_UNHEALTHY);
   workers_.SendLoad(lost, load);
+  EXPECT_EQ(workers_.TakeWritten(lost).back().cancels_size(), 1);
   FindSubmit(run);
   EXPECT_EQ(run.worker, Other(lost));
-  EXPECT_FALSE(workers_.IsOpen(lost));
+  EXPECT_TRUE(workers_.IsOpen(lost)) << "it says so itself when it is well again";
 }
 
 TEST_F(RelayFailoverTest, ASilentWorkersStreamsMove) {

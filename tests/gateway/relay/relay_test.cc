@@ -56,9 +56,9 @@ TEST_F(RelayTest, SessionsStickToTheirWorker) {
 TEST_F(RelayTest, AWorkersErrorEndsTheStreamWithItsDetails) {
   MakeAttached(1);
   Running run = Run(Request());
-  workers_.SendError("w0", run.submit.stream_id(), rpc::FieldError("generation.sampling.temperature", "is NaN"));
+  workers_.SendError("w0", run.submit.stream_id(), rpc::FieldError("sampling.temperature", "is NaN"));
   EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(rpc::FieldViolations(run.caller->status()).front().first, "generation.sampling.temperature");
+  EXPECT_EQ(rpc::FieldViolations(run.caller->status()).front().first, "sampling.temperature");
   EXPECT_EQ(OpenStreams(), 0);
 }
 
@@ -233,7 +233,8 @@ TEST_F(RelayTest, TooMuchUnreadEndsTheStreamAndTellsTheWorker) {
   MakeAttached(1);
   Running run = Run(Request());
   run.caller->SetReading(false);
-  for (int i = 0; i < 70 && !run.caller->ended(); ++i) workers_.SendToken("w0", run.submit.stream_id(), i, std::string(1000, 'x'));
+  for (int i = 0; i < 70 && !run.caller->ended(); ++i)
+    workers_.SendToken("w0", run.submit.stream_id(), i, std::string(1000, 'x'));
   ASSERT_TRUE(run.caller->ended());
   EXPECT_EQ(rpc::Reason(run.caller->status()), "SLOW_CLIENT");
   EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kResourceExhausted);

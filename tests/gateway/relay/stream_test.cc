@@ -81,27 +81,27 @@ TEST(FixGenerationTest, NamesTheFieldAtFault) {
   };
   v1::GenerationSpec spec = Spec();
   spec.clear_prompt();
-  EXPECT_EQ(field(spec), "generation.prompt");
+  EXPECT_EQ(field(spec), "prompt");
   spec = Spec();
   spec.set_session_id(std::string(257, 's'));
-  EXPECT_EQ(field(spec), "generation.session_id");
+  EXPECT_EQ(field(spec), "session_id");
   spec = Spec();
   spec.set_request_id(std::string(257, 's'));
-  EXPECT_EQ(field(spec), "generation.request_id");
+  EXPECT_EQ(field(spec), "request_id");
   spec = Spec();
   spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  EXPECT_EQ(field(spec), "generation.session_id");
+  EXPECT_EQ(field(spec), "session_id");
   for (int count : {0, -1, 129}) {
     spec = Spec();
     spec.mutable_sampling()->set_choice_count(count);
-    EXPECT_EQ(field(spec), "generation.sampling.choice_count");
+    EXPECT_EQ(field(spec), "sampling.choice_count");
   }
   spec = Spec();
   spec.mutable_stop()->add_stop_strings(std::string(2 << 20, 'x'));
   EXPECT_EQ(field(spec), "generation");
   spec = Spec();
   spec.mutable_resume()->add_choices()->set_index(1);
-  EXPECT_EQ(field(spec), "generation.resume.choices[0].index");
+  EXPECT_EQ(field(spec), "resume.choices[0].index");
 }
 
 TEST(FixGenerationTest, ALargePromptIsFine) {

@@ -35,7 +35,8 @@ class WorkerLinkTest : public ::testing::Test, public WorkerLink::Owner {
   const LinkFactory factory_ = workers_.Factory();
   absl::Status answer_, why_;
   std::vector<std::string> log_;
-  WorkerLink link_{{.gateway_id = "g", .clock = time_, .timers = time_, .factory = factory_, .owner = *this}, 0, {"w", "host:1"}};
+  WorkerLink link_{
+      {.gateway_id = "g", .clock = time_, .timers = time_, .factory = factory_, .owner = *this}, 0, {"w", "host:1"}};
 };
 
 TEST_F(WorkerLinkTest, SaysHelloAndAttaches) {

@@ -91,7 +91,8 @@ TEST(SessionKeyTest, TenantsAreApart) {
 TEST(PrefixKeyTest, FollowsTheHeadOfTheConversation) {
   const auto head = PrefixKey("m", "t", Chat({{"system", "be brief"}, {"user", "hello"}}));
   ASSERT_TRUE(head.has_value());
-  EXPECT_EQ(head, PrefixKey("m", "t", Chat({{"system", "be brief"}, {"user", "hello"}, {"assistant", "hi"}, {"user", "more"}})));
+  EXPECT_EQ(head,
+            PrefixKey("m", "t", Chat({{"system", "be brief"}, {"user", "hello"}, {"assistant", "hi"}, {"user", "more"}})));
   EXPECT_NE(head, PrefixKey("m", "t", Chat({{"system", "be brief"}, {"user", "goodbye"}})));
   EXPECT_NE(head, PrefixKey("m", "t", Chat({{"system", "be long"}, {"user", "hello"}})));
   EXPECT_NE(head, PrefixKey("m", "t", Chat({{"user", "hello"}})));

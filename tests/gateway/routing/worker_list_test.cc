@@ -17,7 +17,8 @@ TEST(WorkerListTest, ReadsIdsAndAddressesInOrder) {
 }
 
 TEST(WorkerListTest, NamesTheMalformedEntry) {
-  for (const char* entry : {"", "w0", "w0=", "=host:1", "w0=host", "w0=:7000", "w0=host:", "w0=host:0", "w0=host:65536", "w0=host:x"}) {
+  for (const char* entry :
+       {"", "w0", "w0=", "=host:1", "w0=host", "w0=:7000", "w0=host:", "w0=host:0", "w0=host:65536", "w0=host:x"}) {
     const auto workers = ParseWorkerList(std::string("good=host:1,") + entry);
     ASSERT_EQ(workers.status().code(), absl::StatusCode::kInvalidArgument) << entry;
     EXPECT_THAT(std::string(workers.status().message()), HasSubstr('"' + std::string(entry) + '"'));

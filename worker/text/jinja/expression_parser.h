@@ -40,8 +40,17 @@ class ExpressionParser {
   absl::StatusOr<ExprPtr> ParseFilter(ExprPtr input);
 
  private:
+  // Bounds this parser's and the interpreter's recursion.
+  static constexpr int kMaxExpressionDepth = 100;
+
   using Rule = absl::StatusOr<ExprPtr> (ExpressionParser::*)();
 
+  template <typename... Exprs>
+  static std::vector<ExprPtr> Operands(Exprs... exprs) {
+    std::vector<ExprPtr> operands;
+    (operands.push_back(std::move(exprs)), ...);
+    return operands;
+  }
   absl::StatusOr<ExprPtr> Make(ExprKind kind, int line, std::vector<ExprPtr> operands, std::string op = "") const;
   absl::StatusOr<ExprPtr> LeftToRight(Rule next, std::initializer_list<std::string_view> ops);
   absl::StatusOr<ExprPtr> ParseOr();
@@ -61,7 +70,6 @@ class ExpressionParser {
   absl::StatusOr<ExprPtr> ParseTest(ExprPtr expr);
   absl::StatusOr<ExprPtr> ParseCall(ExprPtr expr);
   absl::Status ParseArguments(Expr& call);
-  absl::StatusOr<std::string> TestName();
 
   std::vector<Token> tokens_;
   size_t at_ = 0;

@@ -148,10 +148,17 @@ absl::StatusOr<Interpreter::Flow> Interpreter::ExecuteFor(const Stmt& stmt) {
   }
   const auto loop = std::make_shared<Loop>();
   loop->items = std::move(items);
+  scope_ = nullptr;
   for (; loop->index < loop->items.size(); ++loop->index) {
-    if (++iterations_ > kMaxIterations)
+    if (++iterations_ > kMaxIterations) {
       return absl::ResourceExhaustedError(Cat("loops run more than ", kMaxIterations, " times"));
-    scope_ = std::make_shared<Scope>(Scope{outer});
+    }
+    // Each turn has variables of its own; a turn's macro may have kept the last ones.
+    if (scope_.use_count() == 1) {
+      scope_->variables.clear();
+    } else {
+      scope_ = std::make_shared<Scope>(Scope{outer});
+    }
     scope_->variables["loop"] = Value(loop);
     BERTH_RETURN_IF_ERROR(Assign(stmt.target, loop->items[loop->index]));
     BERTH_ASSIGN_OR_RETURN(const Flow flow, Execute(stmt.body));
