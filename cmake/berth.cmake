@@ -61,6 +61,10 @@ function(berth_test name)
     set(ARG_TIMEOUT 300)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  if(BERTH_SANITIZE MATCHES thread)
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT
+      "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp ignore_noninstrumented_modules=1")
+  endif()
   # tests_<label> builds the programs of one label, so that a sanitizer build makes no more than it runs.
   foreach(label ${ARG_LABELS})
     if(NOT TARGET tests_${label})

@@ -25,8 +25,10 @@ absl::StatusOr<text::RenderOptions> MakeRenderOptions(const v1::ChatPrompt& chat
   options.add_generation_prompt = !chat.has_add_generation_prompt() || chat.add_generation_prompt();
   options.clock = absl::FromUnixSeconds(spec.template_clock().seconds()) + absl::Nanoseconds(spec.template_clock().nanos());
   if (!spec.has_template_clock()) options.clock = absl::Now();
-  for (const auto& [name, value] : chat.template_variables().fields()) {
-    BERTH_ASSIGN_OR_RETURN(options.variables[name], ToJson(value));
+  if (chat.has_template_variables()) {
+    for (const auto& [name, value] : chat.template_variables().fields()) {
+      BERTH_ASSIGN_OR_RETURN(options.variables[name], ToJson(value));
+    }
   }
   if (!chat.tools().empty()) {
     std::string list = "[";
