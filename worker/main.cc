@@ -1,5 +1,6 @@
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 
 #include "proto/rpc/process.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -12,6 +13,7 @@ int main(int argc, char** argv) {
   berth::worker::WorkerOptions options;
   bool done = false;
   if (const int code = berth::worker::ParseOptions(argc, argv, &options, &done); done) return code;
+  if (const char* socket = std::getenv("NOTIFY_SOCKET")) options.notify_socket = socket;
   spdlog::set_default_logger(spdlog::stderr_logger_mt("worker"));
   berth::rpc::ShutdownSignal signal;
   if (options.parent_watch && !berth::rpc::TerminateWithParent()) return 1;

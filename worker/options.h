@@ -51,6 +51,7 @@ struct WorkerOptions {
   std::string log_level = "info";
   double shutdown_grace_seconds = 30;
   bool parent_watch = false;
+  std::string notify_socket;  // of a supervisor that wants to hear that the process is well; empty: none
 
   // INVALID_ARGUMENT names the flag and the value.
   absl::Status Validate() const;

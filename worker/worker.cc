@@ -206,11 +206,15 @@ absl::Status Worker::StartServers() {
   pump_ =
       std::make_unique<service::StepPump>(engine_->output(), data_server_.shard(),
                                           [this](std::vector<engine::StepOutput> steps) { core_->OnSteps(std::move(steps)); });
+  if (!options_.notify_socket.empty()) {
+    BERTH_ASSIGN_OR_RETURN(watchdog_, Watchdog::Make({.socket = options_.notify_socket}, data_server_.shard()));
+  }
   engine_->Start();
   serving_ = true;
   base::Notification started;
   data_server_.shard().Post([this, &started] {
     status_->Start();
+    if (watchdog_ != nullptr) watchdog_->Start();
     started.Notify();
   });
   started.Wait();

@@ -19,6 +19,7 @@
 #include "worker/service/tokenizer_pool.h"
 #include "worker/service/worker_status.h"
 #include "worker/session/session_store.h"
+#include "worker/watchdog.h"
 
 namespace berth::worker {
 
@@ -68,6 +69,7 @@ class Worker {
   std::unique_ptr<service::AdminServices> admin_services_;
   std::unique_ptr<service::StepPump> pump_;
   std::unique_ptr<rpc::HttpListener> listener_;
+  std::unique_ptr<Watchdog> watchdog_;  // null: nobody wants to hear
   bool serving_ = false;
 };
 

@@ -48,6 +48,13 @@ class Chat:
         os.close(self.gone)
 
 
+def workers_of(pid):
+    """The berth-worker processes below a process."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = [int(child) for child in children if "berth-worker" in pathlib.Path(f"/proc/{child}/cmdline").read_text()]
+    return found + [worker for child in children for worker in workers_of(int(child))]
+
+
 class ChatSimTest(unittest.TestCase):
     def chat(self, *flags):
         folder = tempfile.TemporaryDirectory()
@@ -97,6 +104,17 @@ class ChatSimTest(unittest.TestCase):
         chat.read_until(lambda text: text.endswith(PROMPT))
         chat.process.kill()
         chat.wait_for_all()
+
+    def test_a_frozen_worker_is_killed_and_the_chat_goes_on(self):
+        chat = self.chat("--max-tokens", "8", "--seed", "1", "--worker-flag=--sim-step-ms=1")
+        chat.read_until(lambda text: text.endswith(PROMPT))
+        first = chat.ask("hello")
+        for pid in workers_of(chat.process.pid):
+            os.kill(pid, signal.SIGSTOP)
+        # Both are frozen and are killed; the second turn finds new ones, which know the session from the journal, sooner or later.
+        while "error" in (answer := chat.ask("hello")):
+            pass
+        self.assertNotEqual(answer, first)
 
     def test_serve_answers_over_http(self):
         serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
