@@ -20,10 +20,12 @@ void Refuse(JsonFields& fields, const char* name) {
   if (fields.Find(name) != nullptr) fields.Fail(name, "is not supported");
 }
 
-void ReadStruct(JsonFields& fields, const char* name, google::protobuf::Struct& into) {
-  const json* value = fields.Object(name);
+void ReadTemplateVariables(JsonFields& fields, v1::ChatPrompt& chat) {
+  constexpr char kName[] = "chat_template_kwargs";
+  const json* value = fields.Object(kName);
   if (value == nullptr) return;
-  if (!google::protobuf::util::JsonStringToMessage(value->dump(), &into).ok()) fields.Fail(name, "cannot be read");
+  google::protobuf::Struct& variables = *chat.mutable_template_variables();
+  if (!google::protobuf::util::JsonStringToMessage(value->dump(), &variables).ok()) fields.Fail(kName, "cannot be read");
 }
 
 void ReadLogitBias(JsonFields& fields, v1::SamplingParams& sampling) {
@@ -192,7 +194,7 @@ absl::StatusOr<CompletionRequest> ParseChatCompletion(std::string_view body) {
   ReadCommon(fields, request);
   v1::ChatPrompt& chat = *request.spec.mutable_prompt()->mutable_chat();
   ReadMessages(fields, chat);
-  ReadStruct(fields, "chat_template_kwargs", *chat.mutable_template_variables());
+  ReadTemplateVariables(fields, chat);
   if (const auto value = fields.Bool("add_generation_prompt")) chat.set_add_generation_prompt(*value);
   const bool logprobs = fields.Bool("logprobs").value_or(false);
   const std::optional<int32_t> alternatives = fields.Int32("top_logprobs");

@@ -40,6 +40,7 @@ TEST(ChatRequestTest, TheSmallestRequestLeavesAllToTheModel) {
   EXPECT_FALSE(request->stream);
   EXPECT_EQ(request->spec.model(), "m");
   EXPECT_EQ(request->spec.prompt().chat().messages(0).content(), "hi");
+  EXPECT_FALSE(request->spec.prompt().chat().has_template_variables());
   EXPECT_EQ(request->spec.sampling().ByteSizeLong(), 0u);
   EXPECT_EQ(request->spec.stop().ByteSizeLong(), 0u);
   EXPECT_FALSE(request->spec.output().has_top_logprobs());
