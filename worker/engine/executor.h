@@ -28,6 +28,7 @@ struct ExecutorLimits {
   int max_step_tokens = 0;  // rows' tokens in one plan
   int max_length = 0;       // tokens of one sequence
   int max_depth = 1;        // plans that may be in flight
+  int vocab_size = 0;       // token ids 0 … vocab_size - 1; 0: any
 };
 
 // Runs plans in the order they were submitted. Thread: the engine thread.

@@ -71,7 +71,7 @@ struct SequenceUpdate {
   std::vector<TokenLogprobs> logprobs;  // one per token when asked for
   FinishReason finish = FinishReason::kNone;
   int output_tokens = 0;  // with finish: the final count of output tokens, after any truncation
-  std::string error;
+  std::string error;      // with kError: canonical code, colon, text; a device fault is UNAVAILABLE, a NaN INTERNAL
 };
 
 }  // namespace berth::engine

@@ -40,17 +40,20 @@ class StepRing {
  public:
   explicit StepRing(size_t capacity) : capacity_(capacity) {}
 
-  // False when the ring is closed. `waited` is set when the ring was full.
-  bool Push(StepOutput output, bool* waited);
+  // False when the ring is closed.
+  bool Push(StepOutput output);
   // Everything there is. Waits while the ring is empty; false when it is closed and empty.
   bool Pop(std::vector<StepOutput>* outputs);
   void Close();
+  // How often a push found the ring full; counted when the wait begins. Thread-safe.
+  uint64_t full_waits() const;
 
  private:
   const size_t capacity_;
-  base::Mutex mutex_;
+  mutable base::Mutex mutex_;
   base::CondVar not_empty_, not_full_;
   std::vector<StepOutput> outputs_ ABSL_GUARDED_BY(mutex_);
+  uint64_t full_waits_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

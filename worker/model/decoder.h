@@ -17,12 +17,13 @@ struct DecoderInput {
   kernels::Tensor token;  // i32 [tokens]
   kernels::Batch batch;
   absl::Span<const kernels::KvLayer> kv;  // one per layer
-  kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted
+  kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted; empty: none
   kernels::Tensor logits;                 // out f32 [rows, vocab]
 };
 
 // The one decoder: loops over layers, calls stage ops, branches on DecoderSpec fields only. Owns the activation buffers, sized
-// once for `max_tokens` rows. Thread: the executor's.
+// once for `max_tokens` rows. The spec, weights and ops outlive it; the allocator's memory can be written by the host.
+// Thread: the executor's.
 class Decoder {
  public:
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const DecoderSpec& spec, const DecoderWeights& weights,
@@ -32,6 +33,10 @@ class Decoder {
  private:
   Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops)
       : spec_(spec), weights_(weights), ops_(ops) {}
+  absl::Status MakeActivations(kernels::Allocator& allocator, int max_tokens);
+  absl::Status MakeRopeTables(kernels::Allocator& allocator);
+  void Attention(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
+  void Mlp(size_t layer, const kernels::Tensor& residual);
 
   const DecoderSpec& spec_;
   const DecoderWeights& weights_;

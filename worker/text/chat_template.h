@@ -14,6 +14,8 @@ namespace berth::text {
 struct ChatMessage {
   std::string role;
   std::string content;
+  std::map<std::string, std::string>
+      fields;  // more keys (name, tool_calls, …) as JSON values; "content" here replaces the text
 };
 
 struct RenderOptions {

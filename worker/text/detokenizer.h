@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/types/span.h"
 #include "worker/text/tokenizer.h"
@@ -23,10 +24,16 @@ class StreamingDetokenizer {
   std::string Finish();
 
  private:
+  void AppendByte(char byte, std::string& out);
+  void AppendPiece(std::string_view bytes, bool strip, std::string& out);
+  void EndByteRun(std::string& out);
+  void Emit(std::string_view text, bool strip, std::string& out);
+
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  bool at_text_start_;
-  std::string pending_;  // bytes of an unfinished character
+  bool at_first_token_;
+  int32_t spaces_to_strip_;  // how many more spaces the start of the text may lose
+  std::string pending_;      // bytes of an unfinished character, or of an unfinished run of byte tokens
 };
 
 }  // namespace berth::text

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "absl/container/flat_hash_map.h"
 
 namespace berth::text {
 
@@ -26,8 +29,25 @@ class StopMatcher {
   std::string Finish();
 
  private:
+  // Aho-Corasick: a state is the longest end of the text so far that some stop string starts with.
+  struct State {
+    uint32_t parent = 0;
+    uint32_t suffix = 0;  // the state of the next shorter such end
+    char byte = 0;
+    uint32_t depth = 0;  // bytes of that end: what is held back
+    int32_t stop = -1;   // the longest stop string that ends here; -1: none
+  };
+
+  static uint64_t Edge(uint32_t state, char byte) { return uint64_t{state} << 8 | static_cast<unsigned char>(byte); }
+  void AddStop(size_t index);
+  void LinkSuffixes();
+  uint32_t Next(uint32_t state, char byte) const;
+
   std::vector<std::string> stops_;
   bool include_stop_;
+  std::vector<State> states_ = {State{}};
+  absl::flat_hash_map<uint64_t, uint32_t> edges_;
+  uint32_t state_ = 0;
   std::string held_;
   size_t appended_ = 0;
 };

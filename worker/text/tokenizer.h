@@ -8,10 +8,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "worker/text/tokenizer_data.h"
 
 namespace berth::text {
-
-struct TokenizerData;
 
 struct EncodeOptions {
   bool add_special = true;    // what the tokenizer itself puts around a text (beginning-of-sequence, …)
@@ -30,9 +29,14 @@ class Tokenizer {
   // vocabulary, and for special tokens (`include_special`: their content).
   virtual std::string_view TokenBytes(int32_t id, bool include_special) const = 0;
 
+  // How tokens' bytes become text; StreamingDetokenizer follows them.
+  virtual const DecoderRules& decoder_rules() const = 0;
+  // The token stands for one byte, apart from its neighbours (<0xE4>). Never true in byte-level vocabularies.
+  virtual bool IsByteToken(int32_t id) const = 0;
+
   // The whole decoding of `ids`, with what the tokenizer does at a text's start (dropping a leading space, …) and with U+FFFD
   // for broken UTF-8, as the original implementation decodes.
-  virtual std::string Decode(absl::Span<const int32_t> ids, bool skip_special) const = 0;
+  std::string Decode(absl::Span<const int32_t> ids, bool skip_special) const;
 
   virtual bool IsSpecial(int32_t id) const = 0;
   virtual int32_t size() const = 0;                        // ids are 0 … size() - 1

@@ -1,0 +1,58 @@
+#include "clients/cli/local_server.h"
+
+#include <poll.h>
+#include <signal.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/status.h"
+
+namespace berth::cli {
+namespace {
+
+constexpr size_t kLogLines = 30;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LocalServer>> LocalServer::Start(std::vector<std::string> arguments) {
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<ChildProcess> child, ChildProcess::Start({.arguments = std::move(arguments)}));
+  std::unique_ptr<LocalServer> server(new LocalServer(std::move(child)));
+  server->settled_.Wait();
+  base::MutexLock lock(server->mutex_);
+  if (server->is_ready_) return server;
+  return absl::UnavailableError(absl::StrCat("the server did not start:\n", absl::StrJoin(server->log_, "\n")));
+}
+
+LocalServer::LocalServer(std::unique_ptr<ChildProcess> child) : child_(std::move(child)), reader_([this] { Read(); }) {}
+
+LocalServer::~LocalServer() {
+  child_->Signal(SIGTERM);
+  reader_.join();  // the pipes close when the server and all its children are gone
+}
+
+void LocalServer::Read() {
+  // A Ctrl-C is for the main thread, as long as that does not block it.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  LineReader output(child_->output()), errors(child_->errors());
+  while (!output.at_end() || !errors.at_end()) {
+    pollfd polls[] = {{output.at_end() ? -1 : child_->output(), POLLIN, 0},
+                      {errors.at_end() ? -1 : child_->errors(), POLLIN, 0}};
+    poll(polls, 2, -1);
+    const std::vector<std::string> written = output.Read(), logged = errors.Read();
+    base::MutexLock lock(mutex_);
+    for (const std::string& line : written) {
+      const absl::StatusOr<ReadyLine> ready = ParseReadyLine(line);
+      if (!ready.ok() || is_ready_) continue;
+      ready_ = *ready;
+      is_ready_ = true;
+      settled_.Notify();
+    }
+    log_.insert(log_.end(), logged.begin(), logged.end());
+    while (log_.size() > kLogLines) log_.pop_front();
+  }
+  settled_.Notify();
+}
+
+}  // namespace berth::cli

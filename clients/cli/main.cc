@@ -1,0 +1,240 @@
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "CLI/App.hpp"
+#include "CLI/Config.hpp"
+#include "CLI/Formatter.hpp"
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "clients/cli/chat.h"
+#include "clients/cli/conversation.h"
+#include "clients/cli/interrupt_watcher.h"
+#include "clients/cli/local_server.h"
+#include "clients/cli/ready_line.h"
+#include "clients/cli/serve.h"
+#include "proto/rpc/channel.h"
+#include "proto/rpc/process.h"
+
+namespace berth::cli {
+namespace {
+
+struct Flags {
+  ServeOptions serve;
+  bool ready_line = false;
+  bool sim = false;
+  std::optional<int> session_len, max_batch_size;
+
+  std::string server = "127.0.0.1:23334";
+  ConversationOptions conversation;
+  std::optional<std::string> prompt;
+  std::optional<float> temperature, top_p;
+  std::optional<int> top_k, max_tokens;
+  std::optional<uint64_t> seed;
+};
+
+void AddServeFlags(CLI::App& app, Flags& flags) {
+  ServeOptions& serve = flags.serve;
+  app.add_option("--workers", serve.workers, "Worker processes")->check(CLI::Range(1, 1024))->capture_default_str();
+  const auto port = [&](const char* name, int& value, const char* what) {
+    app.add_option(name, value, absl::StrCat(what, "; 0: any free one"))->check(CLI::Range(0, 65535))->capture_default_str();
+  };
+  port("--port", serve.http_port, "Port of the OpenAI API");
+  port("--grpc-port", serve.grpc_port, "Port of the gRPC API");
+  port("--admin-port", serve.admin_port, "The gateway's port of AdminService and reflection");
+  port("--metrics-port", serve.metrics_port, "The gateway's port of /metrics, /live and /ready");
+  app.add_option("--host", serve.host, "Address to listen on")->capture_default_str();
+  app.add_flag("--sim", flags.sim, "Serve the simulated test engine instead of a model");
+  app.add_option("--model-name", serve.model_name, "Name to serve the model by; default: the file's or directory's");
+  app.add_option("--session-len", flags.session_len, "Tokens of a session's context")->check(CLI::PositiveNumber);
+  app.add_option("--max-batch-size", flags.max_batch_size, "Sequences at once per worker")->check(CLI::PositiveNumber);
+  app.add_option("--cpu-threads", serve.cpu_threads, "Threads per worker; default: an equal share of the cores")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--journal", serve.journal,
+                 "Where the workers keep sessions, sqlite:PATH or memory; default: a file for this run");
+  app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
+}
+
+void AddChatFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--prompt", flags.prompt, "Answer this and exit");
+  app.add_option("--system", flags.conversation.system, "System message");
+  app.add_option("--max-tokens", flags.max_tokens, "Tokens of an answer")->check(CLI::PositiveNumber);
+  app.add_option("--temperature", flags.temperature, "0 is greedy")->check(CLI::Range(0.0, 2.0));
+  app.add_option("--top-p", flags.top_p)->check(CLI::Range(0.0, 1.0));
+  app.add_option("--top-k", flags.top_k)->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", flags.seed, "Makes sampling repeatable");
+}
+
+int CoreCount() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+int Fail(const absl::Status& status) {
+  std::cerr << "berth: " << status.message() << std::endl;
+  return 1;
+}
+
+// A folder that goes with this object.
+class TemporaryFolder {
+ public:
+  static absl::StatusOr<std::unique_ptr<TemporaryFolder>> Make() {
+    std::error_code error;
+    std::string path = (std::filesystem::temp_directory_path(error) / "berth-XXXXXX").string();
+    if (error || mkdtemp(path.data()) == nullptr) return absl::InternalError(absl::StrCat("cannot make the folder ", path));
+    return std::unique_ptr<TemporaryFolder>(new TemporaryFolder(path));
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+};
+
+absl::Status RunServe(Flags flags) {
+  ServeOptions& serve = flags.serve;
+  if (serve.model.empty() != flags.sim) return absl::InvalidArgumentError("want one of a model and --sim");
+  std::unique_ptr<TemporaryFolder> folder;
+  if (serve.journal.empty()) {
+    BERTH_ASSIGN_OR_RETURN(folder, TemporaryFolder::Make());
+    serve.journal = absl::StrCat("sqlite:", folder->path(), "/sessions.db");
+  }
+  BERTH_ASSIGN_OR_RETURN(serve.program_folder, ProgramFolder());
+  serve.cores = CoreCount();
+  const auto add = [&](const char* name, const std::optional<int>& value) {
+    if (value.has_value()) serve.worker_flags.insert(serve.worker_flags.end(), {name, absl::StrCat(*value)});
+  };
+  add("--session-len", flags.session_len);
+  add("--max-batch-size", flags.max_batch_size);
+  return Serve(serve, [&](const ReadyLine& ready) {
+    if (flags.ready_line) {
+      std::cout << FormatReadyLine(ready) << std::endl;
+    } else {
+      std::cout << "serving at http://" << serve.host << ":" << ready.http_port << " (OpenAI) and " << serve.host << ":"
+                << ready.grpc_port << " (gRPC)" << std::endl;
+    }
+  });
+}
+
+// The arguments of a `berth serve` like this process's `berth chat`.
+absl::StatusOr<std::vector<std::string>> ServeArguments(const Flags& flags) {
+  BERTH_ASSIGN_OR_RETURN(const std::string folder, ProgramFolder());
+  const ServeOptions& serve = flags.serve;
+  std::vector<std::string> arguments = {folder + "/berth", "serve", "--ready-line"};
+  const auto add = [&](const char* name, const std::string& value) { arguments.insert(arguments.end(), {name, value}); };
+  arguments.push_back(flags.sim ? "--sim" : serve.model);
+  if (!serve.journal.empty()) add("--journal", serve.journal);
+  for (const std::string& flag : serve.worker_flags) arguments.push_back(absl::StrCat("--worker-flag=", flag));
+  add("--workers", absl::StrCat(serve.workers));
+  add("--host", serve.host);
+  add("--port", absl::StrCat(serve.http_port));
+  add("--grpc-port", absl::StrCat(serve.grpc_port));
+  add("--admin-port", absl::StrCat(serve.admin_port));
+  add("--metrics-port", absl::StrCat(serve.metrics_port));
+  if (!serve.model_name.empty()) add("--model-name", serve.model_name);
+  if (flags.session_len.has_value()) add("--session-len", absl::StrCat(*flags.session_len));
+  if (flags.max_batch_size.has_value()) add("--max-batch-size", absl::StrCat(*flags.max_batch_size));
+  if (serve.cpu_threads > 0) add("--cpu-threads", absl::StrCat(serve.cpu_threads));
+  return arguments;
+}
+
+absl::Status RunChat(Flags flags) {
+  std::unique_ptr<LocalServer> local;
+  if (!flags.serve.model.empty() || flags.sim) {
+    BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(flags));
+    std::cerr << "starting " << (flags.sim ? "the simulated engine" : flags.serve.model) << " …" << std::endl;
+    BERTH_ASSIGN_OR_RETURN(local, LocalServer::Start(std::move(arguments)));
+    flags.server = absl::StrCat(flags.serve.host, ":", local->ready().grpc_port);
+    if (!flags.prompt.has_value()) {
+      std::cerr << "ready; also at http://" << flags.serve.host << ":" << local->ready().http_port << std::endl;
+    }
+  }
+  ConversationOptions& options = flags.conversation;
+  options.model = local == nullptr ? flags.serve.model_name : "";
+  if (flags.temperature.has_value()) options.sampling.set_temperature(*flags.temperature);
+  if (flags.top_p.has_value()) options.sampling.set_top_p(*flags.top_p);
+  if (flags.top_k.has_value()) options.sampling.set_top_k(*flags.top_k);
+  if (flags.seed.has_value()) options.sampling.set_seed(*flags.seed);
+  if (flags.max_tokens.has_value()) options.stop.set_max_tokens(*flags.max_tokens);
+  BlockInterrupts();  // before gRPC starts its threads
+  BERTH_ASSIGN_OR_RETURN(const auto credentials, rpc::MakeChannelCredentials({}));
+  Conversation conversation(rpc::MakeChannel(flags.server, credentials), options);
+  const InterruptWatcher interrupts([&conversation] {
+    if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
+  });
+  if (!flags.prompt.has_value()) {
+    Chat(conversation, std::cin, std::cout);
+    return absl::OkStatus();
+  }
+  const absl::Status status = conversation.Ask(*flags.prompt, [](std::string_view text) { std::cout << text << std::flush; });
+  std::cout << std::endl;
+  conversation.Close().IgnoreError();
+  return status;
+}
+
+// Runs a sibling program in place of this one; returns when that fails.
+absl::Status Become(const std::string& program, std::vector<std::string> arguments) {
+  BERTH_ASSIGN_OR_RETURN(const std::string folder, ProgramFolder());
+  const std::string path = absl::StrCat(folder, "/", program);
+  std::vector<char*> pointers = {const_cast<char*>(path.c_str())};
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  pointers.push_back(nullptr);
+  execv(path.c_str(), pointers.data());
+  return absl::NotFoundError(absl::StrCat("cannot run ", path, ": ", strerror(errno)));
+}
+
+int Run(int argc, char** argv) {
+  Flags serve_flags, chat_flags;
+  // The own server of a chat is in nobody's way.
+  chat_flags.serve.http_port = chat_flags.serve.grpc_port = chat_flags.serve.admin_port = chat_flags.serve.metrics_port = 0;
+  CLI::App app("Berth serves large language models");
+  app.require_subcommand(1);
+  CLI::App& serve = *app.add_subcommand("serve", "Start a gateway and workers for a model");
+  serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");
+  serve.add_flag("--ready-line", serve_flags.ready_line, "Print the ports as a line of JSON when ready");
+  AddServeFlags(serve, serve_flags);
+  CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
+  auto* const model =
+      chat.add_option("model", chat_flags.serve.model, "Start a server for this GGUF file or Hugging Face directory");
+  chat.add_option("--server", chat_flags.server, "Talk to this gateway or worker, host:port of its gRPC API")
+      ->excludes(model)
+      ->capture_default_str();
+  AddServeFlags(chat, chat_flags);
+  AddChatFlags(chat, chat_flags);
+  CLI::App& bench = *app.add_subcommand("bench", "Measure")->require_subcommand(1);
+  CLI::App& bench_engine =
+      *bench.add_subcommand("engine", "The engine without RPC: the flags of berth-bench")->prefix_command();
+  CLI11_PARSE(app, argc, argv);
+
+  absl::Status status;
+  if (bench_engine.parsed()) {
+    status = Become("berth-bench", bench_engine.remaining());
+  } else if (serve.parsed()) {
+    BlockServeSignals();
+    status = RunServe(serve_flags);
+  } else {
+    status = RunChat(chat_flags);
+  }
+  return status.ok() ? 0 : Fail(status);
+}
+
+}  // namespace
+}  // namespace berth::cli
+
+int main(int argc, char** argv) {
+  berth::rpc::InitProcess();
+  return berth::cli::Run(argc, argv);
+}

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "gateway/relay/relay.h"
+#include "gateway/routing/worker_list.h"
+
+namespace berth::gateway {
+
+struct GatewayOptions {
+  std::string host = "127.0.0.1";
+  // 0: any free one.
+  int http_port = 23333;
+  int grpc_port = 23334;
+  int admin_port = 23335;
+  int metrics_port = 23336;
+  int http_threads = 2;
+  std::vector<routing::WorkerAddress> workers;
+  relay::RelayOptions relay;
+};
+
+struct GatewayPorts {
+  int http = 0;
+  int grpc = 0;
+  int admin = 0;
+  int metrics = 0;
+};
+
+// A whole gateway in this process: wires the rooms and stops them in order. Thread: the owner's.
+class Gateway {
+ public:
+  // Listens on all ports and begins to attach workers. `on_all_workers` runs once, on a thread of the gateway, when every
+  // worker has been ready at the same time. UNAVAILABLE names the address that cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<Gateway>> Start(const GatewayOptions& options, std::function<void()> on_all_workers);
+  ~Gateway();
+
+  GatewayPorts ports() const;
+  // Takes nothing new, lets what runs end for at most `grace`, then ends the rest with UNAVAILABLE.
+  void Stop(absl::Duration grace);
+
+ private:
+  class Impl;
+  explicit Gateway(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace berth::gateway

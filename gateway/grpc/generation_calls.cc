@@ -1,0 +1,153 @@
+#include "gateway/grpc/generation_calls.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gateway/relay/collector.h"
+
+namespace berth::gateway {
+namespace {
+
+// A caller that was given up may still take its status for so long.
+constexpr absl::Duration kStatusGrace = absl::Seconds(10);
+
+relay::GenerationRequest MakeRequest(const CallerContext& context, const rpc::ServerCall& call,
+                                     const grpc::ServerContext& server, v1::GenerationSpec& spec) {
+  if (spec.session_id().empty()) spec.set_session_id(call.metadata("x-session-id"));
+  if (spec.request_id().empty()) spec.set_request_id(call.metadata("x-request-id"));
+  return {.tenant = context.tenant,
+          .spec = std::move(spec),
+          .deadline = context.clock.Monotonic() + TimeLeft(server),
+          .traceparent = call.metadata("traceparent")};
+}
+
+// "hit", "new", "spill" or "rebind".
+std::string AffinityName(v1::Affinity affinity) {
+  return absl::AsciiStrToLower(v1::Affinity_Name(affinity).substr(sizeof("AFFINITY_") - 1));
+}
+
+void AddPlacement(grpc::ServerContext& server, const v1::Started& started) {
+  server.AddInitialMetadata("x-worker-id", started.worker_id());
+  server.AddInitialMetadata("x-worker-incarnation", absl::StrCat(started.worker_incarnation()));
+  server.AddInitialMetadata("x-affinity", AffinityName(started.affinity()));
+}
+
+// One generation of a gRPC call: reads the relay's stream whenever it can send. Kept alive by the call's callbacks.
+template <typename Call>
+class Generation : public relay::StreamSink, public std::enable_shared_from_this<Generation<Call>> {
+ public:
+  Generation(const CallerContext& context, std::shared_ptr<Call> call, const char* method)
+      : context_(context), call_(std::move(call)), meter_(context.rpc_metrics, "InferenceService", method), method_(method) {}
+
+  void Start(v1::GenerationSpec& spec) {
+    model_ = context_.relay.view().ModelLabel(spec.model());
+    call_->OnCancel([self = this->shared_from_this()] {
+      self->context_.relay.Abandon(self->stream_);
+      self->Ended(absl::StatusCode::kCancelled);
+    });
+    stream_ = context_.relay.Open(MakeRequest(context_, *call_, call_->context(), spec), *this);
+  }
+
+ protected:
+  void Ended(absl::StatusCode code) {
+    meter_.Ended(code);
+    context_.metrics.RequestEnded(method_, model_, relay::CodeName(code), meter_.age());
+  }
+
+  const CallerContext context_;
+  const std::shared_ptr<Call> call_;
+  RpcMetrics::Call meter_;
+  const char* const method_;
+  std::string model_;
+  uint64_t stream_ = 0;
+};
+
+class Streaming : public Generation<StreamGenerateCall> {
+ public:
+  explicit Streaming(const CallerContext& context, std::shared_ptr<StreamGenerateCall> call)
+      : Generation(context, std::move(call), "StreamGenerate") {}
+
+  void Start() {
+    call_->OnWritten([self = shared_from_this(), this] { OnReadable(); });
+    Generation::Start(*call_->request().mutable_generation());
+    OnReadable();
+  }
+
+  void OnReadable() override {
+    if (call_->writing() || call_->ended()) return;
+    std::optional<relay::Outbox::Item> item = context_.relay.Read(stream_);
+    if (!item.has_value()) return;
+    if (item->end.has_value()) return Finish(*item->end);
+    const v1::StreamGenerateResponse& message = *item->message;
+    if (message.has_started()) AddPlacement(call_->context(), message.started());
+    if (!message.has_finished()) return call_->Write(message);
+    // Behind `finished` comes nothing but the end.
+    context_.relay.Read(stream_);
+    Ended(absl::StatusCode::kOk);
+    call_->WriteAndFinish(message);
+  }
+
+  void OnGivenUp(const absl::Status& status) override {
+    Finish(status);
+    call_->shard().After(kStatusGrace, [call = call_] { call->context().TryCancel(); });
+  }
+
+ private:
+  void Finish(const absl::Status& status) {
+    Ended(status.code());
+    call_->Finish(status);
+  }
+};
+
+class Collecting : public Generation<GenerateCall> {
+ public:
+  explicit Collecting(const CallerContext& context, std::shared_ptr<GenerateCall> call)
+      : Generation(context, std::move(call), "Generate") {}
+
+  void Start() {
+    Generation::Start(*call_->request().mutable_generation());
+    OnReadable();
+  }
+
+  void OnReadable() override {
+    while (std::optional<relay::Outbox::Item> item = context_.relay.Read(stream_)) {
+      if (item->message.has_value()) {
+        collector_.Add(*item->message);
+        continue;
+      }
+      Ended(item->end->code());
+      if (!item->end->ok()) return call_->Fail(*item->end);
+      AddPlacement(call_->context(), collector_.response().started());
+      return call_->Finish(collector_.response());
+    }
+  }
+
+  void OnGivenUp(const absl::Status& status) override {
+    Ended(status.code());
+    call_->Fail(status);
+  }
+
+ private:
+  relay::Collector collector_;
+};
+
+}  // namespace
+
+absl::Duration TimeLeft(const grpc::ServerContext& context) {
+  const std::chrono::system_clock::time_point deadline = context.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteDuration();
+  return absl::FromChrono(deadline) - absl::Now();
+}
+
+void RunStreamGenerate(const CallerContext& context, std::shared_ptr<StreamGenerateCall> call) {
+  std::make_shared<Streaming>(context, std::move(call))->Start();
+}
+
+void RunGenerate(const CallerContext& context, std::shared_ptr<GenerateCall> call) {
+  std::make_shared<Collecting>(context, std::move(call))->Start();
+}
+
+}  // namespace berth::gateway

@@ -1,0 +1,60 @@
+#include "gateway/http/error_body.h"
+
+#include <cmath>
+
+#include "absl/strings/ascii.h"
+#include "nlohmann/json.hpp"
+#include "proto/rpc/status.h"
+
+namespace berth::http {
+namespace {
+
+using nlohmann::json;
+
+const char* ErrorType(int http_code) {
+  if (http_code == 401) return "authentication_error";
+  if (http_code == 403) return "permission_error";
+  if (http_code == 429) return "rate_limit_error";
+  return http_code < 500 ? "invalid_request_error" : "server_error";
+}
+
+std::string Dump(int http_code, const std::string& message, const std::string& param, const std::string& code) {
+  const json error = {{"message", message},
+                      {"type", ErrorType(http_code)},
+                      {"param", param.empty() ? json(nullptr) : json(param)},
+                      {"code", code.empty() ? json(nullptr) : json(code)}};
+  return json{{"error", error}}.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// Fields of the contract are named by their path in GenerationSpec, "sampling.temperature"; a caller of HTTP knows the last
+// part.
+std::string ParamOf(const absl::Status& status) {
+  const auto violations = rpc::FieldViolations(status);
+  if (violations.empty()) return "";
+  const std::string& field = violations.front().first;
+  const std::string message = field.substr(0, field.find('.'));
+  if (message != "sampling" && message != "stop" && message != "output") return field;
+  const std::string last = field.substr(field.rfind('.') + 1);
+  if (last == "choice_count") return "n";
+  if (last == "stop_strings") return "stop";
+  return last;
+}
+
+}  // namespace
+
+std::string ErrorBody(const absl::Status& status) {
+  return Dump(HttpStatusOf(status), std::string(status.message()), ParamOf(status), absl::AsciiStrToLower(rpc::Reason(status)));
+}
+
+std::string ErrorBody(int http_code, const std::string& message, const std::string& code) {
+  return Dump(http_code, message, "", code);
+}
+
+int HttpStatusOf(const absl::Status& status) { return rpc::HttpCode(status.code()); }
+
+int RetryAfterSeconds(const absl::Status& status) {
+  const std::optional<absl::Duration> delay = rpc::RetryAfter(status);
+  return delay.has_value() ? static_cast<int>(std::ceil(absl::ToDoubleSeconds(*delay))) : 0;
+}
+
+}  // namespace berth::http

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace berth::http {
+
+// {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it. `param` is the request's field at fault, `code`
+// the error's reason in lower case.
+std::string ErrorBody(const absl::Status& status);
+// For errors of HTTP itself; `code` may be empty.
+std::string ErrorBody(int http_code, const std::string& message, const std::string& code);
+
+// 499 for a request that its caller cancelled, else the table of google.rpc.Code.
+int HttpStatusOf(const absl::Status& status);
+// Seconds for Retry-After; 0: none.
+int RetryAfterSeconds(const absl::Status& status);
+
+}  // namespace berth::http

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "gateway/relay/collector.h"
+#include "gateway/relay/metrics.h"
+#include "gateway/relay/relay.h"
+#include "proto/rpc/shard.h"
+
+namespace berth::http {
+
+// The shard's side of one HTTP completion. The connection's side calls the public functions from its own thread; they are
+// posted to the shard. What the relay has comes back through `deliver`, on the shard's thread: one batch at a time, the next
+// after Taken().
+class Generation : public relay::StreamSink, public std::enable_shared_from_this<Generation> {
+ public:
+  struct Batch {
+    std::vector<v1::StreamGenerateResponse> messages;
+    // Of a request that does not stream: the whole answer.
+    std::optional<v1::GenerateResponse> whole;
+    // The last batch.
+    std::optional<absl::Status> end;
+    // The caller was given up: the connection is to be closed.
+    bool given_up = false;
+  };
+  using Deliver = std::function<void(Batch)>;
+
+  struct Context {
+    rpc::Shard& shard;
+    relay::Relay& relay;
+    relay::GatewayMetrics& metrics;
+    const base::Clock& clock;
+  };
+
+  // `method` is a literal. `stream` or the whole answer at once.
+  Generation(const Context& context, const char* method, bool stream, Deliver deliver);
+
+  // Any thread. Once each at most, except Taken.
+  void Start(relay::GenerationRequest request);
+  void Taken();
+  // The caller has gone; nothing is delivered any more.
+  void Abandon();
+
+ private:
+  void OnReadable() override;
+  void OnGivenUp(const absl::Status& status) override;
+  void DeliverBatch(Batch batch);
+  void Ended(absl::StatusCode code);
+
+  const Context context_;
+  const char* const method_;
+  const bool stream_;
+  Deliver deliver_;
+  relay::Collector collector_;
+  std::string model_;
+  absl::Duration started_at_;
+  uint64_t id_ = 0;
+  bool taken_ = true;
+  bool ended_ = false;
+  // While the relay holds this sink.
+  std::shared_ptr<Generation> self_;
+};
+
+}  // namespace berth::http

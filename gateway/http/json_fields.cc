@@ -1,0 +1,160 @@
+#include "gateway/http/json_fields.h"
+
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "proto/rpc/status.h"
+
+namespace berth::http {
+namespace {
+
+using nlohmann::json;
+
+// Only looks for the place of the first mistake.
+class ErrorFinder : public nlohmann::json_sax<json> {
+ public:
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return true; }
+  bool key(string_t&) override { return true; }
+  bool end_object() override { return true; }
+  bool start_array(size_t) override { return true; }
+  bool end_array() override { return true; }
+  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
+    position_ = position;
+    return false;
+  }
+  size_t position() const { return position_; }
+
+ private:
+  size_t position_ = 0;
+};
+
+bool IsInteger(const json& value) {
+  if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  return value.is_number_integer();
+}
+
+}  // namespace
+
+const json* JsonFields::Find(const char* name) const {
+  const auto it = object_.find(name);
+  return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+void JsonFields::Fail(const std::string& name, const std::string& description) {
+  if (status_.ok()) status_ = rpc::FieldError(PathOf(name), description);
+}
+
+void JsonFields::WrongType(const std::string& name, const char* expected, const json& value) {
+  Fail(name, absl::StrCat("must be ", expected, ", not ", value.type_name()));
+}
+
+std::optional<bool> JsonFields::Bool(const char* name) {
+  const json* value = Find(name);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_boolean()) return value->get<bool>();
+  WrongType(name, "a boolean", *value);
+  return std::nullopt;
+}
+
+std::optional<int64_t> JsonFields::Int64(const char* name) {
+  const json* value = Find(name);
+  if (value == nullptr) return std::nullopt;
+  if (IsInteger(*value)) return value->get<int64_t>();
+  WrongType(name, "an integer", *value);
+  return std::nullopt;
+}
+
+std::optional<int32_t> JsonFields::Int32(const char* name) {
+  const std::optional<int64_t> value = Int64(name);
+  if (!value.has_value()) return std::nullopt;
+  if (*value == static_cast<int32_t>(*value)) return static_cast<int32_t>(*value);
+  Fail(name, absl::StrCat("is ", *value, ", which is out of range"));
+  return std::nullopt;
+}
+
+std::optional<float> JsonFields::Float(const char* name) {
+  const json* value = Find(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_number()) {
+    WrongType(name, "a number", *value);
+    return std::nullopt;
+  }
+  const float number = static_cast<float>(value->get<double>());
+  if (std::isfinite(number)) return number;
+  Fail(name, "is out of range");
+  return std::nullopt;
+}
+
+std::optional<std::string> JsonFields::String(const char* name) {
+  const json* value = Find(name);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_string()) return value->get<std::string>();
+  WrongType(name, "a string", *value);
+  return std::nullopt;
+}
+
+const json* JsonFields::Array(const char* name) {
+  const json* value = Find(name);
+  if (value == nullptr || value->is_array()) return value;
+  WrongType(name, "an array", *value);
+  return nullptr;
+}
+
+const json* JsonFields::Object(const char* name) {
+  const json* value = Find(name);
+  if (value == nullptr || value->is_object()) return value;
+  WrongType(name, "an object", *value);
+  return nullptr;
+}
+
+std::vector<std::string> JsonFields::Strings(const char* name) {
+  const json* value = Find(name);
+  if (value == nullptr) return {};
+  if (value->is_string()) return {value->get<std::string>()};
+  std::vector<std::string> strings;
+  if (!value->is_array()) WrongType(name, "a string or an array of strings", *value);
+  for (size_t i = 0; value->is_array() && i < value->size(); ++i) {
+    if ((*value)[i].is_string()) {
+      strings.push_back((*value)[i].get<std::string>());
+    } else {
+      WrongType(absl::StrCat(name, "[", i, "]"), "a string", (*value)[i]);
+    }
+  }
+  return strings;
+}
+
+std::vector<int32_t> JsonFields::Int32s(const char* name) {
+  const json* value = Array(name);
+  std::vector<int32_t> numbers;
+  for (size_t i = 0; value != nullptr && i < value->size(); ++i) {
+    const json& number = (*value)[i];
+    if (IsInteger(number) && number.get<int64_t>() == static_cast<int32_t>(number.get<int64_t>())) {
+      numbers.push_back(number.get<int32_t>());
+    } else {
+      WrongType(absl::StrCat(name, "[", i, "]"), "a 32-bit integer", number);
+    }
+  }
+  return numbers;
+}
+
+absl::StatusOr<json> ParseObject(std::string_view text) {
+  json body = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (body.is_discarded()) {
+    ErrorFinder finder;
+    json::sax_parse(text, &finder);
+    return absl::InvalidArgumentError(absl::StrCat("the body is not valid JSON: the mistake is at byte ", finder.position()));
+  }
+  if (!body.is_object())
+    return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", body.type_name()));
+  return body;
+}
+
+}  // namespace berth::http

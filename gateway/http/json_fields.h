@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+
+namespace berth::http {
+
+// The fields of one JSON object of a request, read with their types checked. An absent field and null are the same. The first
+// mistake is kept, as INVALID_ARGUMENT with the field's path; later reads still answer, so that a caller checks once at the
+// end.
+class JsonFields {
+ public:
+  // `object` outlives this. `prefix` is the path of the object, "" for the body itself.
+  explicit JsonFields(const nlohmann::json& object, std::string prefix = "") : object_(object), prefix_(std::move(prefix)) {}
+
+  std::optional<bool> Bool(const char* name);
+  std::optional<int32_t> Int32(const char* name);
+  std::optional<int64_t> Int64(const char* name);
+  // Finite as a float.
+  std::optional<float> Float(const char* name);
+  std::optional<std::string> String(const char* name);
+  // Null when absent.
+  const nlohmann::json* Array(const char* name);
+  const nlohmann::json* Object(const char* name);
+  // A string, or an array of strings.
+  std::vector<std::string> Strings(const char* name);
+  std::vector<int32_t> Int32s(const char* name);
+  // Null when absent or JSON null.
+  const nlohmann::json* Find(const char* name) const;
+
+  void Fail(const std::string& name, const std::string& description);
+  void WrongType(const std::string& name, const char* expected, const nlohmann::json& value);
+  // Keeps another's mistake.
+  void Take(const JsonFields& inner) {
+    if (status_.ok()) status_ = inner.status_;
+  }
+  const absl::Status& status() const { return status_; }
+  std::string PathOf(const std::string& name) const { return prefix_.empty() ? name : prefix_ + "." + name; }
+
+ private:
+  const nlohmann::json& object_;
+  const std::string prefix_;
+  absl::Status status_;
+};
+
+// The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, or that it is no object.
+absl::StatusOr<nlohmann::json> ParseObject(std::string_view text);
+
+}  // namespace berth::http

@@ -1,0 +1,224 @@
+#include "gateway/http/response.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gateway/http/error_body.h"
+#include "nlohmann/json.hpp"
+
+namespace berth::http {
+namespace {
+
+using nlohmann::json;
+using Logprobs = google::protobuf::RepeatedPtrField<v1::TokenLogprob>;
+
+std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+std::string Event(const json& value) { return absl::StrCat("data: ", Dump(value), "\n\n"); }
+
+json FinishName(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_STOP_TOKEN:
+    case v1::FINISH_REASON_STOP_STRING:
+      return "stop";
+    case v1::FINISH_REASON_LENGTH:
+      return "length";
+    case v1::FINISH_REASON_TOOL_CALLS:
+      return "tool_calls";
+    case v1::FINISH_REASON_CANCELLED:
+    case v1::FINISH_REASON_DEADLINE:
+      return "abort";
+    default:
+      return nullptr;
+  }
+}
+
+json UsageOf(const v1::Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens()},
+          {"completion_tokens", usage.completion_tokens()},
+          {"total_tokens", usage.prompt_tokens() + usage.completion_tokens()},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens()}}}};
+}
+
+// One entry of a chat's log-probabilities, alone or as an alternative.
+json ChatToken(const std::string& token, float logprob) {
+  json bytes = json::array();
+  for (unsigned char byte : token) bytes.push_back(byte);
+  return {{"token", token}, {"logprob", logprob}, {"bytes", std::move(bytes)}};
+}
+
+json ChatLogprobs(const Logprobs& logprobs) {
+  json content = json::array();
+  for (const v1::TokenLogprob& token : logprobs) {
+    json entry = ChatToken(token.token(), token.logprob());
+    json& alternatives = entry["top_logprobs"] = json::array();
+    for (const auto& other : token.alternatives()) alternatives.push_back(ChatToken(other.token(), other.logprob()));
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}};
+}
+
+int64_t Characters(const std::string& text) {
+  int64_t count = 0;
+  for (unsigned char byte : text) count += (byte & 0xC0) != 0x80;
+  return count;
+}
+
+json TextLogprobs(const Logprobs& logprobs, int64_t& offset) {
+  json tokens = json::array(), values = json::array(), top = json::array(), offsets = json::array();
+  for (const v1::TokenLogprob& token : logprobs) {
+    tokens.push_back(token.token());
+    values.push_back(token.logprob());
+    json alternatives = json::object();
+    for (const auto& other : token.alternatives()) alternatives[other.token()] = other.logprob();
+    top.push_back(std::move(alternatives));
+    offsets.push_back(offset);
+    offset += Characters(token.token());
+  }
+  return {{"tokens", std::move(tokens)},
+          {"token_logprobs", std::move(values)},
+          {"top_logprobs", std::move(top)},
+          {"text_offset", std::move(offsets)}};
+}
+
+json LogprobsOf(const ResponseHead& head, const Logprobs& logprobs, int64_t& offset) {
+  if (!head.logprobs || logprobs.empty()) return nullptr;
+  return head.chat ? ChatLogprobs(logprobs) : TextLogprobs(logprobs, offset);
+}
+
+json Envelope(const ResponseHead& head, const char* object, json choices) {
+  return {{"id", absl::StrCat(head.chat ? "chatcmpl-" : "cmpl-", head.request_id)},
+          {"object", object},
+          {"created", head.created},
+          {"model", head.model},
+          {"choices", std::move(choices)}};
+}
+
+std::string Chunk(const ResponseHead& head, json choices) {
+  json chunk = Envelope(head, head.chat ? "chat.completion.chunk" : "text_completion", std::move(choices));
+  if (head.include_usage) chunk["usage"] = nullptr;
+  return Event(chunk);
+}
+
+// `content` is the delta of a chat or the text of a completion.
+std::string ChoiceChunk(const ResponseHead& head, int index, json content, json logprobs, json finish_reason) {
+  json choice = {{"index", index}, {"logprobs", std::move(logprobs)}, {"finish_reason", std::move(finish_reason)}};
+  choice[head.chat ? "delta" : "text"] = std::move(content);
+  return Chunk(head, json::array({std::move(choice)}));
+}
+
+json ToolCalls(const v1::GenerateResponse::Choice& choice) {
+  json calls = json::array();
+  for (const v1::ToolCall& call : choice.tool_calls()) {
+    calls.push_back(
+        {{"id", call.id()}, {"type", "function"}, {"function", {{"name", call.name()}, {"arguments", call.arguments()}}}});
+  }
+  return calls;
+}
+
+json MessageOf(const v1::GenerateResponse::Choice& choice) {
+  json message = {{"role", "assistant"}, {"content", choice.text()}, {"refusal", nullptr}};
+  if (!choice.reasoning().empty()) message["reasoning_content"] = choice.reasoning();
+  if (choice.tool_calls_size() > 0) message["tool_calls"] = ToolCalls(choice);
+  return message;
+}
+
+json ModelEntry(const v1::Model& model, int64_t created) {
+  return {{"id", model.name()},
+          {"object", "model"},
+          {"created", created},
+          {"owned_by", "berth"},
+          {"root", model.name()},
+          {"parent", nullptr},
+          {"max_model_len", model.context_length()}};
+}
+
+}  // namespace
+
+EventFormatter::EventFormatter(ResponseHead head) : head_(std::move(head)), offsets_(head_.choice_count, 0) {}
+
+std::string EventFormatter::Format(const v1::StreamGenerateResponse& message) {
+  if (!message.request_id().empty()) head_.request_id = message.request_id();
+  if (message.has_started()) return FormatStarted(message.started());
+  if (message.has_delta()) return FormatDelta(message.delta());
+  if (message.has_finished()) return FormatFinished(message.finished());
+  return "";
+}
+
+std::string EventFormatter::FormatStarted(const v1::Started& started) {
+  head_.model = started.model();
+  std::string events;
+  for (int i = 0; i < head_.choice_count && head_.chat; ++i) {
+    events += ChoiceChunk(head_, i, {{"role", "assistant"}, {"content", ""}}, nullptr, nullptr);
+  }
+  return events;
+}
+
+std::string EventFormatter::FormatDelta(const v1::Delta& delta) {
+  json content = delta.text();
+  if (head_.chat) {
+    content = json::object();
+    if (delta.has_text()) content["content"] = delta.text();
+    if (delta.has_reasoning()) content["reasoning_content"] = delta.reasoning();
+    if (delta.has_tool_call()) {
+      const v1::ToolCallDelta& call = delta.tool_call();
+      json entry = {{"index", call.index()}, {"function", {{"arguments", call.arguments_delta()}}}};
+      if (!call.id().empty()) entry["id"] = call.id();
+      if (!call.id().empty()) entry["type"] = "function";
+      if (!call.name().empty()) entry["function"]["name"] = call.name();
+      content["tool_calls"] = json::array({std::move(entry)});
+    }
+  }
+  json logprobs = LogprobsOf(head_, delta.logprobs(), offsets_[delta.choice_index()]);
+  return ChoiceChunk(head_, delta.choice_index(), std::move(content), std::move(logprobs), nullptr);
+}
+
+std::string EventFormatter::FormatFinished(const v1::Finished& finished) {
+  std::string events;
+  for (const v1::ChoiceFinished& end : finished.choices()) {
+    events += ChoiceChunk(head_, end.choice_index(), head_.chat ? json::object() : json(""), nullptr, FinishName(end.reason()));
+  }
+  if (head_.include_usage) {
+    json chunk = Envelope(head_, head_.chat ? "chat.completion.chunk" : "text_completion", json::array());
+    chunk["usage"] = UsageOf(finished.usage());
+    events += Event(chunk);
+  }
+  return events;
+}
+
+std::string EventFormatter::End(const absl::Status& status) {
+  constexpr char kDone[] = "data: [DONE]\n\n";
+  if (status.ok()) return kDone;
+  return absl::StrCat("data: ", ErrorBody(status), "\n\n", kDone);
+}
+
+std::string FormatWhole(ResponseHead head, const v1::GenerateResponse& response) {
+  head.request_id = response.request_id();
+  head.model = response.started().model();
+  json choices = json::array();
+  for (const v1::GenerateResponse::Choice& choice : response.choices()) {
+    int64_t offset = 0;
+    json entry = {{"index", choice.index()},
+                  {"logprobs", LogprobsOf(head, choice.logprobs(), offset)},
+                  {"finish_reason", FinishName(choice.finish_reason())}};
+    if (head.chat) {
+      entry["message"] = MessageOf(choice);
+    } else {
+      entry["text"] = choice.text();
+    }
+    choices.push_back(std::move(entry));
+  }
+  json body = Envelope(head, head.chat ? "chat.completion" : "text_completion", std::move(choices));
+  body["usage"] = UsageOf(response.usage());
+  return Dump(body);
+}
+
+std::string FormatModels(const std::vector<v1::Model>& models, int64_t created) {
+  json data = json::array();
+  for (const v1::Model& model : models) data.push_back(ModelEntry(model, created));
+  return Dump({{"object", "list"}, {"data", std::move(data)}});
+}
+
+std::string FormatModel(const v1::Model& model, int64_t created) { return Dump(ModelEntry(model, created)); }
+
+}  // namespace berth::http

@@ -1,0 +1,96 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "CLI/App.hpp"
+#include "CLI/Config.hpp"
+#include "CLI/Formatter.hpp"
+#include "absl/random/random.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_format.h"
+#include "base/mutex.h"
+#include "gateway/gateway.h"
+#include "proto/rpc/process.h"
+
+namespace {
+
+struct Flags {
+  berth::gateway::GatewayOptions gateway;
+  std::string workers;
+  bool wait_workers = false;
+  double drain_seconds = 30;
+};
+
+void AddFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--workers", flags.workers, "Workers, as id=host:port,id=host:port,…")->required();
+  app.add_option("--host", flags.gateway.host, "Address to listen on")->capture_default_str();
+  const auto port = [&](const char* name, int& value, const char* what) {
+    app.add_option(name, value, std::string(what) + "; 0: any free one")->check(CLI::Range(0, 65535))->capture_default_str();
+  };
+  port("--http-port", flags.gateway.http_port, "Port of the OpenAI API");
+  port("--grpc-port", flags.gateway.grpc_port, "Port of the gRPC API");
+  port("--admin-port", flags.gateway.admin_port, "Port of AdminService and reflection");
+  port("--metrics-port", flags.gateway.metrics_port, "Port of /metrics, /live and /ready");
+  app.add_option("--http-threads", flags.gateway.http_threads, "Threads for HTTP")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--gateway-id", flags.gateway.relay.gateway_id, "Name of this process towards workers; default: drawn");
+  app.add_option("--max-streams", flags.gateway.relay.max_streams, "Generations at once, over all gateways")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--max-waiting", flags.gateway.relay.max_waiting, "Requests that wait for room")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--drain-seconds", flags.drain_seconds, "Time for running requests when told to stop")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_flag("--wait-workers", flags.wait_workers, "Print the ready line only when every worker is ready");
+}
+
+void PrintReady(const berth::gateway::GatewayPorts& ports) {
+  absl::PrintF("{\"ready\":true,\"http_port\":%d,\"grpc_port\":%d,\"admin_port\":%d,\"metrics_port\":%d}\n", ports.http,
+               ports.grpc, ports.admin, ports.metrics);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  berth::rpc::InitProcess();
+  Flags flags;
+  CLI::App app("Berth's gateway: routes generations to workers");
+  AddFlags(app, flags);
+  CLI11_PARSE(app, argc, argv);
+
+  absl::StatusOr<std::vector<berth::routing::WorkerAddress>> workers = berth::routing::ParseWorkerList(flags.workers);
+  if (!workers.ok()) {
+    absl::FPrintF(stderr, "berth-gateway: --workers: %s\n", std::string(workers.status().message()));
+    return 2;
+  }
+  flags.gateway.workers = *std::move(workers);
+  if (flags.gateway.relay.gateway_id.empty()) {
+    absl::BitGen random;
+    flags.gateway.relay.gateway_id = absl::StrFormat("gateway-%d-%08x", getpid(), absl::Uniform<uint32_t>(random));
+  }
+
+  const berth::rpc::ShutdownSignal shutdown;
+  berth::base::Notification listening;
+  absl::StatusOr<std::unique_ptr<berth::gateway::Gateway>> gateway = absl::UnknownError("not started");
+  const auto print_ready = [&] {
+    listening.Wait();
+    PrintReady((*gateway)->ports());
+  };
+  gateway = berth::gateway::Gateway::Start(flags.gateway, flags.wait_workers ? std::function<void()>(print_ready) : nullptr);
+  if (!gateway.ok()) {
+    absl::FPrintF(stderr, "berth-gateway: %s\n", std::string(gateway.status().message()));
+    return 1;
+  }
+  listening.Notify();
+  if (!flags.wait_workers) print_ready();
+  shutdown.Wait();
+  (*gateway)->Stop(absl::Seconds(flags.drain_seconds));
+  return 0;
+}

@@ -1,0 +1,102 @@
+#include "gateway/relay/metrics.h"
+
+#include <algorithm>
+#include <cctype>
+
+namespace berth::relay {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+Buckets LatencyBuckets() {
+  return {0.001, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
+}
+
+Buckets OverheadBuckets() { return {1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 1e-1}; }
+
+prometheus::Family<prometheus::Histogram>& HistogramFamily(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry);
+}
+
+prometheus::Family<prometheus::Counter>& CounterFamily(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+}
+
+prometheus::Family<prometheus::Gauge>& GaugeFamily(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
+}
+
+prometheus::Histogram& Overhead(prometheus::Registry& registry, const char* phase) {
+  return HistogramFamily(registry, "berth_gateway_overhead_seconds", "Time the gateway itself adds, by phase.")
+      .Add({{"phase", phase}}, OverheadBuckets());
+}
+
+// "READY", …: the enum's name without its prefix.
+std::string StateName(v1::WorkerState state) {
+  std::string name = v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1);
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name;
+}
+
+}  // namespace
+
+GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
+    : time_to_first_token(HistogramFamily(registry, "berth_gateway_time_to_first_token_seconds",
+                                          "From a generation's arrival to its first output.")
+                              .Add({}, LatencyBuckets())),
+      inter_token_latency(
+          HistogramFamily(registry, "berth_gateway_inter_token_latency_seconds", "Between two batches of tokens of one stream.")
+              .Add({}, LatencyBuckets())),
+      queue_wait(
+          HistogramFamily(registry, "berth_gateway_queue_wait_seconds", "Wait for room at a worker, of requests that waited.")
+              .Add({}, LatencyBuckets())),
+      overhead_route(Overhead(registry, "route")),
+      overhead_forward(Overhead(registry, "forward")),
+      slow_client_aborts(
+          CounterFamily(registry, "berth_gateway_slow_client_aborts_total", "Streams ended because their caller did not read.")
+              .Add({})),
+      requests_(CounterFamily(registry, "berth_gateway_requests_total", "Generations that ended, by method, model and code.")),
+      duration_(HistogramFamily(registry, "berth_gateway_request_duration_seconds", "From a generation's arrival to its end.")),
+      routed_(CounterFamily(registry, "berth_gateway_routing_decisions_total", "Placements by policy and outcome.")),
+      shed_(CounterFamily(registry, "berth_gateway_shed_total", "Requests refused for want of room, by reason.")),
+      failovers_(
+          CounterFamily(registry, "berth_gateway_failovers_total", "Streams taken to another worker, by phase and result.")),
+      streams_open_(GaugeFamily(registry, "berth_gateway_streams_open", "Generations of this gateway at each worker.")),
+      worker_up_(GaugeFamily(registry, "berth_gateway_worker_up", "1 while the link to the worker stands.")),
+      worker_state_(GaugeFamily(registry, "berth_gateway_worker_state", "1 for the state that the worker reports.")),
+      queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")) {}
+
+void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code,
+                                  absl::Duration duration) {
+  requests_.Add({{"method", std::string(method)}, {"model", std::string(model)}, {"code", std::string(code)}}).Increment();
+  duration_.Add({{"method", std::string(method)}}, LatencyBuckets()).Observe(absl::ToDoubleSeconds(duration));
+}
+
+void GatewayMetrics::Routed(std::string_view policy, std::string_view outcome) {
+  routed_.Add({{"policy", std::string(policy)}, {"outcome", std::string(outcome)}}).Increment();
+}
+
+void GatewayMetrics::Shed(std::string_view reason) { shed_.Add({{"reason", std::string(reason)}}).Increment(); }
+
+void GatewayMetrics::FailedOver(bool mid_stream, bool ok) {
+  failovers_.Add({{"phase", mid_stream ? "mid_stream" : "before_first_token"}, {"result", ok ? "ok" : "failed"}}).Increment();
+}
+
+void GatewayMetrics::SetWorker(const routing::WorkerView& worker) {
+  const bool up = worker.link == routing::LinkState::kUp;
+  worker_up_.Add({{"worker", worker.address.id}}).Set(up);
+  streams_open_.Add({{"worker", worker.address.id}}).Set(worker.open_streams);
+  for (v1::WorkerState state :
+       {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_READY, v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY}) {
+    worker_state_.Add({{"worker", worker.address.id}, {"state", StateName(state)}}).Set(up && worker.load.state() == state);
+  }
+}
+
+void GatewayMetrics::SetQueueDepth(const std::array<int, 3>& depths) {
+  constexpr std::array<const char*, 3> kNames = {"low", "normal", "high"};
+  for (size_t i = 0; i < kNames.size(); ++i) queue_depth_.Add({{"priority", kNames[i]}}).Set(depths[i]);
+}
+
+std::string CodeName(absl::StatusCode code) { return absl::StatusCodeToString(code); }
+
+}  // namespace berth::relay

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "gateway/routing/cluster_view.h"
+#include "prometheus/counter.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+
+namespace berth::relay {
+
+// What the gateway counts, under berth_gateway_*. No label holds a session, a request or a caller's text. Outlived by its
+// registry. Thread-safe.
+class GatewayMetrics {
+ public:
+  explicit GatewayMetrics(prometheus::Registry& registry);
+
+  // A generation ended. `method` is an rpc or an HTTP path; `code` a canonical code's name.
+  void RequestEnded(std::string_view method, std::string_view model, std::string_view code, absl::Duration duration);
+  // `policy` is session, prefix or least_loaded.
+  void Routed(std::string_view policy, std::string_view outcome);
+  void Shed(std::string_view reason);
+  void FailedOver(bool mid_stream, bool ok);
+  void SetWorker(const routing::WorkerView& worker);
+  // Requests of low, normal and high priority.
+  void SetQueueDepth(const std::array<int, 3>& depths);
+
+  prometheus::Histogram& time_to_first_token;
+  // Between two batches of one stream's tokens.
+  prometheus::Histogram& inter_token_latency;
+  prometheus::Histogram& queue_wait;
+  // Phases of what the gateway adds: placing a request, and handing a worker's frame on to the callers.
+  prometheus::Histogram& overhead_route;
+  prometheus::Histogram& overhead_forward;
+  prometheus::Counter& slow_client_aborts;
+
+ private:
+  prometheus::Family<prometheus::Counter>& requests_;
+  prometheus::Family<prometheus::Histogram>& duration_;
+  prometheus::Family<prometheus::Counter>& routed_;
+  prometheus::Family<prometheus::Counter>& shed_;
+  prometheus::Family<prometheus::Counter>& failovers_;
+  prometheus::Family<prometheus::Gauge>& streams_open_;
+  prometheus::Family<prometheus::Gauge>& worker_up_;
+  prometheus::Family<prometheus::Gauge>& worker_state_;
+  prometheus::Family<prometheus::Gauge>& queue_depth_;
+};
+
+// The name of a canonical code, as metrics and errors spell it: "OK", "INVALID_ARGUMENT", …
+std::string CodeName(absl::StatusCode code);
+
+}  // namespace berth::relay

@@ -1,0 +1,329 @@
+#include "gateway/relay/relay.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "gateway/relay/placement.h"
+#include "gateway/relay/relay_state.h"
+#include "google/protobuf/util/time_util.h"
+#include "proto/rpc/status.h"
+
+namespace berth::relay {
+namespace {
+
+absl::Status DeadlineError() { return absl::DeadlineExceededError("the request's deadline has passed"); }
+
+absl::Status DrainingError() {
+  return rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the gateway is shutting down");
+}
+
+absl::Status WaitedTooLongError() {
+  return rpc::WithRetryAfter(
+      rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "QUEUE_TIMEOUT", "no worker had room for the request in time"),
+      absl::Seconds(5));
+}
+
+absl::Status SlowClientError() {
+  return rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "SLOW_CLIENT", "the caller does not read its stream");
+}
+
+}  // namespace
+
+Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
+             LinkFactory factory, GatewayMetrics& metrics)
+    : options_(std::move(options)),
+      clock_(clock),
+      timers_(timers),
+      factory_(std::move(factory)),
+      metrics_(metrics),
+      view_(std::move(workers)),
+      queue_(options_.max_waiting) {
+  for (int i = 0; i < view_.size(); ++i) {
+    const WorkerLink::Context context{
+        .gateway_id = options_.gateway_id, .clock = clock_, .timers = timers_, .factory = factory_, .owner = *this};
+    links_.push_back(std::make_unique<WorkerLink>(context, i, view_.worker(i).address));
+    metrics_.SetWorker(view_.worker(i));
+  }
+}
+
+Relay::~Relay() { Stop(); }
+
+void Relay::Start(std::function<void()> on_change) {
+  on_change_ = std::move(on_change);
+  for (const auto& link : links_) link->Open();
+}
+
+void Relay::Drain(absl::AnyInvocable<void()> idle) {
+  draining_ = true;
+  idle_ = std::move(idle);
+  ReportIdle();
+}
+
+void Relay::ReportIdle() {
+  if (!idle_ || !streams_.empty()) return;
+  absl::AnyInvocable<void()> idle = std::move(idle_);
+  idle_ = nullptr;
+  idle();
+}
+
+void Relay::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  draining_ = true;
+  const Turn turn(*this);
+  std::vector<uint64_t> ids;
+  for (const auto& [id, stream] : streams_) ids.push_back(id);
+  for (uint64_t id : ids) {
+    if (const auto it = streams_.find(id); it != streams_.end()) {
+      EndStream(*it->second, DrainingError());
+    }
+  }
+  while (!cancels_.empty()) FinishCancel(*cancels_.back(), false);
+  for (const auto& link : links_) link->Close();
+}
+
+uint64_t Relay::Open(GenerationRequest request, StreamSink& sink) {
+  const Turn turn(*this);
+  const absl::Duration now = clock_.Monotonic();
+  const absl::Status fixed = FixGeneration(request.spec, random_, clock_.Now());
+  const uint64_t id = ++last_id_;
+  auto& slot = streams_[id];
+  slot = std::make_unique<Stream>(id, std::move(request), sink, now);
+  Stream& stream = *slot;
+  if (absl::Status status = fixed.ok() ? Accept(stream) : fixed; !status.ok()) {
+    EndStream(stream, std::move(status));
+  } else {
+    Place(stream);
+  }
+  stream.notified = false;
+  std::erase(ready_, id);
+  metrics_.overhead_route.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - now));
+  return id;
+}
+
+absl::Status Relay::Accept(Stream& stream) {
+  const GenerationRequest& request = stream.generation.request();
+  const absl::Duration left = request.deadline - clock_.Monotonic();
+  if (left <= absl::ZeroDuration()) return DeadlineError();
+  if (draining_) return DrainingError();
+  if (!view_.KnowsModel(request.spec.model())) return NoWorkerError(view_, request.spec.model());
+  const auto [entry, fresh] = by_request_.try_emplace(RequestKey(request.tenant, request.spec.request_id()), stream.id);
+  if (!fresh) {
+    if (!request.spec.has_resume()) {
+      return absl::AlreadyExistsError(absl::StrCat("request ", request.spec.request_id(), " is running"));
+    }
+    // The worker hands the running request over to the new stream.
+    Stream& old = *streams_.at(entry->second);
+    LeaveWorker(old, /*cancel=*/false);
+    EndStream(old, absl::AbortedError("the stream was taken over by a newer one"));
+    by_request_[RequestKey(request.tenant, request.spec.request_id())] = stream.id;
+  }
+  stream.registered = true;
+  if (request.deadline != absl::InfiniteDuration()) SetTimer(stream, &Stream::deadline_timer, left, &Relay::OnDeadline);
+  return absl::OkStatus();
+}
+
+void Relay::Place(Stream& stream) {
+  if (!queue_.HasAhead(stream.spec().priority()) && TryPlace(stream)) return;
+  Wait(stream);
+  PumpQueue();
+}
+
+void Relay::Wait(Stream& stream) {
+  stream.state = State::kWaiting;
+  stream.waiting_since = clock_.Monotonic();
+  const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, stream.spec().priority());
+  if (!displaced.ok() || displaced->has_value()) metrics_.Shed("queue_full");
+  if (!displaced.ok()) return EndStream(stream, displaced.status());
+  SetTimer(stream, &Stream::wait_timer, options_.max_wait, &Relay::OnWaitedTooLong);
+  if (displaced->has_value()) EndStream(*streams_.at(**displaced), admission::QueueFullError());
+  metrics_.SetQueueDepth(queue_.depths());
+}
+
+bool Relay::TryPlace(Stream& stream) {
+  if (static_cast<int>(attempts_.size()) >= StreamLimit()) return false;
+  routing::RouteRequest request = RouteRequestFor(stream.generation);
+  request.journal_domain = stream.journal_domain;
+  const routing::RouteDecision decision = routing::Route(view_, request, clock_.Monotonic());
+  if (decision.outcome == routing::RouteOutcome::kNoRoom) return false;
+  metrics_.Routed(PolicyName(stream.spec()), OutcomeName(decision));
+  if (decision.outcome == routing::RouteOutcome::kPlaced) {
+    Submit(stream, decision);
+  } else {
+    EndStream(stream, stream.failovers > 0 ? WorkerLostError(stream.generation.outbox().end_seq())
+                                           : NoWorkerError(view_, stream.spec().model()));
+  }
+  return true;
+}
+
+void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
+  StopTimer(stream.wait_timer);
+  const GenerationRequest& request = stream.generation.request();
+  stream.state = State::kRunning;
+  stream.worker = decision.worker;
+  stream.attempt = ++last_id_;
+  attempts_[stream.attempt] = {.worker = decision.worker, .stream = stream.id};
+  view_.StreamOpened(decision.worker);
+  metrics_.SetWorker(view_.worker(decision.worker));
+  v1::Submit submit;
+  submit.set_stream_id(stream.attempt);
+  *submit.mutable_generation() = stream.resume.has_value() ? *stream.resume : request.spec;
+  submit.set_tenant(request.tenant);
+  if (request.deadline != absl::InfiniteDuration()) {
+    *submit.mutable_timeout() = google::protobuf::util::TimeUtil::NanosecondsToDuration(
+        absl::ToInt64Nanoseconds(std::max(request.deadline - clock_.Monotonic(), absl::ZeroDuration())));
+  }
+  submit.set_affinity(decision.affinity);
+  for (const std::string& holder : stream.generation.lost_holders()) submit.add_lost_holders(holder);
+  submit.set_traceparent(request.traceparent);
+  submit.set_suspect(stream.suspect);
+  links_[decision.worker]->Submit(std::move(submit));
+}
+
+std::optional<Outbox::Item> Relay::Read(uint64_t id) {
+  const auto it = streams_.find(id);
+  if (it == streams_.end()) return std::nullopt;
+  Stream& stream = *it->second;
+  std::optional<Outbox::Item> item = stream.generation.outbox().Take();
+  StopTimer(stream.unread_timer);
+  if (item.has_value() && item->end.has_value()) {
+    Erase(id);
+  } else if (stream.generation.outbox().has_pending()) {
+    SetTimer(stream, &Stream::unread_timer, options_.max_unread, &Relay::GiveUp);
+  }
+  return item;
+}
+
+void Relay::Abandon(uint64_t id) {
+  const auto it = streams_.find(id);
+  if (it == streams_.end()) return;
+  const Turn turn(*this);
+  EndStream(*it->second, absl::CancelledError("the caller has gone"));
+  Erase(id);
+  PumpQueue();
+}
+
+const GenerationStream* Relay::Find(uint64_t id) const {
+  const auto it = streams_.find(id);
+  return it == streams_.end() ? nullptr : &it->second->generation;
+}
+
+void Relay::EndStream(Stream& stream, absl::Status status) {
+  if (stream.state == State::kEnded) return;
+  queue_.Remove(stream.id);
+  metrics_.SetQueueDepth(queue_.depths());
+  LeaveWorker(stream, /*cancel=*/true);
+  stream.state = State::kEnded;
+  StopTimer(stream.deadline_timer);
+  StopTimer(stream.wait_timer);
+  StopTimer(stream.unread_timer);
+  if (stream.registered) by_request_.erase(RequestKey(stream.generation.request().tenant, stream.spec().request_id()));
+  if (!stream.generation.outbox().ended()) stream.generation.outbox().End(std::move(status));
+  MarkReady(stream);
+}
+
+void Relay::Erase(uint64_t id) {
+  StopTimer(streams_.at(id)->unread_timer);
+  streams_.erase(id);
+  ReportIdle();
+}
+
+void Relay::LeaveWorker(Stream& stream, bool cancel) {
+  const uint64_t attempt = std::exchange(stream.attempt, 0);
+  if (attempt == 0) return;
+  v1::LinkCancel message;
+  message.set_stream_id(attempt);
+  message.set_request_id(stream.spec().request_id());
+  message.set_tenant(stream.generation.request().tenant);
+  if (cancel && links_[stream.worker]->Cancel(std::move(message))) {
+    attempts_.at(attempt).stream = 0;
+  } else {
+    EraseAttempt(attempt);
+  }
+}
+
+void Relay::EraseAttempt(uint64_t attempt) {
+  const auto it = attempts_.find(attempt);
+  BERTH_CHECK(it != attempts_.end()) << "attempt " << attempt << " was erased twice";
+  view_.StreamClosed(it->second.worker);
+  metrics_.SetWorker(view_.worker(it->second.worker));
+  attempts_.erase(it);
+}
+
+void Relay::MarkReady(Stream& stream) {
+  if (std::exchange(stream.notified, true)) return;
+  ready_.push_back(stream.id);
+}
+
+void Relay::FlushReady() {
+  for (size_t i = 0; i < ready_.size(); ++i) {
+    const uint64_t id = ready_[i];
+    auto it = streams_.find(id);
+    if (it == streams_.end()) continue;
+    it->second->notified = false;
+    if (it->second->given_up) {
+      StreamSink& sink = *it->second->sink;
+      Erase(id);
+      sink.OnGivenUp(SlowClientError());
+      continue;
+    }
+    if (it->second->generation.outbox().has_pending()) it->second->sink->OnReadable();
+    it = streams_.find(id);
+    if (it != streams_.end()) CheckSlowness(*it->second);
+  }
+  ready_.clear();
+}
+
+void Relay::CheckSlowness(Stream& stream) {
+  const Outbox& outbox = stream.generation.outbox();
+  if (!outbox.has_pending()) return;
+  if (outbox.pending_bytes() > options_.max_pending_bytes) return GiveUp(stream);
+  if (!stream.unread_timer.has_value()) SetTimer(stream, &Stream::unread_timer, options_.max_unread, &Relay::GiveUp);
+}
+
+void Relay::GiveUp(Stream& stream) {
+  metrics_.slow_client_aborts.Increment();
+  EndStream(stream, SlowClientError());
+  stream.given_up = true;
+  MarkReady(stream);
+}
+
+void Relay::PumpQueue() {
+  if (queue_.size() == 0) return;
+  const Turn turn(*this);
+  for (uint64_t id : queue_.InOrder()) {
+    if (static_cast<int>(attempts_.size()) >= StreamLimit() || !view_.AnyRoom(clock_.Monotonic())) break;
+    const auto it = streams_.find(id);
+    if (it == streams_.end() || !TryPlace(*it->second)) continue;
+    queue_.Remove(id);
+    metrics_.queue_wait.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - it->second->waiting_since));
+  }
+  metrics_.SetQueueDepth(queue_.depths());
+}
+
+void Relay::StopTimer(std::optional<Timers::Id>& timer) {
+  if (timer.has_value()) timers_.Cancel(*timer);
+  timer.reset();
+}
+
+void Relay::SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay,
+                     void (Relay::*expired)(Stream&)) {
+  StopTimer(stream.*timer);
+  stream.*timer = timers_.After(delay, [this, &stream, timer, expired] {
+    const Turn turn(*this);
+    (stream.*timer).reset();
+    (this->*expired)(stream);
+    PumpQueue();
+  });
+}
+
+void Relay::OnDeadline(Stream& stream) { EndStream(stream, DeadlineError()); }
+
+void Relay::OnWaitedTooLong(Stream& stream) {
+  metrics_.Shed("queue_timeout");
+  EndStream(stream, WaitedTooLongError());
+}
+
+int Relay::StreamLimit() const { return std::max(1, options_.max_streams / view_.AttachedGateways()); }
+
+}  // namespace berth::relay

@@ -1,0 +1,165 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/random/random.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "gateway/admission/waiting_queue.h"
+#include "gateway/relay/link_transport.h"
+#include "gateway/relay/metrics.h"
+#include "gateway/relay/outbox.h"
+#include "gateway/relay/stream.h"
+#include "gateway/relay/timers.h"
+#include "gateway/relay/worker_link.h"
+#include "gateway/routing/cluster_view.h"
+#include "gateway/routing/router.h"
+#include "proto/berth/v1/inference.pb.h"
+
+namespace berth::relay {
+
+struct RelayOptions {
+  std::string gateway_id;
+  // Of all gateways together: each enforces its share.
+  int max_streams = 8192;
+  int max_waiting = 1024;
+  absl::Duration max_wait = absl::Seconds(60);
+  // A caller that leaves more than this unread, or reads nothing for this long while something waits, is given up.
+  size_t max_pending_bytes = 64 << 10;
+  absl::Duration max_unread = absl::Seconds(30);
+  int max_failovers = 2;
+};
+
+// Learns that a stream has something to read. Called from within the relay: do not destroy it there; reading and abandoning are
+// fine.
+class StreamSink {
+ public:
+  virtual ~StreamSink() = default;
+  virtual void OnReadable() = 0;
+  // The caller does not read: the stream is over and forgotten, whatever was pending is dropped.
+  virtual void OnGivenUp(const absl::Status& status) = 0;
+};
+
+// The heart of the gateway: every generation from its arrival to its end, the links to the workers, and the choice between
+// them. A generation waits, runs at a worker, is parked for a moment when its link breaks, or is resumed on another worker when
+// it was lost. Thread: one shard.
+class Relay : private WorkerLink::Owner {
+ public:
+  Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
+        LinkFactory factory, GatewayMetrics& metrics);
+  ~Relay() override;
+
+  // Opens the links. `on_change` runs whenever a worker came or went.
+  void Start(std::function<void()> on_change);
+  // Takes nothing new; `idle` runs once, when no stream is left.
+  void Drain(absl::AnyInvocable<void()> idle);
+  // Ends all streams with UNAVAILABLE and closes the links.
+  void Stop();
+
+  // Takes a generation on. Whatever becomes of it, a refusal too, is read from the stream. `sink` is told of things to read
+  // until the end was read or the stream abandoned; not during this call.
+  uint64_t Open(GenerationRequest request, StreamSink& sink);
+  // The next message or the end, which also forgets the stream; nothing when the caller must wait for OnReadable. Read only
+  // what can be sent on at once: what is not read counts as pending.
+  std::optional<Outbox::Item> Read(uint64_t id);
+  // The caller went away: the worker is told, and the stream forgotten. No effect on a stream that is over.
+  void Abandon(uint64_t id);
+  // For the caller's metadata, once Started was read. Null when the stream is over.
+  const GenerationStream* Find(uint64_t id) const;
+
+  // Ends a running request of this tenant by its id, or by its session when the id is empty; asks the workers when it is not
+  // one of this gateway. `done` hears whether it was found.
+  void Cancel(const std::string& tenant, const v1::CancelRequest& request, absl::AnyInvocable<void(bool found)> done);
+
+  const routing::ClusterView& view() const { return view_; }
+  int open_streams() const { return static_cast<int>(streams_.size()); }
+  int waiting() const { return queue_.size(); }
+
+ private:
+  enum class State { kWaiting, kRunning, kParked, kEnded };
+  struct Stream;
+  struct Attempt;
+  struct PendingCancel;
+  using RequestKey = std::pair<std::string, std::string>;
+  // Sinks are told at the end of the outermost turn, when nothing refers to a stream any more.
+  class Turn;
+
+  // relay.cc: the life of a stream.
+  absl::Status Accept(Stream& stream);
+  void Place(Stream& stream);
+  void Wait(Stream& stream);
+  // False when it has to wait. It is ended when no worker can serve it.
+  bool TryPlace(Stream& stream);
+  void Submit(Stream& stream, const routing::RouteDecision& decision);
+  // What waits in the outbox is still delivered before `status`.
+  void EndStream(Stream& stream, absl::Status status);
+  // Ends the running attempt on our side; with `cancel` the worker is told, and keeps its place until it answers.
+  void LeaveWorker(Stream& stream, bool cancel);
+  void Erase(uint64_t id);
+  void ReportIdle();
+  void EraseAttempt(uint64_t attempt);
+  void MarkReady(Stream& stream);
+  void GiveUp(Stream& stream);
+  void CheckSlowness(Stream& stream);
+  void PumpQueue();
+  void FlushReady();
+  void StopTimer(std::optional<Timers::Id>& timer);
+  void SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay,
+                void (Relay::*expired)(Stream&));
+  void OnDeadline(Stream& stream);
+  void OnWaitedTooLong(Stream& stream);
+  int StreamLimit() const;
+
+  // relay_workers.cc: what workers send.
+  void HandleEvent(v1::StreamEvent& event, absl::Duration now);
+  void HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now);
+  void HandleError(Stream& stream, const absl::Status& status);
+  // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because
+  // of it.
+  void Lose(Stream& stream, const absl::Status& why, bool died);
+  void LoseAll(int worker, const absl::Status& why);
+  std::vector<Stream*> StreamsOf(int worker);
+
+  // relay_cancel.cc: cancels of requests that are not this gateway's.
+  void HandleCancelAnswer(int worker, const v1::CancelAnswer& answer);
+  void FinishCancel(PendingCancel& cancel, bool found);
+
+  absl::Status OnHello(int worker, const v1::WorkerHello& hello, bool same) override;
+  void OnFrame(int worker, v1::AttachResponse& frame) override;
+  void OnBroken(int worker) override;
+  void OnLost(int worker, const absl::Status& status) override;
+
+  const RelayOptions options_;
+  const base::Clock& clock_;
+  Timers& timers_;
+  const LinkFactory factory_;
+  GatewayMetrics& metrics_;
+  routing::ClusterView view_;
+  admission::WaitingQueue queue_;
+  std::vector<std::unique_ptr<WorkerLink>> links_;
+  std::function<void()> on_change_;
+  bool draining_ = false, stopped_ = false;
+  absl::AnyInvocable<void()> idle_;
+  absl::BitGen random_;
+
+  uint64_t last_id_ = 0;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Stream>> streams_;
+  // Submissions that a worker has not ended, by the link's stream id.
+  absl::flat_hash_map<uint64_t, Attempt> attempts_;
+  absl::flat_hash_map<RequestKey, uint64_t> by_request_;
+  std::vector<std::unique_ptr<PendingCancel>> cancels_;
+  int turns_ = 0;
+  std::vector<uint64_t> ready_;
+};
+
+}  // namespace berth::relay

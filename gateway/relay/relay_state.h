@@ -1,0 +1,63 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gateway/relay/relay.h"
+
+namespace berth::relay {
+
+// The relay's records, shared by its source files.
+
+struct Relay::Stream {
+  Stream(uint64_t id, GenerationRequest request, StreamSink& sink, absl::Duration now)
+      : id(id), sink(&sink), accepted_at(now), generation(std::move(request)) {}
+
+  const v1::GenerationSpec& spec() const { return generation.request().spec; }
+
+  const uint64_t id;
+  StreamSink* const sink;
+  const absl::Duration accepted_at;
+  GenerationStream generation;
+  State state = State::kWaiting;
+  // Of the running attempt; the worker stays for the metrics of a parked one.
+  uint64_t attempt = 0;
+  int worker = -1;
+  bool registered = false, notified = false, given_up = false;
+  // Set once a worker was lost: what the next one is to continue.
+  std::optional<v1::GenerationSpec> resume;
+  std::optional<std::string> journal_domain;
+  bool suspect = false;
+  int failovers = 0;
+  absl::Duration waiting_since, last_tokens_at;
+  std::optional<Timers::Id> deadline_timer, wait_timer, unread_timer;
+};
+
+struct Relay::Attempt {
+  int worker = -1;
+  // 0: the caller has gone, and the worker is still to say that it has ended the request.
+  uint64_t stream = 0;
+};
+
+struct Relay::PendingCancel {
+  std::string request_id;
+  std::vector<int> workers;
+  absl::AnyInvocable<void(bool)> done;
+  std::optional<Timers::Id> timer;
+};
+
+class Relay::Turn {
+ public:
+  explicit Turn(Relay& relay) : relay_(relay) { ++relay_.turns_; }
+  ~Turn() {
+    if (relay_.turns_ == 1) relay_.FlushReady();
+    --relay_.turns_;
+  }
+
+ private:
+  Relay& relay_;
+};
+
+}  // namespace berth::relay

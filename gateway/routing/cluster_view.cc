@@ -1,0 +1,125 @@
+#include "gateway/routing/cluster_view.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/hash.h"
+#include "gateway/routing/rendezvous.h"
+
+namespace berth::routing {
+
+const v1::Model* WorkerView::FindModel(std::string_view name) const {
+  if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
+  const auto found = std::find_if(models.begin(), models.end(), [&](const v1::Model& model) { return model.name() == name; });
+  return found == models.end() ? nullptr : &*found;
+}
+
+ClusterView::ClusterView(std::vector<WorkerAddress> workers) {
+  for (WorkerAddress& address : workers) {
+    hashes_.push_back(WorkerHash(address.id));
+    workers_.push_back({.address = std::move(address), .hash = hashes_.back()});
+  }
+}
+
+int ClusterView::Find(std::string_view worker_id) const {
+  for (int i = 0; i < size(); ++i) {
+    if (workers_[i].address.id == worker_id) return i;
+  }
+  return -1;
+}
+
+absl::Status ClusterView::Attached(int index, const v1::WorkerHello& hello, absl::Duration now) {
+  WorkerView& worker = workers_[index];
+  if (hello.worker_id() != worker.address.id) {
+    return absl::FailedPreconditionError(absl::StrCat("the worker at ", worker.address.address, " says it is \"",
+                                                      hello.worker_id(), "\", discovery says \"", worker.address.id, "\""));
+  }
+  if (IsOlder(hello.incarnation(), worker.incarnation)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("worker \"", worker.address.id, "\" answered with an incarnation older than the one known"));
+  }
+  worker.link = LinkState::kUp;
+  worker.incarnation = hello.incarnation();
+  worker.models.assign(hello.models().begin(), hello.models().end());
+  worker.journal_domain = hello.journal_domain();
+  worker.load.Clear();
+  worker.load.set_attached_gateways(hello.attached_gateways());
+  worker.last_frame = now;
+  return absl::OkStatus();
+}
+
+void ClusterView::Reported(int index, const v1::LoadReport& load, absl::Duration now) {
+  workers_[index].load = load;
+  workers_[index].last_frame = now;
+}
+
+void ClusterView::Detached(int index, LinkState state) {
+  BERTH_CHECK(state != LinkState::kUp);
+  workers_[index].link = state;
+  workers_[index].load.Clear();
+}
+
+void ClusterView::StreamClosed(int index) {
+  BERTH_CHECK(workers_[index].open_streams > 0) << "worker " << workers_[index].address.id << " has no open stream";
+  --workers_[index].open_streams;
+}
+
+bool ClusterView::CanTakeNew(int index, absl::Duration now) const {
+  const WorkerView& worker = workers_[index];
+  return worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY &&
+         now - worker.last_frame < kSuspicionAge;
+}
+
+bool ClusterView::AnyRoom(absl::Duration now) const {
+  for (int i = 0; i < size(); ++i) {
+    if (workers_[i].HasRoom() && CanTakeNew(i, now)) return true;
+  }
+  return false;
+}
+
+int ClusterView::UpCount() const {
+  return std::count_if(workers_.begin(), workers_.end(), [](const WorkerView& w) { return w.link == LinkState::kUp; });
+}
+
+int ClusterView::AttachedGateways() const {
+  int gateways = 1;
+  for (const WorkerView& worker : workers_) gateways = std::max(gateways, worker.load.attached_gateways());
+  return gateways;
+}
+
+std::vector<v1::Model> ClusterView::Models() const {
+  std::map<std::string, v1::Model> models;
+  for (const WorkerView& worker : workers_) {
+    if (worker.link == LinkState::kDown) continue;
+    for (const v1::Model& model : worker.models) models.emplace(model.name(), model);
+  }
+  std::vector<v1::Model> list;
+  for (auto& [name, model] : models) list.push_back(std::move(model));
+  return list;
+}
+
+std::string ClusterView::ModelLabel(std::string_view name) const {
+  for (const WorkerView& worker : workers_) {
+    if (const v1::Model* model = worker.FindModel(name)) return model->name();
+  }
+  return "other";
+}
+
+bool ClusterView::KnowsModel(std::string_view name) const {
+  return std::any_of(workers_.begin(), workers_.end(), [&](const WorkerView& worker) { return worker.FindModel(name); });
+}
+
+bool IsOlder(const v1::Incarnation& a, const v1::Incarnation& b) {
+  return std::pair(a.start_time_micros(), a.random()) < std::pair(b.start_time_micros(), b.random());
+}
+
+bool IsSame(const v1::Incarnation& a, const v1::Incarnation& b) { return !IsOlder(a, b) && !IsOlder(b, a); }
+
+uint64_t IncarnationId(const v1::Incarnation& incarnation) {
+  return base::HashCombine(static_cast<uint64_t>(incarnation.start_time_micros()), incarnation.random());
+}
+
+}  // namespace berth::routing

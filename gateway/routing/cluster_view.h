@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "gateway/routing/worker_list.h"
+#include "proto/berth/v1/worker.pb.h"
+
+namespace berth::routing {
+
+// Age of a worker's last frame from which it gets no new work, and from which it counts as failed.
+inline constexpr absl::Duration kSuspicionAge = absl::Seconds(1);
+inline constexpr absl::Duration kFailureAge = absl::Milliseconds(2500);
+
+enum class LinkState {
+  kDown,
+  // Lost a moment ago: its streams may still be taken up again, new ones wait.
+  kReconnecting,
+  kUp,
+};
+
+// What this gateway knows of one discovered worker.
+struct WorkerView {
+  WorkerAddress address;
+  uint64_t hash = 0;
+  LinkState link = LinkState::kDown;
+  // Of the newest hello; zero before the first.
+  v1::Incarnation incarnation;
+  std::vector<v1::Model> models;
+  std::string journal_domain;
+  v1::LoadReport load;
+  // Base::Clock::Monotonic of the last frame.
+  absl::Duration last_frame;
+  // Of this gateway, submitted and not ended.
+  int open_streams = 0;
+
+  bool HasRoom() const { return open_streams < load.submit_credit(); }
+  // The served model of this name, or the only one when `name` is empty; null when there is none.
+  const v1::Model* FindModel(std::string_view name) const;
+};
+
+// All discovered workers, by index. Thread: one owner.
+class ClusterView {
+ public:
+  explicit ClusterView(std::vector<WorkerAddress> workers);
+
+  int size() const { return static_cast<int>(workers_.size()); }
+  const WorkerView& worker(int index) const { return workers_[index]; }
+  // In the order of the indices.
+  const std::vector<uint64_t>& hashes() const { return hashes_; }
+  // -1 when no such worker was discovered.
+  int Find(std::string_view worker_id) const;
+
+  // A link's hello. FAILED_PRECONDITION, and nothing changes, when it names another worker or an older incarnation than the
+  // last.
+  absl::Status Attached(int index, const v1::WorkerHello& hello, absl::Duration now);
+  void Reported(int index, const v1::LoadReport& load, absl::Duration now);
+  // A frame without a load report.
+  void Heard(int index, absl::Duration now) { workers_[index].last_frame = now; }
+  // `state` is kDown or kReconnecting.
+  void Detached(int index, LinkState state);
+  void StreamOpened(int index) { ++workers_[index].open_streams; }
+  void StreamClosed(int index);
+
+  // Attached, ready and heard of lately.
+  bool CanTakeNew(int index, absl::Duration now) const;
+  // Some worker can take new work and has room for it.
+  bool AnyRoom(absl::Duration now) const;
+  int UpCount() const;
+  // Gateways that share the limits, this one included, as the workers report; at least 1.
+  int AttachedGateways() const;
+  // Of all attached workers, each name once, by name.
+  std::vector<v1::Model> Models() const;
+  // The name of a known model, for metrics; "other" for one that no worker serves.
+  std::string ModelLabel(std::string_view name) const;
+  // Some worker serves, or served before its link went down, the model of this name (or any, when `name` is empty).
+  bool KnowsModel(std::string_view name) const;
+
+ private:
+  std::vector<WorkerView> workers_;
+  std::vector<uint64_t> hashes_;
+};
+
+// Incarnations are ordered by start time, then by their random part.
+bool IsOlder(const v1::Incarnation& a, const v1::Incarnation& b);
+bool IsSame(const v1::Incarnation& a, const v1::Incarnation& b);
+// One number for callers to compare; journals and metadata carry it too.
+uint64_t IncarnationId(const v1::Incarnation& incarnation);
+
+}  // namespace berth::routing

@@ -1,0 +1,108 @@
+#include "gateway/routing/router.h"
+
+#include <algorithm>
+
+#include "gateway/routing/rendezvous.h"
+
+namespace berth::routing {
+namespace {
+
+bool Serves(const WorkerView& worker, const RouteRequest& request) {
+  const v1::Model* model = worker.FindModel(request.model);
+  if (request.journal_domain.has_value() && worker.journal_domain != *request.journal_domain) return false;
+  return model != nullptr && (request.fingerprint == 0 || model->fingerprint() == request.fingerprint);
+}
+
+bool IsCandidate(const ClusterView& view, int index, const RouteRequest& request, absl::Duration now) {
+  return view.CanTakeNew(index, now) && Serves(view.worker(index), request);
+}
+
+double MeanRunning(const ClusterView& view, const std::vector<int>& candidates) {
+  double total = 0;
+  for (int index : candidates) total += view.worker(index).load.running();
+  return candidates.empty() ? 0 : total / candidates.size();
+}
+
+// Reports trail by up to 100 ms; a burst between two of them shows only in this gateway's own count.
+int Load(const WorkerView& worker) { return std::max(worker.load.running() + worker.load.waiting(), worker.open_streams); }
+
+RouteDecision Placed(int worker, v1::Affinity affinity) {
+  return {.outcome = RouteOutcome::kPlaced, .worker = worker, .affinity = affinity};
+}
+
+RouteDecision LeastLoaded(const ClusterView& view, const std::vector<int>& candidates) {
+  int best = -1;
+  for (int index : candidates) {
+    if (!view.worker(index).HasRoom()) continue;
+    if (best < 0 || Load(view.worker(index)) < Load(view.worker(best))) best = index;
+  }
+  if (best < 0) return {.outcome = RouteOutcome::kNoRoom};
+  return Placed(best, v1::AFFINITY_NEW);
+}
+
+// `candidates` in rank order. `preferred` is the request's first discovered rank, whether it can take work or not.
+RouteDecision Spilling(const ClusterView& view, const RouteRequest& request, const std::vector<int>& candidates,
+                       int preferred) {
+  const double mean = MeanRunning(view, candidates);
+  const auto place = [&](int index) {
+    if (index == preferred) return Placed(index, request.starts_session ? v1::AFFINITY_NEW : v1::AFFINITY_HIT);
+    return Placed(index, index == candidates.front() ? v1::AFFINITY_REBIND : v1::AFFINITY_SPILL);
+  };
+  for (int index : candidates) {
+    if (view.worker(index).HasRoom() && !IsOverBound(view.worker(index).load, mean)) return place(index);
+  }
+  for (int index : candidates) {
+    if (view.worker(index).HasRoom()) return place(index);
+  }
+  return {.outcome = RouteOutcome::kNoRoom};
+}
+
+// A follow-up turn stays with its session's owner. A draining owner keeps it unless the next rank reads the same journal.
+RouteDecision FollowUp(const ClusterView& view, const RouteRequest& request, const std::vector<int>& order,
+                       absl::Duration now) {
+  int draining = -1;
+  for (int index : order) {
+    const WorkerView& worker = view.worker(index);
+    if (worker.link == LinkState::kDown || !Serves(worker, request)) continue;
+    if (worker.load.state() == v1::WORKER_STATE_DRAINING && draining < 0) {
+      draining = index;
+      continue;
+    }
+    if (worker.link == LinkState::kUp && worker.load.state() != v1::WORKER_STATE_READY) continue;
+    const bool same_journal =
+        draining >= 0 && !worker.journal_domain.empty() && worker.journal_domain == view.worker(draining).journal_domain;
+    if (draining >= 0 && !same_journal) break;
+    // One that is silent or reconnecting is back or failed in a moment: moving the session now would only contest it.
+    if (!view.CanTakeNew(index, now) || !worker.HasRoom()) return {.outcome = RouteOutcome::kNoRoom};
+    return Placed(index, index == order.front() ? v1::AFFINITY_HIT : v1::AFFINITY_REBIND);
+  }
+  if (draining < 0) return {};
+  if (!view.worker(draining).HasRoom()) return {.outcome = RouteOutcome::kNoRoom};
+  return Placed(draining, draining == order.front() ? v1::AFFINITY_HIT : v1::AFFINITY_REBIND);
+}
+
+}  // namespace
+
+bool IsOverBound(const v1::LoadReport& load, double mean_running) {
+  return load.waiting() > 0 || load.running() > std::max(1.25 * mean_running, load.slots() / 2.0);
+}
+
+RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now) {
+  const std::vector<int> order = RankWorkers(request.key.value_or(0), view.hashes());
+  if (!request.may_spill) return FollowUp(view, request, order, now);
+  std::vector<int> candidates;
+  for (int index : order) {
+    if (IsCandidate(view, index, request, now)) candidates.push_back(index);
+  }
+  if (candidates.empty()) return {};
+  return request.key.has_value() ? Spilling(view, request, candidates, order.front()) : LeastLoaded(view, candidates);
+}
+
+int SessionOwner(const ClusterView& view, uint64_t key) {
+  for (int index : RankWorkers(key, view.hashes())) {
+    if (view.worker(index).link == LinkState::kUp) return index;
+  }
+  return -1;
+}
+
+}  // namespace berth::routing

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "gateway/routing/cluster_view.h"
+#include "proto/berth/v1/generation.pb.h"
+
+namespace berth::routing {
+
+struct RouteRequest {
+  // SessionKey or PrefixKey; absent: least loaded.
+  std::optional<uint64_t> key;
+  // False for the follow-up turns of an interactive session: their history is at one worker.
+  bool may_spill = true;
+  // An interactive turn that opens its session.
+  bool starts_session = false;
+  std::string_view model;
+  // Only models of this fingerprint; 0: any.
+  uint64_t fingerprint = 0;
+  // Only workers that read this journal.
+  std::optional<std::string> journal_domain;
+};
+
+enum class RouteOutcome {
+  // `worker` takes the request now.
+  kPlaced,
+  // Workers are there, without room: ask again when a stream ends or a report comes.
+  kNoRoom,
+  // No worker can serve the request.
+  kNoWorker,
+};
+
+struct RouteDecision {
+  RouteOutcome outcome = RouteOutcome::kNoWorker;
+  int worker = -1;
+  v1::Affinity affinity = v1::AFFINITY_UNSPECIFIED;
+};
+
+// Chooses a worker. Pure: equal views give equal answers, so gateways need not talk to each other.
+//
+// The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped. A worker beyond its
+// bound (IsOverBound) is passed over for requests that may spill, unless all are. Without a key the least loaded worker is
+// taken.
+RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now);
+
+// The worker that owns a session: the first of the rank order that is attached, also while it drains; -1 when none is.
+int SessionOwner(const ClusterView& view, uint64_t key);
+
+// It reports waiting requests, or runs more than max(1.25 × mean of the peers, half its slots).
+bool IsOverBound(const v1::LoadReport& load, double mean_running);
+
+}  // namespace berth::routing

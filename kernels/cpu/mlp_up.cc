@@ -1,0 +1,20 @@
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/norm.h"
+#include "kernels/cpu/stages.h"
+#include "kernels/cpu/vector_math.h"
+
+namespace berth::kernels::cpu {
+
+void MlpUp(Context& context, const MlpUpArgs& args) {
+  const int64_t rows = args.out.dim(0), inter = args.out.dim(1), n = args.weight.n();
+  const Tensor normed = NormRows(context, args.norm, args.residual);
+  const Tensor product(context.product.Get(rows * n), DType::kF32, {rows, n});
+  Linear(context, normed, args.weight, args.bias, product);
+  ForRows(context, rows, [&](int64_t r, int) {
+    const float* gate = product.data<float>() + r * n;
+    float* out = args.out.data<float>() + r * args.out.stride(0);
+    Activate(args.activation, gate, args.gated ? gate + inter : nullptr, out, inter);
+  });
+}
+
+}  // namespace berth::kernels::cpu

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "kernels/cpu/context.h"
+#include "kernels/ops.h"
+
+namespace berth::kernels::cpu {
+
+// The stage ops of kernels/ops.h, one file each; arguments are checked by Ops. Activations are f32.
+void Embed(Context& context, const EmbedArgs& args);
+void AttnIn(Context& context, const AttnInArgs& args);
+void Attend(Context& context, const AttendArgs& args);
+void ProjectOut(Context& context, const ProjectOutArgs& args);
+void MlpUp(Context& context, const MlpUpArgs& args);
+void Head(Context& context, const HeadArgs& args);
+void Sample(Context& context, const SampleArgs& args);
+
+}  // namespace berth::kernels::cpu

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/support/channel_arguments.h"
+
+namespace berth::rpc {
+
+// PEM files; all empty: plaintext.
+struct TlsOptions {
+  std::string cert_file;
+  std::string key_file;
+  std::string ca_file;  // of the peers: a server with it demands client certificates
+  bool enabled() const { return !cert_file.empty() || !ca_file.empty(); }
+};
+
+// INVALID_ARGUMENT names a file that cannot be read.
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(const TlsOptions& tls);
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(const TlsOptions& tls);
+
+// For channels of servers and of the client library: no retries by gRPC (they retry themselves), flow-control windows pinned at
+// 64 KiB so that no seconds of tokens hide in buffers, and a connection of its own per channel.
+grpc::ChannelArguments ClientChannelArguments();
+
+// Stateless until its first call.
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
+                                           const std::shared_ptr<grpc::ChannelCredentials>& credentials);
+
+}  // namespace berth::rpc

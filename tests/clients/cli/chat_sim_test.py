@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""berth chat and berth serve with the real gateway and workers and the simulated engine.
+usage: chat_sim_test.py PATH_OF_BERTH [unittest's arguments]"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.request
+
+BERTH = str(pathlib.Path(sys.argv.pop(1)).resolve())
+PROMPT = "double enter to end input >>> "
+
+
+class Chat:
+    """A running `berth chat --sim`. All its processes inherit the writing end of a pipe, whose end of file says that none is left."""
+
+    def __init__(self, folder, *flags):
+        self.gone, write_end = os.pipe()
+        self.process = subprocess.Popen([BERTH, "chat", "--sim", "--workers", "2", *flags], pass_fds=[write_end], env={**os.environ, "TMPDIR": folder},
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        os.close(write_end)
+        self.text = ""
+
+    def type(self, text):
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def read_until(self, done):
+        """What it printed since the last call, once `done` likes it."""
+        while not done(self.text):
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                raise AssertionError(f"it ended after {self.text!r}")
+            self.text += data.decode(errors="replace")
+        text, self.text = self.text, ""
+        return text
+
+    def ask(self, text):
+        self.type(text + "\n\n")
+        return self.read_until(lambda text: text.endswith(PROMPT))[:-len(PROMPT)].strip("\n")
+
+    def wait_for_all(self):
+        os.read(self.gone, 1)
+        os.close(self.gone)
+
+
+def workers_of(pid):
+    """The berth-worker processes below a process."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = [int(child) for child in children if "berth-worker" in pathlib.Path(f"/proc/{child}/cmdline").read_text()]
+    return found + [worker for child in children for worker in workers_of(int(child))]
+
+
+class ChatSimTest(unittest.TestCase):
+    def chat(self, *flags):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        chat = Chat(folder.name, *flags)
+        self.addCleanup(chat.process.wait)
+        self.addCleanup(chat.process.kill)
+        self.addCleanup(chat.process.stdout.close)
+        self.addCleanup(chat.process.stdin.close)
+        return chat
+
+    def test_prompt_answers_once_and_leaves_nothing(self):
+        answers = []
+        for _ in range(2):
+            chat = self.chat("--prompt", "hello", "--max-tokens", "12", "--seed", "3", "--worker-flag=--sim-step-ms=1")
+            answers.append(chat.process.stdout.read())
+            self.assertEqual(chat.process.wait(), 0)
+            chat.wait_for_all()
+        self.assertGreater(len(answers[0].strip()), 3)
+        self.assertEqual(answers[0], answers[1])
+
+    def test_turns_sessions_and_exit(self):
+        chat = self.chat("--max-tokens", "8", "--seed", "1", "--worker-flag=--sim-step-ms=1")
+        chat.read_until(lambda text: text.endswith(PROMPT))
+        first, second = chat.ask("hello"), chat.ask("hello")
+        self.assertNotIn("error", first + second)
+        self.assertNotEqual(first, second)  # the history counts
+        chat.type("end\n")
+        self.assertIn("the session is closed", chat.read_until(lambda text: text.endswith(PROMPT)))
+        self.assertEqual(chat.ask("hello"), first)  # a fresh one does not remember
+        chat.type("exit\n")
+        self.assertEqual(chat.process.wait(), 0)
+        chat.wait_for_all()
+
+    def test_ctrl_c_stops_the_answer_only(self):
+        chat = self.chat("--worker-flag=--sim-step-ms=20")
+        chat.read_until(lambda text: text.endswith(PROMPT))
+        chat.type("hello\n\n")
+        chat.read_until(lambda text: len(text) > 5)  # without a limit the answer is thousands of tokens long
+        chat.process.send_signal(signal.SIGINT)
+        chat.read_until(lambda text: text.endswith(PROMPT))
+        chat.type("and then\n\n")
+        self.assertNotIn("error", chat.read_until(lambda text: len(text) > 5))
+
+    def test_kill_9_leaves_no_process(self):
+        chat = self.chat()
+        chat.read_until(lambda text: text.endswith(PROMPT))
+        chat.process.kill()
+        chat.wait_for_all()
+
+    def test_a_frozen_worker_is_killed_and_the_chat_goes_on(self):
+        chat = self.chat("--max-tokens", "8", "--seed", "1", "--worker-flag=--sim-step-ms=1")
+        chat.read_until(lambda text: text.endswith(PROMPT))
+        first = chat.ask("hello")
+        for pid in workers_of(chat.process.pid):
+            os.kill(pid, signal.SIGSTOP)
+        # Both are frozen and are killed; the second turn finds new ones, which know the session from the journal, sooner or later.
+        while "error" in (answer := chat.ask("hello")):
+            pass
+        self.assertNotEqual(answer, first)
+
+    def test_serve_answers_over_http(self):
+        serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
+                                  "--metrics-port", "0", "--model-name", "m"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.addCleanup(serve.stdout.close)
+        self.addCleanup(serve.wait)
+        self.addCleanup(serve.terminate)
+        port = json.loads(serve.stdout.readline())["http_port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
+            self.assertEqual(json.load(answer)["data"][0]["id"], "m")
+
+
+if __name__ == "__main__":
+    unittest.main()

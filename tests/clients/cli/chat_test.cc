@@ -1,0 +1,69 @@
+#include "clients/cli/chat.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "tests/clients/cli/fake_server.h"
+
+namespace berth::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::vector<std::string> Contents(const FakeServer& server) {
+  std::vector<std::string> contents;
+  for (const auto& spec : server.specs) contents.push_back(spec.prompt().chat().messages(0).content());
+  return contents;
+}
+
+std::string RunChat(FakeServer& server, const std::string& typed) {
+  Conversation conversation(server.Channel(), {});
+  std::istringstream in(typed);
+  std::ostringstream out;
+  Chat(conversation, in, out);
+  return out.str();
+}
+
+TEST(ChatTest, ADoubleEnterEndsAnInput) {
+  FakeServer server;
+  EXPECT_EQ(RunChat(server, "one\ntwo\n\nthree\n\nexit\nnever\n\n"),
+            "\ndouble enter to end input >>> one\ntwo heard\n"
+            "\ndouble enter to end input >>> three heard\n"
+            "\ndouble enter to end input >>> \n");
+  EXPECT_THAT(Contents(server), ElementsAre("one\ntwo", "three"));
+  EXPECT_EQ(server.specs[0].session_id(), server.specs[1].session_id());
+}
+
+TEST(ChatTest, EmptyLinesAreNoInputAndTheEndOfTheInputSendsWhatIsThere) {
+  FakeServer server;
+  RunChat(server, "\n\n\nhello");
+  EXPECT_THAT(Contents(server), ElementsAre("hello"));
+}
+
+TEST(ChatTest, EndClosesTheSessionAndExitTheLast) {
+  FakeServer server;
+  EXPECT_THAT(RunChat(server, "a\n\nend\nb\n\nexit\n"), HasSubstr("the session is closed"));
+  ASSERT_EQ(server.specs.size(), 2u);
+  EXPECT_THAT(server.closed, ElementsAre(server.specs[0].session_id(), server.specs[1].session_id()));
+  EXPECT_NE(server.specs[0].session_id(), server.specs[1].session_id());
+}
+
+TEST(ChatTest, CommandsWithinAnInputAreText) {
+  FakeServer server;
+  RunChat(server, "the\nend\n\nexit\n");
+  EXPECT_THAT(Contents(server), ElementsAre("the\nend"));
+}
+
+TEST(ChatTest, AnErrorIsShownAndTheChatGoesOn) {
+  FakeServer server;
+  server.next_status = absl::InvalidArgumentError("too long");
+  const std::string shown = RunChat(server, "a\n\nb\n\n");
+  EXPECT_THAT(shown, HasSubstr("error: too long\n"));
+  EXPECT_THAT(shown, HasSubstr("b heard\n"));
+}
+
+}  // namespace
+}  // namespace berth::cli

@@ -1,0 +1,137 @@
+"""Berth's programs as child processes on free ports, and a plain HTTP client for them."""
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+READY_SECONDS = 60
+WAIT_SECONDS = 30
+
+
+class Process:
+    """One program. `ready` is the JSON line that it prints when it listens."""
+
+    def __init__(self, binary, *arguments, log):
+        self.log = open(log, "wb")
+        self.child = subprocess.Popen([binary, *map(str, arguments)], stdout=subprocess.PIPE, stderr=self.log)
+        line = self.child.stdout.readline()
+        if not line:
+            code = self.child.wait()
+            raise RuntimeError(f"{binary} ended with {code} before it was ready: {open(log, errors='replace').read()[-2000:]}")
+        self.ready = json.loads(line)
+
+    def kill(self):
+        self.child.kill()
+        self.child.wait()
+
+    def stop(self):
+        """SIGTERM; the exit status."""
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+        try:
+            return self.child.wait(READY_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            raise
+        finally:
+            self.child.stdout.close()
+            self.log.close()
+
+
+class Cluster:
+    """A gateway and its workers. `worker_arguments` go to every worker."""
+
+    def __init__(self, bin_dir, tmp_path, workers=2, worker_arguments=("--sim",), gateway_arguments=()):
+        self.processes = []
+        self.workers = {}
+        ports = ["--port", 0, "--admin-port", 0, "--metrics-port", 0]
+        try:
+            for i in range(workers):
+                name = f"w{i}"
+                self.workers[name] = self._start(
+                    bin_dir, "berth-worker", tmp_path, name, "--worker-id", name, *ports, *worker_arguments
+                )
+            addresses = ",".join(f"{name}=127.0.0.1:{worker.ready['port']}" for name, worker in self.workers.items())
+            self.gateway = self._start(
+                bin_dir, "berth-gateway", tmp_path, "gateway", "--workers", addresses, "--http-port", 0, "--grpc-port", 0,
+                "--admin-port", 0, "--metrics-port", 0, "--drain-seconds", 1, "--wait-workers", *gateway_arguments,
+            )  # fmt: skip
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, bin_dir, program, tmp_path, name, *arguments):
+        process = Process(os.path.join(bin_dir, program), *arguments, log=os.path.join(tmp_path, name + ".log"))
+        self.processes.append(process)
+        return process
+
+    def stop(self):
+        """Stops the gateway first. The exit status of each process."""
+        return [process.stop() for process in reversed(self.processes)]
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.gateway.ready['http_port']}"
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.gateway.ready["http_port"], timeout=WAIT_SECONDS)
+
+    def post(self, path, body, headers=None):
+        """(status, headers, JSON) of the answer. `body` is bytes, or what becomes JSON."""
+        connection = self.connect()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request("POST", path, data, headers or {})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        connection.close()
+        return response.status, response.headers, answer
+
+    def open_stream(self, body, headers=None):
+        """A streaming completion that has begun: (connection, response)."""
+        connection = self.connect()
+        connection.request("POST", "/v1/completions", json.dumps(dict(body, stream=True)), headers or {})
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        return connection, response
+
+    def metric(self, process, name, **labels):
+        """The value of a metric in a process's /metrics; 0 when it is not there."""
+        connection = http.client.HTTPConnection("127.0.0.1", process.ready["metrics_port"], timeout=WAIT_SECONDS)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        for line in text.splitlines():
+            match = re.match(r"([^{ ]+)(?:{(.*)})? (\S+)", line)
+            if match and match[1] == name and all(f'{k}="{v}"' in (match[2] or "") for k, v in labels.items()):
+                return float(match[3])
+        return 0.0
+
+
+def events(response):
+    """The JSON of each server-sent event, up to [DONE]."""
+    for line in response:
+        if not line.startswith(b"data: "):
+            continue
+        if line.strip() == b"data: [DONE]":
+            return
+        yield json.loads(line[6:])
+
+
+def text_of(response):
+    """The text of a streaming completion; its error, if any, fails the test."""
+    text = ""
+    for event in events(response):
+        assert "error" not in event, event
+        for choice in event["choices"]:
+            text += choice["text"]
+    return text
+
+
+def until(condition):
+    """Asks again until the condition holds; each question is a round trip to a process, which paces the loop."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never held"

@@ -1,0 +1,143 @@
+"""The official OpenAI SDK against a gateway."""
+import threading
+
+import openai
+import pytest
+from processes import until
+
+QUESTION = [{"role": "user", "content": "Name three colours of the rainbow."}]
+
+
+# The simulated engine draws from the seed even at temperature 0, so that a wrong resume shows.
+def ask(client, model, **more):
+    return client.chat.completions.create(model=model, messages=QUESTION, max_tokens=16, **{"seed": 1, **more})
+
+
+def test_models(client, model):
+    assert client.models.retrieve(model).id == model
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-9")
+
+
+def test_chat(client, model):
+    answer = ask(client, model, temperature=0)
+    assert answer.object == "chat.completion"
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert 1 <= answer.usage.completion_tokens <= 16
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer.usage.prompt_tokens_details.cached_tokens >= 0
+
+
+def test_a_stream_equals_the_whole_answer(client, model):
+    whole = ask(client, model, temperature=0).choices[0].message.content
+    chunks = list(ask(client, model, temperature=0, stream=True, stream_options={"include_usage": True}))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == whole
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] in ("stop", "length")
+    assert chunks[-1].usage.completion_tokens >= 1
+    assert all(c.usage is None for c in chunks[:-1])
+    assert len({c.id for c in chunks}) == 1
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_in_it(client, model):
+    whole = ask(client, model, temperature=0).choices[0].message.content
+    stop = whole[3:6]
+    for stream in (False, True):
+        answer = ask(client, model, temperature=0, stop=[stop], stream=stream)
+        if stream:
+            chunks = [c.choices[0] for c in answer]
+            text, reason = "".join(c.delta.content or "" for c in chunks), chunks[-1].finish_reason
+        else:
+            text, reason = answer.choices[0].message.content, answer.choices[0].finish_reason
+        assert text == whole[: whole.index(stop)]
+        assert reason == "stop"
+
+
+def test_the_seed_decides(client, model):
+    def text(seed):
+        return ask(client, model, temperature=1.5, seed=seed).choices[0].message.content
+
+    assert text(1) == text(1)
+    assert len({text(seed) for seed in range(4)}) > 1
+
+
+def test_logprobs(client, model):
+    answer = ask(client, model, temperature=0, logprobs=True, top_logprobs=3)
+    tokens = answer.choices[0].logprobs.content
+    assert len(tokens) == answer.usage.completion_tokens
+    for token in tokens:
+        assert token.logprob <= 0
+        assert len(token.top_logprobs) == 3
+        assert max(t.logprob for t in token.top_logprobs) == token.top_logprobs[0].logprob
+    text = b"".join(bytes(token.bytes) for token in tokens).decode(errors="replace")
+    assert text.startswith(answer.choices[0].message.content[:10])
+
+
+def test_several_choices(client, model):
+    answer = ask(client, model, temperature=1.5, seed=3, n=2)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+
+
+def test_completions(client, model):
+    answer = client.completions.create(model=model, prompt="One, two, three,", max_tokens=6, temperature=0, seed=1, logprobs=2)
+    assert answer.object == "text_completion"
+    assert answer.choices[0].text
+    assert len(answer.choices[0].logprobs.tokens) == answer.usage.completion_tokens
+    chunks = client.completions.create(model=model, prompt="One, two, three,", max_tokens=6, temperature=0, seed=1, stream=True)
+    assert "".join(c.choices[0].text for c in chunks) == answer.choices[0].text
+
+
+def test_two_sessions_at_once_do_not_mix(client, model):
+    def question(i):
+        return [{"role": "user", "content": f"Say the number {i} and nothing else."}]
+
+    def text(i):
+        chunks = client.chat.completions.create(
+            model=model, messages=question(i), max_tokens=12, temperature=0, seed=1, stream=True,
+            extra_body={"session_id": f"session-{i}"},
+        )  # fmt: skip
+        return "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+
+    alone = [text(i) for i in range(2)]
+    together = [None, None]
+
+    def run(i):
+        together[i] = text(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == alone
+
+
+def test_a_conversation_finds_its_prefix_in_the_cache(client, model):
+    messages = [{"role": "user", "content": "Tell me a long story about a harbour. " * 12}]
+    first = client.chat.completions.create(model=model, messages=messages, max_tokens=8, temperature=0)
+    messages += [{"role": "assistant", "content": first.choices[0].message.content}, {"role": "user", "content": "Go on."}]
+    second = client.chat.completions.create(model=model, messages=messages, max_tokens=8, temperature=0)
+    assert second.usage.prompt_tokens_details.cached_tokens >= 64
+
+
+def test_leaving_a_stream_cancels_it(client, model, cluster):
+    with client.chat.completions.create(
+        model=model, messages=QUESTION, max_tokens=1500, stream=True, extra_body={"ignore_eos": True}
+    ) as stream:
+        for _ in zip(range(3), stream):
+            pass
+    for worker in cluster.workers.values():
+        until(lambda: cluster.metric(worker, "vllm:num_requests_running") == 0)
+    assert ask(client, model).choices
+
+
+def test_errors_are_the_sdks_own(client, model):
+    with pytest.raises(openai.BadRequestError) as error:
+        ask(client, model, temperature=7)
+    assert error.value.param == "temperature"
+    with pytest.raises(openai.NotFoundError):
+        ask(client, "gpt-9")
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model=model, messages=[])

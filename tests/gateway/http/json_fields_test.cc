@@ -1,0 +1,105 @@
+#include "gateway/http/json_fields.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "proto/rpc/status.h"
+
+namespace berth::http {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+nlohmann::json Parse(const std::string& text) { return *ParseObject(text); }
+
+std::string Mistake(const JsonFields& fields) {
+  const auto violations = rpc::FieldViolations(fields.status());
+  return violations.empty() ? "" : violations.front().first + ": " + violations.front().second;
+}
+
+TEST(ParseObjectTest, SaysWhereTheMistakeIs) {
+  EXPECT_THAT(std::string(ParseObject(R"({"a": nope})").status().message()), HasSubstr("byte 8"));
+  EXPECT_THAT(std::string(ParseObject("").status().message()), HasSubstr("not valid JSON"));
+  EXPECT_THAT(std::string(ParseObject("[1]").status().message()), HasSubstr("not array"));
+  for (const char* text :
+       {"{", "{\"a\":NaN}", "{\"a\":Infinity}", "{\"a\":1e999}", "{\"a\":\"\xff\"}", "{\"a\":\"\xc3\"}", "{}x", "{\"a\":1,}"}) {
+    EXPECT_EQ(ParseObject(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+}
+
+TEST(ParseObjectTest, DeepNestingIsHarmless) {
+  const std::string deep = "{\"a\":" + std::string(200000, '[') + std::string(200000, ']') + "}";
+  EXPECT_TRUE(ParseObject(deep).ok());
+  EXPECT_FALSE(ParseObject("{\"a\":" + std::string(200000, '[')).ok());
+}
+
+TEST(JsonFieldsTest, ReadsEveryType) {
+  const auto object =
+      Parse(R"({"b":true,"i":-3,"f":0.5,"whole":2,"s":"x","l":["a","b"],"one":"a","n":null,"ids":[1,2],"o":{}})");
+  JsonFields fields(object);
+  EXPECT_EQ(fields.Bool("b"), true);
+  EXPECT_EQ(fields.Int32("i"), -3);
+  EXPECT_EQ(fields.Float("f"), 0.5f);
+  EXPECT_EQ(fields.Float("whole"), 2.0f);
+  EXPECT_EQ(fields.String("s"), "x");
+  EXPECT_THAT(fields.Strings("l"), ElementsAre("a", "b"));
+  EXPECT_THAT(fields.Strings("one"), ElementsAre("a"));
+  EXPECT_THAT(fields.Int32s("ids"), ElementsAre(1, 2));
+  EXPECT_NE(fields.Object("o"), nullptr);
+  for (const char* absent : {"n", "missing"}) {
+    EXPECT_FALSE(fields.Bool(absent).has_value());
+    EXPECT_FALSE(fields.Int64(absent).has_value());
+    EXPECT_FALSE(fields.Float(absent).has_value());
+    EXPECT_FALSE(fields.String(absent).has_value());
+    EXPECT_THAT(fields.Strings(absent), IsEmpty());
+    EXPECT_EQ(fields.Array(absent), nullptr);
+  }
+  EXPECT_TRUE(fields.status().ok());
+}
+
+TEST(JsonFieldsTest, WrongTypesNameTheFieldAndTheType) {
+  const auto object = Parse(R"({"s":1,"b":"true","i":1.5,"f":"1","l":{"x":1},"mixed":["a",2],"a":"x","o":[]})");
+  const auto mistake = [&](auto read) {
+    JsonFields fields(object);
+    read(fields);
+    return Mistake(fields);
+  };
+  EXPECT_EQ(mistake([](JsonFields& f) { f.String("s"); }), "s: must be a string, not number");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Bool("b"); }), "b: must be a boolean, not string");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Int32("i"); }), "i: must be an integer, not number");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Float("f"); }), "f: must be a number, not string");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Strings("l"); }), "l: must be a string or an array of strings, not object");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Strings("mixed"); }), "mixed[1]: must be a string, not number");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Array("a"); }), "a: must be an array, not string");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Object("o"); }), "o: must be an object, not array");
+}
+
+TEST(JsonFieldsTest, NumbersThatDoNotFitAreRefused) {
+  const auto object = Parse(R"({"i":2147483648,"big":18446744073709551615,"f":1e39,"ids":[1,4294967296]})");
+  const auto mistake = [&](auto read) {
+    JsonFields fields(object);
+    read(fields);
+    return Mistake(fields);
+  };
+  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Int32("i").has_value()); }), "i: is 2147483648, which is out of range");
+  EXPECT_THAT(mistake([](JsonFields& f) { EXPECT_FALSE(f.Int64("big").has_value()); }), HasSubstr("big"));
+  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Float("f").has_value()); }), "f: is out of range");
+  EXPECT_THAT(mistake([](JsonFields& f) { f.Int32s("ids"); }), HasSubstr("ids[1]"));
+}
+
+TEST(JsonFieldsTest, TheFirstMistakeIsKeptWithItsPath) {
+  const auto object = Parse(R"({"a":1,"b":2})");
+  JsonFields fields(object, "outer.inner");
+  fields.String("b");
+  fields.String("a");
+  EXPECT_THAT(Mistake(fields), HasSubstr("outer.inner.b"));
+  const auto clean = Parse("{}");
+  JsonFields outer(clean);
+  outer.Take(fields);
+  EXPECT_THAT(Mistake(outer), HasSubstr("outer.inner.b"));
+}
+
+}  // namespace
+}  // namespace berth::http

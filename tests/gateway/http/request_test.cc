@@ -1,0 +1,204 @@
+#include "gateway/http/request.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "nlohmann/json.hpp"
+#include "proto/rpc/status.h"
+
+namespace berth::http {
+namespace {
+
+using nlohmann::json;
+using ::testing::ElementsAre;
+
+json Chat(const json& more = json::object()) {
+  json body = {{"model", "m"}, {"messages", {{{"role", "user"}, {"content", "hi"}}}}};
+  body.update(more);
+  return body;
+}
+
+json Text(const json& more = json::object()) {
+  json body = {{"model", "m"}, {"prompt", "hi"}};
+  body.update(more);
+  return body;
+}
+
+// The field at fault.
+std::string Fault(const absl::StatusOr<CompletionRequest>& request) {
+  EXPECT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument);
+  const auto violations = rpc::FieldViolations(request.status());
+  return violations.empty() ? "" : violations.front().first;
+}
+std::string ChatFault(const json& more) { return Fault(ParseChatCompletion(Chat(more).dump())); }
+std::string TextFault(const json& more) { return Fault(ParseTextCompletion(Text(more).dump())); }
+
+TEST(ChatRequestTest, TheSmallestRequestLeavesAllToTheModel) {
+  const auto request = ParseChatCompletion(Chat().dump());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_TRUE(request->chat);
+  EXPECT_FALSE(request->stream);
+  EXPECT_EQ(request->spec.model(), "m");
+  EXPECT_EQ(request->spec.prompt().chat().messages(0).content(), "hi");
+  EXPECT_EQ(request->spec.sampling().ByteSizeLong(), 0u);
+  EXPECT_EQ(request->spec.stop().ByteSizeLong(), 0u);
+  EXPECT_FALSE(request->spec.output().has_top_logprobs());
+  EXPECT_TRUE(request->spec.session_id().empty());
+}
+
+TEST(ChatRequestTest, EveryFieldReachesTheSpec) {
+  const auto request = ParseChatCompletion(Chat({{"temperature", 0.5},
+                                                 {"top_p", 0.9},
+                                                 {"top_k", 40},
+                                                 {"min_p", 0.1},
+                                                 {"repetition_penalty", 1.1},
+                                                 {"presence_penalty", 1},
+                                                 {"frequency_penalty", -1},
+                                                 {"seed", -7},
+                                                 {"n", 3},
+                                                 {"logit_bias", {{"17", -100}}},
+                                                 {"max_tokens", 5},
+                                                 {"min_tokens", 2},
+                                                 {"stop", {"a", "b"}},
+                                                 {"stop_token_ids", {9}},
+                                                 {"ignore_eos", true},
+                                                 {"skip_special_tokens", false},
+                                                 {"logprobs", true},
+                                                 {"top_logprobs", 4},
+                                                 {"stream", true},
+                                                 {"stream_options", {{"include_usage", true}}},
+                                                 {"session_id", "s"},
+                                                 {"user", "ignored"},
+                                                 {"priority", 3},
+                                                 {"unknown", {1, 2}}})
+                                               .dump());
+  ASSERT_TRUE(request.ok()) << request.status();
+  const v1::SamplingParams& sampling = request->spec.sampling();
+  EXPECT_FLOAT_EQ(sampling.temperature(), 0.5);
+  EXPECT_FLOAT_EQ(sampling.top_p(), 0.9f);
+  EXPECT_EQ(sampling.top_k(), 40);
+  EXPECT_FLOAT_EQ(sampling.min_p(), 0.1f);
+  EXPECT_FLOAT_EQ(sampling.repetition_penalty(), 1.1f);
+  EXPECT_FLOAT_EQ(sampling.presence_penalty(), 1);
+  EXPECT_FLOAT_EQ(sampling.frequency_penalty(), -1);
+  EXPECT_EQ(sampling.seed(), static_cast<uint64_t>(-7));
+  EXPECT_EQ(sampling.choice_count(), 3);
+  EXPECT_FLOAT_EQ(sampling.logit_bias().at(17), -100);
+  EXPECT_EQ(request->spec.stop().max_tokens(), 5);
+  EXPECT_EQ(request->spec.stop().min_tokens(), 2);
+  EXPECT_THAT(request->spec.stop().stop_strings(), ElementsAre("a", "b"));
+  EXPECT_THAT(request->spec.stop().stop_token_ids(), ElementsAre(9));
+  EXPECT_TRUE(request->spec.stop().ignore_eos());
+  EXPECT_FALSE(request->spec.output().skip_special_tokens());
+  EXPECT_EQ(request->spec.output().top_logprobs(), 4);
+  EXPECT_EQ(request->spec.session_id(), "s");
+  EXPECT_EQ(request->spec.priority(), 3);
+  EXPECT_TRUE(request->stream);
+  EXPECT_TRUE(request->include_usage);
+}
+
+TEST(ChatRequestTest, TheNewerNameOfTheLimitWins) {
+  EXPECT_EQ(ParseChatCompletion(Chat({{"max_completion_tokens", 7}, {"max_tokens", 5}}).dump())->spec.stop().max_tokens(), 7);
+}
+
+TEST(ChatRequestTest, ContentMayBeParts) {
+  json parts = {{{"type", "text"}, {"text", "a"}}, {{"type", "text"}, {"text", "b"}}};
+  const auto request = ParseChatCompletion(Chat({{"messages", {{{"role", "user"}, {"content", parts}}}}}).dump());
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->spec.prompt().chat().messages(0).content(), "ab");
+  parts.push_back({{"type", "image_url"}});
+  EXPECT_EQ(ChatFault({{"messages", {{{"role", "user"}, {"content", parts}}}}}), "messages[0].content[2].type");
+}
+
+TEST(ChatRequestTest, AToolsAnswerAndItsCallArePassedOn) {
+  const json call = {{"id", "c1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", "{}"}}}};
+  const auto request =
+      ParseChatCompletion(Chat({{"messages",
+                                 {{{"role", "assistant"}, {"content", nullptr}, {"tool_calls", json::array({call})}},
+                                  {{"role", "tool"}, {"content", "42"}, {"tool_call_id", "c1"}}}}})
+                              .dump());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->spec.prompt().chat().messages(0).tool_calls(0).name(), "f");
+  EXPECT_EQ(request->spec.prompt().chat().messages(1).tool_call_id(), "c1");
+}
+
+TEST(ChatRequestTest, SessionsMayBeNumbered) {
+  EXPECT_EQ(ParseChatCompletion(Chat({{"session_id", 12}}).dump())->spec.session_id(), "12");
+  EXPECT_EQ(ParseChatCompletion(Chat({{"session_id", -1}}).dump())->spec.session_id(), "");
+  EXPECT_EQ(ChatFault({{"session_id", 1.5}}), "session_id");
+}
+
+TEST(ChatRequestTest, ResponseFormatsBecomeConstraints) {
+  EXPECT_FALSE(ParseChatCompletion(Chat({{"response_format", {{"type", "text"}}}}).dump())->spec.has_constraint());
+  EXPECT_TRUE(
+      ParseChatCompletion(Chat({{"response_format", {{"type", "json_object"}}}}).dump())->spec.constraint().json_object());
+  const json schema = {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", {{"type", "object"}}}}}};
+  EXPECT_EQ(ParseChatCompletion(Chat({{"response_format", schema}}).dump())->spec.constraint().json_schema(),
+            R"({"type":"object"})");
+  EXPECT_EQ(ChatFault({{"response_format", {{"type", "yaml"}}}}), "response_format.type");
+  EXPECT_EQ(ChatFault({{"response_format", {{"type", "json_schema"}}}}), "response_format.json_schema");
+}
+
+TEST(ChatRequestTest, TemplateVariablesArePassedOn) {
+  const auto request = ParseChatCompletion(Chat({{"chat_template_kwargs", {{"enable_thinking", false}}}}).dump());
+  EXPECT_EQ(request->spec.prompt().chat().template_variables().fields().count("enable_thinking"), 1u);
+}
+
+TEST(ChatRequestTest, NamesWhatIsMissingOrOfTheWrongType) {
+  EXPECT_EQ(ChatFault({{"model", nullptr}}), "model");
+  EXPECT_EQ(ChatFault({{"model", 3}}), "model");
+  EXPECT_EQ(ChatFault({{"messages", nullptr}}), "messages");
+  EXPECT_EQ(ChatFault({{"messages", json::array()}}), "messages");
+  EXPECT_EQ(ChatFault({{"messages", "hi"}}), "messages");
+  EXPECT_EQ(ChatFault({{"messages", {"hi"}}}), "messages[0]");
+  EXPECT_EQ(ChatFault({{"messages", {{{"content", "hi"}}}}}), "messages[0].role");
+  EXPECT_EQ(ChatFault({{"messages", {{{"role", "user"}, {"content", 3}}}}}), "messages[0].content");
+  EXPECT_EQ(ChatFault({{"temperature", "hot"}}), "temperature");
+  EXPECT_EQ(ChatFault({{"n", 1.5}}), "n");
+  EXPECT_EQ(ChatFault({{"max_tokens", 99999999999}}), "max_tokens");
+  EXPECT_EQ(ChatFault({{"stop", 3}}), "stop");
+  EXPECT_EQ(ChatFault({{"stream", "yes"}}), "stream");
+  EXPECT_EQ(ChatFault({{"logit_bias", {{"x", 1}}}}), "logit_bias.x");
+  EXPECT_EQ(ChatFault({{"logit_bias", {{"1", "x"}}}}), "logit_bias.1");
+  EXPECT_EQ(ChatFault({{"stream_options", {{"include_usage", true}}}}), "stream_options.include_usage");
+  EXPECT_EQ(ChatFault({{"top_logprobs", 3}}), "top_logprobs");
+}
+
+TEST(ChatRequestTest, ToolsAreRefusedNotIgnored) {
+  EXPECT_EQ(ChatFault({{"tools", {{{"type", "function"}}}}}), "tools");
+  EXPECT_EQ(ChatFault({{"functions", {{{"name", "f"}}}}}), "functions");
+  EXPECT_TRUE(ParseChatCompletion(Chat({{"tools", json::array()}}).dump()).ok());
+}
+
+TEST(TextRequestTest, ReadsPromptsAsTextOrIds) {
+  EXPECT_EQ(ParseTextCompletion(Text().dump())->spec.prompt().text(), "hi");
+  EXPECT_EQ(ParseTextCompletion(Text({{"prompt", {"hi"}}}).dump())->spec.prompt().text(), "hi");
+  EXPECT_THAT(ParseTextCompletion(Text({{"prompt", {1, 2}}}).dump())->spec.prompt().token_ids().ids(), ElementsAre(1, 2));
+  const json nested = json::array({json::array({1, 2})});
+  EXPECT_THAT(ParseTextCompletion(Text({{"prompt", nested}}).dump())->spec.prompt().token_ids().ids(), ElementsAre(1, 2));
+}
+
+TEST(TextRequestTest, DefaultsToSixteenTokens) {
+  EXPECT_EQ(ParseTextCompletion(Text().dump())->spec.stop().max_tokens(), 16);
+  EXPECT_EQ(ParseTextCompletion(Text({{"max_tokens", 3}}).dump())->spec.stop().max_tokens(), 3);
+}
+
+TEST(TextRequestTest, RefusesWhatItCannotDo) {
+  EXPECT_EQ(TextFault({{"prompt", nullptr}}), "prompt");
+  EXPECT_EQ(TextFault({{"prompt", json::array()}}), "prompt");
+  EXPECT_EQ(TextFault({{"prompt", {"a", "b"}}}), "prompt");
+  EXPECT_EQ(TextFault({{"prompt", {1, "b"}}}), "prompt[1]");
+  EXPECT_EQ(TextFault({{"prompt", 3}}), "prompt");
+  EXPECT_EQ(TextFault({{"echo", true}}), "echo");
+  EXPECT_EQ(TextFault({{"suffix", "x"}}), "suffix");
+  EXPECT_EQ(TextFault({{"best_of", 3}}), "best_of");
+  EXPECT_TRUE(ParseTextCompletion(Text({{"echo", false}, {"best_of", 1}, {"suffix", nullptr}}).dump()).ok());
+}
+
+TEST(TextRequestTest, LogprobsIsANumber) {
+  EXPECT_EQ(ParseTextCompletion(Text({{"logprobs", 0}}).dump())->spec.output().top_logprobs(), 0);
+  EXPECT_EQ(TextFault({{"logprobs", true}}), "logprobs");
+}
+
+}  // namespace
+}  // namespace berth::http

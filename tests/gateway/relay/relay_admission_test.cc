@@ -1,0 +1,142 @@
+#include "tests/gateway/relay/relay_fixture.h"
+
+namespace berth::relay {
+namespace {
+
+using ::testing::HasSubstr;
+
+class RelayAdmissionTest : public RelayTest {
+ protected:
+  GenerationRequest WithPriority(int priority) {
+    GenerationRequest request = Request();
+    request.spec.set_priority(priority);
+    return request;
+  }
+};
+
+TEST_F(RelayAdmissionTest, RequestsBeyondTheCreditWaitForAStreamToEnd) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, /*credit=*/2);
+  Running a = Run(Request()), b = Run(Request()), c = Run(Request());
+  EXPECT_TRUE(c.worker.empty());
+  EXPECT_EQ(relay_->waiting(), 1);
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_queue_depth{priority=\"normal\"} 1"));
+  workers_.SendFinished("w0", a.submit.stream_id());
+  FindSubmit(c);
+  EXPECT_EQ(c.worker, "w0");
+  EXPECT_EQ(relay_->waiting(), 0);
+}
+
+TEST_F(RelayAdmissionTest, MoreCreditLetsThemGo) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, 0);
+  Running a = Run(Request());
+  EXPECT_TRUE(a.worker.empty());
+  workers_.SendLoad("w0", FakeWorkers::Load(1));
+  FindSubmit(a);
+  EXPECT_EQ(a.worker, "w0");
+}
+
+TEST_F(RelayAdmissionTest, HigherPriorityGoesFirstAndNobodyOvertakesEquals) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, 0);
+  std::vector<Running> runs;
+  for (int priority : {0, 5, -5, 5}) runs.push_back(Run(WithPriority(priority)));
+  std::vector<int> order;
+  for (int credit = 1; credit <= 4; ++credit) {
+    workers_.SendLoad("w0", FakeWorkers::Load(credit));
+    for (const v1::Submit& submit : workers_.TakeSubmits("w0")) order.push_back(submit.generation().priority());
+  }
+  EXPECT_EQ(order, (std::vector<int>{5, 5, 0, -5}));
+}
+
+TEST_F(RelayAdmissionTest, AFullQueueRefusesWithRetryInfo) {
+  Make(1, {.max_waiting = 1});
+  workers_.Attach("w0", 1, 7, 0);
+  Running a = Run(Request()), b = Run(Request());
+  EXPECT_FALSE(a.caller->ended());
+  ASSERT_TRUE(b.caller->ended());
+  EXPECT_EQ(b.caller->status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(rpc::RetryAfter(b.caller->status()).has_value());
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_shed_total{reason=\"queue_full\"} 1"));
+  Running c = Run(WithPriority(1));
+  EXPECT_FALSE(c.caller->ended());
+  EXPECT_EQ(rpc::Reason(a.caller->status()), "QUEUE_FULL") << "displaced by the higher priority";
+}
+
+TEST_F(RelayAdmissionTest, NobodyWaitsForEver) {
+  Make(1, {.max_wait = absl::Seconds(2)});
+  workers_.Attach("w0", 1, 7, 0);
+  Running a = Run(Request());
+  time_.Advance(absl::Seconds(1));
+  workers_.SendLoad("w0", FakeWorkers::Load(0));
+  EXPECT_FALSE(a.caller->ended());
+  time_.Advance(absl::Seconds(1));
+  ASSERT_TRUE(a.caller->ended());
+  EXPECT_EQ(rpc::Reason(a.caller->status()), "QUEUE_TIMEOUT");
+  EXPECT_EQ(relay_->waiting(), 0);
+}
+
+TEST_F(RelayAdmissionTest, AWaitingRequestCanBeCancelledAndAbandoned) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, 0);
+  Running a = Run(Request("", "a")), b = Run(Request("", "b"));
+  v1::CancelRequest request;
+  request.set_request_id("a");
+  bool found = false;
+  relay_->Cancel("t", request, [&](bool answer) { found = answer; });
+  EXPECT_TRUE(found);
+  EXPECT_EQ(a.caller->status().code(), absl::StatusCode::kCancelled);
+  b.caller->Leave();
+  EXPECT_EQ(relay_->waiting(), 0);
+  workers_.SendLoad("w0", FakeWorkers::Load(8));
+  EXPECT_TRUE(workers_.TakeSubmits("w0").empty());
+}
+
+TEST_F(RelayAdmissionTest, AnAbandonedRequestHoldsItsPlaceUntilTheWorkerSaysSo) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, 1);
+  Running a = Run(Request()), b = Run(Request());
+  a.caller->Leave();
+  FindSubmit(b);
+  EXPECT_TRUE(b.worker.empty());
+  workers_.SendError("w0", a.submit.stream_id(), absl::CancelledError("cancelled"));
+  FindSubmit(b);
+  EXPECT_EQ(b.worker, "w0");
+}
+
+TEST_F(RelayAdmissionTest, TheLimitIsSharedAmongGateways) {
+  Make(1, {.max_streams = 4});
+  workers_.Attach("w0");
+  v1::LoadReport load = FakeWorkers::Load();
+  load.set_attached_gateways(2);
+  workers_.SendLoad("w0", load);
+  Running a = Run(Request()), b = Run(Request()), c = Run(Request());
+  EXPECT_FALSE(b.worker.empty());
+  EXPECT_TRUE(c.worker.empty());
+  workers_.SendFinished("w0", a.submit.stream_id());
+  FindSubmit(c);
+  EXPECT_FALSE(c.worker.empty());
+}
+
+TEST_F(RelayAdmissionTest, AFollowUpTurnWaitsForItsOwnWorkerAndLetsOthersPass) {
+  Make(2);
+  workers_.Attach("w0", 1, 7, 1);
+  workers_.Attach("w1", 1, 7, 1);
+  GenerationRequest turn = Request("s");
+  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+  Running first = Run(turn);
+  turn.spec.set_session_id("s~1");
+  Running waits = Run(turn);
+  EXPECT_TRUE(waits.worker.empty());
+  EXPECT_EQ(relay_->waiting(), 1);
+  Running other = Run(Request());
+  EXPECT_NE(other.worker, first.worker);
+  EXPECT_FALSE(other.worker.empty());
+  workers_.SendFinished(first.worker, first.submit.stream_id());
+  FindSubmit(waits);
+  EXPECT_EQ(waits.worker, first.worker);
+}
+
+}  // namespace
+}  // namespace berth::relay

@@ -1,0 +1,104 @@
+#include "gateway/routing/cluster_view.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/gateway/routing/cluster_fixture.h"
+
+namespace berth::routing {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(ClusterViewTest, AWorkerTakesWorkOnceAttachedAndReady) {
+  ClusterView view = MakeView(2);
+  EXPECT_EQ(view.Find("w1"), 1);
+  EXPECT_EQ(view.Find("w2"), -1);
+  EXPECT_FALSE(view.CanTakeNew(1, kNow));
+  ASSERT_TRUE(view.Attached(1, Hello("w1"), kNow).ok());
+  EXPECT_FALSE(view.CanTakeNew(1, kNow)) << "before its first report";
+  view.Reported(1, Load(), kNow);
+  EXPECT_TRUE(view.CanTakeNew(1, kNow));
+  EXPECT_EQ(view.UpCount(), 1);
+}
+
+TEST(ClusterViewTest, SilenceStopsPlacementsUntilTheNextFrame) {
+  ClusterView view = ReadyView(1);
+  EXPECT_TRUE(view.CanTakeNew(0, kNow + absl::Milliseconds(999)));
+  EXPECT_FALSE(view.CanTakeNew(0, kNow + absl::Seconds(1)));
+  view.Heard(0, kNow + absl::Seconds(2));
+  EXPECT_TRUE(view.CanTakeNew(0, kNow + absl::Seconds(2)));
+}
+
+TEST(ClusterViewTest, OnlyReadyWorkersTakeNewWork) {
+  ClusterView view = ReadyView(1);
+  for (v1::WorkerState state : {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY}) {
+    v1::LoadReport load = Load();
+    load.set_state(state);
+    view.Reported(0, load, kNow);
+    EXPECT_FALSE(view.CanTakeNew(0, kNow)) << state;
+  }
+}
+
+TEST(ClusterViewTest, RefusesAHelloOfAnotherWorker) {
+  ClusterView view = MakeView(1);
+  const absl::Status status = view.Attached(0, Hello("stranger"), kNow);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("stranger"));
+  EXPECT_EQ(view.UpCount(), 0);
+}
+
+TEST(ClusterViewTest, OfTwoIncarnationsTheNewerWins) {
+  ClusterView view = MakeView(1);
+  ASSERT_TRUE(view.Attached(0, Hello("w0", 20), kNow).ok());
+  EXPECT_FALSE(view.Attached(0, Hello("w0", 19), kNow).ok());
+  EXPECT_TRUE(view.Attached(0, Hello("w0", 20), kNow).ok());
+  EXPECT_TRUE(view.Attached(0, Hello("w0", 21), kNow).ok());
+}
+
+TEST(ClusterViewTest, ADetachedWorkerIsForgottenButItsModelIsKnown) {
+  ClusterView view = ReadyView(2);
+  view.Detached(0, LinkState::kDown);
+  EXPECT_FALSE(view.CanTakeNew(0, kNow));
+  EXPECT_EQ(view.UpCount(), 1);
+  EXPECT_TRUE(view.KnowsModel("m"));
+  EXPECT_TRUE(view.KnowsModel(""));
+  EXPECT_FALSE(view.KnowsModel("other"));
+  EXPECT_EQ(view.ModelLabel("other"), "other");
+  EXPECT_EQ(view.ModelLabel(""), "m");
+}
+
+TEST(ClusterViewTest, ModelsOfSeveralWorkersAreListedOnce) {
+  ClusterView view = ReadyView(2);
+  v1::WorkerHello hello = Hello("w1");
+  hello.add_models()->set_name("a");
+  ASSERT_TRUE(view.Attached(1, hello, kNow).ok());
+  ASSERT_EQ(view.Models().size(), 2u);
+  EXPECT_EQ(view.Models()[0].name(), "a");
+  EXPECT_EQ(view.Models()[1].name(), "m");
+}
+
+TEST(ClusterViewTest, RoomFollowsTheCreditOfTheLastReport) {
+  ClusterView view = ReadyView(1);
+  v1::LoadReport load = Load();
+  load.set_submit_credit(2);
+  view.Reported(0, load, kNow);
+  view.StreamOpened(0);
+  EXPECT_TRUE(view.AnyRoom(kNow));
+  view.StreamOpened(0);
+  EXPECT_FALSE(view.AnyRoom(kNow));
+  view.StreamClosed(0);
+  EXPECT_TRUE(view.AnyRoom(kNow));
+}
+
+TEST(ClusterViewTest, GatewaysThatShareTheLimitsAreCounted) {
+  ClusterView view = ReadyView(2);
+  EXPECT_EQ(view.AttachedGateways(), 1);
+  v1::LoadReport load = Load();
+  load.set_attached_gateways(3);
+  view.Reported(1, load, kNow);
+  EXPECT_EQ(view.AttachedGateways(), 3);
+}
+
+}  // namespace
+}  // namespace berth::routing

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "worker/model/decoder_spec.h"
+#include "worker/model/weights.h"
+
+namespace berth::testing {
+
+// The logits at every position of one prompt, prefilled in one step on the CPU backend with an f32 cache.
+std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
+                                             const std::vector<int32_t>& tokens);
+
+// The largest difference between two tables of equal shape; infinite when one has a NaN where the other has none.
+double LargestDifference(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b);
+
+}  // namespace berth::testing

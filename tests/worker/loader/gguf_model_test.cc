@@ -1,0 +1,200 @@
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/decoder_runner.h"
+#include "tests/support/files.h"
+#include "tests/support/tiny_gguf.h"
+#include "tests/support/tiny_models.h"
+#include "worker/loader/model_loader.h"
+
+namespace berth::loader {
+namespace {
+
+using berth::testing::LargestDifference;
+using berth::testing::MakeTinyGguf;
+using berth::testing::PromptLogits;
+using berth::testing::TempDir;
+using berth::testing::TinyGguf;
+using berth::testing::WriteFile;
+using kernels::DType;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+absl::StatusOr<LoadedModel> Load(const std::string& bytes) {
+  const TempDir directory;
+  WriteFile(directory.PathOf("model.gguf"), bytes);
+  return LoadModel(directory.PathOf("model.gguf"));
+}
+
+std::string Error(const std::string& bytes) {
+  const absl::StatusOr<LoadedModel> model = Load(bytes);
+  return model.ok() ? "no error" : std::string(model.status().message());
+}
+
+class QuantisedModelTest : public ::testing::TestWithParam<DType> {};
+
+// Rows that GGUF reordered are put back as quantised blocks, so the logits equal those of the dequantised model.
+TEST_P(QuantisedModelTest, LogitsEqualTheDequantisedModel) {
+  const TinyGguf tiny = MakeTinyGguf(GetParam());
+  const TempDir directory;
+  berth::testing::WriteTinyModel("llama", tiny.checkpoint, directory.path());
+  const absl::StatusOr<LoadedModel> reference = LoadModel(directory.path());
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  const absl::StatusOr<LoadedModel> quantised = Load(tiny.writer.File());
+  ASSERT_TRUE(quantised.ok()) << quantised.status();
+  EXPECT_EQ(quantised->weights.layers[0].qkv.segments[0].dtype, GetParam());
+
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < 20; ++i) prompt.push_back(i * i % 288);
+  EXPECT_EQ(LargestDifference(PromptLogits(quantised->spec, quantised->weights, prompt),
+                              PromptLogits(reference->spec, reference->weights, prompt)),
+            0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, QuantisedModelTest, ::testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ8_0),
+                         [](const auto& info) { return std::string(kernels::Info(info.param).name); });
+
+TEST(GgufModelTest, TiesTheHeadWhenThereIsNoOutputTensor) {
+  const absl::StatusOr<LoadedModel> untied = Load(MakeTinyGguf(DType::kQ8_0).writer.File());
+  EXPECT_FALSE(untied->spec.tied_head);
+  EXPECT_NE(untied->weights.head.segments[0].data, untied->weights.embed.segments[0].data);
+  const absl::StatusOr<LoadedModel> tied = Load(MakeTinyGguf(DType::kQ8_0, /*tied=*/true).writer.File());
+  EXPECT_TRUE(tied->spec.tied_head);
+  EXPECT_EQ(tied->weights.head.segments[0].data, tied->weights.embed.segments[0].data);
+}
+
+TEST(GgufModelTest, FingerprintSeesTensorsAndMetadata) {
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  const std::string file = tiny.writer.File();
+  std::string other_weight = file;
+  other_weight.back() ^= 1;
+  tiny.writer.Set("general.name", std::string("another"));
+  EXPECT_EQ(Load(file)->fingerprint, Load(file)->fingerprint);
+  EXPECT_NE(Load(file)->fingerprint, Load(other_weight)->fingerprint);
+  EXPECT_NE(Load(file)->fingerprint, Load(tiny.writer.File())->fingerprint);
+}
+
+TEST(GgufModelTest, WindowComesFromTheMetadata) {
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  tiny.writer.Set("llama.attention.sliding_window", int64_t{24});
+  EXPECT_EQ(Load(tiny.writer.File())->spec.layers[2].attention.window, 24);
+}
+
+// The divisors of Llama 3.1 (factor 8), as converters compute them.
+std::vector<float> Llama3Divisors(double theta, int head_dim) {
+  std::vector<float> divisors;
+  for (int i = 0; i < head_dim; i += 2) {
+    const double wavelength = 2 * M_PI * std::pow(theta, static_cast<double>(i) / head_dim);
+    const double blend = (8192 / wavelength - 1) / 3;
+    divisors.push_back(static_cast<float>(wavelength < 2048 ? 1 : wavelength > 8192 ? 8 : 1 / ((1 - blend) / 8 + blend)));
+  }
+  return divisors;
+}
+
+TEST(GgufModelTest, RopeDivisorsBecomeLlama3Scaling) {
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  tiny.writer.Add(berth::testing::StoreFloats("rope_freqs.weight", {8}, Llama3Divisors(10000, 16)));
+  const absl::StatusOr<LoadedModel> model = Load(tiny.writer.File());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const model::RopeSpec& rope = model->spec.layers[0].attention.rope;
+  EXPECT_EQ(rope.scaling, model::RopeScaling::kLlama3);
+  EXPECT_EQ(rope.factor, 8);
+  EXPECT_EQ(rope.high_frequency_factor, 4);
+  EXPECT_EQ(rope.original_max_position, 8192);
+}
+
+TEST(GgufModelTest, OtherRopeDivisorsAreErrors) {
+  std::vector<float> divisors = Llama3Divisors(10000, 16);
+  divisors[5] *= 1.5f;
+  for (const std::vector<float>& bad :
+       {divisors, Llama3Divisors(500000, 16), {0, 0, 0, 0, 0, 0, 0, 0}, {1, NAN, 1, 1, 1, 1, 1, 8}}) {
+    TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+    tiny.writer.Add(berth::testing::StoreFloats("rope_freqs.weight", {8}, bad));
+    EXPECT_THAT(Error(tiny.writer.File()), HasSubstr("rope_freqs.weight"));
+  }
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  tiny.writer.Add(berth::testing::StoreFloats("rope_freqs.weight", {0}, {}));
+  EXPECT_THAT(Error(tiny.writer.File()), HasSubstr("rope_freqs.weight has shape [0]"));
+}
+
+struct BadKey {
+  const char* key;
+  GgufMetadata::Value value;
+  const char* text;
+};
+
+TEST(GgufModelTest, KeysThatNobodyUnderstandsAreErrors) {
+  const BadKey cases[] = {
+      {"split.count", int64_t{2}, "2"},
+      {"llama.expert_count", int64_t{8}, "8"},
+      {"llama.rope.scaling.type", std::string("yarn"), "\"yarn\""},
+      {"llama.attention.value_length", int64_t{8}, "8"},
+      {"llama.attention.sliding_window", std::vector<int64_t>{1, 2}, "an array of 2 integers"},
+      {"tokenizer.ggml.pre", int64_t{1}, "1"},
+      {"tokenizer.ggml.unknown_token_id", int64_t{-1}, "-1"},
+      {"tokenizer.ggml.merges", std::vector<int64_t>{1}, "an array of 1 integers"},
+      {"tokenizer.ggml.add_bos_token", std::string("yes"), "\"yes\""},
+  };
+  for (const BadKey& bad : cases) {
+    TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+    tiny.writer.Set(bad.key, bad.value);
+    std::string field = bad.key;
+    if (field == "llama.rope.scaling.type") field = "rope_scaling.rope_type";
+    EXPECT_THAT(Error(tiny.writer.File()), AllOf(HasSubstr("model.gguf"), HasSubstr(field), HasSubstr(bad.text)));
+  }
+}
+
+TEST(GgufModelTest, BiasesFollowFromTheFirstLayersTensors) {
+  TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
+  std::vector<float> q_bias(64);
+  for (int i = 0; i < 64; ++i) q_bias[i] = static_cast<float>(i);
+  for (const std::string layer : {"blk.0.", "blk.1.", "blk.2."}) {
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_q.bias", {64}, q_bias));
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_k.bias", {32}, std::vector<float>(32)));
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_v.bias", {32}, std::vector<float>(32)));
+    tiny.writer.Add(berth::testing::StoreFloats(layer + "attn_output.bias", {64}, std::vector<float>(64)));
+  }
+  const absl::StatusOr<LoadedModel> model = Load(tiny.writer.File());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const kernels::Tensor& bias = model->weights.layers[2].qkv_bias;
+  ASSERT_EQ(bias.dim(0), 64 + 2 * 32);
+  EXPECT_EQ(bias.data<float>()[16 + 1], 16 + 2) << "the rows of a bias are reordered like those of its matrix";
+  EXPECT_EQ(bias.data<float>()[16 + 8], 16 + 1);
+}
+
+TEST(GgufModelTest, ArchitectureAndMissingKeysAreNamed) {
+  berth::testing::GgufWriter writer;
+  writer.Set("general.architecture", std::string("gpt2"));
+  EXPECT_EQ(Load(writer.File()).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(Error(writer.File()), HasSubstr("general.architecture is \"gpt2\""));
+  EXPECT_THAT(Error(berth::testing::GgufWriter().File()), HasSubstr("general.architecture is absent"));
+  berth::testing::GgufWriter empty;
+  empty.Set("general.architecture", std::string("llama"));
+  EXPECT_THAT(Error(empty.File()), HasSubstr("tensor token_embd.weight is missing"));
+}
+
+TEST(GgufModelTest, TruncatedFilesAreErrors) {
+  const std::string file = MakeTinyGguf(DType::kQ4_1).writer.File();
+  for (size_t size = 0; size + 32 < file.size(); size += 997) {
+    EXPECT_THAT(Error(file.substr(0, size)), HasSubstr("model.gguf")) << size << " bytes";
+  }
+}
+
+// Whatever the header says after damage: an error or a model, never a crash.
+TEST(GgufModelTest, FlippedBitsNeverCrash) {
+  const std::string file = MakeTinyGguf(DType::kQ4_1).writer.File();
+  const size_t header = file.find("token_embd") + 2000;
+  std::mt19937 random(7);
+  for (int i = 0; i < 500; ++i) {
+    std::string damaged = file;
+    for (unsigned flips = 1 + random() % 2; flips > 0; --flips) damaged[random() % header] ^= 1 << random() % 8;
+    (void)Load(damaged);
+  }
+}
+
+}  // namespace
+}  // namespace berth::loader

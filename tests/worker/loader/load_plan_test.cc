@@ -1,0 +1,203 @@
+#include "worker/loader/load_plan.h"
+
+#include <algorithm>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/files.h"
+#include "tests/support/tiny_models.h"
+#include "worker/model/hf_config.h"
+
+namespace berth::loader {
+namespace {
+
+using model::Slot;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr char kTiny[] = "tests/golden/models/tiny/";
+constexpr char kReal[] = "tests/golden/models/checkpoints/";
+
+// A configuration and the list of its checkpoint's tensors.
+struct Case {
+  explicit Case(const std::string& folder) : index(berth::testing::ReadTensorList(folder + "/tensors.txt")) {
+    const model::HfConfig config = model::HfConfig::Parse(berth::testing::ReadFile(folder + "/config.json")).value();
+    const model::Family* family = model::FindFamily(config).value();
+    spec = family->parse(config).value();
+    rules = family->rules(spec);
+  }
+  absl::StatusOr<LoadPlan> Plan(const Shard& shard = {}) const { return BuildPlan(spec, rules, index, shard); }
+  std::string Error() const {
+    const absl::StatusOr<LoadPlan> plan = Plan();
+    return plan.ok() ? "no error" : std::string(plan.status().message());
+  }
+  TensorInfo& Tensor(const std::string& name) {
+    return *std::find_if(index.begin(), index.end(), [&](const TensorInfo& tensor) { return tensor.name == name; });
+  }
+  void Remove(const std::string& name) { index.erase(index.begin() + (&Tensor(name) - index.data())); }
+
+  model::DecoderSpec spec;
+  std::vector<model::WeightRule> rules;
+  CheckpointIndex index;
+};
+
+struct RealCheckpoint {
+  const char* name;
+  const char* family;
+  int layers;
+  int window;
+  bool tied;
+  size_t ignored;  // tensors that no step reads
+};
+
+class RealCheckpointTest : public ::testing::TestWithParam<RealCheckpoint> {};
+
+TEST_P(RealCheckpointTest, IsCovered) {
+  const Case real(kReal + std::string(GetParam().name));
+  EXPECT_EQ(real.spec.family, GetParam().family);
+  EXPECT_EQ(real.spec.layers.size(), static_cast<size_t>(GetParam().layers));
+  EXPECT_EQ(real.spec.layers.back().attention.window, GetParam().window);
+  const absl::StatusOr<LoadPlan> plan = real.Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->steps.size() + GetParam().ignored, real.index.size());
+  EXPECT_EQ(plan->aliases.size(), GetParam().tied ? 1u : 0u);
+}
+
+TEST_P(RealCheckpointTest, IsCoveredByTwoRanks) {
+  const Case real(kReal + std::string(GetParam().name));
+  for (const int rank : {0, 1}) {
+    if (real.spec.layers[0].attention.kv_heads % 2 != 0) continue;
+    EXPECT_TRUE(real.Plan({rank, 2}).ok()) << real.Plan({rank, 2}).status();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Checkpoints, RealCheckpointTest,
+                         ::testing::Values(RealCheckpoint{"llama-2-7b", "llama", 32, 0, false, 32},
+                                           RealCheckpoint{"llama-3-8b", "llama", 32, 0, false, 0},
+                                           RealCheckpoint{"llama-3.2-1b", "llama", 16, 0, true, 0},
+                                           RealCheckpoint{"codellama-7b", "llama", 32, 0, false, 0},
+                                           RealCheckpoint{"yi-6b", "llama", 32, 0, false, 0},
+                                           RealCheckpoint{"mistral-7b", "llama", 32, 4096, false, 0},
+                                           RealCheckpoint{"smollm2-135m", "llama", 30, 0, true, 0},
+                                           RealCheckpoint{"internlm2-1.8b", "internlm2", 24, 0, false, 0},
+                                           RealCheckpoint{"internlm2-7b", "internlm2", 32, 0, false, 0},
+                                           RealCheckpoint{"qwen2-0.5b", "qwen2", 24, 0, true, 0},
+                                           RealCheckpoint{"qwen2-7b", "qwen2", 28, 0, false, 0}),
+                         [](const auto& info) {
+                           std::string name = info.param.name;
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
+                           return name;
+                         });
+
+TEST(LoadPlanTest, MissingTensorIsNamed) {
+  for (const char* name :
+       {"model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight", "model.layers.2.self_attn.k_proj.bias",
+        "model.norm.weight", "model.layers.0.post_attention_layernorm.weight"}) {
+    Case tiny(kTiny + std::string("qwen2"));
+    tiny.Remove(name);
+    EXPECT_EQ(tiny.Error(), std::string("tensor ") + name + " is missing");
+  }
+}
+
+TEST(LoadPlanTest, UnusedTensorIsNamed) {
+  for (const char* name :
+       {"model.layers.3.mlp.up_proj.weight",     // a layer too many
+        "model.layers.01.mlp.up_proj.weight",    // not how the number 1 is written
+        "model.layers.1.self_attn.q_proj.bias",  // llama's configuration asks for no biases
+        "model.layers.-1.input_layernorm.weight", "model.layers..input_layernorm.weight", "lora.weight", ""}) {
+    Case tiny(kTiny + std::string("llama"));
+    tiny.index.push_back({.name = name, .shape = {64}});
+    EXPECT_THAT(tiny.Error(), AllOf(HasSubstr(std::string("tensor ") + name + " [64]"), HasSubstr("has no place"))) << name;
+  }
+}
+
+TEST(LoadPlanTest, WrongShapeIsNamedWithWhatIsWanted) {
+  Case tiny(kTiny + std::string("llama"));
+  tiny.Tensor("model.layers.1.mlp.up_proj.weight").shape = {95, 64};
+  EXPECT_EQ(tiny.Error(), "tensor model.layers.1.mlp.up_proj.weight has shape [95, 64], want [96, 64]");
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{}, {1, 64}, {64, 1}, {65}}) {
+    Case other(kTiny + std::string("llama"));
+    other.Tensor("model.norm.weight").shape = shape;
+    EXPECT_THAT(other.Error(), AllOf(HasSubstr("model.norm.weight"), HasSubstr("want [64]")));
+  }
+}
+
+TEST(LoadPlanTest, WrongTypeIsNamed) {
+  Case tiny(kTiny + std::string("llama"));
+  tiny.Tensor("model.norm.weight").dtype = kernels::DType::kQ8_0;
+  EXPECT_THAT(tiny.Error(), AllOf(HasSubstr("model.norm.weight"), HasSubstr("q8_0")));
+}
+
+TEST(LoadPlanTest, DoubledPlaceIsNamed) {
+  Case tiny(kTiny + std::string("internlm2"));
+  tiny.rules.push_back(model::Weight("model.layers.{}.attention.wq.weight", Slot::kQkv, 0));
+  tiny.index.push_back({.name = "model.layers.0.attention.wq.weight", .shape = {64, 64}});
+  EXPECT_EQ(tiny.Error(),
+            "tensors model.layers.0.attention.wqkv.weight and model.layers.0.attention.wq.weight fill the same place");
+  Case twice(kTiny + std::string("llama"));
+  twice.rules.push_back(model::Weight("norm", Slot::kFinalNorm));
+  twice.index.push_back({.name = "norm", .shape = {64}});
+  EXPECT_EQ(twice.Error(), "tensors model.norm.weight and norm fill the same place");
+}
+
+TEST(LoadPlanTest, SlotThatNoRuleFillsIsNamed) {
+  Case tiny(kTiny + std::string("llama"));
+  tiny.spec.layers[1].attention.qk_norm = true;
+  EXPECT_THAT(tiny.Error(), AllOf(HasSubstr("slot q_norm of layer 1")));
+}
+
+TEST(LoadPlanTest, TiedHeadIsAnAliasAndItsCopyADuplicate) {
+  Case tiny(kTiny + std::string("qwen2"));
+  ASSERT_EQ(tiny.Plan()->aliases.size(), 1u);
+  EXPECT_EQ(tiny.Plan()->aliases[0].slot, Slot::kHead);
+  tiny.index.push_back({.name = "lm_head.weight", .shape = {288, 64}});
+  ASSERT_EQ(tiny.Plan()->duplicates.size(), 1u);
+  EXPECT_EQ(tiny.index[tiny.Plan()->duplicates[0].original].name, "model.embed_tokens.weight");
+  tiny.Tensor("lm_head.weight").shape = {287, 64};
+  EXPECT_THAT(tiny.Error(), AllOf(HasSubstr("lm_head.weight"), HasSubstr("[287, 64]"), HasSubstr("[288, 64]")));
+}
+
+TEST(LoadPlanTest, DuplicateOfAMissingTensorIsAMissingTensor) {
+  Case tiny(kTiny + std::string("qwen2"));
+  tiny.Remove("model.embed_tokens.weight");
+  tiny.index.push_back({.name = "lm_head.weight", .shape = {288, 64}});
+  EXPECT_EQ(tiny.Error(), "tensor model.embed_tokens.weight is missing");
+}
+
+TEST(LoadPlanTest, PartsOfASlotAreNeighboursInOrder) {
+  const Case tiny(kTiny + std::string("llama"));
+  const LoadPlan plan = tiny.Plan().value();
+  std::vector<std::string> layer_0;
+  for (const LoadPlan::Step& step : plan.steps) {
+    if (step.slot == Slot::kQkv && step.layer == 0) layer_0.push_back(tiny.index[step.tensor].name);
+  }
+  EXPECT_THAT(layer_0,
+              ::testing::ElementsAre("model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight",
+                                     "model.layers.0.self_attn.v_proj.weight"));
+}
+
+TEST(LoadPlanTest, RanksShareRowsAndColumns) {
+  const Case tiny(kTiny + std::string("internlm2"));
+  const LoadPlan plan = tiny.Plan({.rank = 1, .size = 2}).value();
+  for (const LoadPlan::Step& step : plan.steps) {
+    if (step.slot == Slot::kQkv) {  // q heads 2, 3, then k head 1, then v head 1
+      ASSERT_EQ(step.selection.ranges.size(), 3u);
+      EXPECT_EQ(step.selection.ranges[0].begin, 32);
+      EXPECT_EQ(step.selection.ranges[0].count, 32);
+      EXPECT_EQ(step.selection.ranges[1].begin, 64 + 16);
+      EXPECT_EQ(step.selection.ranges[2].begin, 64 + 32 + 16);
+    } else if (step.slot == Slot::kAttentionOut) {
+      EXPECT_EQ(step.selection.column_begin, 32);
+      EXPECT_EQ(step.selection.columns, 32);
+      EXPECT_EQ(step.selection.rows(), 64);
+    } else if (step.slot == Slot::kAttentionNorm) {
+      EXPECT_EQ(step.selection.rows(), 64);
+    }
+  }
+  EXPECT_THAT(std::string(tiny.Plan({.rank = 0, .size = 4}).status().message()), AllOf(HasSubstr("qkv"), HasSubstr("4 ranks")));
+}
+
+}  // namespace
+}  // namespace berth::loader

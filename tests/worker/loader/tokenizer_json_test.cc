@@ -1,0 +1,158 @@
+#include "worker/loader/tokenizer_json.h"
+
+#include <random>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/worker/text/golden.h"
+#include "worker/text/tokenizer.h"
+
+namespace berth::loader {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+json Minimal() {
+  return json::parse(R"({
+    "added_tokens": [{"id": 4, "content": "<s>", "special": true}],
+    "normalizer": null,
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
+    "post_processor": null,
+    "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"h": 0, "i": 1, "hi": 2, "Ġ": 3}, "merges": ["h i"]}})");
+}
+
+void ExpectRefused(const json& file, const std::string& words, const std::string& config = "") {
+  const auto data = ParseTokenizerJson(file.dump(), config);
+  EXPECT_EQ(data.status().code(), absl::StatusCode::kInvalidArgument) << words;
+  EXPECT_THAT(data.status().message(), HasSubstr(words));
+}
+
+// The same file with one field (a JSON pointer) changed.
+json With(const std::string& pointer, json value) {
+  json file = Minimal();
+  file[json::json_pointer(pointer)] = std::move(value);
+  return file;
+}
+
+TEST(TokenizerJsonTest, ReadsFileAndConfig) {
+  const auto data = ParseTokenizerJson(Minimal().dump(), R"({"bos_token": {"content": "<s>"}, "eos_token": "hi",
+      "chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]})");
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ(data->bos_id, 4);
+  EXPECT_EQ(data->eos_id, 2);
+  EXPECT_THAT(data->generation_eos_ids, ElementsAre(2));
+  EXPECT_EQ(data->chat_template, "D");
+  const auto tokenizer = text::MakeTokenizer(*data);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_THAT(*(*tokenizer)->Encode("<s>hi hi", {}), ElementsAre(4, 2, 3, 2));
+}
+
+TEST(TokenizerJsonTest, MergesMayBePairs) {
+  const auto data = ParseTokenizerJson(With("/model/merges", json::array({json::array({"h", "i"})})).dump(), "");
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ(data->merges.size(), 1u);
+}
+
+TEST(TokenizerJsonTest, NamesWhatIsNotSupported) {
+  ExpectRefused(With("/model/type", "Unigram"), "model.type is \"Unigram\"");
+  ExpectRefused(With("/model/dropout", 0.1), "model.dropout");
+  ExpectRefused(With("/model/end_of_word_suffix", "</w>"), "model.end_of_word_suffix is \"</w>\"");
+  ExpectRefused(With("/normalizer", {{"type", "BertNormalizer"}}), "normalizer.type is \"BertNormalizer\"");
+  ExpectRefused(With("/pre_tokenizer", {{"type", "UnicodeScripts"}}), "pre_tokenizer.type is \"UnicodeScripts\"");
+  ExpectRefused(With("/post_processor", {{"type", "BertProcessing"}}), "post_processor.type is \"BertProcessing\"");
+  ExpectRefused(With("/decoder", {{"type", "CTC"}}), "decoder.type is \"CTC\"");
+  ExpectRefused(With("/decoder", nullptr), "decoder is absent");
+  ExpectRefused(With("/decoder", {{"type", "Sequence"}, {"decoders", {{{"type", "Fuse"}}}}}), "decoder is a sequence");
+  const json digits = {{"type", "Digits"}, {"individual_digits", true}};
+  const json byte_level = {{"type", "ByteLevel"}};
+  ExpectRefused(With("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {byte_level, digits}}}),
+                "pre_tokenizer.pretokenizers[1].type is \"Digits\", but nothing may follow ByteLevel");
+}
+
+TEST(TokenizerJsonTest, NamesTheFieldThatIsWrong) {
+  ExpectRefused(json::array(), "tokenizer.json is not an object");
+  ExpectRefused(With("/model", 3), "tokenizer.json.model is not an object");
+  ExpectRefused(With("/model/vocab", json::array()), "vocab is not an object");
+  ExpectRefused(With("/model/vocab/hi", "two"), "vocab.hi is not an integer");
+  ExpectRefused(With("/model/vocab/hi", -1), "vocab.hi is -1");
+  ExpectRefused(With("/model/vocab/hi", 1), "has id 1");
+  ExpectRefused(With("/model/vocab/hi", 18446744073709551615u), "vocab.hi does not fit");
+  ExpectRefused(With("/model/merges", "h i"), "merges is not an array");
+  ExpectRefused(With("/model/merges/0", "h"), "merges[0] is \"h\"");
+  ExpectRefused(With("/model/merges/0", "h x"), "merges[0] is \"h x\", which names a piece that is not in the vocabulary");
+  ExpectRefused(With("/model/merges/0", {"h"}), "merges[0] is not a pair");
+  ExpectRefused(With("/model/unk_token", "<unk>"), "unk_token \"<unk>\" is not in the vocabulary");
+  ExpectRefused(With("/model/byte_fallback", "yes"), "byte_fallback is not a boolean");
+  ExpectRefused(With("/added_tokens/0", "x"), "added_tokens[0] is not an object");
+  ExpectRefused(With("/added_tokens/0/id", 1.5), "added_tokens[0].id is not an integer");
+  ExpectRefused(With("/added_tokens/0/content", ""), "added_tokens[0].content is empty");
+  ExpectRefused(With("/pre_tokenizer", {{"type", "Split"}, {"pattern", {{"String", "x"}}}, {"behavior", "Sideways"}}),
+                "Sideways");
+  ExpectRefused(With("/pre_tokenizer", {{"type", "Split"}, {"behavior", "Isolated"}}),
+                "pre_tokenizer.pattern is not an object");
+  ExpectRefused(Minimal(), "tokenizer_config.json.bos_token is \"<none>\"", R"({"bos_token": "<none>"})");
+  ExpectRefused(Minimal(), "tokenizer_config.json is not JSON", "{");
+}
+
+TEST(TokenizerJsonTest, DeepNestingIsAnError) {
+  json step = {{"type", "Digits"}};
+  for (int i = 0; i < 20; ++i) step = {{"type", "Sequence"}, {"pretokenizers", json::array({step})}};
+  ExpectRefused(With("/pre_tokenizer", step), "nested too deep");
+  const std::string brackets(1'000'000, '[');
+  EXPECT_EQ(ParseTokenizerJson(brackets, "").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(TokenizerJsonTest, EveryTruncationAndManyFlippedBytesEndInAStatus) {
+  const std::string file = Minimal().dump();
+  for (size_t size = 0; size < file.size(); ++size) {
+    EXPECT_EQ(ParseTokenizerJson(file.substr(0, size), "").status().code(), absl::StatusCode::kInvalidArgument) << size;
+  }
+  std::mt19937 random(7);
+  for (int i = 0; i < 5000; ++i) {
+    std::string flipped = file;
+    flipped[random() % flipped.size()] = static_cast<char>(random());
+    auto data = ParseTokenizerJson(flipped, "");
+    if (!data.ok()) continue;
+    const auto tokenizer = text::MakeTokenizer(*std::move(data));
+    if (tokenizer.ok()) (void)(*tokenizer)->Encode("hi <s> hi", {});
+  }
+}
+
+TEST(SentencePieceConfigTest, TakesAddedTokensAndFlags) {
+  const auto data = ParseSentencePiece(text::ReadGolden("sp_bpe.model"), R"({"add_bos_token": false, "add_eos_token": true,
+      "legacy": false, "eos_token": "<end>", "chat_template": "C",
+      "added_tokens_decoder": {"1800": {"content": "<end>", "special": true}}})");
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = text::MakeTokenizer(*data);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->size(), 1801);
+  EXPECT_EQ((*tokenizer)->eos_id(), 1800);
+  EXPECT_EQ((*tokenizer)->bos_id(), 1);  // the model's own
+  const int32_t a = (*tokenizer)->IdOf("a");
+  const int32_t space = (*tokenizer)->IdOf("▁a");
+  EXPECT_THAT(*(*tokenizer)->Encode("a<end>a", {}), ElementsAre(space, 1800, a, 1800));  // the prefix only at the start
+}
+
+TEST(SentencePieceConfigTest, ByDefaultThePrefixFollowsEveryAddedToken) {
+  const auto data = ParseSentencePiece(text::ReadGolden("sp_bpe.model"), "");
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = text::MakeTokenizer(*data);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const int32_t space = (*tokenizer)->IdOf("▁a");
+  EXPECT_THAT(*(*tokenizer)->Encode("a</s>a", {}), ElementsAre(1, space, 2, space));
+}
+
+TEST(SentencePieceConfigTest, NamesTheFieldThatIsWrong) {
+  const auto status_of = [](const std::string& config) { return ParseSentencePiece("", config).status(); };
+  EXPECT_THAT(status_of(R"({"added_tokens_decoder": {"x": {"content": "a"}}})").message(), HasSubstr("added_tokens_decoder.x"));
+  EXPECT_THAT(status_of(R"({"legacy": 1})").message(), HasSubstr("legacy is not a boolean"));
+  EXPECT_THAT(status_of("[]").message(), HasSubstr("not an object"));
+}
+
+}  // namespace
+}  // namespace berth::loader

@@ -1,0 +1,194 @@
+
+#include <cmath>
+#include <string>
+#include <string_view>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "worker/model/hf_config.h"
+#include "worker/model/weight_rules.h"
+
+namespace berth::model {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+HfConfig LlamaConfig() {
+  HfConfig config;
+  config.SetList("architectures", {std::string("LlamaForCausalLM")});
+  config.Set("hidden_act", std::string("silu"));
+  config.Set("hidden_size", int64_t{64});
+  config.Set("intermediate_size", int64_t{96});
+  config.Set("max_position_embeddings", int64_t{256});
+  config.Set("num_attention_heads", int64_t{4});
+  config.Set("num_hidden_layers", int64_t{3});
+  config.Set("rms_norm_eps", 1e-5);
+  config.Set("vocab_size", int64_t{288});
+  return config;
+}
+
+HfConfig Qwen2Config() {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string("Qwen2ForCausalLM")});
+  return config;
+}
+
+absl::StatusOr<DecoderSpec> ParseSpec(const HfConfig& config) {
+  const absl::StatusOr<const Family*> family = FindFamily(config);
+  if (!family.ok()) return family.status();
+  return (*family)->parse(config);
+}
+
+TEST(FamiliesTest, AbsentFieldsHaveTheValuesOfTheirConfigurationClass) {
+  const DecoderSpec spec = ParseSpec(LlamaConfig()).value();
+  EXPECT_EQ(spec.family, "llama");
+  EXPECT_EQ(spec.layers.size(), 3u);
+  EXPECT_FALSE(spec.tied_head);
+  const AttentionSpec& attention = spec.layers[0].attention;
+  EXPECT_EQ(attention.kv_heads, 4);
+  EXPECT_EQ(attention.head_dim, 16);
+  EXPECT_FLOAT_EQ(attention.scale, 0.25f);
+  EXPECT_EQ(attention.window, 0);
+  EXPECT_FALSE(attention.qkv_bias);
+  EXPECT_EQ(attention.rope.rotary_dim, 16);
+  EXPECT_EQ(attention.rope.theta, 10000);
+  EXPECT_EQ(attention.rope.scaling, RopeScaling::kNone);
+}
+
+TEST(FamiliesTest, LlamaReadsBiasesHeadSizeAndTying) {
+  HfConfig config = LlamaConfig();
+  config.Set("attention_bias", true);
+  config.Set("mlp_bias", true);
+  config.Set("tie_word_embeddings", true);
+  config.Set("head_dim", int64_t{32});
+  config.Set("num_key_value_heads", int64_t{2});
+  const DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_TRUE(spec.tied_head);
+  EXPECT_TRUE(spec.layers[2].attention.qkv_bias);
+  EXPECT_TRUE(spec.layers[2].attention.out_bias);
+  EXPECT_TRUE(spec.layers[2].mlp.bias);
+  EXPECT_EQ(spec.layers[2].attention.head_dim, 32);
+  EXPECT_EQ(spec.layers[2].attention.kv_heads, 2);
+}
+
+TEST(FamiliesTest, MistralHasItsWindowOnEveryLayer) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string("MistralForCausalLM")});
+  config.Set("sliding_window", int64_t{24});
+  const DecoderSpec spec = ParseSpec(config).value();
+  for (const LayerSpec& layer : spec.layers) EXPECT_EQ(layer.attention.window, 24);
+}
+
+TEST(FamiliesTest, Qwen2HasItsWindowOnlyWhereUsed) {
+  HfConfig config = Qwen2Config();
+  config.Set("sliding_window", int64_t{24});
+  config.Set("max_window_layers", int64_t{1});
+  DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_EQ(spec.layers[2].attention.window, 0) << "use_sliding_window is absent";
+  EXPECT_TRUE(spec.layers[0].attention.qkv_bias);
+  EXPECT_FALSE(spec.layers[0].attention.out_bias);
+
+  config.Set("use_sliding_window", true);
+  spec = ParseSpec(config).value();
+  EXPECT_EQ(spec.layers[0].attention.window, 0);
+  EXPECT_EQ(spec.layers[1].attention.window, 24);
+}
+
+TEST(FamiliesTest, LayerTypesMustSayWhatTheWindowSays) {
+  const std::vector<HfConfig::Scalar> types = {std::string("full_attention"), std::string("sliding_attention"),
+                                               std::string("sliding_attention")};
+  HfConfig config = Qwen2Config();
+  config.SetList("layer_types", types);
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("want full_attention for layer 1"));
+  config.Set("use_sliding_window", true);
+  config.Set("sliding_window", int64_t{24});
+  config.Set("max_window_layers", int64_t{1});
+  EXPECT_TRUE(ParseSpec(config).ok()) << ParseSpec(config).status();
+  config.SetList("layer_types", {types[0]});
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("layer_types is [\"full_attention\"]: want 3"));
+  config.Set("max_window_layers", int64_t{4});
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("max_window_layers is 4"));
+}
+
+TEST(FamiliesTest, RopeScalingReadsOldAndNewSpelling) {
+  HfConfig old_spelling = LlamaConfig();
+  old_spelling.Set("rope_theta", 500000.0);
+  old_spelling.Set("rope_scaling.type", std::string("linear"));
+  old_spelling.Set("rope_scaling.factor", int64_t{4});
+  HfConfig new_spelling = LlamaConfig();
+  new_spelling.Set("rope_parameters.rope_theta", 500000.0);
+  new_spelling.Set("rope_parameters.rope_type", std::string("linear"));
+  new_spelling.Set("rope_parameters.factor", 4.0);
+  for (const HfConfig& config : {old_spelling, new_spelling}) {
+    const RopeSpec rope = ParseSpec(config)->layers[0].attention.rope;
+    EXPECT_EQ(rope.theta, 500000);
+    EXPECT_EQ(rope.scaling, RopeScaling::kLinear);
+    EXPECT_EQ(rope.factor, 4);
+  }
+}
+
+// Every value that no family computes is an error that names the field and the value.
+struct BadValue {
+  const char* field;
+  HfConfig::Scalar value;
+  const char* text;  // how the message shows the value
+};
+
+TEST(FamiliesTest, UnknownValuesAreErrors) {
+  const BadValue cases[] = {
+      {"hidden_act", std::string("foo"), "\"foo\""},
+      {"rope_scaling.type", std::string("bar"), "\"bar\""},
+      {"rope_scaling.type", std::string("dynamic"), "\"dynamic\""},
+      {"rope_scaling.rope_type", std::string("yarn"), "\"yarn\""},
+      {"rope_theta", -1.0, "-1"},
+      {"hidden_size", int64_t{0}, "0"},
+      {"hidden_size", int64_t{1} << 40, "1099511627776"},
+      {"num_attention_heads", int64_t{7}, "7"},
+      {"num_key_value_heads", int64_t{3}, "3"},
+      {"num_hidden_layers", int64_t{1000000}, "1000000"},
+      {"head_dim", int64_t{15}, "15"},
+      {"rms_norm_eps", 0.0, "0"},
+      {"sliding_window", int64_t{-4}, "-4"},
+      {"partial_rotary_factor", 0.5, "0.5"},
+      {"quantization_config.quant_method", std::string("gptq"), "\"gptq\""},
+      {"tie_word_embeddings", std::string("yes"), "\"yes\""},
+      {"vocab_size", 3.5, "3.5"},
+  };
+  for (const BadValue& bad : cases) {
+    HfConfig config = LlamaConfig();
+    config.Set(bad.field, bad.value);
+    const absl::StatusOr<DecoderSpec> spec = ParseSpec(config);
+    ASSERT_FALSE(spec.ok()) << bad.field << " " << bad.text;
+    EXPECT_THAT(std::string(spec.status().message()), AllOf(HasSubstr(bad.field), HasSubstr(bad.text)));
+  }
+}
+
+TEST(FamiliesTest, IncompleteRopeScalingIsAnError) {
+  HfConfig config = LlamaConfig();
+  config.Set("rope_scaling.rope_type", std::string("llama3"));
+  config.Set("rope_scaling.factor", 8.0);
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("rope_scaling.low_freq_factor is absent"));
+  config = LlamaConfig();
+  config.Set("rope_scaling.factor", 8.0);
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("rope_scaling.type is absent"));
+}
+
+TEST(FamiliesTest, UnknownArchitectureIsNamed) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string("FooForCausalLM")});
+  const absl::Status status = FindFamily(config).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("FooForCausalLM"), HasSubstr("InternLM2ForCausalLM")));
+  EXPECT_FALSE(FindFamily(HfConfig()).ok());
+}
+
+TEST(FamiliesTest, NoArchitectureBelongsToTwoFamilies) {
+  std::vector<std::string_view> seen;
+  for (const Family* family : Families()) seen.insert(seen.end(), family->architectures.begin(), family->architectures.end());
+  std::sort(seen.begin(), seen.end());
+  EXPECT_EQ(std::adjacent_find(seen.begin(), seen.end()), seen.end());
+}
+
+}  // namespace
+}  // namespace berth::model

@@ -1,0 +1,119 @@
+#include "worker/service/prompt.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "proto/rpc/status.h"
+#include "worker/service/sim_model.h"
+
+namespace berth::service {
+namespace {
+
+v1::GenerationSpec Chat(std::vector<std::pair<std::string, std::string>> messages) {
+  v1::GenerationSpec spec;
+  for (const auto& [role, content] : messages) {
+    v1::ChatMessage& message = *spec.mutable_prompt()->mutable_chat()->add_messages();
+    message.set_role(role);
+    message.set_content(content);
+  }
+  return spec;
+}
+
+class PromptTest : public testing::Test {
+ protected:
+  // Ends a turn as the core does.
+  session::History After(const session::History& before, const PreparedPrompt& prompt, const std::string& answer, bool eos) {
+    session::History after;
+    after.tokens.assign(before.tokens.begin(), before.tokens.begin() + prompt.from_position);
+    after.tokens.insert(after.tokens.end(), prompt.tokens.begin() + prompt.from_position, prompt.tokens.end());
+    after.messages = prompt.messages;
+    std::vector<int32_t> output = *model_.tokenizer->Encode(answer, {});
+    if (eos) output.push_back(model_.eos_ids[0]);
+    const int64_t begin = static_cast<int64_t>(prompt.tokens.size());
+    after.tokens.insert(after.tokens.end(), output.begin(), output.end());
+    after.messages.push_back(
+        {.role = "assistant", .content = answer, .begin = begin, .end = static_cast<int64_t>(after.tokens.size())});
+    return after;
+  }
+
+  const ServedModel model_ = *MakeSimModel("sim", 1000);
+};
+
+TEST_F(PromptTest, AnInteractiveTurnEqualsTheWholeConversation) {
+  for (const bool eos : {true, false}) {  // false: cancelled or cut by length
+    const session::History empty;
+    const auto first = PreparePrompt(Chat({{"system", "be brief"}, {"user", "one"}}), &empty, model_);
+    ASSERT_TRUE(first.ok()) << first.status();
+    const session::History history = After(empty, *first, "erste", eos);
+    const auto second = PreparePrompt(Chat({{"user", "two"}}), &history, model_);
+    ASSERT_TRUE(second.ok());
+    const auto whole = PreparePrompt(Chat({{"system", "be brief"}, {"user", "one"}, {"assistant", "erste"}, {"user", "two"}}),
+                                     nullptr, model_);
+    EXPECT_EQ(second->tokens, whole->tokens);
+    // Everything of the history is kept: an answer that ended by itself with its end token, another up to its last token.
+    EXPECT_EQ(second->from_position, static_cast<int64_t>(history.tokens.size()));
+    ASSERT_EQ(second->messages.size(), 4);
+    EXPECT_EQ(second->messages[3].end, static_cast<int64_t>(second->tokens.size()));
+  }
+}
+
+TEST_F(PromptTest, ARewindIntoAnAnswerGoesOnFromItsKeptPart) {
+  const session::History empty;
+  const auto first = PreparePrompt(Chat({{"user", "one"}}), &empty, model_);
+  const session::History history = After(empty, *first, "abcdef", true);
+  const session::History cut = session::CutHistory(history, static_cast<int64_t>(first->tokens.size()) + 3);
+  const auto second = PreparePrompt(Chat({{"user", "two"}}), &cut, model_);
+  const auto whole = PreparePrompt(Chat({{"user", "one"}, {"assistant", "abc"}, {"user", "two"}}), nullptr, model_);
+  EXPECT_EQ(second->tokens, whole->tokens);
+}
+
+TEST_F(PromptTest, MessagesLieWhereTheirTokensAre) {
+  const session::History empty;
+  const auto prompt = PreparePrompt(Chat({{"system", "s"}, {"user", "hello"}}), &empty, model_);
+  ASSERT_EQ(prompt->messages.size(), 2);
+  const auto system = PreparePrompt(Chat({{"system", "s"}}), nullptr, model_);
+  const int64_t opening = static_cast<int64_t>(model_.tokenizer->Encode("<msg>assistant\n", {})->size());
+  EXPECT_EQ(prompt->messages[0].begin, 0);
+  EXPECT_GE(prompt->messages[0].end, static_cast<int64_t>(system->tokens.size()) - opening);
+  EXPECT_EQ(prompt->messages[1].begin, prompt->messages[0].end);
+  EXPECT_EQ(prompt->messages[1].end, static_cast<int64_t>(prompt->tokens.size()));
+}
+
+TEST_F(PromptTest, TextAndTokensAppendVerbatim) {
+  session::History history;
+  history.tokens = {5, 6, 7};
+  history.messages = {{.content = "x", .begin = 0, .end = 3}};
+  v1::GenerationSpec spec;
+  spec.mutable_prompt()->set_text("hi");
+  const auto text = PreparePrompt(spec, &history, model_);
+  EXPECT_THAT(text->tokens, testing::ElementsAre(5, 6, 7, 2 + 'h', 2 + 'i'));
+  EXPECT_EQ(text->from_position, 3);
+  spec.mutable_prompt()->mutable_token_ids()->add_ids(9);
+  EXPECT_THAT(PreparePrompt(spec, &history, model_)->tokens, testing::ElementsAre(5, 6, 7, 9));
+}
+
+TEST_F(PromptTest, WhatTheTemplateRefusesIsABadRequest) {
+  const absl::Status status = PreparePrompt(Chat({{"pirate", "arr"}}), nullptr, model_).status();
+  ASSERT_EQ(rpc::FieldViolations(status).size(), 1) << status;
+  EXPECT_EQ(rpc::FieldViolations(status)[0].first, "prompt.chat");
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("pirate"));
+}
+
+TEST_F(PromptTest, InvalidUtf8IsABadRequest) {
+  v1::GenerationSpec spec;
+  spec.mutable_prompt()->set_text("a\xff\xfe");
+  const absl::Status status = PreparePrompt(spec, nullptr, model_).status();
+  ASSERT_EQ(rpc::FieldViolations(status).size(), 1) << status;
+  EXPECT_EQ(rpc::FieldViolations(status)[0].first, "prompt.text");
+}
+
+TEST_F(PromptTest, BadWordsAreTokenizedAloneAndAfterASpace) {
+  v1::GenerationSpec spec;
+  spec.mutable_prompt()->set_text("x");
+  spec.mutable_stop()->add_bad_words("ab");
+  const auto prompt = PreparePrompt(spec, nullptr, model_);
+  EXPECT_THAT(prompt->bad_words,
+              testing::ElementsAre(testing::ElementsAre(2 + 'a', 2 + 'b'), testing::ElementsAre(2 + ' ', 2 + 'a', 2 + 'b')));
+}
+
+}  // namespace
+}  // namespace berth::service

@@ -1,0 +1,97 @@
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/test_worker.h"
+
+namespace berth::worker {
+namespace {
+
+using berth::testing::ChatSpec;
+using berth::testing::Outcome;
+using berth::testing::TestLink;
+using berth::testing::TestWorker;
+
+TEST(WorkerTest, InfoAndModels) {
+  TestWorker worker;
+  const v1::GetWorkerInfoResponse info = worker.Info();
+  EXPECT_EQ(info.worker_id(), "worker-0");
+  EXPECT_TRUE(info.test_engine());
+  EXPECT_EQ(info.load().slots(), 16);
+  grpc::ClientContext context;
+  v1::GetModelRequest request;
+  request.set_name("nobody");
+  v1::GetModelResponse response;
+  EXPECT_EQ(worker.models->GetModel(&context, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST(WorkerTest, ADrainRefusesNewWorkAndReportsUntilNothingRuns) {
+  WorkerOptions options = TestWorker::Options();
+  TestWorker worker(options);
+  TestLink link(worker, "g1");
+  ASSERT_TRUE(link.Next());
+  grpc::ClientContext context;
+  auto drain = worker.admin->Drain(&context, {});
+  v1::DrainResponse report;
+  ASSERT_TRUE(drain->Read(&report));
+  EXPECT_EQ(report.state(), v1::WORKER_STATE_DRAINING);
+  EXPECT_EQ(report.running(), 0);
+  EXPECT_FALSE(drain->Read(&report));
+  EXPECT_TRUE(drain->Finish().ok());
+  ASSERT_TRUE(link.Until([&] { return link.frame.load().state() == v1::WORKER_STATE_DRAINING; }));
+  grpc::ClientContext undrain_context;
+  v1::UndrainResponse undrained;
+  ASSERT_TRUE(worker.admin->Undrain(&undrain_context, {}, &undrained).ok());
+  EXPECT_EQ(undrained.state(), v1::WORKER_STATE_READY);
+}
+
+TEST(WorkerTest, LogLevelsAreChecked) {
+  TestWorker worker;
+  grpc::ClientContext context;
+  v1::SetLogLevelRequest request;
+  request.set_level("loud");
+  v1::SetLogLevelResponse response;
+  const grpc::Status status = worker.admin->SetLogLevel(&context, request, &response);
+  EXPECT_THAT(rpc::FieldViolations(rpc::FromGrpc(status)), ::testing::ElementsAre(::testing::Pair("level", ::testing::_)));
+}
+
+TEST(WorkerTest, AStopHandsRunningStreamsBack) {
+  TestWorker worker;
+  TestLink link(worker, "g1");
+  link.Submit(1, ChatSpec("r", "hello", 4000));
+  ASSERT_TRUE(link.Until([&] { return link.streams[1].tokens[0].size() > 3; }));
+  std::thread stop([&] { worker.worker->Stop(); });
+  EXPECT_EQ(rpc::Reason(link.Await(1).error), "WORKER_LOST");
+  EXPECT_FALSE(link.End().ok());
+  stop.join();
+}
+
+TEST(WorkerTest, BadOptionsAreOneClearError) {
+  const auto error = [](auto change) {
+    WorkerOptions options = TestWorker::Options();
+    change(options);
+    return std::string(Worker::Start(options, [] {}).status().message());
+  };
+  EXPECT_THAT(error([](auto& o) { o.sim.enabled = false; }), ::testing::HasSubstr("--model"));
+  EXPECT_THAT(error([](auto& o) { o.host = "0.0.0.0"; }), ::testing::HasSubstr("--tls-cert"));
+  EXPECT_THAT(error([](auto& o) { o.depth = 0; }), ::testing::HasSubstr("--depth"));
+  EXPECT_THAT(error([](auto& o) { o.journal = "redis"; }), ::testing::HasSubstr("--journal"));
+  EXPECT_THAT(error([](auto& o) { o.journal = "sqlite:/nonexistent/x.db"; }), ::testing::HasSubstr("/nonexistent/x.db"));
+  EXPECT_THAT(error([](auto& o) { o.worker_id = "a/b"; }), ::testing::HasSubstr("--worker-id"));
+  EXPECT_THAT(error([](auto& o) {
+                o.sim.enabled = false;
+                o.model = "/nonexistent/model.gguf";
+              }),
+              ::testing::HasSubstr("/nonexistent/model.gguf"));
+  EXPECT_THAT(error([](auto& o) { o.log_level = "loud"; }), ::testing::HasSubstr("loud"));
+}
+
+TEST(WorkerTest, AnOccupiedPortIsOneClearError) {
+  TestWorker first;
+  WorkerOptions options = TestWorker::Options();
+  options.port = first.port;
+  EXPECT_THAT(std::string(Worker::Start(options, [] {}).status().message()), ::testing::HasSubstr(std::to_string(first.port)));
+}
+
+}  // namespace
+}  // namespace berth::worker

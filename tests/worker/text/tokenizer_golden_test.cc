@@ -1,0 +1,94 @@
+#include <filesystem>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "tests/worker/text/golden.h"
+#include "worker/loader/gguf.h"
+#include "worker/loader/gguf_tokenizer_keys.h"
+#include "worker/loader/tokenizer_json.h"
+
+namespace berth::text {
+namespace {
+
+class TokenizerJsonGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(TokenizerJsonGolden, EncodesAndDecodesAsTheOriginal) {
+  const std::string name = GetParam();
+  auto data = loader::ParseTokenizerJson(ReadGolden(name + ".json"), "");
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectGoldenIds(**tokenizer, name, {});
+  ExpectGoldenTexts(**tokenizer, name, /*always_skip=*/false);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pipelines, TokenizerJsonGolden,
+                         testing::Values("gpt2", "llama3", "qwen2", "smollm", "metaspace", "steps", "llama2"),
+                         [](const auto& info) { return info.param; });
+
+class SentencePieceGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(SentencePieceGolden, EncodesAndDecodesAsTheOriginal) {
+  const std::string name = GetParam();
+  auto data = loader::ParseSentencePiece(ReadGolden(name + ".model"), "");
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectGoldenIds(**tokenizer, name, {.add_special = false, .parse_special = false});
+  ExpectGoldenTexts(**tokenizer, name, /*always_skip=*/true);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SentencePieceGolden, testing::Values("sp_bpe", "sp_unigram"),
+                         [](const auto& info) { return info.param; });
+
+// The pieces and scores of sp_bpe.model, as a GGUF file holds them.
+loader::GgufTokenizerMetadata SentencePieceAsGguf() {
+  enum { kNormal = 1, kUnknown = 2, kControl = 3, kByte = 6 };
+  loader::GgufTokenizerMetadata metadata{.model = "llama", .bos_token_id = 1, .eos_token_id = 2, .unknown_token_id = 0};
+  for (const std::string& line : ReadGoldenLines("sp_bpe.vocab")) {
+    const size_t tab = line.rfind('\t');
+    const std::string piece = line.substr(0, tab);
+    const bool is_byte = piece.size() == 6 && piece.starts_with("<0x");
+    metadata.token_type.push_back(piece == "<unk>"                    ? kUnknown
+                                  : piece == "<s>" || piece == "</s>" ? kControl
+                                  : is_byte                           ? kByte
+                                                                      : kNormal);
+    metadata.tokens.push_back(piece);
+    metadata.scores.push_back(std::strtof(line.c_str() + tab + 1, nullptr));
+  }
+  return metadata;
+}
+
+TEST(GgufGolden, MergingByScoresIsSentencePiece) {
+  auto data = loader::ParseGgufTokenizer(SentencePieceAsGguf());
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ(data->prefix_ids, std::vector<int32_t>{1});
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectGoldenIds(**tokenizer, "sp_bpe", {.add_special = false, .parse_special = false});
+}
+
+TEST(GgufGolden, DemoModelEncodesAndDecodesAsTheOriginal) {
+  std::error_code error;
+  std::string path;
+  for (const auto& entry : std::filesystem::directory_iterator(".cache/models", error)) {
+    if (entry.path().extension() == ".gguf") path = entry.path().string();
+  }
+  if (path.empty()) GTEST_SKIP() << "no .cache/models/*.gguf: deploy/quickstart downloads the demo model";
+
+  const auto file = loader::MappedFile::Open(path);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto parsed = loader::ParseGguf((*file)->bytes());
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  const auto metadata = loader::TranslateGgufTokenizer(parsed->metadata);
+  ASSERT_TRUE(metadata.ok()) << metadata.status();
+  auto data = loader::ParseGgufTokenizer(*metadata);
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectGoldenIds(**tokenizer, "demo", {});
+  ExpectGoldenTexts(**tokenizer, "demo", /*always_skip=*/false);
+}
+
+}  // namespace
+}  // namespace berth::text

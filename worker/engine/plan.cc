@@ -1,0 +1,185 @@
+// The half of Scheduler that plans a step.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/types/span.h"
+#include "base/check.h"
+#include "worker/engine/scheduler.h"
+
+namespace berth::engine {
+namespace {
+
+int BlocksFor(int tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+}  // namespace
+
+StepPlan Scheduler::Plan(absl::Duration now) {
+  EndOverdue(now);
+  // Running sequences take their blocks before new ones do.
+  std::vector<Sequence*> decodes = ReserveDecodes();
+  AdmitWaiting();
+  const std::vector<Chunk> chunks = ShareBudget(std::move(decodes));
+  return chunks.empty() ? StepPlan() : Emit(chunks);
+}
+
+void Scheduler::EndOverdue(absl::Duration now) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    End(*Lookup(deadlines_.begin()->second), FinishReason::kDeadline);
+  }
+}
+
+// The sequences that can decode one more token, each with a block to write to.
+std::vector<Scheduler::Sequence*> Scheduler::ReserveDecodes() {
+  std::vector<Sequence*> decodes;
+  // Preemption takes from the end of the order, so whatever is collected here stays active.
+  for (Sequence* sequence : std::vector<Sequence*>(active_.begin(), active_.end())) {
+    const bool wants = sequence->active() && sequence->at.decoding && sequence->planned_output() < sequence->limit;
+    if (wants && ReserveNextBlock(*sequence)) decodes.push_back(sequence);
+  }
+  return decodes;
+}
+
+bool Scheduler::ReserveNextBlock(Sequence& sequence) {
+  if (sequence.at.planned < static_cast<int>(sequence.at.blocks.size()) * kBlockTokens) return true;
+  while (pool_.available() == 0) {
+    if (pool_.quarantined() > 0) return false;  // there will be blocks when the steps in flight have committed
+    Sequence& victim = **active_.rbegin();
+    Preempt(victim);
+    if (&victim == &sequence) return false;
+  }
+  sequence.at.blocks.push_back(TakeBlock());
+  return true;
+}
+
+void Scheduler::Preempt(Sequence& sequence) {
+  ++counters_.preemptions;
+  active_.erase(&sequence);
+  LeaveSlot(sequence);
+  waiting_.insert(&sequence);
+}
+
+void Scheduler::AdmitWaiting() {
+  for (auto next = waiting_.begin(); next != waiting_.end() && !free_slots_.empty();) {
+    Sequence& sequence = **next;
+    if (AwaitsSharedPrompt(sequence)) {
+      ++next;
+      continue;
+    }
+    if (!TryAdmit(sequence)) return;  // who comes later must not overtake
+    next = waiting_.erase(next);
+    active_.insert(&sequence);
+  }
+}
+
+bool Scheduler::AwaitsSharedPrompt(const Sequence& sequence) const {
+  if (sequence.spec.share_prompt_of == 0 || !options_.prefix_cache || sequence.length() <= kBlockTokens) return false;
+  const Sequence* other = Lookup(sequence.spec.share_prompt_of);
+  // Only ever of one that is before it in order, so no two await each other.
+  return other != nullptr && InOrder()(other, &sequence) && !other->prompt_cached;
+}
+
+// All or nothing: the blocks of all tokens it has, leaving one for each running sequence to grow into.
+bool Scheduler::TryAdmit(Sequence& sequence) {
+  std::vector<int32_t> hits;
+  if (options_.prefix_cache) {
+    hits = index_.Find(sequence.spec.cache_salt, sequence.tokens, (sequence.length() - 1) / kBlockTokens);
+  }
+  const int fresh = BlocksFor(sequence.length()) - static_cast<int>(hits.size());
+  const auto revived = std::count_if(hits.begin(), hits.end(), [this](int32_t block) { return pool_.is_available(block); });
+  if (fresh + revived + static_cast<int>(active_.size()) > pool_.available()) return false;
+
+  Residence& at = sequence.at;
+  at.slot = free_slots_.back();
+  free_slots_.pop_back();
+  at.generation = ++generations_[at.slot];
+  slots_[at.slot] = &sequence;
+  for (const int32_t block : hits) pool_.Acquire(block);
+  at.blocks = std::move(hits);
+  at.planned = at.computed = at.sound = static_cast<int>(at.blocks.size()) * kBlockTokens;
+  for (int i = 0; i < fresh; ++i) at.blocks.push_back(TakeBlock());
+  if (!sequence.admitted) {
+    sequence.admitted = true;
+    sequence.cached_tokens = std::min(at.planned, sequence.spec.prompt_length);
+    counters_.prompt_tokens += sequence.spec.prompt_length;
+    counters_.cached_prompt_tokens += sequence.cached_tokens;
+  }
+  return true;
+}
+
+std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> decodes) const {
+  std::vector<Chunk> prompts;
+  int prompt_tokens = 0;
+  const int prompt_share = std::max(options_.step_tokens / 4, 1);
+  for (Sequence* sequence : active_) {
+    if (sequence->prompt_left() == 0) continue;
+    prompts.push_back({.sequence = sequence});
+    prompt_tokens = std::min(prompt_tokens + sequence->prompt_left(), prompt_share);
+  }
+  const size_t decode_share = options_.step_tokens - prompt_tokens;
+  if (decodes.size() > decode_share) {
+    std::stable_sort(decodes.begin(), decodes.end(),
+                     [](const Sequence* a, const Sequence* b) { return a->at.turn < b->at.turn; });
+    decodes.resize(decode_share);
+  }
+  std::vector<Chunk> chunks;
+  for (Sequence* sequence : decodes) chunks.push_back({.sequence = sequence, .count = 1});
+  if (!prompts.empty()) SharePrompts(std::move(prompts), options_.step_tokens - static_cast<int>(decodes.size()), chunks);
+  return chunks;
+}
+
+void Scheduler::SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const {
+  const auto give = [&budget](Chunk& chunk, int most) {
+    const int count = std::min({most, budget, chunk.sequence->prompt_left() - chunk.count});
+    chunk.count += count;
+    budget -= count;
+  };
+  give(prompts.front(), (budget + 1) / 2);
+  std::stable_sort(prompts.begin(), prompts.end(), [](const Chunk& a, const Chunk& b) {
+    const int left_a = a.sequence->prompt_left() - a.count, left_b = b.sequence->prompt_left() - b.count;
+    return a.sequence->spec.priority != b.sequence->spec.priority ? a.sequence->spec.priority > b.sequence->spec.priority
+                                                                  : left_a < left_b;
+  });
+  for (Chunk& chunk : prompts) {
+    give(chunk, budget);
+    if (chunk.count > 0) chunks.push_back(chunk);
+  }
+}
+
+StepPlan Scheduler::Emit(const std::vector<Chunk>& chunks) {
+  StepPlanBuilder builder(++step_);
+  for (const RetireRecord& record : retires_) builder.Retire(record);
+  retires_.clear();
+  Flight flight{.step = step_};
+  for (const Chunk& chunk : chunks) EmitRow(chunk, builder, flight);
+  flights_.push_back(std::move(flight));
+  pool_.BeginStep(step_);
+  return builder.Build();
+}
+
+void Scheduler::EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& flight) {
+  Sequence& sequence = *chunk.sequence;
+  Residence& at = sequence.at;
+  if (!at.announced) builder.Admit({.slot = at.slot, .generation = at.generation}, sequence.spec, sequence.tokens);
+  at.announced = true;
+  for (; at.blocks_sent < static_cast<int>(at.blocks.size()); ++at.blocks_sent) {
+    builder.Block({.slot = at.slot, .index = at.blocks_sent, .block = at.blocks[at.blocks_sent]});
+  }
+  const bool sample = chunk.count == (at.decoding ? 1 : sequence.prompt_left());
+  const RowRecord row{
+      .slot = at.slot, .generation = at.generation, .position = at.planned, .sample = static_cast<int32_t>(sample)};
+  if (at.decoding) {
+    builder.DecodeRow(row);
+  } else {
+    builder.Row(row, absl::MakeConstSpan(sequence.tokens).subspan(at.planned, chunk.count));
+  }
+  at.planned += chunk.count;
+  at.turn = ++turn_;
+  if (sample) {
+    at.decoding = true;
+    ++at.drawing;
+  }
+  flight.rows.push_back({.slot = at.slot, .generation = at.generation, .end = at.planned, .sample = sample});
+}
+
+}  // namespace berth::engine

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "kernels/dtype.h"
+#include "worker/loader/mapped_file.h"
+
+namespace berth::loader {
+
+// One tensor of a checkpoint file. `shape` is row-major: the last dimension is contiguous.
+struct TensorInfo {
+  std::string name;
+  kernels::DType dtype = kernels::DType::kF32;
+  std::vector<int64_t> shape;
+  size_t file = 0;  // index into Checkpoint::files
+  absl::Span<const std::byte> data;
+
+  // Matrices: rows and columns; vectors: rows and 0.
+  int64_t rows() const { return shape[0]; }
+  int64_t columns() const { return shape.size() == 2 ? shape[1] : 0; }
+};
+
+// What a checkpoint holds: the only thing that a load plan looks at. Names are unique.
+using CheckpointIndex = std::vector<TensorInfo>;
+
+// Tensors and the mapped files that their data points into.
+struct Checkpoint {
+  CheckpointIndex tensors;
+  std::vector<std::shared_ptr<const MappedFile>> files;
+};
+
+// "[8192, 2048]"
+std::string ShapeText(absl::Span<const int64_t> shape);
+
+// Bytes of a tensor of that type and shape. INVALID_ARGUMENT for a negative dimension, a size over 2^63 - 1, and a last
+// dimension that is no multiple of the type's block.
+absl::StatusOr<size_t> TensorBytes(kernels::DType dtype, absl::Span<const int64_t> shape);
+
+}  // namespace berth::loader

@@ -1,0 +1,224 @@
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/hash.h"
+#include "base/status.h"
+#include "nlohmann/json.hpp"
+#include "worker/loader/model_files.h"
+#include "worker/loader/safetensors.h"
+#include "worker/loader/tokenizer_json.h"
+#include "worker/model/hf_config.h"
+
+namespace berth::loader {
+namespace {
+
+using Json = nlohmann::json;
+using model::HfConfig;
+
+absl::Status InFile(const std::string& path, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+// The small files of a directory, each read at most once, and a hash of all that were read.
+class Directory {
+ public:
+  explicit Directory(std::string path) : path_(std::move(path)) {}
+
+  std::string PathOf(std::string_view name) const { return absl::StrFormat("%s/%s", path_, name); }
+  bool Has(std::string_view name) const {
+    std::error_code error;
+    return std::filesystem::is_regular_file(PathOf(name), error);
+  }
+  uint64_t hash() const { return hash_; }
+  void AddToHash(std::string_view bytes) { hash_ = base::Hash64(bytes, hash_); }
+
+  absl::StatusOr<std::string> Read(std::string_view name) {
+    if (!Has(name)) return absl::NotFoundError(absl::StrCat("there is no file ", PathOf(name)));
+    std::ifstream stream(PathOf(name), std::ios::binary);
+    std::ostringstream bytes;
+    bytes << stream.rdbuf();
+    if (!stream) return absl::UnavailableError(absl::StrCat("cannot read ", PathOf(name)));
+    std::string text = std::move(bytes).str();
+    AddToHash(name);
+    AddToHash(text);
+    return text;
+  }
+
+  // Empty when there is no such file.
+  absl::StatusOr<std::string> ReadOptional(std::string_view name) { return Has(name) ? Read(name) : std::string(); }
+
+  absl::StatusOr<HfConfig> ReadConfig(std::string_view name) {
+    BERTH_ASSIGN_OR_RETURN(const std::string text, Read(name));
+    absl::StatusOr<HfConfig> config = HfConfig::Parse(text);
+    if (!config.ok()) return InFile(PathOf(name), config.status());
+    return config;
+  }
+
+ private:
+  std::string path_;
+  uint64_t hash_ = 0;
+};
+
+absl::Status AddFile(Directory& directory, const std::string& name, Checkpoint& checkpoint) {
+  const std::string path = directory.PathOf(name);
+  BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
+  absl::StatusOr<CheckpointIndex> tensors = ParseSafetensors(file->bytes());
+  if (!tensors.ok()) return InFile(path, tensors.status());
+  for (TensorInfo& tensor : *tensors) {
+    tensor.file = checkpoint.files.size();
+    checkpoint.tensors.push_back(std::move(tensor));
+  }
+  checkpoint.files.push_back(std::move(file));
+  return absl::OkStatus();
+}
+
+// Tensor name → file name. File names that would leave the directory are refused.
+absl::StatusOr<std::map<std::string, std::string>> ParseWeightMap(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+    return absl::InvalidArgumentError("want a JSON object with the object weight_map");
+  }
+  std::map<std::string, std::string> files;
+  for (const auto& [tensor, file] : json["weight_map"].items()) {
+    if (!file.is_string()) return absl::InvalidArgumentError(absl::StrCat("weight_map.", tensor, ": want a file name"));
+    std::string name = file.get<std::string>();
+    if (name.empty() || name.find('/') != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("weight_map.", tensor, ": \"", name, "\" is no file name"));
+    }
+    files.emplace(tensor, std::move(name));
+  }
+  return files;
+}
+
+absl::StatusOr<Checkpoint> OpenShards(Directory& directory, std::string_view index_name) {
+  BERTH_ASSIGN_OR_RETURN(const std::string text, directory.Read(index_name));
+  absl::StatusOr<std::map<std::string, std::string>> weight_map = ParseWeightMap(text);
+  if (!weight_map.ok()) return InFile(directory.PathOf(index_name), weight_map.status());
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : *weight_map) names.insert(file);
+
+  Checkpoint checkpoint;
+  for (const std::string& name : names) BERTH_RETURN_IF_ERROR(AddFile(directory, name, checkpoint));
+  std::set<std::string> seen;
+  for (const TensorInfo& tensor : checkpoint.tensors) {
+    const std::string& path = checkpoint.files[tensor.file]->path();
+    const auto entry = weight_map->find(tensor.name);
+    if (entry == weight_map->end() || directory.PathOf(entry->second) != path || !seen.insert(tensor.name).second) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("tensor %s is in %s, but %s does not say so", tensor.name, path, index_name));
+    }
+  }
+  for (const auto& [tensor, file] : *weight_map) {
+    if (!seen.contains(tensor)) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("tensor %s is not in %s, as %s says", tensor, directory.PathOf(file), index_name));
+    }
+  }
+  return checkpoint;
+}
+
+absl::StatusOr<Checkpoint> OpenWeights(Directory& directory) {
+  if (directory.Has("model.safetensors.index.json")) return OpenShards(directory, "model.safetensors.index.json");
+  if (directory.Has("model.safetensors")) {
+    Checkpoint checkpoint;
+    BERTH_RETURN_IF_ERROR(AddFile(directory, "model.safetensors", checkpoint));
+    return checkpoint;
+  }
+  if (directory.Has("pytorch_model.bin") || directory.Has("pytorch_model.bin.index.json")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory.PathOf("pytorch_model.bin"),
+                     " is a Python pickle, which Berth does not read: save the model as safetensors "
+                     "(transformers: model.save_pretrained(directory, safe_serialization=True))"));
+  }
+  return absl::NotFoundError(
+      absl::StrCat("there is neither ", directory.PathOf("model.safetensors"), " nor model.safetensors.index.json beside it"));
+}
+
+absl::StatusOr<text::TokenizerData> OpenTokenizer(Directory& directory) {
+  BERTH_ASSIGN_OR_RETURN(const std::string config, directory.ReadOptional("tokenizer_config.json"));
+  const bool is_json = directory.Has("tokenizer.json");
+  const std::string_view name = is_json ? "tokenizer.json" : "tokenizer.model";
+  BERTH_ASSIGN_OR_RETURN(std::string bytes, directory.Read(name));
+  absl::StatusOr<text::TokenizerData> data =
+      is_json ? ParseTokenizerJson(bytes, config) : ParseSentencePiece(std::move(bytes), config);
+  if (!data.ok()) return InFile(directory.PathOf(name), data.status());
+  if (directory.Has("chat_template.jinja")) {
+    BERTH_ASSIGN_OR_RETURN(data->chat_template, directory.Read("chat_template.jinja"));
+  }
+  return data;
+}
+
+absl::StatusOr<GenerationDefaults> ParseGeneration(const HfConfig& config) {
+  GenerationDefaults out;
+  BERTH_ASSIGN_OR_RETURN(const double temperature, config.FloatOr("temperature", out.temperature));
+  BERTH_ASSIGN_OR_RETURN(const double top_p, config.FloatOr("top_p", out.top_p));
+  BERTH_ASSIGN_OR_RETURN(const int64_t top_k, config.IntOr("top_k", out.top_k));
+  BERTH_ASSIGN_OR_RETURN(const double repetition_penalty, config.FloatOr("repetition_penalty", out.repetition_penalty));
+  BERTH_ASSIGN_OR_RETURN(out.do_sample, config.BoolOr("do_sample", out.do_sample));
+  if (!(temperature >= 0 && temperature <= 100)) return config.Error("temperature", "want 0 to 100");
+  if (!(top_p > 0 && top_p <= 1)) return config.Error("top_p", "want more than 0, at most 1");
+  if (top_k < 0 || top_k > INT32_MAX) return config.Error("top_k", "want 0 or more");
+  if (!(repetition_penalty > 0 && repetition_penalty <= 100))
+    return config.Error("repetition_penalty", "want more than 0, at most 100");
+  out.temperature = static_cast<float>(temperature);
+  out.top_p = static_cast<float>(top_p);
+  out.top_k = static_cast<int>(top_k);
+  out.repetition_penalty = static_cast<float>(repetition_penalty);
+  return out;
+}
+
+absl::StatusOr<std::vector<int32_t>> EosIds(const HfConfig& config, int vocab) {
+  BERTH_ASSIGN_OR_RETURN(const std::vector<int64_t> ids, config.Ints("eos_token_id"));
+  for (const int64_t id : ids) {
+    if (id < 0 || id >= vocab) return config.Error("eos_token_id", absl::StrCat("want ids under vocab_size, ", vocab));
+  }
+  return std::vector<int32_t>(ids.begin(), ids.end());
+}
+
+// generation_config.json may be absent; then config.json names the ids that end a generation.
+absl::Status OpenGeneration(Directory& directory, const HfConfig& config, ModelFiles& files) {
+  HfConfig generation = config;
+  std::string path = directory.PathOf("config.json");
+  if (directory.Has("generation_config.json")) {
+    path = directory.PathOf("generation_config.json");
+    BERTH_ASSIGN_OR_RETURN(generation, directory.ReadConfig("generation_config.json"));
+    absl::StatusOr<GenerationDefaults> defaults = ParseGeneration(generation);
+    if (!defaults.ok()) return InFile(path, defaults.status());
+    files.generation = *defaults;
+  }
+  absl::StatusOr<std::vector<int32_t>> ids = EosIds(generation, files.spec.vocab);
+  if (!ids.ok()) return InFile(path, ids.status());
+  if (!ids->empty()) files.tokenizer.generation_eos_ids = *std::move(ids);
+  return absl::OkStatus();
+}
+
+absl::Status ParseSpec(const HfConfig& config, ModelFiles& files) {
+  BERTH_ASSIGN_OR_RETURN(const model::Family* family, model::FindFamily(config));
+  BERTH_ASSIGN_OR_RETURN(files.spec, family->parse(config));
+  files.rules = family->rules(files.spec);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path) {
+  Directory directory(path);
+  ModelFiles files;
+  BERTH_ASSIGN_OR_RETURN(const HfConfig config, directory.ReadConfig("config.json"));
+  if (absl::Status status = ParseSpec(config, files); !status.ok()) return InFile(directory.PathOf("config.json"), status);
+  BERTH_ASSIGN_OR_RETURN(files.checkpoint, OpenWeights(directory));
+  BERTH_ASSIGN_OR_RETURN(files.tokenizer, OpenTokenizer(directory));
+  BERTH_RETURN_IF_ERROR(OpenGeneration(directory, config, files));
+  files.metadata_hash = directory.hash();
+  return files;
+}
+
+}  // namespace berth::loader

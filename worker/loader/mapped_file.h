@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace berth::loader {
+
+// A file mapped read-only for as long as the object lives. The file must not shrink meanwhile. Thread-safe.
+class MappedFile {
+ public:
+  // NOT_FOUND or INVALID_ARGUMENT (empty, not a regular file) names the path.
+  static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  absl::Span<const std::byte> bytes() const { return bytes_; }
+
+  // Asks the system to read the file ahead.
+  void WillNeed() const;
+
+ private:
+  MappedFile(std::string path, absl::Span<const std::byte> bytes) : path_(std::move(path)), bytes_(bytes) {}
+
+  std::string path_;
+  absl::Span<const std::byte> bytes_;
+};
+
+}  // namespace berth::loader

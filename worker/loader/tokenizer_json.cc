@@ -1,0 +1,220 @@
+#include "worker/loader/tokenizer_json.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "nlohmann/json.hpp"
+#include "worker/loader/json_fields.h"
+#include "worker/loader/tokenizer_json_steps.h"
+#include "worker/text/string_map.h"
+
+namespace berth::loader {
+namespace {
+
+using nlohmann::json;
+using text::AddedToken;
+using text::TokenizerData;
+
+constexpr int32_t kMostIds = 1 << 24;
+
+absl::StatusOr<json> ParseObject(std::string_view source, const char* file) {
+  json parsed = json::parse(source, nullptr, /*allow_exceptions=*/false);
+  if (parsed.is_discarded()) return absl::InvalidArgumentError(absl::StrFormat("%s is not JSON", file));
+  if (!parsed.is_object()) return absl::InvalidArgumentError(absl::StrFormat("%s is not an object", file));
+  return parsed;
+}
+
+absl::Status ParseVocabulary(const JsonFields& model, text::StringToId& ids, TokenizerData& data) {
+  BERTH_ASSIGN_OR_RETURN(const JsonFields vocabulary, model.Object("vocab"));
+  ids.reserve(vocabulary.object().size());
+  for (const auto& [piece, value] : vocabulary.object().items()) {
+    BERTH_ASSIGN_OR_RETURN(const int32_t id, vocabulary.Int(piece));
+    if (id < 0 || id >= kMostIds) return vocabulary.Error(piece, absl::StrFormat("is %d, which is no token id", id));
+    if (id >= static_cast<int32_t>(data.pieces.size())) data.pieces.resize(id + 1);
+    if (!data.pieces[id].empty()) {
+      return vocabulary.Error(piece, absl::StrFormat("has id %d, as has \"%s\"", id, data.pieces[id]));
+    }
+    data.pieces[id] = piece;
+    ids.emplace(piece, id);
+  }
+  return absl::OkStatus();
+}
+
+// "left right", or since tokenizers 0.20 ["left", "right"].
+absl::StatusOr<std::pair<std::string, std::string>> SplitMerge(const json& merge, const std::string& path) {
+  if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+    return std::pair(*merge[0].get_ptr<const std::string*>(), *merge[1].get_ptr<const std::string*>());
+  }
+  if (!merge.is_string()) return absl::InvalidArgumentError(absl::StrFormat("%s is not a pair of pieces", path));
+  const auto& text = *merge.get_ptr<const std::string*>();
+  const size_t space = text.find(' ');
+  if (space == std::string::npos)
+    return absl::InvalidArgumentError(absl::StrFormat("%s is \"%s\", want two pieces", path, text));
+  return std::pair(text.substr(0, space), text.substr(space + 1));
+}
+
+absl::Status ParseMerges(const JsonFields& model, const text::StringToId& ids, TokenizerData& data) {
+  BERTH_ASSIGN_OR_RETURN(const json* merges, model.Array("merges"));
+  data.merges.reserve(merges->size());
+  for (size_t rank = 0; rank < merges->size(); ++rank) {
+    const std::string path = absl::StrFormat("%s[%d]", model.PathOf("merges"), rank);
+    BERTH_ASSIGN_OR_RETURN(const auto merge, SplitMerge((*merges)[rank], path));
+    const auto id_of = [&](const std::string& piece) {
+      const auto found = ids.find(piece);
+      return found == ids.end() ? -1 : found->second;
+    };
+    const auto& [left, right] = merge;
+    const text::Merge parsed{id_of(left), id_of(right), id_of(left + right), static_cast<int32_t>(rank)};
+    if (parsed.left < 0 || parsed.right < 0 || parsed.result < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("%s is \"%s %s\", which names a piece that is not in the vocabulary", path, left, right));
+    }
+    data.merges.push_back(parsed);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseModel(const JsonFields& model, TokenizerData& data) {
+  BERTH_ASSIGN_OR_RETURN(const std::string type, model.StringOr("type", "BPE"));
+  if (type != "BPE") return model.Error("type", absl::StrFormat("is \"%s\", which is not supported", type));
+  if (const json* dropout = model.Find("dropout"); dropout != nullptr && *dropout != 0) {
+    return model.Error("dropout", "is not zero, which is not supported");
+  }
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    BERTH_ASSIGN_OR_RETURN(const std::string affix, model.StringOr(key, ""));
+    if (!affix.empty()) return model.Error(key, absl::StrFormat("is \"%s\", which is not supported", affix));
+  }
+  BERTH_ASSIGN_OR_RETURN(data.fuse_unknown, model.BoolOr("fuse_unk", false));
+  BERTH_ASSIGN_OR_RETURN(data.byte_fallback, model.BoolOr("byte_fallback", false));
+  BERTH_ASSIGN_OR_RETURN(data.ignore_merges, model.BoolOr("ignore_merges", false));
+
+  text::StringToId ids;
+  BERTH_RETURN_IF_ERROR(ParseVocabulary(model, ids, data));
+  BERTH_RETURN_IF_ERROR(ParseMerges(model, ids, data));
+  if (model.Find("unk_token") != nullptr) {
+    BERTH_ASSIGN_OR_RETURN(const std::string unknown, model.String("unk_token"));
+    const auto found = ids.find(unknown);
+    if (found == ids.end()) return model.Error("unk_token", absl::StrFormat("\"%s\" is not in the vocabulary", unknown));
+    data.unknown_id = found->second;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<AddedToken> ParseAddedToken(const JsonFields& fields, int32_t id) {
+  AddedToken token{.id = id};
+  BERTH_ASSIGN_OR_RETURN(token.content, fields.String("content"));
+  if (token.content.empty()) return fields.Error("content", "is empty");
+  BERTH_ASSIGN_OR_RETURN(token.special, fields.BoolOr("special", false));
+  BERTH_ASSIGN_OR_RETURN(token.lstrip, fields.BoolOr("lstrip", false));
+  BERTH_ASSIGN_OR_RETURN(token.rstrip, fields.BoolOr("rstrip", false));
+  BERTH_ASSIGN_OR_RETURN(token.single_word, fields.BoolOr("single_word", false));
+  BERTH_ASSIGN_OR_RETURN(token.normalized, fields.BoolOr("normalized", !token.special));
+  return token;
+}
+
+absl::Status ParseAddedTokens(const JsonFields& root, TokenizerData& data) {
+  if (root.Find("added_tokens") == nullptr) return absl::OkStatus();
+  BERTH_ASSIGN_OR_RETURN(const json* tokens, root.Array("added_tokens"));
+  for (size_t i = 0; i < tokens->size(); ++i) {
+    BERTH_ASSIGN_OR_RETURN(const JsonFields fields, JsonFields::Of((*tokens)[i], absl::StrFormat("added_tokens[%d]", i)));
+    BERTH_ASSIGN_OR_RETURN(const int32_t id, fields.Int("id"));
+    BERTH_ASSIGN_OR_RETURN(AddedToken token, ParseAddedToken(fields, id));
+    data.added_tokens.push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+// The content of a token that is given as text or as an object; empty: none.
+absl::StatusOr<std::string> TokenContent(const JsonFields& config, const char* key) {
+  const json* value = config.Find(key);
+  if (value == nullptr || !value->is_object()) return config.StringOr(key, "");
+  BERTH_ASSIGN_OR_RETURN(const JsonFields token, config.Object(key));
+  return token.String("content");
+}
+
+absl::StatusOr<int32_t> IdOfContent(const TokenizerData& data, const JsonFields& config, const char* key) {
+  BERTH_ASSIGN_OR_RETURN(const std::string content, TokenContent(config, key));
+  if (content.empty()) return -1;
+  for (const AddedToken& token : data.added_tokens) {
+    if (token.content == content) return token.id;
+  }
+  for (size_t id = 0; id < data.pieces.size(); ++id) {
+    if (data.pieces[id] == content) return static_cast<int32_t>(id);
+  }
+  if (data.model == TokenizerData::Model::kSentencePiece) return -1;  // the model itself knows it
+  return config.Error(key, absl::StrFormat("is \"%s\", which is not in the vocabulary", content));
+}
+
+// The template itself, or the one named "default" of several.
+absl::StatusOr<std::string> ParseChatTemplate(const JsonFields& config) {
+  const json* value = config.Find("chat_template");
+  if (value == nullptr || !value->is_array()) return config.StringOr("chat_template", "");
+  for (const json& entry : *value) {
+    BERTH_ASSIGN_OR_RETURN(const JsonFields named, JsonFields::Of(entry, config.PathOf("chat_template")));
+    BERTH_ASSIGN_OR_RETURN(const std::string name, named.String("name"));
+    if (name == "default") return named.String("template");
+  }
+  return config.Error("chat_template", "has no template named \"default\"");
+}
+
+absl::Status TakeConfig(const JsonFields& config, TokenizerData& data) {
+  BERTH_ASSIGN_OR_RETURN(data.bos_id, IdOfContent(data, config, "bos_token"));
+  BERTH_ASSIGN_OR_RETURN(data.eos_id, IdOfContent(data, config, "eos_token"));
+  if (data.eos_id >= 0) data.generation_eos_ids = {data.eos_id};
+  BERTH_ASSIGN_OR_RETURN(data.chat_template, ParseChatTemplate(config));
+  return absl::OkStatus();
+}
+
+absl::Status TakeAddedTokensDecoder(const JsonFields& config, TokenizerData& data) {
+  if (config.Find("added_tokens_decoder") == nullptr) return absl::OkStatus();
+  BERTH_ASSIGN_OR_RETURN(const JsonFields tokens, config.Object("added_tokens_decoder"));
+  for (const auto& [key, value] : tokens.object().items()) {
+    int32_t id;
+    if (!absl::SimpleAtoi(key, &id)) return tokens.Error(key, "is not named by a token id");
+    BERTH_ASSIGN_OR_RETURN(const JsonFields fields, tokens.Object(key));
+    BERTH_ASSIGN_OR_RETURN(AddedToken token, ParseAddedToken(fields, id));
+    data.added_tokens.push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizerData> ParseTokenizerJson(std::string_view tokenizer_json, std::string_view tokenizer_config_json) {
+  BERTH_ASSIGN_OR_RETURN(const json parsed, ParseObject(tokenizer_json, "tokenizer.json"));
+  const JsonFields root(parsed, "tokenizer.json");
+  TokenizerData data;
+  BERTH_ASSIGN_OR_RETURN(const JsonFields model, root.Object("model"));
+  BERTH_RETURN_IF_ERROR(ParseModel(model, data));
+  BERTH_RETURN_IF_ERROR(ParseAddedTokens(root, data));
+  BERTH_RETURN_IF_ERROR(ParseNormalizer(root, data));
+  BERTH_RETURN_IF_ERROR(ParsePreTokenizer(root, data));
+  BERTH_RETURN_IF_ERROR(ParsePostProcessor(root, data));
+  BERTH_RETURN_IF_ERROR(ParseDecoder(root, data));
+  if (!tokenizer_config_json.empty()) {
+    BERTH_ASSIGN_OR_RETURN(const json config, ParseObject(tokenizer_config_json, "tokenizer_config.json"));
+    BERTH_RETURN_IF_ERROR(TakeConfig(JsonFields(config, "tokenizer_config.json"), data));
+  }
+  return data;
+}
+
+absl::StatusOr<TokenizerData> ParseSentencePiece(std::string model, std::string_view tokenizer_config_json) {
+  TokenizerData data{.model = TokenizerData::Model::kSentencePiece};
+  data.sentencepiece_model = std::move(model);
+  data.add_bos = true;
+  if (tokenizer_config_json.empty()) return data;
+  BERTH_ASSIGN_OR_RETURN(const json parsed, ParseObject(tokenizer_config_json, "tokenizer_config.json"));
+  const JsonFields config(parsed, "tokenizer_config.json");
+  BERTH_RETURN_IF_ERROR(TakeAddedTokensDecoder(config, data));
+  BERTH_RETURN_IF_ERROR(TakeConfig(config, data));
+  BERTH_ASSIGN_OR_RETURN(data.add_bos, config.BoolOr("add_bos_token", true));
+  BERTH_ASSIGN_OR_RETURN(data.add_eos, config.BoolOr("add_eos_token", false));
+  BERTH_ASSIGN_OR_RETURN(const bool legacy, config.BoolOr("legacy", true));
+  data.prefix_first_only = !legacy;
+  return data;
+}
+
+}  // namespace berth::loader

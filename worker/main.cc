@@ -1,0 +1,35 @@
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+
+#include "proto/rpc/process.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+#include "worker/options.h"
+#include "worker/worker.h"
+
+int main(int argc, char** argv) {
+  berth::rpc::InitProcess();
+  berth::worker::WorkerOptions options;
+  bool done = false;
+  if (const int code = berth::worker::ParseOptions(argc, argv, &options, &done); done) return code;
+  if (const char* socket = std::getenv("NOTIFY_SOCKET")) options.notify_socket = socket;
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("worker"));
+  berth::rpc::ShutdownSignal signal;
+  if (options.parent_watch && !berth::rpc::TerminateWithParent()) return 1;
+
+  std::atomic<bool> faulted = false;
+  auto worker = berth::worker::Worker::Start(options, [&] {
+    faulted = true;
+    signal.Trigger();
+  });
+  if (!worker.ok()) {
+    std::fprintf(stderr, "berth-worker: %s\n", std::string(worker.status().message()).c_str());
+    return 1;
+  }
+  std::printf("%s\n", (*worker)->ReadyLine().c_str());
+  std::fflush(stdout);
+  signal.Wait();
+  (*worker)->Stop();
+  return faulted ? 1 : 0;
+}

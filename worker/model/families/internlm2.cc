@@ -1,0 +1,37 @@
+#include "base/status.h"
+#include "worker/model/families/common.h"
+
+namespace berth::model::families {
+namespace {
+
+absl::StatusOr<DecoderSpec> Parse(const HfConfig& config) {
+  BERTH_ASSIGN_OR_RETURN(const bool bias, config.BoolOr("bias", false));
+  return ParseLlamaLike("internlm2", config, {.qkv = bias, .attention_out = bias});
+}
+
+std::vector<WeightRule> Rules(const DecoderSpec& spec) {
+  std::vector<WeightRule> rules = {
+      Weight("model.tok_embeddings.weight", Slot::kEmbed),
+      Weight("model.layers.{}.attention_norm.weight", Slot::kAttentionNorm),
+      Weight("model.layers.{}.attention.wqkv.weight", Slot::kQkv, kAllParts, Transform::kGroupedQkv),
+      Weight("model.layers.{}.attention.wqkv.bias", Slot::kQkvBias, kAllParts, Transform::kGroupedQkv),
+      Weight("model.layers.{}.attention.wo.weight", Slot::kAttentionOut),
+      Weight("model.layers.{}.attention.wo.bias", Slot::kAttentionOutBias),
+      Weight("model.layers.{}.ffn_norm.weight", Slot::kMlpNorm),
+      Weight("model.layers.{}.feed_forward.w1.weight", Slot::kMlpUp, 0),
+      Weight("model.layers.{}.feed_forward.w3.weight", Slot::kMlpUp, 1),
+      Weight("model.layers.{}.feed_forward.w2.weight", Slot::kMlpDown),
+      Weight("model.norm.weight", Slot::kFinalNorm),
+  };
+  AddHeadRules(spec, "output.weight", rules);
+  return rules;
+}
+
+constexpr std::string_view kArchitectures[] = {"InternLM2ForCausalLM"};
+
+}  // namespace
+
+extern const Family kInternLm2;
+constexpr Family kInternLm2 = {.name = "internlm2", .architectures = kArchitectures, .parse = Parse, .rules = Rules};
+
+}  // namespace berth::model::families

@@ -1,0 +1,99 @@
+#include "worker/model/slots.h"
+
+#include <array>
+
+namespace berth::model {
+namespace {
+
+constexpr std::array<SlotInfo, kSlotCount> kSlots = {{
+    {"embed", false, ParallelAxis::kNone},
+    {"attention_norm", true, ParallelAxis::kNone},
+    {"attention_norm_bias", true, ParallelAxis::kNone},
+    {"qkv", true, ParallelAxis::kRows},
+    {"qkv_bias", true, ParallelAxis::kRows},
+    {"q_norm", true, ParallelAxis::kNone},
+    {"k_norm", true, ParallelAxis::kNone},
+    {"attention_out", true, ParallelAxis::kColumns},
+    {"attention_out_bias", true, ParallelAxis::kNone},
+    {"mlp_norm", true, ParallelAxis::kNone},
+    {"mlp_norm_bias", true, ParallelAxis::kNone},
+    {"mlp_up", true, ParallelAxis::kRows},
+    {"mlp_up_bias", true, ParallelAxis::kRows},
+    {"mlp_down", true, ParallelAxis::kColumns},
+    {"mlp_down_bias", true, ParallelAxis::kNone},
+    {"final_norm", false, ParallelAxis::kNone},
+    {"final_norm_bias", false, ParallelAxis::kNone},
+    {"head", false, ParallelAxis::kRows},
+}};
+
+using MaybeShape = std::optional<SlotShape>;
+
+MaybeShape Vector(int64_t size) { return SlotShape{.part_rows = {size}}; }
+MaybeShape Matrix(int64_t rows, int64_t columns) { return SlotShape{.part_rows = {rows}, .columns = columns}; }
+MaybeShape If(bool present, MaybeShape shape) { return present ? shape : std::nullopt; }
+
+SlotShape QkvShape(const AttentionSpec& attention, int64_t columns) {
+  const int64_t q = static_cast<int64_t>(attention.q_heads) * attention.head_dim;
+  const int64_t kv = static_cast<int64_t>(attention.kv_heads) * attention.head_dim;
+  return {.part_rows = {q, kv, kv}, .columns = columns, .row_unit = attention.head_dim};
+}
+
+SlotShape MlpUpShape(const MlpSpec& mlp, int64_t columns) {
+  SlotShape shape{.part_rows = {mlp.intermediate}, .columns = columns};
+  if (mlp.gated) shape.part_rows.push_back(mlp.intermediate);
+  return shape;
+}
+
+MaybeShape LayerShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer) {
+  const AttentionSpec& attention = layer.attention;
+  switch (slot) {
+    case Slot::kAttentionNorm:
+    case Slot::kMlpNorm:
+      return Vector(spec.hidden);
+    case Slot::kAttentionNormBias:
+      return If(layer.attention_norm.bias, Vector(spec.hidden));
+    case Slot::kMlpNormBias:
+      return If(layer.mlp_norm.bias, Vector(spec.hidden));
+    case Slot::kQkv:
+      return QkvShape(attention, spec.hidden);
+    case Slot::kQkvBias:
+      return If(attention.qkv_bias, QkvShape(attention, 0));
+    case Slot::kQNorm:
+    case Slot::kKNorm:
+      return If(attention.qk_norm, Vector(attention.head_dim));
+    case Slot::kAttentionOut:
+      return Matrix(spec.hidden, static_cast<int64_t>(attention.q_heads) * attention.head_dim);
+    case Slot::kAttentionOutBias:
+      return If(attention.out_bias, Vector(spec.hidden));
+    case Slot::kMlpUp:
+      return MlpUpShape(layer.mlp, spec.hidden);
+    case Slot::kMlpUpBias:
+      return If(layer.mlp.bias, MlpUpShape(layer.mlp, 0));
+    case Slot::kMlpDown:
+      return Matrix(spec.hidden, layer.mlp.intermediate);
+    case Slot::kMlpDownBias:
+      return If(layer.mlp.bias, Vector(spec.hidden));
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
+const SlotInfo& Info(Slot slot) { return kSlots[static_cast<int>(slot)]; }
+
+MaybeShape ShapeOf(const DecoderSpec& spec, Slot slot, int layer) {
+  switch (slot) {
+    case Slot::kEmbed:
+    case Slot::kHead:
+      return Matrix(spec.vocab, spec.hidden);
+    case Slot::kFinalNorm:
+      return Vector(spec.hidden);
+    case Slot::kFinalNormBias:
+      return If(spec.final_norm.bias, Vector(spec.hidden));
+    default:
+      return LayerShape(spec, slot, spec.layers[layer]);
+  }
+}
+
+}  // namespace berth::model

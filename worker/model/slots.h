@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "absl/container/inlined_vector.h"
+#include "worker/model/decoder_spec.h"
+
+namespace berth::model {
+
+// The canonical places that a checkpoint's tensors fill; DecoderWeights has one member per slot.
+enum class Slot : uint8_t {
+  kEmbed,
+  kAttentionNorm,
+  kAttentionNormBias,
+  kQkv,  // parts: q, k, v
+  kQkvBias,
+  kQNorm,
+  kKNorm,
+  kAttentionOut,
+  kAttentionOutBias,
+  kMlpNorm,
+  kMlpNormBias,
+  kMlpUp,  // parts: gate, up when gated; else one
+  kMlpUpBias,
+  kMlpDown,
+  kMlpDownBias,
+  kFinalNorm,
+  kFinalNormBias,
+  kHead,
+};
+inline constexpr int kSlotCount = static_cast<int>(Slot::kHead) + 1;
+
+// Which dimension tensor parallelism divides: the rows of every part, the columns, or none (each rank has all of it).
+enum class ParallelAxis : uint8_t { kNone, kRows, kColumns };
+
+struct SlotInfo {
+  std::string_view name;
+  bool per_layer = false;
+  ParallelAxis axis = ParallelAxis::kNone;
+};
+const SlotInfo& Info(Slot slot);
+
+// Rows of each part, in order, and columns; 0 columns: a vector.
+struct SlotShape {
+  absl::InlinedVector<int64_t, 3> part_rows;
+  int64_t columns = 0;
+  int64_t row_unit = 1;  // rows that ranks may not divide (a head's)
+
+  int64_t rows() const {
+    int64_t total = 0;
+    for (int64_t rows : part_rows) total += rows;
+    return total;
+  }
+};
+
+// Nothing when a model of this spec has no such slot. `layer` is ignored for slots that are not per layer.
+std::optional<SlotShape> ShapeOf(const DecoderSpec& spec, Slot slot, int layer);
+
+}  // namespace berth::model

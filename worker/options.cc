@@ -1,0 +1,105 @@
+#include "worker/options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace berth::worker {
+namespace {
+
+bool IsLoopback(const std::string& host) { return host == "localhost" || host == "::1" || absl::StartsWith(host, "127."); }
+
+void AddSimFlags(CLI::App& app, SimOptions& sim) {
+  app.add_flag("--sim", sim.enabled, "Serve the simulated test engine instead of a model");
+  app.add_option("--sim-step-ms", sim.step_ms, "Time of a simulated step");
+  app.add_option("--sim-slots", sim.slots, "Sequences active at once");
+  app.add_option("--sim-kv-blocks", sim.kv_blocks, "Simulated KV blocks");
+  app.add_option("--sim-max-length", sim.max_length, "Tokens of one sequence");
+  app.add_option("--sim-prefill-rate", sim.prefill_tokens_per_second, "Prompt tokens per second; 0: no extra time");
+  app.add_option("--sim-stop-probability", sim.stop_probability, "Of an end-of-sequence token at each position");
+  app.add_option("--sim-stall-after-tokens", sim.stall_after_tokens, "Fault: no step ends after so many tokens");
+  app.add_option("--sim-exit-after-tokens", sim.exit_after_tokens, "Fault: the process exits after so many tokens");
+  app.add_option("--sim-crash-on-token", sim.crash_on_token, "Fault: the process aborts at this token id");
+  app.add_option("--sim-slow-factor", sim.slow_factor, "Fault: every step takes so many times as long");
+}
+
+}  // namespace
+
+absl::Status WorkerOptions::Validate() const {
+  const auto refuse = [](const char* flag, auto value, const char* want) {
+    return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, ", want ", want));
+  };
+  if (model.empty() != sim.enabled) return absl::InvalidArgumentError("want one of --model PATH and --sim");
+  if (worker_id.empty() || absl::StrContains(worker_id, '/')) return refuse("--worker-id", worker_id, "a name without '/'");
+  for (const auto& [flag, value] :
+       {std::pair("--port", port), {"--admin-port", admin_port}, {"--metrics-port", metrics_port}}) {
+    if (value < 0 || value > 65535) return refuse(flag, value, "0 … 65535");
+  }
+  if (!IsLoopback(host) && (tls.cert_file.empty() || tls.ca_file.empty())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--host is ", host, ": beyond loopback a worker needs --tls-cert, --tls-key and --tls-ca"));
+  }
+  if (session_len < 0) return refuse("--session-len", session_len, "0 or more");
+  if (max_batch_size < 0) return refuse("--max-batch-size", max_batch_size, "0 or more");
+  if (step_tokens < 0 || step_tokens == 1) return refuse("--step-tokens", step_tokens, "0, or 2 or more");
+  if (depth < 1) return refuse("--depth", depth, "1 or more");
+  if (cpu_threads < 0) return refuse("--cpu-threads", cpu_threads, "0 or more");
+  if (kv_bytes < 0) return refuse("--kv-bytes", kv_bytes, "0 or more");
+  if (!(cache_max_entry_count >= 0 && cache_max_entry_count < 1)) {
+    return refuse("--cache-max-entry-count", cache_max_entry_count, "at least 0 and less than 1");
+  }
+  if (tokenizer_threads < 1) return refuse("--tokenizer-threads", tokenizer_threads, "1 or more");
+  if (journal != "memory" && !(absl::StartsWith(journal, "sqlite:") && journal.size() > 7)) {
+    return refuse("--journal", journal, "memory or sqlite:PATH");
+  }
+  if (!(session_ttl_hours > 0)) return refuse("--session-ttl", session_ttl_hours, "more than 0");
+  if (max_sessions < 1) return refuse("--max-sessions", max_sessions, "1 or more");
+  if (!(shutdown_grace_seconds >= 0)) return refuse("--shutdown-grace", shutdown_grace_seconds, "0 or more");
+  if (sim.enabled && (sim.slots < 1 || sim.kv_blocks < 1 || sim.max_length < 2 || !(sim.step_ms >= 0))) {
+    return absl::InvalidArgumentError("--sim-slots, --sim-kv-blocks and --sim-max-length want at least 1, 1 and 2");
+  }
+  return absl::OkStatus();
+}
+
+int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
+  CLI::App app("Berth worker: serves one model shard to gateways over gRPC");
+  app.set_config("--config", "", "TOML or INI file of flags");
+  app.add_option("--model", options->model, "GGUF file or Hugging Face directory");
+  app.add_option("--model-name", options->model_name, "Name to serve it under");
+  app.add_option("--worker-id", options->worker_id, "Stable id under which gateways discover this worker");
+  app.add_option("--host", options->host, "Address to listen on");
+  app.add_option("--port", options->port, "Data port; 0: any");
+  app.add_option("--admin-port", options->admin_port, "Admin port; 0: any");
+  app.add_option("--metrics-port", options->metrics_port, "Port of /live, /ready and /metrics; 0: any");
+  app.add_option("--tls-cert", options->tls.cert_file, "Certificate (PEM)");
+  app.add_option("--tls-key", options->tls.key_file, "Its key (PEM)");
+  app.add_option("--tls-ca", options->tls.ca_file, "CA of the gateways' certificates (PEM)");
+  app.add_flag("--serve-callers", options->serve_callers, "Serve generations to direct callers too");
+  app.add_option("--session-len", options->session_len, "Tokens of one sequence; 0: the model's context");
+  app.add_option("--max-batch-size", options->max_batch_size, "Sequences computed at once; 0: 16");
+  app.add_option("--step-tokens", options->step_tokens, "Token budget of a step; 0: measured at start");
+  app.add_option("--depth", options->depth, "Steps in flight");
+  app.add_flag("--no-prefix-cache{false}", options->prefix_cache, "Never reuse cached KV blocks");
+  app.add_option("--cpu-threads", options->cpu_threads, "Threads of the kernels; 0: all cores");
+  app.add_option("--kv-bytes", options->kv_bytes, "Memory for KV; 0: by --cache-max-entry-count");
+  app.add_option("--cache-max-entry-count", options->cache_max_entry_count, "Share of the free memory for KV; 0: 512 MiB");
+  app.add_option("--tokenizer-threads", options->tokenizer_threads, "Threads that render and encode prompts");
+  app.add_option("--journal", options->journal, "Where sessions are kept: memory or sqlite:PATH");
+  app.add_option("--session-ttl", options->session_ttl_hours, "Hours until an unused session expires");
+  app.add_option("--max-sessions", options->max_sessions, "Sessions open at once");
+  app.add_option("--log-level", options->log_level, "debug, info, warn or error");
+  app.add_option("--shutdown-grace", options->shutdown_grace_seconds, "Seconds that running requests get at SIGTERM");
+  app.add_flag("--parent-watch", options->parent_watch, "End when the parent process dies");
+  AddSimFlags(app, options->sim);
+  *done = false;
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    *done = true;
+    return app.exit(error) == 0 ? 0 : 1;
+  }
+  return 0;
+}
+
+}  // namespace berth::worker

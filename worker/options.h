@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "proto/rpc/channel.h"
+
+namespace berth::worker {
+
+// The simulated engine, for tests without a model.
+struct SimOptions {
+  bool enabled = false;
+  double step_ms = 10;
+  int slots = 64;
+  int kv_blocks = 4096;
+  int max_length = 8192;
+  double prefill_tokens_per_second = 0;
+  double stop_probability = 0;
+  int64_t stall_after_tokens = -1;
+  int64_t exit_after_tokens = -1;
+  int32_t crash_on_token = -1;
+  double slow_factor = 1;
+};
+
+struct WorkerOptions {
+  std::string model;       // path of a GGUF file or a Hugging Face directory
+  std::string model_name;  // empty: the file's or directory's
+  SimOptions sim;
+  std::string worker_id = "worker-0";
+  std::string host = "127.0.0.1";
+  int port = 0, admin_port = 0, metrics_port = 0;
+  rpc::TlsOptions tls;
+  bool serve_callers = false;
+
+  int session_len = 0;
+  int max_batch_size = 0;
+  int step_tokens = 0;
+  int depth = 1;
+  bool prefix_cache = true;
+  int cpu_threads = 0;               // 0: the machine's cores
+  int64_t kv_bytes = 0;              // 0: by cache_max_entry_count
+  double cache_max_entry_count = 0;  // share of the free memory for KV; 0: 512 MiB
+  int tokenizer_threads = 2;
+
+  std::string journal = "memory";  // or sqlite:PATH
+  double session_ttl_hours = 24;
+  int max_sessions = 100000;
+
+  std::string log_level = "info";
+  double shutdown_grace_seconds = 30;
+  bool parent_watch = false;
+  std::string notify_socket;  // of a supervisor that wants to hear that the process is well; empty: none
+
+  // INVALID_ARGUMENT names the flag and the value.
+  absl::Status Validate() const;
+};
+
+// Flags, then the file of --config. Returns the exit code when the process is to end: help was asked for, or a flag is wrong.
+int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done);
+
+}  // namespace berth::worker

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "worker/engine/executor.h"
+#include "worker/engine/sequence.h"
+
+namespace berth::runtime {
+
+// The simulated model: token k is a hash of all tokens before k, the choice and the seed. Whoever loses, repeats or swaps one
+// token anywhere gets another text from there on. Pure functions, the same on every machine.
+
+struct SimVocabulary {
+  int32_t begin = 0;  // tokens are drawn from begin … end - 1
+  int32_t end = 0;
+  double stop_probability = 0;  // of a stop token at each position that allows one; 0: never
+};
+
+// What of a sequence bears on its draws.
+struct SimDrawRules {
+  engine::Sampling sampling;  // seed, choice and logprobs
+  int min_length = 0;
+  std::vector<int32_t> stop_tokens;
+  std::vector<std::pair<int32_t, float>> logit_bias;  // only -infinity: a ban
+};
+
+inline constexpr uint64_t kSimEmptyState = 0x6265727468;
+
+// The state after one more token, starting from kSimEmptyState: what the simulated KV cache holds at the token's position.
+uint64_t SimAdvance(uint64_t state, int32_t token);
+
+// The token at `position` after a prefix of that many tokens which left `state`; -1 when none is allowed. Without `logprobs`
+// (may be null) nothing of them is computed.
+int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint64_t state, int position,
+                engine::TokenLogprobs* logprobs);
+
+// All output of a sequence that runs alone and undisturbed, given output included.
+std::vector<int32_t> SimOutput(const SimVocabulary& vocabulary, const engine::SequenceSpec& spec);
+
+}  // namespace berth::runtime

@@ -1,0 +1,103 @@
+#include "worker/service/choice_output.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace berth::service {
+
+ChoiceOutput::ChoiceOutput(const text::Tokenizer& tokenizer, const OutputRules& rules, absl::Span<const int32_t> prompt_tail)
+    : tokenizer_(tokenizer),
+      include_stop_(rules.include_stop),
+      logprobs_wanted_(rules.logprobs),
+      detokenizer_(tokenizer, rules.skip_special, prompt_tail),
+      matcher_(rules.stop_strings, rules.include_stop),
+      match_stops_(!rules.stop_strings.empty()) {}
+
+bool ChoiceOutput::Append(absl::Span<const int32_t> tokens, absl::Span<const engine::TokenLogprobs> logprobs,
+                          bool last_is_stop) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens_.push_back(tokens[i]);
+    if (logprobs_wanted_) AddLogprobs(tokens[i], i < logprobs.size() ? logprobs[i] : engine::TokenLogprobs{});
+    if (last_is_stop && i + 1 == tokens.size() && !include_stop_) {
+      text_end_.push_back(text_.size());
+      break;
+    }
+    const std::string piece = detokenizer_.Append(tokens.subspan(i, 1));
+    if (!match_stops_) {
+      text_.append(piece);
+      text_end_.push_back(text_.size());
+      continue;
+    }
+    text::StopMatcher::Result result = matcher_.Append(piece);
+    text_.append(result.text);
+    text_end_.push_back(text_.size());
+    if (result.match.has_value()) {
+      matched_stop_ = *std::move(result.match);
+      return true;
+    }
+  }
+  return false;
+}
+
+void ChoiceOutput::Finish() {
+  const std::string rest = detokenizer_.Finish();
+  if (match_stops_) {
+    text::StopMatcher::Result result = matcher_.Append(rest);
+    text_.append(result.text);
+    if (!result.match.has_value()) text_.append(matcher_.Finish());
+  } else {
+    text_.append(rest);
+  }
+  // The tail belongs to the last token, unless that is on its way already.
+  if (sent_tokens_ < size()) text_end_.back() = text_.size();
+}
+
+void ChoiceOutput::Truncate(int count) {
+  if (count >= size()) return;
+  tokens_.resize(count);
+  text_end_.resize(count);
+  if (logprobs_wanted_) logprobs_.resize(count);
+  text_.resize(count == 0 ? 0 : text_end_.back());
+  sent_tokens_ = std::min(sent_tokens_, count);
+  sent_text_ = std::min(sent_text_, text_.size());
+}
+
+void ChoiceOutput::SetSent(int tokens) {
+  sent_tokens_ = std::min(tokens, size());
+  sent_text_ = sent_tokens_ == 0 ? 0 : text_end_[sent_tokens_ - 1];
+}
+
+void ChoiceOutput::TakeDelta(int64_t* budget, v1::Delta* delta) {
+  const int first = sent_tokens_;
+  int next = first;
+  // Bounds on the bytes of a token, of a character of text and of a log-probability in the message.
+  *budget -= 32;
+  while (next < size()) {
+    int64_t cost = 5 + static_cast<int64_t>(text_end_[next] - (next == 0 ? 0 : text_end_[next - 1]));
+    if (logprobs_wanted_) cost += static_cast<int64_t>(logprobs_[next].ByteSizeLong()) + 4;
+    if (next > first && cost > *budget) break;
+    *budget -= cost;
+    ++next;
+  }
+  delta->set_first_token_index(first);
+  delta->mutable_token_ids()->Add(tokens_.begin() + first, tokens_.begin() + next);
+  if (logprobs_wanted_) delta->mutable_logprobs()->Add(logprobs_.begin() + first, logprobs_.begin() + next);
+  const size_t text_end = next == first ? text_.size() : text_end_[next - 1];
+  delta->set_text(text_.substr(sent_text_, text_end - sent_text_));
+  sent_tokens_ = next;
+  sent_text_ = text_end;
+}
+
+void ChoiceOutput::AddLogprobs(int32_t token, const engine::TokenLogprobs& logprobs) {
+  v1::TokenLogprob& out = logprobs_.emplace_back();
+  out.set_logprob(logprobs.logprob);
+  out.set_token(std::string(tokenizer_.TokenBytes(token, true)));
+  for (const auto& [id, logprob] : logprobs.top) {
+    v1::TokenLogprob::Alternative& alternative = *out.add_alternatives();
+    alternative.set_token_id(id);
+    alternative.set_logprob(logprob);
+    alternative.set_token(std::string(tokenizer_.TokenBytes(id, true)));
+  }
+}
+
+}  // namespace berth::service

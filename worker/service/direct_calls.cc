@@ -1,0 +1,173 @@
+#include "worker/service/direct_calls.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "proto/rpc/status.h"
+
+namespace berth::service {
+namespace {
+
+using Events = google::protobuf::RepeatedPtrField<v1::StreamEvent>;
+
+constexpr int64_t kBudget = 64 << 10;  // of events waiting for one call's writes
+
+template <typename Call>
+Submission SubmissionOf(Call& call, const std::string& tenant) {
+  Submission submission{.tenant = tenant};
+  const auto deadline = call.context().deadline();
+  if (deadline != std::chrono::system_clock::time_point::max()) {
+    submission.timeout = absl::FromChrono(deadline) - absl::Now();
+  }
+  submission.spec = std::make_shared<const v1::GenerationSpec>(std::move(*call.request().mutable_generation()));
+  return submission;
+}
+
+absl::Status TakenOver() {
+  return rpc::ErrorWithReason(absl::StatusCode::kAborted, "TAKEN_OVER", "another call took the request over");
+}
+
+// One call's end of a request; owned by the call's callbacks.
+class StreamSink : public RequestSink {
+ public:
+  StreamSink(GenerationCore& core, std::shared_ptr<StreamGenerateCall> call) : core_(core), call_(std::move(call)) {}
+
+  void Run(const std::string& tenant) {
+    const v1::GenerationSpec& spec = call_->request().generation();
+    token_ids_ = spec.output().token_ids();
+    seq_ = spec.resume().next_seq();
+    request_ = core_.Submit(SubmissionOf(*call_, tenant), *this, 0);
+  }
+  void OnEvents(Request& request) override {
+    request_ = &request;
+    Send();
+  }
+  void OnTakenOver(Request&) override {
+    request_ = nullptr;
+    call_->Finish(TakenOver());
+  }
+  void OnCallerGone() {
+    if (request_ != nullptr) core_.Drop(*std::exchange(request_, nullptr));
+  }
+
+  void Send() {
+    if (call_->writing() || call_->ended()) return;
+    if (next_ == events_.size() && !Refill()) return;
+    v1::StreamEvent& event = *events_.Mutable(next_++);
+    if (event.has_error()) return call_->Finish(rpc::FromProto(event.error()));
+    v1::StreamGenerateResponse response;
+    if (!named_) response.set_request_id(id_);
+    named_ = true;
+    response.set_seq(seq_++);
+    if (event.has_started()) {
+      response.mutable_started()->Swap(event.mutable_started());
+    } else if (event.has_delta()) {
+      if (!token_ids_) event.mutable_delta()->clear_token_ids();
+      response.mutable_delta()->Swap(event.mutable_delta());
+    } else {
+      response.mutable_finished()->Swap(event.mutable_finished());
+      return call_->WriteAndFinish(response);
+    }
+    call_->Write(response);
+  }
+
+ private:
+  bool Refill() {
+    events_.Clear();
+    next_ = 0;
+    if (request_ == nullptr || !request_->has_events()) return false;
+    int64_t budget = kBudget;
+    id_ = request_->id;
+    if (request_->TakeEvents(&budget, &events_)) core_.Release(*std::exchange(request_, nullptr));
+    return !events_.empty();
+  }
+
+  GenerationCore& core_;
+  const std::shared_ptr<StreamGenerateCall> call_;
+  Request* request_ = nullptr;
+  std::string id_;
+  Events events_;
+  int next_ = 0;
+  uint64_t seq_ = 0;
+  bool token_ids_ = false, named_ = false;
+};
+
+class UnarySink : public RequestSink {
+ public:
+  UnarySink(GenerationCore& core, std::shared_ptr<GenerateCall> call) : core_(core), call_(std::move(call)) {}
+
+  void Run(const std::string& tenant) {
+    token_ids_ = call_->request().generation().output().token_ids();
+    request_ = core_.Submit(SubmissionOf(*call_, tenant), *this, 0);
+  }
+  void OnEvents(Request& request) override {
+    if (!request.ended()) return;
+    request_ = nullptr;
+    response_.set_request_id(request.id);
+    Events events;
+    int64_t budget = std::numeric_limits<int64_t>::max();
+    request.TakeEvents(&budget, &events);
+    core_.Release(request);
+    for (v1::StreamEvent& event : events) Add(event);
+  }
+  void OnTakenOver(Request&) override {
+    request_ = nullptr;
+    call_->Fail(TakenOver());
+  }
+  void OnCallerGone() {
+    if (request_ != nullptr) core_.Drop(*std::exchange(request_, nullptr));
+  }
+
+ private:
+  v1::GenerateResponse::Choice& ChoiceAt(int index) {
+    while (response_.choices_size() <= index) response_.add_choices()->set_index(response_.choices_size() - 1);
+    return *response_.mutable_choices(index);
+  }
+  void Add(v1::StreamEvent& event) {
+    if (event.has_error()) {
+      call_->Fail(rpc::FromProto(event.error()));
+    } else if (event.has_started()) {
+      response_.mutable_started()->Swap(event.mutable_started());
+    } else if (event.has_delta()) {
+      v1::Delta& delta = *event.mutable_delta();
+      v1::GenerateResponse::Choice& choice = ChoiceAt(delta.choice_index());
+      choice.mutable_text()->append(delta.text());
+      if (token_ids_) choice.mutable_token_ids()->MergeFrom(delta.token_ids());
+      choice.mutable_logprobs()->MergeFrom(delta.logprobs());
+    } else {
+      for (const v1::ChoiceFinished& finished : event.finished().choices()) {
+        v1::GenerateResponse::Choice& choice = ChoiceAt(finished.choice_index());
+        choice.set_finish_reason(finished.reason());
+        choice.set_matched_stop(finished.matched_stop());
+      }
+      *response_.mutable_usage() = event.finished().usage();
+      *response_.mutable_timing() = event.finished().timing();
+      response_.set_session_position(event.finished().session_position());
+      call_->Finish(response_);
+    }
+  }
+
+  GenerationCore& core_;
+  const std::shared_ptr<GenerateCall> call_;
+  Request* request_ = nullptr;
+  v1::GenerateResponse response_;
+  bool token_ids_ = false;
+};
+
+}  // namespace
+
+void StreamToCaller(GenerationCore& core, const std::string& tenant, const std::shared_ptr<StreamGenerateCall>& call) {
+  auto sink = std::make_shared<StreamSink>(core, call);
+  call->OnCancel([sink] { sink->OnCallerGone(); });
+  call->OnWritten([sink] { sink->Send(); });
+  sink->Run(tenant);
+}
+
+void AnswerCaller(GenerationCore& core, const std::string& tenant, const std::shared_ptr<GenerateCall>& call) {
+  auto sink = std::make_shared<UnarySink>(core, call);
+  call->OnCancel([sink] { sink->OnCallerGone(); });
+  sink->Run(tenant);
+}
+
+}  // namespace berth::service

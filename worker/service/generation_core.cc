@@ -1,0 +1,325 @@
+#include "worker/service/generation_core.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status.h"
+#include "proto/rpc/status.h"
+#include "worker/service/spec_check.h"
+
+namespace berth::service {
+namespace {
+
+constexpr absl::Duration kRetryAfter = absl::Milliseconds(100);
+
+absl::Status EndedEarly(v1::FinishReason reason) {
+  return reason == v1::FINISH_REASON_DEADLINE ? absl::DeadlineExceededError("the deadline passed before the first step")
+                                              : absl::CancelledError("cancelled before the first step");
+}
+
+}  // namespace
+
+absl::Status SessionError(const absl::Status& status) {
+  const std::string message(status.message());
+  const size_t colon = message.find(": ");
+  const std::string reason = colon == std::string::npos ? "" : message.substr(0, colon);
+  const auto is_reason = [](char c) { return absl::ascii_isupper(c) || c == '_'; };
+  if (reason.empty() || !std::all_of(reason.begin(), reason.end(), is_reason)) return status;
+  std::vector<std::pair<std::string, std::string>> metadata;
+  if (absl::EndsWith(message, "(expired)")) metadata = {{"expired", "true"}};
+  return rpc::ErrorWithReason(status.code(), reason, message.substr(colon + 2), std::move(metadata));
+}
+
+GenerationCore::GenerationCore(const CoreOptions& options, const Parts& parts)
+    : options_(options), parts_(parts), seeds_(std::random_device{}()) {}
+
+Request* GenerationCore::Submit(Submission submission, RequestSink& sink, uint64_t stream_id) {
+  if (submission.spec->request_id().empty()) {
+    auto named = std::make_shared<v1::GenerationSpec>(*submission.spec);
+    named->set_request_id(absl::StrCat(options_.worker_id, "-", options_.incarnation, "-", next_serial_));
+    submission.spec = std::move(named);
+  }
+  const v1::GenerationSpec& spec = *submission.spec;
+  absl::Status admitted = CheckSpec(spec, parts_.model);
+  Request* running = admitted.ok() ? Find(submission.tenant, spec.request_id()) : nullptr;
+  if (running != nullptr && spec.has_resume()) {
+    const uint64_t serial = running->serial;
+    TakeOver(*running, spec.resume(), sink, stream_id);
+    return FindSerial(serial);
+  }
+  if (running != nullptr) {
+    admitted = rpc::ErrorWithReason(absl::StatusCode::kAlreadyExists, "REQUEST_EXISTS",
+                                    absl::StrCat("request \"", spec.request_id(), "\" is running"));
+  }
+  if (admitted.ok()) admitted = Admit(submission);
+
+  auto owned = std::make_unique<Request>();
+  Request& request = *owned;
+  request.serial = next_serial_++;
+  request.id = spec.request_id();
+  request.submission = std::move(submission);
+  request.sink = &sink;
+  request.stream_id = stream_id;
+  request.arrived = parts_.clock.Monotonic();
+  requests_.emplace(request.serial, std::move(owned));
+  if (!admitted.ok()) {
+    const uint64_t serial = request.serial;
+    Fail(request, admitted);
+    return FindSerial(serial);
+  }
+  request.registered = true;
+  by_id_[{request.submission.tenant, request.id}] = &request;
+  ++preparing_;
+  if (spec.session().mode() == v1::SESSION_MODE_INTERACTIVE) {
+    BeginTurn(request);
+  } else {
+    Prepare(request);
+  }
+  return &request;
+}
+
+absl::Status GenerationCore::Admit(const Submission& submission) const {
+  absl::Status status = refusal_;
+  if (status.ok() && requests() >= options_.max_requests) {
+    status = rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "OVERLOADED",
+                                                      absl::StrCat("the worker has ", requests(), " requests")),
+                                 kRetryAfter);
+  }
+  if (!status.ok()) parts_.metrics.CountRejected();
+  return status;
+}
+
+void GenerationCore::TakeOver(Request& request, const v1::ResumeFrom& resume, RequestSink& sink, uint64_t stream_id) {
+  if (request.sink != nullptr) request.sink->OnTakenOver(request);
+  if (!request.parked_by.empty()) parts_.shard.CancelTimer(request.park_timer);
+  request.parked_by.clear();
+  request.sink = &sink;
+  request.stream_id = stream_id;
+  std::vector<int> sent(request.choices.size(), 0);
+  for (const v1::ResumeFrom::Choice& choice : resume.choices()) {
+    if (choice.index() < static_cast<int>(sent.size())) sent[choice.index()] = choice.token_ids_size();
+  }
+  request.SetSent(sent);
+  if (request.has_events()) sink.OnEvents(request);
+}
+
+Request* GenerationCore::Find(const std::string& tenant, const std::string& request_id, const std::string& session_id) {
+  if (!request_id.empty()) {
+    const auto found = by_id_.find({tenant, request_id});
+    return found == by_id_.end() ? nullptr : found->second;
+  }
+  if (session_id.empty()) return nullptr;
+  for (const auto& [serial, request] : requests_) {
+    if (request->submission.tenant == tenant && request->spec().session_id() == session_id && !request->ended()) {
+      return request.get();
+    }
+  }
+  return nullptr;
+}
+
+Request* GenerationCore::FindSerial(uint64_t serial) {
+  const auto found = requests_.find(serial);
+  return found == requests_.end() ? nullptr : found->second.get();
+}
+
+void GenerationCore::Release(Request& request) {
+  BERTH_CHECK(request.ended()) << "request " << request.id << " was released before its end";
+  Erase(request);
+}
+
+void GenerationCore::Drop(Request& request) {
+  request.sink = nullptr;
+  request.parked_by.clear();
+  if (request.ended()) {
+    Erase(request);
+  } else {
+    Cancel(request);
+  }
+}
+
+bool GenerationCore::Cancel(Request& request) {
+  if (request.phase == Request::Phase::kCommitting || request.ended()) return false;
+  EndUnfinished(request, v1::FINISH_REASON_CANCELLED);
+  return true;
+}
+
+void GenerationCore::Park(Request& request, const std::string& gateway_id) {
+  request.sink = nullptr;
+  request.parked_by = gateway_id;
+  request.park_timer = parts_.shard.After(options_.park_time, [this, &request] { Drop(request); });
+}
+
+absl::StatusOr<Request*> GenerationCore::Reattach(const v1::Reattach& reattach, const std::string& gateway_id,
+                                                  RequestSink& sink, uint64_t stream_id) {
+  Request* request = Find(reattach.tenant(), reattach.request_id());
+  if (request == nullptr || request->parked_by.empty() || request->parked_by != gateway_id) {
+    return rpc::ErrorWithReason(absl::StatusCode::kNotFound, "NOT_PARKED",
+                                absl::StrCat("no request \"", reattach.request_id(), "\" is parked for gateway ", gateway_id));
+  }
+  parts_.shard.CancelTimer(request->park_timer);
+  request->parked_by.clear();
+  request->sink = &sink;
+  request->stream_id = stream_id;
+  request->SetSent({reattach.received_tokens().begin(), reattach.received_tokens().end()});
+  return request;
+}
+
+void GenerationCore::FailAll(const absl::Status& error) {
+  std::vector<uint64_t> serials;
+  for (const auto& [serial, request] : requests_) serials.push_back(serial);
+  for (const uint64_t serial : serials) {
+    Request* request = FindSerial(serial);
+    if (request == nullptr || request->phase == Request::Phase::kCommitting || request->ended()) continue;
+    Fail(*request, error);
+    // A gateway that comes back for a parked one learns as much from its absence.
+    request = FindSerial(serial);
+    if (request != nullptr && !request->parked_by.empty()) Erase(*request);
+  }
+}
+
+void GenerationCore::WhenIdle(absl::AnyInvocable<void()> callback) {
+  if (requests_.empty()) return callback();
+  when_idle_.push_back(std::move(callback));
+}
+
+// Takes what the engine still computes of the request away from it.
+void GenerationCore::StopSequences(Request& request) {
+  for (Choice& choice : request.choices) {
+    if (choice.sequence == 0) continue;
+    parts_.engine.Cancel(choice.sequence);
+    sequences_.erase(choice.sequence);
+    choice.sequence = 0;
+  }
+}
+
+// Ends all unfinished choices after what was sent of them (rule 13).
+void GenerationCore::EndUnfinished(Request& request, v1::FinishReason reason) {
+  StopSequences(request);
+  if (!request.started_sent) {
+    request.error = EndedEarly(reason);
+    return End(request);
+  }
+  for (Choice& choice : request.choices) {
+    if (choice.finished()) continue;
+    choice.output->Truncate(choice.output->sent_tokens());
+    choice.reason = reason;
+  }
+  End(request);
+}
+
+void GenerationCore::Fail(Request& request, const absl::Status& error) {
+  StopSequences(request);
+  request.error = error;
+  End(request);
+}
+
+// Commits an interactive turn first; a turn that failed, or that produced nothing, changes nothing.
+void GenerationCore::End(Request& request) {
+  if (!request.turn.has_value()) return Finalize(request);
+  const Choice* choice = request.choices.empty() ? nullptr : &request.choices[0];
+  const bool empty = choice == nullptr || (choice->output->size() == 0 && choice->reason != v1::FINISH_REASON_LENGTH);
+  if (!request.error.ok() || empty) {
+    parts_.sessions.AbandonTurn(*request.turn);
+    request.turn.reset();
+    return Finalize(request);
+  }
+  SetPhase(request, Request::Phase::kCommitting);
+  const PreparedPrompt& prompt = request.prompt;
+  const std::vector<int32_t>& output = choice->output->tokens();
+  session::TurnResult result{.from_position = prompt.from_position,
+                             .tokens = {prompt.tokens.begin() + prompt.from_position, prompt.tokens.end()},
+                             .messages = prompt.messages,
+                             .output_begin = request.prompt_tokens,
+                             .finish_reason = choice->reason,
+                             .end = request.spec().session().end()};
+  result.tokens.insert(result.tokens.end(), output.begin(), output.end());
+  result.messages.push_back({.role = prompt.continues_text ? "" : "assistant",
+                             .content = choice->output->text(),
+                             .begin = request.prompt_tokens,
+                             .end = request.prompt_tokens + choice->output->size()});
+  parts_.sessions.CommitTurn(
+      *request.turn, std::move(result), [this, serial = request.serial](absl::StatusOr<int64_t> position) {
+        parts_.shard.Post(
+            [this, serial, position = std::move(position)]() mutable { OnCommitted(serial, std::move(position)); });
+      });
+}
+
+void GenerationCore::OnCommitted(uint64_t serial, absl::StatusOr<int64_t> position) {
+  Request* request = FindSerial(serial);
+  BERTH_CHECK(request != nullptr) << "request " << serial << " went away while its turn was committed";
+  if (position.ok()) {
+    request->finished.set_session_position(*position);
+  } else {
+    request->error = SessionError(position.status());
+  }
+  Finalize(*request);
+}
+
+void GenerationCore::Finalize(Request& request) {
+  SetPhase(request, Request::Phase::kEnded);
+  const absl::Duration total = parts_.clock.Monotonic() - request.arrived;
+  v1::Finished& finished = request.finished;
+  int completion_tokens = 0;
+  std::string reason = request.error.ok() ? "stop" : "error";
+  for (size_t i = 0; i < request.choices.size(); ++i) {
+    const Choice& choice = request.choices[i];
+    completion_tokens += choice.output->size();
+    v1::ChoiceFinished& out = *finished.add_choices();
+    out.set_choice_index(static_cast<int32_t>(i));
+    out.set_reason(choice.reason);
+    out.set_matched_stop(choice.output->matched_stop());
+    out.set_completion_tokens(choice.output->size());
+    if (choice.reason == v1::FINISH_REASON_LENGTH) reason = "length";
+    if (choice.reason == v1::FINISH_REASON_CANCELLED || choice.reason == v1::FINISH_REASON_DEADLINE) reason = "abort";
+  }
+  finished.mutable_usage()->set_prompt_tokens(request.prompt_tokens);
+  finished.mutable_usage()->set_cached_tokens(request.cached_tokens);
+  finished.mutable_usage()->set_completion_tokens(completion_tokens);
+  const auto set = [](absl::Duration duration, google::protobuf::Duration* out) {
+    if (duration == absl::InfiniteDuration()) return;
+    out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
+    out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+  };
+  const absl::Duration queue = request.started_at - request.arrived;
+  set(queue, finished.mutable_timing()->mutable_queue());
+  set(request.first_token_at - request.arrived, finished.mutable_timing()->mutable_time_to_first_token());
+  set(total, finished.mutable_timing()->mutable_total());
+  if (request.registered) {
+    const bool generated = request.first_token_at != absl::InfiniteDuration();
+    parts_.metrics.RecordRequest(
+        {.finished_reason = reason,
+         .prompt_tokens = request.prompt_tokens,
+         .generated_tokens = completion_tokens,
+         .queue = queue,
+         .prefill = generated ? request.first_token_at - request.started_at : absl::InfiniteDuration(),
+         .decode = generated ? request.last_token_at - request.first_token_at : absl::InfiniteDuration(),
+         .total = total});
+  }
+  if (request.sink != nullptr) {
+    request.sink->OnEvents(request);
+  } else if (request.parked_by.empty()) {
+    Erase(request);
+  }
+}
+
+void GenerationCore::Erase(Request& request) {
+  if (request.registered) by_id_.erase({request.submission.tenant, request.id});
+  if (!request.parked_by.empty()) parts_.shard.CancelTimer(request.park_timer);
+  requests_.erase(request.serial);
+  if (!requests_.empty()) return;
+  std::vector<absl::AnyInvocable<void()>> callbacks = std::move(when_idle_);
+  when_idle_.clear();
+  for (absl::AnyInvocable<void()>& callback : callbacks) callback();
+}
+
+void GenerationCore::SetPhase(Request& request, Request::Phase phase) {
+  const auto prepares = [](const Request& r) {
+    return r.registered && (r.phase == Request::Phase::kClaiming || r.phase == Request::Phase::kPreparing);
+  };
+  preparing_ -= prepares(request);
+  request.phase = phase;
+  preparing_ += prepares(request);
+}
+
+}  // namespace berth::service

@@ -1,0 +1,186 @@
+#include "worker/service/prompt.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "base/status.h"
+#include "google/protobuf/util/json_util.h"
+#include "proto/rpc/status.h"
+
+namespace berth::service {
+namespace {
+
+absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message) {
+  std::string json;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &json);
+  if (!status.ok()) return rpc::FieldError("prompt.chat.template_variables", std::string(status.message()));
+  return json;
+}
+
+absl::StatusOr<text::RenderOptions> MakeRenderOptions(const v1::ChatPrompt& chat, const v1::GenerationSpec& spec) {
+  text::RenderOptions options;
+  options.add_generation_prompt = !chat.has_add_generation_prompt() || chat.add_generation_prompt();
+  options.clock = absl::FromUnixSeconds(spec.template_clock().seconds()) + absl::Nanoseconds(spec.template_clock().nanos());
+  if (!spec.has_template_clock()) options.clock = absl::Now();
+  if (chat.has_template_variables()) {
+    for (const auto& [name, value] : chat.template_variables().fields()) {
+      BERTH_ASSIGN_OR_RETURN(options.variables[name], ToJson(value));
+    }
+  }
+  if (!chat.tools().empty()) {
+    std::string list = "[";
+    for (const google::protobuf::Struct& tool : chat.tools()) {
+      BERTH_ASSIGN_OR_RETURN(const std::string json, ToJson(tool));
+      absl::StrAppend(&list, list.size() > 1 ? "," : "", json);
+    }
+    options.variables["tools"] = absl::StrCat(list, "]");
+  }
+  return options;
+}
+
+absl::StatusOr<std::vector<int32_t>> RenderAndEncode(const std::vector<text::ChatMessage>& messages,
+                                                     const text::RenderOptions& options, const ServedModel& model) {
+  absl::StatusOr<std::string> rendered = model.chat_template->Render(messages, options);
+  if (!rendered.ok()) return rpc::FieldError("prompt.chat", std::string(rendered.status().message()));
+  // The template itself writes the special tokens.
+  auto tokens = model.tokenizer->Encode(*rendered, {.add_special = false});
+  if (!tokens.ok()) return rpc::FieldError("prompt.chat", std::string(tokens.status().message()));
+  return tokens;
+}
+
+std::vector<text::ChatMessage> MessagesOf(const v1::ChatPrompt& chat) {
+  std::vector<text::ChatMessage> messages;
+  for (const v1::ChatMessage& message : chat.messages())
+    messages.push_back({.role = message.role(), .content = message.content()});
+  return messages;
+}
+
+int64_t CommonPrefix(absl::Span<const int32_t> a, absl::Span<const int32_t> b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+// What the conversation was at the history's end: a message that a rewind cut is its kept tokens, or gone if it was not output.
+std::vector<session::Message> KeptMessages(const session::History& history, const text::Tokenizer& tokenizer) {
+  std::vector<session::Message> messages = history.messages;
+  if (!messages.empty() && messages.back().cut) {
+    session::Message& last = messages.back();
+    if (last.role == "assistant") {
+      last.content = tokenizer.Decode(absl::MakeSpan(history.tokens).subspan(last.begin, last.end - last.begin), true);
+      last.cut = false;
+    } else {
+      messages.pop_back();
+    }
+  }
+  return messages;
+}
+
+// Sets where each message that is not wholly inside the kept history lies in `prompt`: the conversation up to it, rendered
+// alone, agrees with the prompt up to the message's end.
+void PlaceMessages(const std::vector<text::ChatMessage>& chat, text::RenderOptions options, const ServedModel& model,
+                   PreparedPrompt* prompt) {
+  options.add_generation_prompt = false;
+  int64_t end = 0;
+  for (size_t i = 0; i < prompt->messages.size(); ++i) {
+    session::Message& message = prompt->messages[i];
+    if (message.end == 0 || message.end > prompt->from_position) {
+      const int64_t length = static_cast<int64_t>(prompt->tokens.size());
+      const auto alone = RenderAndEncode({chat.begin(), chat.begin() + i + 1}, options, model);
+      const bool last = i + 1 == prompt->messages.size();
+      if (message.role != "assistant" || message.end == 0) message.begin = end;
+      message.end = last || !alone.ok() ? length : std::max(end, CommonPrefix(*alone, prompt->tokens));
+      message.begin = std::min(message.begin, message.end);
+    }
+    end = message.end;
+  }
+}
+
+absl::StatusOr<PreparedPrompt> PrepareChat(const v1::GenerationSpec& spec, const session::History* history,
+                                           const ServedModel& model) {
+  PreparedPrompt prompt;
+  BERTH_ASSIGN_OR_RETURN(const text::RenderOptions options, MakeRenderOptions(spec.prompt().chat(), spec));
+  std::vector<text::ChatMessage> messages = MessagesOf(spec.prompt().chat());
+  if (history == nullptr) {
+    BERTH_ASSIGN_OR_RETURN(prompt.tokens, RenderAndEncode(messages, options, model));
+    return prompt;
+  }
+  prompt.messages = KeptMessages(*history, *model.tokenizer);
+  const bool verbatim = std::any_of(prompt.messages.begin(), prompt.messages.end(),
+                                    [](const session::Message& message) { return message.role.empty(); });
+  std::vector<text::ChatMessage> conversation;
+  for (const session::Message& message : prompt.messages) conversation.push_back({message.role, message.content});
+  for (const text::ChatMessage& message : messages) {
+    prompt.messages.push_back({.role = message.role, .content = message.content});
+    conversation.push_back(message);
+  }
+  if (verbatim) {
+    // Such a history is no conversation that a template could render: the new messages follow it.
+    prompt.tokens = history->tokens;
+    prompt.from_position = static_cast<int64_t>(history->tokens.size());
+    BERTH_ASSIGN_OR_RETURN(const std::vector<int32_t> added, RenderAndEncode(messages, options, model));
+    prompt.tokens.insert(prompt.tokens.end(), added.begin(), added.end());
+    for (session::Message& message : prompt.messages) {
+      if (message.end == 0) message.begin = message.end = static_cast<int64_t>(prompt.tokens.size());
+    }
+    return prompt;
+  }
+  BERTH_ASSIGN_OR_RETURN(prompt.tokens, RenderAndEncode(conversation, options, model));
+  prompt.from_position = CommonPrefix(history->tokens, prompt.tokens);
+  PlaceMessages(conversation, options, model, &prompt);
+  return prompt;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeVerbatim(const v1::Prompt& prompt, bool at_start, const ServedModel& model) {
+  if (prompt.has_token_ids()) return std::vector<int32_t>(prompt.token_ids().ids().begin(), prompt.token_ids().ids().end());
+  auto tokens = model.tokenizer->Encode(prompt.text(), {.add_special = at_start});
+  if (!tokens.ok()) return rpc::FieldError("prompt.text", std::string(tokens.status().message()));
+  return tokens;
+}
+
+absl::StatusOr<PreparedPrompt> PrepareVerbatim(const v1::GenerationSpec& spec, const session::History* history,
+                                               const ServedModel& model) {
+  PreparedPrompt prompt{.continues_text = true};
+  if (history != nullptr) {
+    prompt.tokens = history->tokens;
+    prompt.messages = KeptMessages(*history, *model.tokenizer);
+    prompt.from_position = static_cast<int64_t>(history->tokens.size());
+  }
+  BERTH_ASSIGN_OR_RETURN(const std::vector<int32_t> added, EncodeVerbatim(spec.prompt(), prompt.tokens.empty(), model));
+  prompt.tokens.insert(prompt.tokens.end(), added.begin(), added.end());
+  if (history != nullptr) {
+    // A message without a role stands for tokens that no template wrote.
+    prompt.messages.push_back(
+        {.content = spec.prompt().text(), .begin = prompt.from_position, .end = static_cast<int64_t>(prompt.tokens.size())});
+  }
+  return prompt;
+}
+
+}  // namespace
+
+absl::StatusOr<PreparedPrompt> PreparePrompt(const v1::GenerationSpec& spec, const session::History* history,
+                                             const ServedModel& model) {
+  absl::StatusOr<PreparedPrompt> prompt =
+      spec.prompt().has_chat() ? PrepareChat(spec, history, model) : PrepareVerbatim(spec, history, model);
+  if (!prompt.ok()) return prompt;
+  if (prompt->tokens.empty()) return rpc::FieldError("prompt", "has no tokens");
+  for (const std::string& word : spec.stop().bad_words()) {
+    // As it stands at the start of a text, and as a word among others.
+    for (const std::string& spelling : {word, absl::StrCat(" ", word)}) {
+      auto tokens = model.tokenizer->Encode(spelling, {.add_special = false, .parse_special = false});
+      if (!tokens.ok()) return rpc::FieldError("stop.bad_words", std::string(tokens.status().message()));
+      if (!tokens->empty()) prompt->bad_words.push_back(*std::move(tokens));
+    }
+  }
+  return prompt;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodePrompt(const v1::Prompt& prompt, const ServedModel& model) {
+  v1::GenerationSpec spec;
+  *spec.mutable_prompt() = prompt;
+  BERTH_ASSIGN_OR_RETURN(PreparedPrompt prepared, PreparePrompt(spec, nullptr, model));
+  return std::move(prepared.tokens);
+}
+
+}  // namespace berth::service

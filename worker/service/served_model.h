@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/text/chat_template.h"
+#include "worker/text/tokenizer.h"
+
+namespace berth::service {
+
+// Sampling of requests that say nothing (generation_config.json).
+struct SamplingDefaults {
+  float temperature = 1;
+  float top_p = 1;
+  int32_t top_k = 0;
+  float repetition_penalty = 1;
+};
+
+// All that the services know of the model; the wiring fills it. Immutable and shared by threads.
+struct ServedModel {
+  std::string name;
+  std::string family;
+  std::unique_ptr<const text::Tokenizer> tokenizer;
+  std::unique_ptr<const text::ChatTemplate> chat_template;  // null: none
+  std::vector<int32_t> eos_ids;
+  SamplingDefaults defaults;
+  int context_length = 0;  // tokens of prompt and output together
+  uint64_t fingerprint = 0;
+};
+
+}  // namespace berth::service

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "proto/berth/v1/admin.grpc.pb.h"
+#include "proto/berth/v1/inference.grpc.pb.h"
+#include "proto/berth/v1/model.grpc.pb.h"
+#include "proto/berth/v1/session.grpc.pb.h"
+#include "proto/berth/v1/worker.grpc.pb.h"
+#include "proto/rpc/server.h"
+#include "worker/service/direct_calls.h"
+#include "worker/service/link.h"
+#include "worker/service/worker_status.h"
+
+namespace berth::service {
+
+// The services of the data port, whose shard 0 is the I/O thread. Outlives the server.
+class WorkerServices {
+ public:
+  struct Parts {
+    GenerationCore& core;
+    WorkerStatus& status;
+    LinkHub& links;
+    TokenizerPool& pool;
+    session::SessionStore& sessions;
+    // Generations from others than gateways (--serve-callers).
+    bool serve_callers = false;
+  };
+  WorkerServices(const Parts& parts, rpc::Server& server);
+
+ private:
+  void AddInference(rpc::Server& server);
+  void AddSessions(rpc::Server& server);
+  void AddModels(rpc::Server& server);
+  void AddWorker(rpc::Server& server);
+  // Gateways name the tenant; direct callers have none.
+  std::string TenantOf(const rpc::ServerCall& call) const;
+  session::SessionKey KeyOf(const rpc::ServerCall& call, const std::string& session_id) const;
+
+  const Parts parts_;
+  v1::InferenceService::AsyncService inference_;
+  v1::SessionService::AsyncService sessions_;
+  v1::ModelService::AsyncService models_;
+  v1::WorkerService::AsyncService worker_;
+};
+
+// AdminService, on the admin port's own shard. Outlives the server.
+class AdminServices {
+ public:
+  struct Parts {
+    WorkerStatus& status;
+    rpc::Shard& io;  // the I/O thread
+    absl::Duration drain_accept = absl::Seconds(5);
+    // INVALID_ARGUMENT for an unknown level. Thread-safe.
+    absl::AnyInvocable<absl::Status(const std::string& level)> set_log_level;
+  };
+  AdminServices(Parts parts, rpc::Server& server);
+
+ private:
+  using DrainCall = rpc::ServerStreamCall<v1::DrainRequest, v1::DrainResponse>;
+
+  void Report(const std::shared_ptr<DrainCall>& call);
+
+  Parts parts_;
+  v1::AdminService::AsyncService admin_;
+};
+
+}  // namespace berth::service

@@ -1,0 +1,112 @@
+#include "worker/service/worker_status.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "proto/rpc/status.h"
+
+namespace berth::service {
+namespace {
+
+constexpr absl::Duration kWatchInterval = absl::Milliseconds(100);
+
+absl::Status Draining() {
+  return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the worker is draining"),
+                             absl::Milliseconds(100));
+}
+
+}  // namespace
+
+uint64_t IncarnationNumber(const v1::Incarnation& incarnation) {
+  return static_cast<uint64_t>(incarnation.start_time_micros()) << 12 | (incarnation.random() & 0xfff);
+}
+
+WorkerStatus::WorkerStatus(const WorkerIdentity& identity, const Parts& parts) : identity_(identity), parts_(parts) {}
+
+void WorkerStatus::Start() {
+  SetState(v1::WORKER_STATE_READY);
+  WatchSteps();
+}
+
+void WorkerStatus::Drain(absl::Duration accept) {
+  if (state_ != v1::WORKER_STATE_READY && state_ != v1::WORKER_STATE_DRAINING) return;
+  SetState(v1::WORKER_STATE_DRAINING);
+  const uint64_t drain = ++drains_;
+  if (accept <= absl::ZeroDuration()) return parts_.core.Refuse(Draining());
+  parts_.shard.After(accept, [this, drain] {
+    if (drain == drains_ && state_ == v1::WORKER_STATE_DRAINING) parts_.core.Refuse(Draining());
+  });
+}
+
+void WorkerStatus::Undrain() {
+  if (state_ != v1::WORKER_STATE_DRAINING) return;
+  ++drains_;
+  parts_.core.Refuse(absl::OkStatus());
+  SetState(v1::WORKER_STATE_READY);
+}
+
+void WorkerStatus::Fail(const absl::Status& error) {
+  state_before_stall_ = v1::WORKER_STATE_UNSPECIFIED;
+  SetState(v1::WORKER_STATE_UNHEALTHY);
+  parts_.core.Refuse(error);
+  parts_.core.FailAll(error);
+}
+
+// Rule 25: past its own budget a step counts as stalled, and its streams go elsewhere.
+void WorkerStatus::WatchSteps() {
+  absl::Duration since, budget;
+  const bool in_flight = parts_.engine.StepInFlight(&since, &budget);
+  const bool stalled = in_flight && parts_.clock.Monotonic() - since > budget;
+  if (stalled && state_ != v1::WORKER_STATE_UNHEALTHY) {
+    const v1::WorkerState before = state_;
+    Fail(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST",
+                              absl::StrCat("a step has run for more than ", absl::FormatDuration(budget))));
+    state_before_stall_ = before;
+  } else if (!stalled && state_before_stall_ != v1::WORKER_STATE_UNSPECIFIED) {
+    parts_.core.Refuse(state_before_stall_ == v1::WORKER_STATE_DRAINING ? Draining() : absl::OkStatus());
+    SetState(state_before_stall_);
+    state_before_stall_ = v1::WORKER_STATE_UNSPECIFIED;
+  }
+  parts_.shard.After(kWatchInterval, [this] { WatchSteps(); });
+}
+
+int WorkerStatus::running() const { return parts_.engine.Stats().running; }
+int WorkerStatus::waiting() const { return parts_.engine.Stats().waiting + parts_.core.preparing(); }
+
+v1::LoadReport WorkerStatus::Load(int links) const {
+  const engine::EngineStats stats = parts_.engine.Stats();
+  v1::LoadReport load;
+  load.set_state(state_);
+  load.set_running(stats.running);
+  load.set_waiting(stats.waiting + parts_.core.preparing());
+  load.set_slots(stats.slots);
+  load.set_kv_blocks_total(stats.kv_blocks_total);
+  load.set_kv_blocks_used(stats.kv_blocks_used);
+  load.set_kv_blocks_cached(stats.kv_blocks_cached);
+  load.set_waiting_prompt_tokens(stats.waiting_prompt_tokens);
+  load.set_open_sessions(parts_.sessions.open_sessions());
+  load.set_submit_credit(std::max(1, parts_.core.options().max_requests / std::max(1, links)));
+  load.set_step_budget_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(stats.step_budget)));
+  load.set_attached_gateways(links);
+  return load;
+}
+
+v1::Model WorkerStatus::Model() const {
+  const ServedModel& served = parts_.core.model();
+  v1::Model model;
+  model.set_name(served.name);
+  model.set_context_length(served.context_length);
+  model.set_vocabulary_size(served.tokenizer->size());
+  model.mutable_eos_token_ids()->Add(served.eos_ids.begin(), served.eos_ids.end());
+  model.set_fingerprint(served.fingerprint);
+  model.set_family(served.family);
+  model.set_has_chat_template(served.chat_template != nullptr);
+  return model;
+}
+
+void WorkerStatus::SetState(v1::WorkerState state) {
+  state_ = state;
+  parts_.health.SetReady(state == v1::WORKER_STATE_READY);
+}
+
+}  // namespace berth::service

@@ -1,0 +1,280 @@
+#include "worker/worker.h"
+
+#include <algorithm>
+#include <fstream>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "nlohmann/json.hpp"
+#include "proto/rpc/process.h"
+#include "proto/rpc/status.h"
+#include "spdlog/spdlog.h"
+#include "worker/loader/model_loader.h"
+#include "worker/runtime/cpu_executor.h"
+#include "worker/runtime/sim_executor.h"
+#include "worker/service/sim_model.h"
+#include "worker/text/sim_tokenizer.h"
+
+namespace berth::worker {
+namespace {
+
+constexpr int kDefaultSlots = 16;
+
+absl::StatusOr<Backend> MakeSimBackend(const WorkerOptions& options) {
+  const SimOptions& sim = options.sim;
+  Backend backend;
+  const int length = options.session_len > 0 ? std::min(options.session_len, sim.max_length) : sim.max_length;
+  BERTH_ASSIGN_OR_RETURN(backend.served,
+                         service::MakeSimModel(options.model_name.empty() ? "sim" : options.model_name, length));
+  backend.executor = std::make_unique<runtime::SimExecutor>(
+      runtime::SimExecutorOptions{.device = {.limits = {.slots = sim.slots,
+                                                        .kv_blocks = sim.kv_blocks,
+                                                        .max_step_tokens = 512,
+                                                        .max_length = length,
+                                                        .max_depth = 2},
+                                             .vocabulary = {.begin = text::SimVocabulary::kFirstPiece,
+                                                            .end = text::SimVocabulary::kEnd,
+                                                            .stop_probability = sim.stop_probability}},
+                                  .step_time = absl::Milliseconds(sim.step_ms),
+                                  .prefill_tokens_per_second = sim.prefill_tokens_per_second,
+                                  .faults = {.stall_after_tokens = sim.stall_after_tokens,
+                                             .exit_after_tokens = sim.exit_after_tokens,
+                                             .crash_on_token = sim.crash_on_token,
+                                             .slow_factor = sim.slow_factor}});
+  return backend;
+}
+
+// MemAvailable of /proc/meminfo; 0 when it cannot be read.
+size_t FreeMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string name, unit;
+  for (size_t kib = 0; file >> name >> kib;) {
+    if (name == "MemAvailable:") return kib << 10;
+    std::getline(file, unit);
+  }
+  return 0;
+}
+
+size_t KvBytes(const WorkerOptions& options) {
+  constexpr size_t kDefault = size_t{512} << 20;
+  if (options.kv_bytes > 0) return static_cast<size_t>(options.kv_bytes);
+  if (options.cache_max_entry_count == 0) return kDefault;
+  return static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count);
+}
+
+absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
+  BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loading, loader::LoadModel(options.model));
+  auto loaded = std::make_shared<loader::LoadedModel>(std::move(loading));
+  Backend backend;
+  service::ServedModel& served = backend.served;
+  served.name = options.model_name.empty() ? loaded->name : options.model_name;
+  served.family = loaded->spec.family;
+  served.eos_ids = loaded->tokenizer.generation_eos_ids;
+  if (served.eos_ids.empty() && loaded->tokenizer.eos_id >= 0) served.eos_ids = {loaded->tokenizer.eos_id};
+  served.defaults = {.temperature = loaded->generation.do_sample ? loaded->generation.temperature : 0,
+                     .top_p = loaded->generation.top_p,
+                     .top_k = loaded->generation.top_k,
+                     .repetition_penalty = loaded->generation.repetition_penalty};
+  served.context_length = options.session_len > 0 ? options.session_len : loaded->spec.max_position;
+  served.fingerprint = loaded->fingerprint;
+  const std::string chat_template = loaded->tokenizer.chat_template;
+  BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded->tokenizer)));
+  if (!chat_template.empty()) {
+    const auto text_of = [&](int32_t id) { return id < 0 ? "" : std::string(served.tokenizer->TokenBytes(id, true)); };
+    BERTH_ASSIGN_OR_RETURN(served.chat_template, text::ParseChatTemplate(chat_template, text_of(served.tokenizer->bos_id()),
+                                                                         text_of(served.tokenizer->eos_id())));
+  }
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  runtime::CpuExecutorOptions cpu{.threads = options.cpu_threads > 0 ? options.cpu_threads : cores,
+                                  .slots = options.max_batch_size > 0 ? options.max_batch_size : kDefaultSlots,
+                                  .kv_bytes = KvBytes(options),
+                                  .session_len = options.session_len};
+  if (options.step_tokens > 0) cpu.max_step_tokens = options.step_tokens;
+  const runtime::RunnerModel model{
+      .spec = loaded->spec, .weights = loaded->weights, .tokenizer_size = served.tokenizer->size()};
+  BERTH_ASSIGN_OR_RETURN(backend.executor, runtime::MakeCpuExecutor(model, cpu, base::SystemClock()));
+  backend.model = std::move(loaded);
+  return backend;
+}
+
+absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const std::string& journal) {
+  if (journal == "memory") return session::MakeMemoryJournal();
+  return session::OpenSqliteJournal(journal.substr(std::string("sqlite:").size()));
+}
+
+absl::Status SetLogLevel(const std::string& level) {
+  if (level != "debug" && level != "info" && level != "warn" && level != "error") {
+    return rpc::FieldError("level", absl::StrCat("is \"", level, "\", want debug, info, warn or error"));
+  }
+  spdlog::set_level(spdlog::level::from_str(level));
+  return absl::OkStatus();
+}
+
+service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
+  service::WorkerIdentity identity{.worker_id = options.worker_id, .joined = absl::Now(), .test_engine = options.sim.enabled};
+  identity.incarnation.set_start_time_micros(absl::ToUnixMicros(identity.joined));
+  identity.incarnation.set_random(std::random_device{}());
+  return identity;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options, std::function<void()> on_fault) {
+  BERTH_RETURN_IF_ERROR(options.Validate());
+  BERTH_RETURN_IF_ERROR(SetLogLevel(options.log_level));
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<session::Journal> journal, MakeJournal(options.journal));
+  BERTH_ASSIGN_OR_RETURN(Backend backend, options.sim.enabled ? MakeSimBackend(options) : MakeModelBackend(options));
+  std::unique_ptr<Worker> worker(new Worker(options, std::move(backend)));
+  BERTH_RETURN_IF_ERROR(worker->Serve(std::move(journal), std::move(on_fault)));
+  return worker;
+}
+
+Worker::Worker(const WorkerOptions& options, Backend backend)
+    : options_(options),
+      backend_(std::move(backend)),
+      identity_(MakeIdentity(options)),
+      data_server_({.host = options.host, .port = options.port, .tls = options.tls}),
+      admin_server_({.host = options.host, .port = options.admin_port, .tls = options.tls, .reflection = true}) {}
+
+absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::function<void()> on_fault) {
+  const base::Clock& clock = base::SystemClock();
+  rpc::Shard& io = data_server_.shard();
+  const uint64_t incarnation = service::IncarnationNumber(identity_.incarnation);
+  const engine::EngineOptions engine_options{.max_length = backend_.served.context_length,
+                                             .max_batch = options_.max_batch_size,
+                                             .step_tokens = options_.step_tokens,
+                                             .depth = options_.depth,
+                                             .prefix_cache = options_.prefix_cache};
+  const session::SessionStoreOptions session_options{.holder = absl::StrCat(identity_.worker_id, "/", incarnation),
+                                                     .ttl = absl::Hours(options_.session_ttl_hours),
+                                                     .max_sessions = options_.max_sessions};
+  metrics_ = std::make_unique<service::Metrics>(registry_, backend_.served.name, identity_.worker_id);
+  engine_ = std::make_unique<engine::Engine>(engine_options, std::move(backend_.executor), clock);
+  sessions_ = std::make_unique<session::SessionStore>(session_options, std::move(journal), clock);
+  pool_ = std::make_unique<service::TokenizerPool>(options_.tokenizer_threads);
+  core_ =
+      std::make_unique<service::GenerationCore>(service::CoreOptions{.worker_id = identity_.worker_id,
+                                                                     .incarnation = incarnation,
+                                                                     .max_requests = 2 * std::max(8, engine_->limits().slots)},
+                                                service::GenerationCore::Parts{.model = backend_.served,
+                                                                               .engine = *engine_,
+                                                                               .sessions = *sessions_,
+                                                                               .pool = *pool_,
+                                                                               .shard = io,
+                                                                               .metrics = *metrics_,
+                                                                               .clock = clock});
+  status_ = std::make_unique<service::WorkerStatus>(
+      identity_,
+      service::WorkerStatus::Parts{
+          .core = *core_, .engine = *engine_, .sessions = *sessions_, .health = health_, .shard = io, .clock = clock});
+  links_ = std::make_unique<service::LinkHub>(service::LinkOptions{}, *core_, *status_, *metrics_, io, clock);
+  core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
+  services_ = std::make_unique<service::WorkerServices>(service::WorkerServices::Parts{.core = *core_,
+                                                                                       .status = *status_,
+                                                                                       .links = *links_,
+                                                                                       .pool = *pool_,
+                                                                                       .sessions = *sessions_,
+                                                                                       .serve_callers = options_.serve_callers},
+                                                        data_server_);
+  admin_services_ = std::make_unique<service::AdminServices>(
+      service::AdminServices::Parts{.status = *status_, .io = io, .set_log_level = SetLogLevel}, admin_server_);
+  engine_->OnDeviceFault([this, on_fault = std::move(on_fault)](const absl::Status& fault) {
+    spdlog::error("device fault: {}", std::string(fault.message()));
+    data_server_.shard().Post(
+        [this, fault] { status_->Fail(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", fault.message())); });
+    on_fault();
+  });
+  return StartServers();
+}
+
+absl::Status Worker::StartServers() {
+  health_.AddTo(data_server_);
+  health_.AddTo(admin_server_);
+  BERTH_RETURN_IF_ERROR(data_server_.Start());
+  BERTH_RETURN_IF_ERROR(admin_server_.Start());
+  BERTH_ASSIGN_OR_RETURN(listener_, rpc::HttpListener::Start({.host = options_.host,
+                                                              .port = options_.metrics_port,
+                                                              .live = [this] { return health_.live(); },
+                                                              .ready = [this] { return health_.ready(); },
+                                                              .metrics = [this] { return Scrape(); }}));
+  pump_ =
+      std::make_unique<service::StepPump>(engine_->output(), data_server_.shard(),
+                                          [this](std::vector<engine::StepOutput> steps) { core_->OnSteps(std::move(steps)); });
+  if (!options_.notify_socket.empty()) {
+    BERTH_ASSIGN_OR_RETURN(watchdog_, Watchdog::Make({.socket = options_.notify_socket}, data_server_.shard()));
+  }
+  engine_->Start();
+  serving_ = true;
+  base::Notification started;
+  data_server_.shard().Post([this, &started] {
+    status_->Start();
+    if (watchdog_ != nullptr) watchdog_->Start();
+    started.Notify();
+  });
+  started.Wait();
+  spdlog::info("worker {} serves {} on {}:{}", identity_.worker_id, backend_.served.name, options_.host, data_server_.port());
+  return absl::OkStatus();
+}
+
+Worker::~Worker() {
+  Stop();
+  // Without Serve's success the parts stop here; what posts to the I/O thread goes before what the posts touch.
+  listener_.reset();
+  data_server_.Shutdown(absl::ZeroDuration());
+  admin_server_.Shutdown(absl::ZeroDuration());
+  pool_.reset();
+  sessions_.reset();
+}
+
+void Worker::AwaitIdle(absl::Duration timeout) {
+  auto idle = std::make_shared<base::Notification>();
+  data_server_.shard().Post([this, idle] { core_->WhenIdle([idle] { idle->Notify(); }); });
+  idle->WaitFor(timeout);
+}
+
+void Worker::Stop() {
+  if (!std::exchange(serving_, false)) return;
+  spdlog::info("worker {} stops", identity_.worker_id);
+  rpc::Shard& io = data_server_.shard();
+  io.Post([this] { status_->Drain(absl::ZeroDuration()); });
+  AwaitIdle(absl::Seconds(options_.shutdown_grace_seconds));
+  const absl::Status stopping = rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", "the worker is stopping");
+  io.Post([this, stopping] { core_->FailAll(stopping); });
+  // Of a healthy link or caller the last events are on their way in no time.
+  AwaitIdle(absl::Seconds(2));
+  io.Post([this, stopping] { links_->CloseAll(stopping); });
+  health_.EndWatches();
+  engine_->Stop();
+  pump_.reset();
+  data_server_.Shutdown(absl::Seconds(1));
+  admin_server_.Shutdown(absl::Seconds(1));
+}
+
+std::string Worker::ReadyLine() const {
+  nlohmann::ordered_json line;
+  line["ready"] = true;
+  line["worker_id"] = identity_.worker_id;
+  line["port"] = data_server_.port();
+  line["admin_port"] = admin_server_.port();
+  line["metrics_port"] = listener_->port();
+  line["model"] = backend_.served.name;
+  line["test_engine"] = identity_.test_engine;
+  return line.dump();
+}
+
+std::string Worker::Scrape() {
+  metrics_->Update({.engine = engine_->Stats(),
+                    .preparing = core_->preparing(),
+                    .open_sessions = sessions_->open_sessions(),
+                    .fenced_commits = sessions_->fenced_commits(),
+                    .ready = health_.ready()});
+  return rpc::SerializeMetrics(registry_);
+}
+
+}  // namespace berth::worker

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "prometheus/registry.h"
+#include "proto/rpc/health.h"
+#include "proto/rpc/http_listener.h"
+#include "proto/rpc/server.h"
+#include "worker/engine/engine.h"
+#include "worker/options.h"
+#include "worker/service/generation_core.h"
+#include "worker/service/link.h"
+#include "worker/service/metrics.h"
+#include "worker/service/services.h"
+#include "worker/service/step_pump.h"
+#include "worker/service/tokenizer_pool.h"
+#include "worker/service/worker_status.h"
+#include "worker/session/session_store.h"
+#include "worker/watchdog.h"
+
+namespace berth::worker {
+
+// What runs below the services: a model on its executor.
+struct Backend {
+  std::shared_ptr<const void> model;  // what the executor computes with, if anything
+  service::ServedModel served;
+  std::unique_ptr<engine::Executor> executor;
+};
+
+// One worker process, wired up. Thread: main's.
+class Worker {
+ public:
+  // Serves when it returns. `on_fault` runs once, on some thread, when the device failed: the process is to end.
+  static absl::StatusOr<std::unique_ptr<Worker>> Start(const WorkerOptions& options, std::function<void()> on_fault);
+  // Stop()
+  ~Worker();
+
+  // Refuses new requests, waits for the running ones until the grace is over, fails the rest, and stops all parts in order.
+  void Stop();
+
+  // The line that tells a parent that this worker serves, in JSON.
+  std::string ReadyLine() const;
+
+ private:
+  Worker(const WorkerOptions& options, Backend backend);
+  absl::Status Serve(std::unique_ptr<session::Journal> journal, std::function<void()> on_fault);
+  absl::Status StartServers();
+  void AwaitIdle(absl::Duration timeout);
+  std::string Scrape();
+
+  const WorkerOptions options_;
+  Backend backend_;
+  service::WorkerIdentity identity_;
+  prometheus::Registry registry_;
+  rpc::HealthService health_;
+  rpc::Server data_server_;
+  rpc::Server admin_server_;
+  std::unique_ptr<service::Metrics> metrics_;
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<service::GenerationCore> core_;
+  std::unique_ptr<session::SessionStore> sessions_;
+  std::unique_ptr<service::TokenizerPool> pool_;
+  std::unique_ptr<service::WorkerStatus> status_;
+  std::unique_ptr<service::LinkHub> links_;
+  std::unique_ptr<service::WorkerServices> services_;
+  std::unique_ptr<service::AdminServices> admin_services_;
+  std::unique_ptr<service::StepPump> pump_;
+  std::unique_ptr<rpc::HttpListener> listener_;
+  std::unique_ptr<Watchdog> watchdog_;  // null: nobody wants to hear
+  bool serving_ = false;
+};
+
+}  // namespace berth::worker
