@@ -7,7 +7,7 @@ namespace berth::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kTile = 32;        // keys that a warp scores at once, one per lane
+constexpr int kTile = 32;  // keys that a warp scores at once, one per lane
 constexpr int kMaxHeadDim = 256;
 
 struct AttendParams {
@@ -52,7 +52,8 @@ __global__ void __launch_bounds__(kWarps * 32) AttendRow(AttendParams params, co
       score = dot;
     }
     float tile_highest = score;
-    for (int offset = 16; offset > 0; offset /= 2) tile_highest = fmaxf(tile_highest, __shfl_xor_sync(~0u, tile_highest, offset));
+    for (int offset = 16; offset > 0; offset /= 2)
+      tile_highest = fmaxf(tile_highest, __shfl_xor_sync(~0u, tile_highest, offset));
     const float new_highest = fmaxf(highest, tile_highest);
     if (new_highest == -INFINITY) continue;
     const float rescale = __expf(highest - new_highest), weight = __expf(score - new_highest);
@@ -93,7 +94,8 @@ __global__ void __launch_bounds__(kWarps * 32) AttendRow(AttendParams params, co
 }  // namespace
 
 void Attend(Context& context, const AttendArgs& args) {
-  BERTH_CHECK(args.kv.dtype == args.q.dtype()) << "KV is " << Info(args.kv.dtype).name << ", want " << Info(args.q.dtype()).name;
+  BERTH_CHECK(args.kv.dtype == args.q.dtype())
+      << "KV is " << Info(args.kv.dtype).name << ", want " << Info(args.q.dtype()).name;
   BERTH_CHECK(args.kv.key_dim <= kMaxHeadDim && args.kv.value_dim <= kMaxHeadDim) << "heads of " << args.kv.key_dim;
   const AttendParams params{
       .position = args.batch.position.data<int32_t>(),

@@ -37,7 +37,8 @@ __global__ void FinishHead(FinishParams params, const T* product, int64_t produc
   __syncthreads();
   const NormView& norm = is_q ? params.q_norm : params.k_norm;
   if (!is_v && norm.weight != nullptr) {
-    const float2 statistics = NormStatistics(norm, dim, [&](int64_t i) { return head[i]; }, shared);
+    const float2 statistics = NormStatistics(
+        norm, dim, [&](int64_t i) { return head[i]; }, shared);
     for (int i = threadIdx.x; i < dim; i += blockDim.x) head[i] = Normed(norm, statistics, head[i], i);
     __syncthreads();
   }

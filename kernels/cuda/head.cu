@@ -21,9 +21,9 @@ void Head(Context& context, const HeadArgs& args) {
   NormRows(context, args.norm, args.residual, args.row, normed);
   Linear(context, normed, args.weight, 0, args.logits);
   if (args.bias.empty() && args.scale == 1 && args.softcap == 0) return;
-  FinishLogits<<<dim3((vocab + 255) / 256, rows), 256, 0, context.stream>>>(
-      args.logits.data<float>(), args.logits.stride(0), vocab, static_cast<const float*>(args.bias.raw()), args.scale,
-      args.softcap);
+  FinishLogits<<<dim3((vocab + 255) / 256, rows), 256, 0, context.stream>>>(args.logits.data<float>(), args.logits.stride(0),
+                                                                            vocab, static_cast<const float*>(args.bias.raw()),
+                                                                            args.scale, args.softcap);
 }
 
 }  // namespace berth::kernels::cuda

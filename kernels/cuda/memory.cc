@@ -18,8 +18,8 @@ class CudaAllocator : public Allocator {
       cudaGetLastError();
       size_t free = 0, total = 0;
       cudaMemGetInfo(&free, &total);
-      return absl::ResourceExhaustedError(absl::StrCat("device ", device_, " has no ", bytes, " bytes: ", free, " of ", total,
-                                                       " are free"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("device ", device_, " has no ", bytes, " bytes: ", free, " of ", total, " are free"));
     }
     if (error == cudaSuccess) error = cudaMemset(data, 0, bytes);
     if (error != cudaSuccess) {

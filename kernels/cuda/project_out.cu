@@ -15,7 +15,9 @@ __global__ void AddBranch(NormView norm, float* branch, const float* bias, float
     for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) from[i] += bias[i];
   }
   float2 statistics{};
-  if (norm.weight != nullptr) statistics = NormStatistics(norm, hidden, [&](int64_t i) { return from[i]; }, shared);
+  if (norm.weight != nullptr)
+    statistics = NormStatistics(
+        norm, hidden, [&](int64_t i) { return from[i]; }, shared);
   for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) {
     const float x = norm.weight == nullptr ? from[i] : Normed(norm, statistics, from[i], i);
     to[i] = FromFloat<T>(ToFloat(to[i]) + x * scale);

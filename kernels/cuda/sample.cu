@@ -147,7 +147,8 @@ struct Row {
       prefix = Shortest(target > 0 ? target : 1, [this](int id) { return Mass(id); });
     }
     const uint64_t own = MassOf(prefix, sampling.min_p), total = BlockReduce(own, add);
-    const auto target = static_cast<uint64_t>(DrawUniform(sampling.seed, sampling.choice, position) * static_cast<double>(total));
+    const auto target =
+        static_cast<uint64_t>(DrawUniform(sampling.seed, sampling.choice, position) * static_cast<double>(total));
     uint64_t before = BlockScan(own);
     const bool here = before <= target && target < before + own;
     ForKept(prefix, [&](int id) {

@@ -17,7 +17,8 @@ void Sample(Context& context, const SampleArgs& args);
 // `out` [rows, hidden] = norm of the rows of `in`, or of those that `row` (i32, may be empty) names. Equal dtypes.
 void NormRows(Context& context, const Norm& norm, const Tensor& in, const Tensor& row, const Tensor& out);
 
-// out[tokens, N] = in[tokens, K] · Wᵀ + beta * out. `out` is f32 or the activations' dtype; weights have the activations' dtype.
+// out[tokens, N] = in[tokens, K] · Wᵀ + beta * out. `out` is f32 or the activations' dtype; weights have the activations'
+// dtype.
 void Linear(Context& context, const Tensor& in, const LinearWeight& weight, float beta, const Tensor& out);
 
 }  // namespace berth::kernels::cuda

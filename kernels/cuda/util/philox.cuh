@@ -4,9 +4,9 @@
 
 namespace berth::kernels::cuda {
 
-// The uniform number in [0, 1) that draws the token at `position`: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random
-// numbers: as easy as 1, 2, 3", SC 2011) with key = seed, counter = {position, choice, 0, 0}; the top 53 bits of the first two
-// words, the second word high. Equal to kernels/cpu/philox.h.
+// The uniform number in [0, 1) that draws the token at `position`: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel
+// random numbers: as easy as 1, 2, 3", SC 2011) with key = seed, counter = {position, choice, 0, 0}; the top 53 bits of the
+// first two words, the second word high. Equal to kernels/cpu/philox.h.
 __device__ inline double DrawUniform(uint64_t seed, uint32_t choice, uint32_t position) {
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
   uint32_t c0 = position, c1 = choice, c2 = 0, c3 = 0;
