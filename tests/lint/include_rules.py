@@ -9,6 +9,7 @@ ROOMS = {
     "proto": ["generated", "grpc"],
     "proto/rpc": ["proto", "generated", "grpc", "openssl", "prometheus", "boost", "log"],
     "kernels": ["highway"],
+    "kernels/cuda": ["kernels", "cuda"],
     "worker/engine": [],
     "worker/text": ["json", "pcre2", "icu", "sentencepiece"],
     "worker/model": ["kernels"],
@@ -39,6 +40,7 @@ THIRD_PARTY = {
     "icu": r"^unicode/",
     "sentencepiece": r"^sentencepiece",
     "sqlite": r"^sqlite3",
+    "cuda": r"^(cuda|cublas)",
     "cli11": r"^CLI/",
 }
 SYSTEM = re.compile(r"^([a-z0-9_]+|(sys|netinet|arpa|linux|netdb)/[a-z0-9_]+\.h|[a-z0-9_]+\.h|absl/.*)$")

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "kernels/buffer.h"
+#include "kernels/ops.h"
+
+namespace berth::kernels {
+
+struct CudaOpsOptions {
+  int device = 0;
+  int max_tokens = 0;       // rows of one step
+  int64_t max_hidden = 0;   // widest residual stream
+  int64_t max_product = 0;  // widest product before its activation: QKV, or gate and up together
+};
+
+// The CUDA backend: activations, weights and KV in bf16 or f16 (all three alike), f32 accumulation and logits. It owns its
+// stream, its cuBLASLt handle and all scratch memory, reserved here. FAILED_PRECONDITION names a missing or too old device or
+// driver, RESOURCE_EXHAUSTED the memory that is missing.
+absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(const CudaOpsOptions& options);
+
+// Memory of one device, zeroed. RESOURCE_EXHAUSTED says how much was asked for and how much is free.
+std::unique_ptr<Allocator> MakeCudaAllocator(int device);
+
+}  // namespace berth::kernels

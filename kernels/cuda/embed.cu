@@ -1,0 +1,27 @@
+#include "kernels/cuda/stages.h"
+#include "kernels/cuda/util/numeric.cuh"
+
+namespace berth::kernels::cuda {
+namespace {
+
+template <typename T>
+__global__ void EmbedRows(const int32_t* token, const T* table, int64_t hidden, float scale, T* out, int64_t out_stride) {
+  const T* from = table + token[blockIdx.x] * hidden;
+  T* to = out + blockIdx.x * out_stride;
+  for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) to[i] = FromFloat<T>(ToFloat(from[i]) * scale);
+}
+
+}  // namespace
+
+void Embed(Context& context, const EmbedArgs& args) {
+  BERTH_CHECK(args.table.segments.size() == 1 && args.table.segments[0].dtype == args.out.dtype())
+      << "the embedding is not one table of " << Info(args.out.dtype()).name;
+  WithActivation(args.out.dtype(), [&](auto type) {
+    using T = decltype(type);
+    EmbedRows<T><<<args.out.dim(0), 256, 0, context.stream>>>(
+        args.token.data<int32_t>(), reinterpret_cast<const T*>(args.table.segments[0].data), args.table.k, args.scale,
+        static_cast<T*>(args.out.raw()), args.out.stride(0));
+  });
+}
+
+}  // namespace berth::kernels::cuda

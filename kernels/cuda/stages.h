@@ -1,0 +1,24 @@
+#pragma once
+
+#include "kernels/cuda/context.h"
+#include "kernels/ops.h"
+
+namespace berth::kernels::cuda {
+
+// The stage ops of kernels/ops.h, one file each; arguments are checked by Ops. Queued on the context's stream.
+void Embed(Context& context, const EmbedArgs& args);
+void AttnIn(Context& context, const AttnInArgs& args);
+void Attend(Context& context, const AttendArgs& args);
+void ProjectOut(Context& context, const ProjectOutArgs& args);
+void MlpUp(Context& context, const MlpUpArgs& args);
+void Head(Context& context, const HeadArgs& args);
+void Sample(Context& context, const SampleArgs& args);
+
+// `out` [rows, hidden] = norm of the rows of `in`, or of those that `row` (i32, may be empty) names. Equal dtypes.
+void NormRows(Context& context, const Norm& norm, const Tensor& in, const Tensor& row, const Tensor& out);
+
+// out[tokens, N] = in[tokens, K] · Wᵀ + beta * out. `out` is f32 or the activations' dtype; weights have the activations'
+// dtype.
+void Linear(Context& context, const Tensor& in, const LinearWeight& weight, float beta, const Tensor& out);
+
+}  // namespace berth::kernels::cuda

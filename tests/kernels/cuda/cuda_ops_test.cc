@@ -1,0 +1,487 @@
+#include "kernels/cuda/cuda_ops.h"
+
+#include <cuda_runtime.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/half.h"
+
+namespace berth::kernels {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// One problem on both backends: the CPU computes in f32 on values that the device's dtype can hold, so that only the rounding
+// of results and the order of sums differ.
+class CudaOpsTest : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    auto made = MakeCudaOps({.device = 0, .max_tokens = 512, .max_hidden = 4096, .max_product = 16384});
+    if (!made.ok()) GTEST_SKIP() << made.status();
+    cuda_ = *std::move(made);
+    allocator_ = MakeCudaAllocator(0);
+    cpu_ = MakeCpuOps({.threads = 4});
+  }
+
+  float Round(float x) const {
+    return GetParam() == DType::kBF16 ? cpu::FromBf16(cpu::ToBf16(x)) : cpu::FromHalf(cpu::ToHalf(x));
+  }
+
+  // A tensor in both memories. Activations and weights are f32 on the host and GetParam() on the device.
+  struct Twin {
+    std::vector<std::byte> host_memory;
+    Tensor host, device;
+    DType device_dtype;
+  };
+
+  Twin& Make(DType host_dtype, DType device_dtype, std::initializer_list<int64_t> shape) {
+    Twin& twin = *twins_.emplace_back(std::make_unique<Twin>());
+    int64_t elements = 1;
+    for (int64_t dim : shape) elements *= dim;
+    twin.host_memory.resize(elements * Info(host_dtype).block_bytes);
+    twin.host = Tensor(twin.host_memory.data(), host_dtype, shape);
+    buffers_.push_back(*allocator_->Allocate(elements * Info(device_dtype).block_bytes));
+    twin.device = Tensor(buffers_.back().data(), device_dtype, shape);
+    twin.device_dtype = device_dtype;
+    return twin;
+  }
+
+  void Upload(const Twin& twin) {
+    const int64_t elements = twin.host.elements();
+    if (twin.host.dtype() == twin.device_dtype) {
+      Copy(twin.device.raw(), twin.host_memory.data(), twin.host_memory.size());
+      return;
+    }
+    std::vector<uint16_t> narrow(elements);
+    for (int64_t i = 0; i < elements; ++i) {
+      const float x = twin.host.data<float>()[i];
+      narrow[i] = twin.device_dtype == DType::kBF16 ? cpu::ToBf16(x) : cpu::ToHalf(x);
+    }
+    Copy(twin.device.raw(), narrow.data(), elements * 2);
+  }
+
+  static void Copy(void* to, const void* from, size_t bytes) {
+    ASSERT_EQ(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), cudaSuccess);
+  }
+
+  std::vector<float> Download(const Tensor& device) {
+    std::vector<float> values(device.elements());
+    if (device.dtype() == DType::kF32) {
+      Copy(values.data(), device.raw(), values.size() * 4);
+      return values;
+    }
+    std::vector<uint16_t> narrow(values.size());
+    Copy(narrow.data(), device.raw(), narrow.size() * 2);
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = device.dtype() == DType::kBF16 ? cpu::FromBf16(narrow[i]) : cpu::FromHalf(narrow[i]);
+    }
+    return values;
+  }
+
+  // Random activations or weights that the device can hold exactly.
+  Twin& Values(std::initializer_list<int64_t> shape, float scale = 1) {
+    Twin& twin = Make(DType::kF32, GetParam(), shape);
+    for (int64_t i = 0; i < twin.host.elements(); ++i) twin.host.data<float>()[i] = Round(normal_(random_) * scale);
+    Upload(twin);
+    return twin;
+  }
+  // f32 on both sides: norm weights, biases.
+  Twin& Floats(std::initializer_list<int64_t> shape, float mean, float scale) {
+    Twin& twin = Make(DType::kF32, DType::kF32, shape);
+    for (int64_t i = 0; i < twin.host.elements(); ++i) twin.host.data<float>()[i] = mean + normal_(random_) * scale;
+    Upload(twin);
+    return twin;
+  }
+  Twin& Ints(const std::vector<int32_t>& values) {
+    Twin& twin = Make(DType::kI32, DType::kI32, {static_cast<int64_t>(values.size())});
+    std::memcpy(twin.host_memory.data(), values.data(), values.size() * 4);
+    Upload(twin);
+    return twin;
+  }
+  static LinearWeight WeightOf(const Tensor& tensor) {
+    return {.k = tensor.dim(1), .segments = {{tensor.dtype(), tensor.dim(0), static_cast<const std::byte*>(tensor.raw())}}};
+  }
+
+  void ExpectClose(const Twin& twin, double tolerance) {
+    ASSERT_TRUE(cuda_->Sync().ok());
+    const std::vector<float> actual = Download(twin.device);
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < actual.size(); ++i) {
+      const double want = twin.host.data<float>()[i];
+      ASSERT_FALSE(std::isnan(actual[i])) << "element " << i;
+      difference += (actual[i] - want) * (actual[i] - want);
+      size += want * want;
+    }
+    EXPECT_LE(std::sqrt(difference), tolerance * std::sqrt(size));
+  }
+  double Tolerance() const { return GetParam() == DType::kBF16 ? 6e-3 : 8e-4; }
+
+  std::unique_ptr<Ops> cuda_, cpu_;
+  std::unique_ptr<Allocator> allocator_;
+  std::vector<std::unique_ptr<Twin>> twins_;
+  std::vector<Buffer> buffers_;
+  std::mt19937 random_{12};
+  std::normal_distribution<float> normal_;
+};
+
+// Three sequences in one step: a prompt from its start, a chunk in the middle, a decode row. Blocks lie scrambled in the pool,
+// and what no token owns is NaN on both sides.
+struct AttentionCase {
+  int q_heads, kv_heads, head_dim, window;
+  float softcap;
+  bool alibi;
+};
+
+class CudaAttentionTest : public CudaOpsTest {
+ protected:
+  static constexpr int kBlocks = 16;
+
+  void MakeBatch() {
+    const std::vector<int> first = {0, 130, 200}, count = {70, 33, 1};
+    std::vector<int32_t> position, sequence, start = {0}, context;
+    for (int s = 0; s < 3; ++s) {
+      for (int i = 0; i < count[s]; ++i) {
+        position.push_back(first[s] + i);
+        sequence.push_back(s);
+      }
+      start.push_back(static_cast<int32_t>(position.size()));
+      context.push_back(first[s] + count[s]);
+    }
+    Twin& table = Make(DType::kI32, DType::kI32, {3, 4});
+    for (int i = 0; i < 12; ++i) table.host.data<int32_t>()[i] = kBlocks - 1 - i;
+    Upload(table);
+    const Twin &positions = Ints(position), &sequences = Ints(sequence), &starts = Ints(start), &contexts = Ints(context);
+    host_batch_ = {.tokens = static_cast<int>(position.size()),
+                   .sequences = 3,
+                   .position = positions.host,
+                   .sequence_of = sequences.host,
+                   .query_start = starts.host,
+                   .context_length = contexts.host,
+                   .block_table = table.host};
+    device_batch_ = {.tokens = static_cast<int>(position.size()),
+                     .sequences = 3,
+                     .position = positions.device,
+                     .sequence_of = sequences.device,
+                     .query_start = starts.device,
+                     .context_length = contexts.device,
+                     .block_table = table.device};
+  }
+
+  KvLayer Layer(const Tensor& pool, const AttentionCase& c) {
+    const int64_t element = Info(pool.dtype()).block_bytes, head = 2 * kKvBlockTokens * c.head_dim * element;
+    return {.base = static_cast<std::byte*>(pool.raw()),
+            .dtype = pool.dtype(),
+            .kv_heads = c.kv_heads,
+            .key_dim = c.head_dim,
+            .value_dim = c.head_dim,
+            .block_stride = c.kv_heads * head,
+            .head_stride = head};
+  }
+
+  Twin& MakePool(const AttentionCase& c) {
+    Twin& pool = Values({kBlocks, c.kv_heads, 2 * kKvBlockTokens, c.head_dim});
+    const std::vector<int> context = {70, 163, 201};
+    for (int s = 0; s < 3; ++s) {
+      for (int t = context[s]; t < 256; ++t) {
+        const int64_t block = kBlocks - 1 - (s * 4 + t / kKvBlockTokens);
+        for (int h = 0; h < c.kv_heads; ++h) {
+          for (int half = 0; half < 2; ++half) {
+            const int64_t row = (block * c.kv_heads + h) * 2 * kKvBlockTokens + half * kKvBlockTokens + t % kKvBlockTokens;
+            std::fill_n(pool.host.data<float>() + row * c.head_dim, c.head_dim, std::nanf(""));
+          }
+        }
+      }
+    }
+    Upload(pool);
+    return pool;
+  }
+
+  Batch host_batch_, device_batch_;
+};
+
+TEST_P(CudaAttentionTest, AttendMatchesTheCpu) {
+  for (const AttentionCase& c :
+       {AttentionCase{9, 3, 64, 0, 0, false}, AttentionCase{16, 8, 128, 0, 0, false}, AttentionCase{4, 4, 96, 50, 0, false},
+        AttentionCase{8, 1, 256, 0, 30, false}, AttentionCase{5, 5, 80, 0, 0, true}}) {
+    SCOPED_TRACE(c.head_dim);
+    MakeBatch();
+    Twin& pool = MakePool(c);
+    Twin& q = Values({host_batch_.tokens, c.q_heads, c.head_dim});
+    Twin& out = Values({host_batch_.tokens, c.q_heads, c.head_dim});
+    const Twin& slopes = Floats({c.q_heads}, 0.1f, 0.02f);
+    AttendArgs args{.q = q.host,
+                    .batch = host_batch_,
+                    .kv = Layer(pool.host, c),
+                    .scale = 1 / std::sqrt(float(c.head_dim)),
+                    .window = c.window,
+                    .softcap = c.softcap,
+                    .alibi_slope = c.alibi ? slopes.host : Tensor(),
+                    .out = out.host};
+    cpu_->Attend(args);
+    args.q = q.device;
+    args.batch = device_batch_;
+    args.kv = Layer(pool.device, c);
+    if (c.alibi) args.alibi_slope = slopes.device;
+    args.out = out.device;
+    cuda_->Attend(args);
+    ExpectClose(out, Tolerance());
+  }
+}
+
+TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
+  for (const bool everything : {false, true}) {
+    const AttentionCase c{6, 2, 64, 0, 0, false};
+    MakeBatch();
+    const int64_t hidden = 192, n = (c.q_heads + 2 * c.kv_heads) * c.head_dim;
+    Twin &residual = Values({host_batch_.tokens, hidden}), &weight = Values({n, hidden}, 0.07f);
+    Twin& pool = Values({kBlocks, c.kv_heads, 2 * kKvBlockTokens, c.head_dim});
+    Twin& q = Values({host_batch_.tokens, c.q_heads, c.head_dim});
+    const Twin &norm = Floats({hidden}, 1, 0.1f), &bias = Floats({n}, 0, 0.3f), &head_norm = Floats({c.head_dim}, 1, 0.1f);
+    Twin& frequency = Make(DType::kF32, DType::kF32, {1, everything ? 16 : 32});
+    for (int i = 0; i < frequency.host.dim(1); ++i) {
+      frequency.host.data<float>()[i] = static_cast<float>(std::pow(10000.0, -i / static_cast<double>(frequency.host.dim(1))));
+    }
+    Upload(frequency);
+    const auto run = [&](Ops& ops, auto side, const Batch& batch) {
+      AttnInArgs args{.residual = side(residual),
+                      .norm = {.weight = side(norm)},
+                      .qkv = WeightOf(side(weight)),
+                      .rope = {.inverse_frequency = side(frequency)},
+                      .q_heads = c.q_heads,
+                      .kv_heads = c.kv_heads,
+                      .head_dim = c.head_dim,
+                      .batch = batch,
+                      .kv = Layer(side(pool), c),
+                      .q = side(q)};
+      if (everything) {
+        args.bias = side(bias);
+        args.clip = 1.5f;
+        args.q_norm = {.weight = side(head_norm)};
+        args.k_norm = {.weight = side(head_norm)};
+        args.norm.kind = NormKind::kLayer;
+        args.norm.bias = side(norm);
+      }
+      ops.AttnIn(args);
+    };
+    run(
+        *cpu_, [](const Twin& twin) { return twin.host; }, host_batch_);
+    run(
+        *cuda_, [](const Twin& twin) { return twin.device; }, device_batch_);
+    ExpectClose(q, Tolerance());
+    ExpectClose(pool, Tolerance());
+  }
+}
+
+TEST_P(CudaOpsTest, MlpAndProjectionsMatchTheCpu) {
+  for (const int64_t rows : {1, 7, 130}) {
+    for (const bool everything : {false, true}) {
+      const int64_t hidden = 320, inter = 448;
+      Twin &residual = Values({rows, hidden}), &up = Values({2 * inter, hidden}, 0.06f), &out = Values({rows, inter});
+      Twin &down = Values({hidden, inter}, 0.05f), &post = Values({rows, hidden});
+      const Twin &norm = Floats({hidden}, 1, 0.1f), &bias = Floats({2 * inter}, 0, 0.2f),
+                 &down_bias = Floats({hidden}, 0, 0.2f);
+      const auto run = [&](Ops& ops, auto side) {
+        MlpUpArgs args{
+            .residual = side(residual), .norm = {.weight = side(norm)}, .weight = WeightOf(side(up)), .out = side(out)};
+        if (everything) {
+          args.bias = side(bias);
+          args.activation = Activation::kGeluTanh;
+        }
+        ops.MlpUp(args);
+      };
+      run(*cpu_, [](const Twin& twin) { return twin.host; });
+      run(*cuda_, [](const Twin& twin) { return twin.device; });
+      ExpectClose(out, Tolerance());
+      Twin& in = Values({rows, inter});
+      const auto project = [&](Ops& ops, auto side) {
+        ProjectOutArgs args{.in = side(in), .weight = WeightOf(side(down)), .residual = side(post)};
+        if (everything) {
+          args.bias = side(down_bias);
+          args.post_norm = {.weight = side(norm)};
+          args.scale = 0.5f;
+        }
+        ops.MlpDown(args);
+      };
+      project(*cpu_, [](const Twin& twin) { return twin.host; });
+      project(*cuda_, [](const Twin& twin) { return twin.device; });
+      ExpectClose(post, Tolerance());
+    }
+  }
+}
+
+TEST_P(CudaOpsTest, EmbedAndHeadMatchTheCpu) {
+  const int64_t hidden = 256, vocab = 1000;
+  Twin &table = Values({vocab, hidden}, 0.1f), &out = Values({5, hidden}), &logits = Make(DType::kF32, DType::kF32, {3, vocab});
+  const Twin &token = Ints({0, 999, 7, 7, 500}), &row = Ints({4, 0, 2}), &norm = Floats({hidden}, 1, 0.1f);
+  const auto run = [&](Ops& ops, auto side) {
+    ops.Embed({.token = side(token), .table = WeightOf(side(table)), .scale = 2, .out = side(out)});
+    ops.Head({.residual = side(out),
+              .row = side(row),
+              .norm = {.weight = side(norm)},
+              .weight = WeightOf(side(table)),
+              .scale = 0.5f,
+              .softcap = 20,
+              .logits = side(logits)});
+  };
+  run(*cpu_, [](const Twin& twin) { return twin.host; });
+  run(*cuda_, [](const Twin& twin) { return twin.device; });
+  ExpectClose(out, Tolerance());
+  ExpectClose(logits, Tolerance());
+}
+
+// Sampling works on f32 logits, whatever the activations are.
+class CudaSampleTest : public CudaOpsTest {
+ protected:
+  struct Result {
+    std::vector<int32_t> token, top_token;
+    std::vector<float> logprob, top_logprob;
+  };
+
+  // Every row has a slot of its own with `params`; the logits of row r are `logits(r)`.
+  template <typename Logits>
+  std::pair<Result, Result> Sample(int rows, int vocab, const SlotSampling& params, Logits make, bool edits = false) {
+    Twin& logits = Make(DType::kF32, DType::kF32, {rows, vocab});
+    Twin& slots = Make(DType::kU8, DType::kU8, {rows, static_cast<int64_t>(sizeof(SlotSampling))});
+    Twin& counts = Make(DType::kU32, DType::kU32, {rows, vocab});
+    Twin& mask = Make(DType::kU32, DType::kU32, {rows, (vocab + 31) / 32});
+    std::vector<int32_t> slot, position, edit_start = {0}, edit_token;
+    std::vector<float> edit_value;
+    for (int r = 0; r < rows; ++r) {
+      const std::vector<float> row = make(r);
+      std::copy(row.begin(), row.end(), logits.host.data<float>() + r * vocab);
+      std::memcpy(slots.host_memory.data() + r * sizeof(params), &params, sizeof(params));
+      slot.push_back(r);
+      position.push_back(100 + r);
+      for (int id = 0; id < vocab; id += 3) counts.host.data<uint32_t>()[r * vocab + id] = id % 2 == 0 ? kTokenInPrompt : 2;
+      for (int word = 0; word < mask.host.dim(1); ++word) {
+        mask.host.data<uint32_t>()[r * mask.host.dim(1) + word] = edits ? 0xfffffff7u : ~0u;
+      }
+      if (edits) {
+        edit_token.insert(edit_token.end(), {r, r + 1, r});
+        edit_value.insert(edit_value.end(), {3.5f, -kInfinity, 0.25f});
+      }
+      edit_start.push_back(static_cast<int32_t>(edit_token.size()));
+    }
+    if (edit_token.empty()) {
+      edit_token = {0};
+      edit_value = {0};
+    }
+    for (Twin* twin : {&logits, &slots, &counts, &mask}) Upload(*twin);
+    Twin& values = Make(DType::kF32, DType::kF32, {static_cast<int64_t>(edit_value.size())});
+    std::memcpy(values.host_memory.data(), edit_value.data(), edit_value.size() * 4);
+    Upload(values);
+    Twin &token = Ints(std::vector<int32_t>(rows, -7)), &logprob = Make(DType::kF32, DType::kF32, {rows});
+    Twin& top_token = Make(DType::kI32, DType::kI32, {rows, kMaxLogprobs});
+    Twin& top_logprob = Make(DType::kF32, DType::kF32, {rows, kMaxLogprobs});
+    const Twin &slot_twin = Ints(slot), &position_twin = Ints(position), &start = Ints(edit_start), &tokens = Ints(edit_token);
+    const auto run = [&](Ops& ops, auto side) {
+      ops.Sample({.logits = side(logits),
+                  .slot = side(slot_twin),
+                  .position = side(position_twin),
+                  .params = side(slots),
+                  .counts = side(counts),
+                  .edit_start = side(start),
+                  .edit_token = side(tokens),
+                  .edit_value = side(values),
+                  .bitmask = side(mask),
+                  .tokenizer_size = vocab - 5,
+                  .token = side(token),
+                  .logprob = side(logprob),
+                  .top_token = side(top_token),
+                  .top_logprob = side(top_logprob)});
+    };
+    run(*cpu_, [](const Twin& twin) { return twin.host; });
+    run(*cuda_, [](const Twin& twin) { return twin.device; });
+    EXPECT_TRUE(cuda_->Sync().ok());
+    const auto ints = [&](const Tensor& tensor) {
+      std::vector<int32_t> values(tensor.elements());
+      Copy(values.data(), tensor.raw(), values.size() * 4);
+      return values;
+    };
+    const auto floats = [&](const Tensor& tensor) {
+      std::vector<float> values(tensor.elements());
+      Copy(values.data(), tensor.raw(), values.size() * 4);
+      return values;
+    };
+    const auto result = [&](auto side) {
+      return Result{ints(side(token)), ints(side(top_token)), floats(side(logprob)), floats(side(top_logprob))};
+    };
+    return {result([](const Twin& twin) { return twin.host; }), result([](const Twin& twin) { return twin.device; })};
+  }
+
+  std::vector<float> Normals(int count, float scale) {
+    std::vector<float> values(count);
+    for (float& value : values) value = normal_(random_) * scale;
+    return values;
+  }
+};
+
+TEST_P(CudaSampleTest, GreedyPenaltiesEditsAndLogprobsMatchTheCpu) {
+  const SlotSampling params{
+      .temperature = 0, .repetition_penalty = 1.3f, .presence_penalty = 0.4f, .frequency_penalty = 0.2f, .logprobs = 7};
+  for (const int vocab : {37, 1000, 49152}) {
+    const auto [cpu, cuda] = Sample(
+        6, vocab, params, [&](int) { return Normals(vocab, 2); }, /*edits=*/true);
+    EXPECT_EQ(cpu.token, cuda.token);
+    EXPECT_EQ(cpu.top_token, cuda.top_token);
+    for (size_t i = 0; i < cpu.logprob.size(); ++i) EXPECT_NEAR(cpu.logprob[i], cuda.logprob[i], 1e-4);
+    for (size_t i = 0; i < cpu.top_logprob.size(); ++i) {
+      if (cpu.top_token[i] >= 0) {
+        EXPECT_NEAR(cpu.top_logprob[i], cuda.top_logprob[i], 1e-4);
+      }
+    }
+  }
+}
+
+TEST_P(CudaSampleTest, TiesGoToTheLowestIdAndNanFailsItsRowAlone) {
+  const auto [cpu, cuda] = Sample(3, 200, {.temperature = 0}, [&](int r) {
+    std::vector<float> logits(200, 1.0f);
+    if (r == 1) logits[150] = std::nanf("");
+    if (r == 2) logits[20] = logits[90] = 5;
+    return logits;
+  });
+  EXPECT_EQ(cpu.token, cuda.token);
+  EXPECT_EQ(cuda.token, (std::vector<int32_t>{0, -1, 20}));
+}
+
+TEST_P(CudaSampleTest, DrawsFollowTheDistributionThatTheFiltersLeave) {
+  const int vocab = 64, rows = 500;
+  const std::vector<float> logits = Normals(vocab, 1.5f);
+  const SlotSampling cases[] = {{.seed = 5},
+                                {.temperature = 0.7f, .top_k = 8, .seed = 6},
+                                {.top_p = 0.8f, .seed = 7},
+                                {.temperature = 1.5f, .min_p = 0.2f, .seed = 8},
+                                {.top_p = 0.7f, .top_k = 10, .seed = 9}};
+  for (const SlotSampling& params : cases) {
+    std::vector<int> cpu_count(vocab), cuda_count(vocab);
+    const auto [cpu, cuda] = Sample(rows, vocab, params, [&](int) { return logits; });
+    for (int r = 0; r < rows; ++r) {
+      ++cpu_count[cpu.token[r]];
+      ++cuda_count[cuda.token[r]];
+    }
+    for (int id = 0; id < vocab; ++id) {
+      // The same tokens are left, and as often within the noise of 500 draws.
+      EXPECT_NEAR(cpu_count[id], cuda_count[id], 12 + 0.35 * cpu_count[id]) << id << " seed " << params.seed;
+    }
+  }
+}
+
+const auto kTypes = ::testing::Values(DType::kBF16, DType::kF16);
+const auto kNames = [](const auto& info) { return std::string(Info(info.param).name); };
+INSTANTIATE_TEST_SUITE_P(Types, CudaOpsTest, kTypes, kNames);
+INSTANTIATE_TEST_SUITE_P(Types, CudaAttentionTest, kTypes, kNames);
+INSTANTIATE_TEST_SUITE_P(Types, CudaSampleTest, kTypes, kNames);
+
+TEST(CudaDeviceTest, ADeviceThatDoesNotExistIsNamed) {
+  const auto made = MakeCudaOps({.device = 99, .max_tokens = 1, .max_hidden = 8, .max_product = 8});
+  EXPECT_TRUE(absl::IsFailedPrecondition(made.status())) << made.status();
+}
+
+}  // namespace
+}  // namespace berth::kernels
