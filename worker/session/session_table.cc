@@ -1,0 +1,293 @@
+#include "worker/session/session_table.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+
+namespace berth::session {
+namespace {
+
+constexpr int kMaxForks = 10000;
+
+size_t BytesOf(const History& history) {
+  size_t bytes = sizeof(history) + history.tokens.size() * sizeof(int32_t);
+  for (const Message& message : history.messages) bytes += sizeof(message) + message.content.size();
+  return bytes;
+}
+
+int64_t CommonMessages(const std::vector<Message>& before, const std::vector<Message>& after) {
+  size_t count = 0;
+  while (count < before.size() && count < after.size() && before[count] == after[count]) ++count;
+  return static_cast<int64_t>(count);
+}
+
+absl::Status Busy(const SessionKey& key) {
+  return absl::AbortedError(absl::StrCat("SESSION_BUSY: session \"", key.session_id, "\" runs a turn"));
+}
+
+absl::Status NotFound(const SessionKey& key, const char* why = "") {
+  return absl::FailedPreconditionError(absl::StrCat("SESSION_NOT_FOUND: no session \"", key.session_id, "\"", why));
+}
+
+absl::Status OutOfRange(int64_t position, const History& history) {
+  return absl::OutOfRangeError(
+      absl::StrCat("POSITION_OUT_OF_RANGE: position is ", position, ", the history has ", history.tokens.size(), " tokens"));
+}
+
+}  // namespace
+
+SessionTable::SessionTable(const SessionStoreOptions& options, std::unique_ptr<Journal> journal, const base::Clock& clock)
+    : options_(options), journal_(std::move(journal)), clock_(clock) {}
+
+SessionTable::Entry& SessionTable::Touch(const SessionKey& key) {
+  const auto [found, inserted] = entries_.try_emplace(key);
+  Entry& entry = found->second;
+  if (!inserted) recency_.erase(entry.recency);
+  entry.recency = recency_.insert(recency_.end(), key);
+  return entry;
+}
+
+void SessionTable::Forget(const SessionKey& key) {
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) return;
+  Keep(found->second, nullptr);
+  for (const PendingCommit& commit : found->second.pending) pending_bytes_ -= BytesOf(*commit.after);
+  recency_.erase(found->second.recency);
+  entries_.erase(found);
+}
+
+void SessionTable::Keep(Entry& entry, std::shared_ptr<const History> history) {
+  if (entry.history != nullptr) history_bytes_ -= BytesOf(*entry.history);
+  if (history != nullptr) history_bytes_ += BytesOf(*history);
+  open_sessions_ += static_cast<int>(history != nullptr) - static_cast<int>(entry.history != nullptr);
+  entry.history = std::move(history);
+}
+
+void SessionTable::EvictHistories() {
+  for (auto key = recency_.begin(); key != recency_.end() && history_bytes_ > options_.history_bytes;) {
+    const SessionKey& candidate = *key++;
+    const Entry& entry = entries_.find(candidate)->second;
+    if (!entry.running && entry.pending.empty()) Forget(SessionKey(candidate));
+  }
+}
+
+void SessionTable::CountFenced(const SessionKey& key) {
+  ++fenced_commits_;
+  Forget(key);
+}
+
+// Hands pending commits to the journal in order. A conflict means that another worker went on: ours are dropped, and counted.
+void SessionTable::CatchUp(const SessionKey& key, Entry& entry) {
+  while (!entry.pending.empty()) {
+    const PendingCommit& commit = entry.pending.front();
+    const auto version = journal_->Commit({.key = key,
+                                           .fence = commit.fence,
+                                           .from_version = commit.from_version,
+                                           .keep_tokens = commit.keep_tokens,
+                                           .keep_messages = commit.keep_messages,
+                                           .after = commit.after.get(),
+                                           .now = clock_.Now()});
+    if (absl::IsUnavailable(version.status())) return;
+    if (!version.ok()) return CountFenced(key);
+    pending_bytes_ -= BytesOf(*commit.after);
+    entry.pending.pop_front();
+  }
+}
+
+void SessionTable::CatchUpAll() {
+  if (pending_bytes_ == 0) return;
+  std::vector<SessionKey> waiting;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry.pending.empty()) waiting.push_back(key);
+  }
+  for (const SessionKey& key : waiting) CatchUp(key, entries_.find(key)->second);
+}
+
+// While the journal is gone, turns go on for sessions that this process claimed last (rule 8).
+absl::StatusOr<Claim> SessionTable::ClaimFor(const SessionKey& key, const Entry& entry, const TurnOptions& options) {
+  absl::StatusOr<Claim> claim = journal_->DoClaim({.key = key,
+                                                   .request_id = options.request_id,
+                                                   .holder = options_.holder,
+                                                   .lost_holders = options.lost_holders,
+                                                   .now = clock_.Now()});
+  if (absl::IsUnavailable(claim.status()) && entry.fence != 0 && entry.history != nullptr) {
+    return Claim{.fence = entry.fence, .version = entry.history->version};
+  }
+  return claim;
+}
+
+absl::StatusOr<std::shared_ptr<const History>> SessionTable::HistoryAt(const SessionKey& key, Entry& entry,
+                                                                       const Claim& claim) {
+  if (claim.version == 0) return std::make_shared<const History>();
+  if (entry.history != nullptr && entry.history->version == claim.version) return entry.history;
+  if (entry.history != nullptr && !entry.history->durable) {
+    CountFenced(key);
+    return absl::AbortedError("SESSION_FENCED: turns of this session were lost with the journal");
+  }
+  BERTH_ASSIGN_OR_RETURN(History loaded, journal_->Load(key));
+  auto history = std::make_shared<const History>(std::move(loaded));
+  Keep(entry, history);
+  return history;
+}
+
+absl::StatusOr<Turn> SessionTable::BeginTurn(const SessionKey& key, const TurnOptions& options) {
+  if (const auto found = entries_.find(key); found != entries_.end() && !found->second.pending.empty()) {
+    CatchUp(key, found->second);
+  }
+  Entry& entry = Touch(key);
+  if (entry.running) return Busy(key);
+  absl::StatusOr<Claim> claim = ClaimFor(key, entry, options);
+  absl::StatusOr<Turn> turn = claim.ok() ? Grant(key, entry, *claim, options) : claim.status();
+  if (!turn.ok()) {
+    if (claim.ok()) journal_->Release(key, claim->fence).IgnoreError();
+    const auto found = entries_.find(key);
+    if (found != entries_.end() && found->second.history == nullptr) Forget(key);
+    return turn;
+  }
+  entry.fence = claim->fence;
+  entry.running = true;
+  EvictHistories();
+  return turn;
+}
+
+absl::StatusOr<Turn> SessionTable::Grant(const SessionKey& key, Entry& entry, const Claim& claim, const TurnOptions& options) {
+  BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const History> history, HistoryAt(key, entry, claim));
+  const bool expired = claim.version != 0 && clock_.Now() - history->last_used > options_.ttl;
+  const bool exists = claim.version != 0 && !expired;
+  Turn turn{.key = key, .request_id = options.request_id, .fence = claim.fence, .version = claim.version};
+  if (exists && !options.request_id.empty() && history->last_request_id == options.request_id) {
+    turn.history = history;
+    turn.repeated = true;
+    return turn;
+  }
+  if (exists && options.start && !options.replace) {
+    return absl::AlreadyExistsError(absl::StrCat("SESSION_EXISTS: session \"", key.session_id, "\" is open"));
+  }
+  if (!exists && !options.start) return NotFound(key, expired ? " (expired)" : "");
+  if (!exists && open_sessions_ >= options_.max_sessions) {
+    return absl::ResourceExhaustedError(absl::StrCat("TOO_MANY_SESSIONS: ", options_.max_sessions, " sessions are open"));
+  }
+  if (options.start) history = std::make_shared<const History>(History{.version = claim.version});
+  const int64_t length = static_cast<int64_t>(history->tokens.size());
+  const int64_t position = options.position.value_or(length);
+  if (position < 0 || position > length) return OutOfRange(position, *history);
+  turn.history = position == length ? history : std::make_shared<const History>(CutHistory(*history, position));
+  return turn;
+}
+
+absl::StatusOr<int64_t> SessionTable::CommitTurn(const Turn& turn, TurnResult result) {
+  const auto found = entries_.find(turn.key);
+  if (found == entries_.end() || !found->second.running || found->second.fence != turn.fence) {
+    return absl::AbortedError("SESSION_FENCED: the turn's claim is gone");
+  }
+  Entry& entry = found->second;
+  entry.running = false;
+  History after;
+  after.tokens.assign(turn.history->tokens.begin(), turn.history->tokens.begin() + result.from_position);
+  after.tokens.insert(after.tokens.end(), result.tokens.begin(), result.tokens.end());
+  after.messages = std::move(result.messages);
+  after.version = turn.version + 1;
+  after.last_request_id = turn.request_id;
+  after.last_output_begin = result.output_begin;
+  after.last_finish_reason = result.finish_reason;
+  after.last_used = clock_.Now();
+  const int64_t position = static_cast<int64_t>(after.tokens.size());
+  if (result.end) {
+    absl::Status closed =
+        journal_->Commit({.key = turn.key, .fence = turn.fence, .from_version = turn.version, .now = clock_.Now()}).status();
+    if (absl::IsAborted(closed)) CountFenced(turn.key);
+    Forget(turn.key);
+    if (!closed.ok()) return closed;
+    return position;
+  }
+  const int64_t keep_messages = entry.history == nullptr ? 0 : CommonMessages(entry.history->messages, after.messages);
+  const PendingCommit commit{.after = std::make_shared<const History>(std::move(after)),
+                             .fence = turn.fence,
+                             .from_version = turn.version,
+                             .keep_tokens = entry.history == nullptr ? 0 : result.from_position,
+                             .keep_messages = keep_messages};
+  BERTH_RETURN_IF_ERROR(CommitOrKeep(turn.key, entry, commit).status());
+  EvictHistories();
+  return position;
+}
+
+// Commits, or keeps the commit for later while the journal is gone.
+absl::StatusOr<uint64_t> SessionTable::CommitOrKeep(const SessionKey& key, Entry& entry, PendingCommit commit) {
+  const size_t bytes = BytesOf(*commit.after);
+  std::shared_ptr<const History> after = commit.after;
+  entry.pending.push_back(std::move(commit));
+  pending_bytes_ += bytes;
+  const uint64_t fenced_before = fenced_commits_;
+  CatchUp(key, entry);
+  if (fenced_commits_ != fenced_before) {
+    return absl::AbortedError("SESSION_FENCED: another worker has claimed this session since");
+  }
+  if (pending_bytes_ > options_.pending_bytes) {
+    for (const PendingCommit& dropped : entry.pending) pending_bytes_ -= BytesOf(*dropped.after);
+    entry.pending.clear();
+    History not_durable = *after;
+    not_durable.durable = false;
+    after = std::make_shared<const History>(std::move(not_durable));
+  }
+  const uint64_t version = after->version;
+  Keep(entry, std::move(after));
+  return version;
+}
+
+void SessionTable::AbandonTurn(const Turn& turn) {
+  const auto found = entries_.find(turn.key);
+  if (found == entries_.end() || found->second.fence != turn.fence) return;
+  found->second.running = false;
+  journal_->Release(turn.key, turn.fence).IgnoreError();
+  if (turn.version == 0) Forget(turn.key);
+}
+
+absl::StatusOr<std::pair<std::string, int64_t>> SessionTable::Fork(const SessionKey& parent, std::optional<int64_t> position) {
+  BERTH_ASSIGN_OR_RETURN(const Turn source, BeginTurn(parent, {.position = position}));
+  AbandonTurn(source);
+  const int64_t length = static_cast<int64_t>(source.history->tokens.size());
+  for (int number = 1; number <= kMaxForks; ++number) {
+    SessionKey child = parent;
+    absl::StrAppend(&child.session_id, "~", number);
+    const absl::StatusOr<Turn> turn = BeginTurn(child, {.start = true});
+    if (absl::IsAlreadyExists(turn.status()) || absl::IsAborted(turn.status())) continue;
+    if (!turn.ok()) return turn.status();
+    TurnResult copy{.tokens = source.history->tokens, .messages = source.history->messages};
+    BERTH_RETURN_IF_ERROR(CommitTurn(*turn, std::move(copy)).status());
+    return std::make_pair(child.session_id, length);
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("TOO_MANY_SESSIONS: session \"", parent.session_id, "\" has ", kMaxForks, " branches"));
+}
+
+absl::StatusOr<bool> SessionTable::Close(const SessionKey& key) {
+  const absl::StatusOr<Turn> turn = BeginTurn(key, {});
+  if (absl::IsFailedPrecondition(turn.status())) return false;
+  if (!turn.ok()) return turn.status();
+  BERTH_RETURN_IF_ERROR(CommitTurn(*turn, {.end = true}).status());
+  return true;
+}
+
+absl::StatusOr<SessionInfo> SessionTable::Get(const SessionKey& key) {
+  const auto found = entries_.find(key);
+  std::shared_ptr<const History> history = found == entries_.end() ? nullptr : found->second.history;
+  const bool busy = found != entries_.end() && found->second.running;
+  if (!busy && (found == entries_.end() || found->second.pending.empty())) {
+    absl::StatusOr<History> loaded = journal_->Load(key);
+    if (absl::IsNotFound(loaded.status())) return NotFound(key);
+    if (!loaded.ok()) return loaded.status();
+    history = std::make_shared<const History>(*std::move(loaded));
+  }
+  if (history == nullptr) return SessionInfo{.busy = busy};
+  return SessionInfo{.position = static_cast<int64_t>(history->tokens.size()),
+                     .version = history->version,
+                     .busy = busy,
+                     .durable = history->durable,
+                     .idle = clock_.Now() - history->last_used};
+}
+
+// Between one and two lifetimes a session can still be told to have expired.
+void SessionTable::Sweep() { journal_->Sweep(clock_.Now() - 2 * options_.ttl).IgnoreError(); }
+
+}  // namespace berth::session
