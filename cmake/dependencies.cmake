@@ -52,12 +52,14 @@ berth_dependency(openssl OpenSSL::SSL OpenSSL::Crypto)
 berth_dependency(boost Boost::headers)
 berth_dependency(sqlite SQLite::SQLite3)
 berth_dependency(icu ICU::uc ICU::i18n)
-# libsentencepiece.so exports an old protobuf-lite of its own. What uses the whole Protobuf too must find that one first; static
-# programs keep theirs to themselves, so that neither finds the other's.
+# libsentencepiece.so exports an old protobuf-lite of its own. Static programs keep theirs to themselves, so that neither finds the
+# other's. Shared ones that use the whole Protobuf find that one first, and cannot load SentencePiece models; those that do not use
+# it are linked without it.
 berth_dependency(sentencepiece PkgConfig::SENTENCEPIECE)
 if(BERTH_STATIC)
   target_link_options(berth_dep_sentencepiece INTERFACE -Wl,--exclude-libs,ALL)
 else()
-  target_link_options(berth_dep_sentencepiece INTERFACE $<TARGET_FILE:protobuf::libprotobuf>)
+  target_link_options(berth_dep_sentencepiece INTERFACE
+    -Wl,--push-state,--as-needed $<TARGET_FILE:protobuf::libprotobuf> -Wl,--pop-state)
 endif()
 berth_dependency(pcre2 PkgConfig::PCRE2)
