@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <sqlite3.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -270,7 +272,24 @@ absl::Status Execute(sqlite3* db, const std::string& path, const char* sql) {
   return sqlite3_errcode(db) == SQLITE_NOTADB ? absl::InvalidArgumentError(message) : absl::UnavailableError(message);
 }
 
+// Held while a journal is prepared: of two processes that switch a new file to WAL at once, SQLite refuses one without waiting.
+class OpeningLock {
+ public:
+  explicit OpeningLock(const std::string& path) : file_(open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+    if (file_ >= 0) flock(file_, LOCK_EX);
+  }
+  ~OpeningLock() {
+    if (file_ >= 0) close(file_);
+  }
+  OpeningLock(const OpeningLock&) = delete;
+  OpeningLock& operator=(const OpeningLock&) = delete;
+
+ private:
+  const int file_;
+};
+
 absl::Status Prepare(sqlite3* db, const std::string& path) {
+  const OpeningLock lock(path);
   sqlite3_busy_timeout(db, kBusyTimeoutMs);
   BERTH_RETURN_IF_ERROR(Execute(db, path, "PRAGMA journal_mode = WAL"));
   BERTH_RETURN_IF_ERROR(Execute(db, path, "PRAGMA synchronous = NORMAL"));

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -20,7 +21,7 @@ const absl::Time kNow = absl::FromUnixSeconds(1700000000);
 
 std::string TemporaryPath(const std::string& name) {
   const std::string path = absl::StrCat(::testing::TempDir(), "/berth_", getpid(), "_", name);
-  for (const char* suffix : {"", "-wal", "-shm"}) unlink(absl::StrCat(path, suffix).c_str());
+  for (const char* suffix : {"", "-wal", "-shm", ".lock"}) unlink(absl::StrCat(path, suffix).c_str());
   return path;
 }
 
@@ -199,6 +200,20 @@ TEST(SqliteJournalTest, TwoWorkersShareAFileAndAReopenedOneHasIt) {
   first.reset();
   second.reset();
   EXPECT_EQ((*OpenSqliteJournal(path))->Load(kKey)->tokens.size(), 3u);
+}
+
+TEST(SqliteJournalTest, WorkersThatStartTogetherAllOpenANewFile) {
+  for (int round = 0; round < 10; ++round) {
+    const std::string path = TemporaryPath("together");
+    std::vector<std::thread> workers;
+    for (int i = 0; i < 8; ++i) {
+      workers.emplace_back([&path] {
+        const auto journal = OpenSqliteJournal(path);
+        EXPECT_TRUE(journal.ok()) << journal.status();
+      });
+    }
+    for (std::thread& worker : workers) worker.join();
+  }
 }
 
 TEST(SqliteJournalTest, AFileHeldByAnotherTransactionIsUnavailable) {
