@@ -203,7 +203,7 @@ TEST(SqliteJournalTest, TwoWorkersShareAFileAndAReopenedOneHasIt) {
 }
 
 TEST(SqliteJournalTest, WorkersThatStartTogetherAllOpenANewFile) {
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < 60; ++round) {
     const std::string path = TemporaryPath("together");
     std::vector<std::thread> workers;
     for (int i = 0; i < 8; ++i) {
