@@ -77,8 +77,9 @@ v1::LoadReport WorkerStatus::Load(int links) const {
   const engine::EngineStats stats = parts_.engine.Stats();
   v1::LoadReport load;
   load.set_state(state_);
-  load.set_running(stats.running);
-  load.set_waiting(stats.waiting + parts_.core.preparing());
+  // A prompt that is being encoded waits for nobody: gateways take `waiting` for a worker that is full.
+  load.set_running(stats.running + parts_.core.preparing());
+  load.set_waiting(stats.waiting);
   load.set_slots(stats.slots);
   load.set_kv_blocks_total(stats.kv_blocks_total);
   load.set_kv_blocks_used(stats.kv_blocks_used);
