@@ -10,6 +10,9 @@ import unittest
 QUICKSTART = pathlib.Path(__file__).resolve().parents[3] / "deploy" / "quickstart"
 
 
+CHAT = "<chat></models/demo.gguf><--workers><2><--temperature><0.2><--top-p><0.9>"
+
+
 class QuickstartTest(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -35,8 +38,8 @@ class QuickstartTest(unittest.TestCase):
         return subprocess.run([self.root / "deploy" / "quickstart", *arguments], env=environment, cwd="/", capture_output=True, text=True)
 
     def test_what_it_starts(self):
-        for arguments, started in [([], "<chat></models/demo.gguf><--workers><2>"),
-                                   (["--prompt", "why, 'so'?"], "<chat></models/demo.gguf><--workers><2><--prompt><why, 'so'?>"),
+        for arguments, started in [([], CHAT),
+                                   (["--prompt", "why, 'so'?"], CHAT + "<--prompt><why, 'so'?>"),
                                    (["--serve"], "<serve></models/demo.gguf><--workers><2>")]:
             ended = self.run_it(*arguments)
             self.assertEqual(ended.stdout, "cpu-release\n" + started)
@@ -58,8 +61,9 @@ class QuickstartTest(unittest.TestCase):
         self.script("bin/nvidia-smi", "echo GPU 0: a fast one")
         self.assertIn("no CUDA toolkit", self.run_it().stderr)
         self.script("cuda/bin/nvcc", "")
-        self.assertIn("no CUDA kernels", self.run_it().stderr)
-        (self.root / "kernels" / "cuda").mkdir(parents=True)
+        self.assertIn("runs on the CPU only", self.run_it().stderr)
+        (self.root / "worker" / "runtime").mkdir(parents=True)
+        (self.root / "worker" / "runtime" / "cuda_executor.cc").touch()
         self.assertEqual(self.run_it().stdout.split("\n")[0], "cuda-release")
 
     def test_a_step_that_fails_ends_it_and_shows_why(self):
