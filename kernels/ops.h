@@ -38,6 +38,8 @@ enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
 struct Batch {
   int tokens = 0;
   int sequences = 0;
+  int decode_sequences = 0;  // so many entries at the front have one row each; backends may treat them apart
+  int max_context = 0;       // no context_length exceeds it; 0: the block table's width bounds it
   Tensor position;        // i32 [tokens] absolute position of the row in its sequence
   Tensor sequence_of;     // i32 [tokens] batch entry of the row
   Tensor query_start;     // i32 [sequences + 1] first row of each entry
