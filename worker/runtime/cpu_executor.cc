@@ -56,6 +56,11 @@ engine::StepPlan WarmUpPlan(int tokens) {
   return plan.Build();
 }
 
+absl::StatusOr<engine::StepResult> Run(ModelRunner& runner, const engine::StepPlan& plan) {
+  BERTH_RETURN_IF_ERROR(runner.Submit(plan));
+  return runner.Await();
+}
+
 // The tokens that one step computes within kStepTarget, at most `limit`.
 absl::StatusOr<int> MeasureStepTokens(ModelRunner& runner, const engine::ExecutorLimits& limits, const base::Clock& clock) {
   const int tokens = std::min({kWarmUpTokens, limits.max_step_tokens, limits.max_length});
@@ -63,12 +68,12 @@ absl::StatusOr<int> MeasureStepTokens(ModelRunner& runner, const engine::Executo
   // The first run pages the weights in.
   for (int i = 0; i < 2; ++i) {
     const absl::Duration start = clock.Monotonic();
-    BERTH_RETURN_IF_ERROR(runner.Run(WarmUpPlan(tokens)).status());
+    BERTH_RETURN_IF_ERROR(Run(runner, WarmUpPlan(tokens)).status());
     took = clock.Monotonic() - start;
   }
   engine::StepPlanBuilder retire(0);
   retire.Retire({.slot = 0});
-  BERTH_RETURN_IF_ERROR(runner.Run(retire.Build()).status());
+  BERTH_RETURN_IF_ERROR(Run(runner, retire.Build()).status());
   const double fit = tokens * absl::FDivDuration(kStepTarget, std::max(took, absl::Microseconds(1)));
   const int budget = static_cast<int>(std::min<double>(fit, limits.max_step_tokens)) / kTokenStep * kTokenStep;
   return std::clamp(budget, std::min(std::max(limits.slots, kTokenStep), limits.max_step_tokens), limits.max_step_tokens);
@@ -97,14 +102,15 @@ absl::StatusOr<std::unique_ptr<engine::Executor>> MakeCpuExecutor(const RunnerMo
   CpuDevice device;
   device.ops = kernels::MakeCpuOps({.threads = options.threads});
   const RunnerOptions runner_options{.slots = limits.slots,
-                                     .kv_blocks = limits.kv_blocks,
                                      .kv_dtype = options.kv_dtype,
                                      .max_step_tokens = limits.max_step_tokens,
                                      .max_length = limits.max_length};
-  BERTH_ASSIGN_OR_RETURN(device.runner, ModelRunner::Create(model, runner_options, *device.ops, kernels::HostAllocator()));
+  const RunnerMemory memory{.device = kernels::HostAllocator(), .staging = kernels::HostAllocator()};
+  BERTH_ASSIGN_OR_RETURN(device.runner, ModelRunner::Create(model, runner_options, *device.ops, memory));
+  BERTH_RETURN_IF_ERROR(device.runner->ReserveKv(limits.kv_blocks, memory.device));
   BERTH_ASSIGN_OR_RETURN(limits.max_step_tokens, MeasureStepTokens(*device.runner, limits, clock));
   return std::make_unique<DeviceExecutor>(
-      limits, [device = std::move(device)](const engine::StepPlan& plan) { return device.runner->Run(plan); });
+      limits, [device = std::move(device)](const engine::StepPlan& plan) { return Run(*device.runner, plan); });
 }
 
 }  // namespace berth::runtime
