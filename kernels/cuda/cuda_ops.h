@@ -12,9 +12,9 @@ namespace berth::kernels {
 struct CudaOpsOptions {
   int device = 0;
   bool generic_kernels = false;  // only those that run on every device
-  int max_tokens = 0;       // rows of one step
-  int64_t max_hidden = 0;   // widest residual stream
-  int64_t max_product = 0;  // widest product before its activation: QKV, or gate and up together
+  int max_tokens = 0;            // rows of one step
+  int64_t max_hidden = 0;        // widest residual stream
+  int64_t max_product = 0;       // widest product before its activation: QKV, or gate and up together
 };
 
 // The CUDA backend: activations, weights and KV in bf16 or f16 (all three alike), f32 accumulation and logits. It owns its

@@ -32,11 +32,7 @@ absl::StatusOr<engine::ExecutorLimits> FindLimits(const model::DecoderSpec& spec
     return absl::InvalidArgumentError(
         absl::StrCat("kv_bytes ", options.kv_bytes, " is less than one KV block of this model, ", block_bytes, " bytes"));
   }
-  if (options.session_len > spec.max_position) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("session_len ", options.session_len, " exceeds the model's context length ", spec.max_position));
-  }
-  const int length = options.session_len > 0 ? options.session_len : spec.max_position;
+  BERTH_ASSIGN_OR_RETURN(const int length, SequenceLength(spec, options.session_len));
   const size_t pool_tokens = std::min<size_t>(blocks, INT32_MAX / engine::kBlockTokens) * engine::kBlockTokens;
   return engine::ExecutorLimits{.slots = options.slots,
                                 .kv_blocks = static_cast<int>(std::min<size_t>(blocks, INT32_MAX)),

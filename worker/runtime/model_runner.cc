@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status.h"
 
@@ -27,6 +28,12 @@ engine::TokenLogprobs ReadLogprobs(const kernels::SampleArgs& drawn, int row, in
 }
 
 }  // namespace
+
+absl::StatusOr<int> SequenceLength(const model::DecoderSpec& spec, int session_len) {
+  if (session_len <= spec.max_position) return session_len > 0 ? session_len : spec.max_position;
+  return absl::InvalidArgumentError(
+      absl::StrCat("session_len ", session_len, " exceeds the model's context length ", spec.max_position));
+}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerModel& model, const RunnerOptions& options,
                                                                  kernels::Ops& ops, const RunnerMemory& memory) {

@@ -33,6 +33,9 @@ struct RunnerOptions {
   int depth = 1;  // plans in flight, at most Ops::kMarks
 };
 
+// `session_len`, or the model's context length for 0. INVALID_ARGUMENT: more than that.
+absl::StatusOr<int> SequenceLength(const model::DecoderSpec& spec, int session_len);
+
 // Runs plans: slot deltas → batch → decoder → sampling → results. Plans are queued on the ops one after the other: a row's last
 // token never leaves the device, so the next plan need not wait for the result of the one before. Owns the KV cache and
 // everything else that lives beside the weights. Thread: the executor's.
