@@ -24,6 +24,8 @@ class CudaAllocator : public Allocator {
           absl::StrCat("device ", device_, " has no ", bytes, " bytes: ", free, " of ", total, " are free"));
     }
     if (error == cudaSuccess) error = cudaMemset(data, 0, bytes);
+    // The queues of other streams do not wait for it.
+    if (error == cudaSuccess) error = cudaStreamSynchronize(nullptr);
     if (error != cudaSuccess) {
       return absl::UnavailableError(absl::StrCat("device ", device_, ": ", cudaGetErrorString(error)));
     }

@@ -334,24 +334,21 @@ TEST_P(CudaSampleTest, TiesGoToTheLowestIdAndNanFailsItsRowAlone) {
   EXPECT_EQ(cuda.token, (std::vector<int32_t>{0, -1, 20}));
 }
 
-TEST_P(CudaSampleTest, DrawsFollowTheDistributionThatTheFiltersLeave) {
-  const int vocab = 64, rows = 500;
-  const std::vector<float> logits = Normals(vocab, 1.5f);
+// The CPU's exponential differs by a rounding: rarely a number lies so close between two tokens.
+TEST_P(CudaSampleTest, DrawsAreTheCpus) {
   const SlotSampling cases[] = {{.seed = 5},
                                 {.temperature = 0.7f, .top_k = 8, .seed = 6},
                                 {.top_p = 0.8f, .seed = 7},
                                 {.temperature = 1.5f, .min_p = 0.2f, .seed = 8},
-                                {.top_p = 0.7f, .top_k = 10, .seed = 9}};
-  for (const SlotSampling& params : cases) {
-    std::vector<int> cpu_count(vocab), cuda_count(vocab);
-    const auto [cpu, cuda] = Sample(rows, vocab, params, [&](int) { return logits; });
-    for (int r = 0; r < rows; ++r) {
-      ++cpu_count[cpu.token[r]];
-      ++cuda_count[cuda.token[r]];
-    }
-    for (int id = 0; id < vocab; ++id) {
-      // The same tokens are left, and as often within the noise of 500 draws.
-      EXPECT_NEAR(cpu_count[id], cuda_count[id], 12 + 0.35 * cpu_count[id]) << id << " seed " << params.seed;
+                                {.top_p = 0.7f, .top_k = 10, .seed = 9},
+                                {.top_p = 0.9f, .repetition_penalty = 1.2f, .frequency_penalty = 0.3f, .seed = 10}};
+  for (const int vocab : {64, 5001, 49152}) {
+    const int rows = vocab > 10000 ? 20 : 300;
+    for (const SlotSampling& params : cases) {
+      const auto [cpu, cuda] = Sample(rows, vocab, params, [&](int) { return Normals(vocab, 1.5f); });
+      int same = 0;
+      for (int r = 0; r < rows; ++r) same += cpu.token[r] == cuda.token[r];
+      EXPECT_GE(same, rows - 1) << vocab << " tokens, seed " << params.seed;
     }
   }
 }
