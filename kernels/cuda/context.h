@@ -15,6 +15,7 @@
 namespace berth::kernels::cuda {
 
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
+inline constexpr size_t kSamplePartBytes = 512;  // what sampling keeps of the parts of one row
 
 // What the ops of one CudaOps share. Thread: the executor's.
 struct Context {
@@ -23,6 +24,7 @@ struct Context {
   Buffer blas_workspace;
   Buffer normed;   // [max_tokens, max_hidden] activations
   Buffer product;  // [max_tokens, max_product] f32 or activations
+  Buffer sample_parts;  // [max_tokens] × kSamplePartBytes
   // (dtype, out dtype, N, K, M) → the algorithm that was chosen for it.
   std::map<std::tuple<DType, DType, int64_t, int64_t, int64_t>, cublasLtMatmulAlgo_t> algorithms;
   absl::Status fault;  // first one since the last Sync
