@@ -69,13 +69,15 @@ absl::StatusOr<LoadRow> RunLoad(EngineDriver& driver, const EngineBenchOptions& 
   BERTH_ASSIGN_OR_RETURN(const std::vector<RunTimes> runs,
                          Repeat(driver, options.repeats, WarmUp(load), load.requests, load.in_flight));
   LoadRow row{.kind = load.kind, .name = load.name, .figures = LoadFigures(load.requests, runs)};
-  if (load.kind != BenchLoad::Kind::kOpen) row.floor = ComputeFloor(spec, load.requests, load.in_flight, options.ceilings);
+  if (options.device.device != "cpu" && load.kind != BenchLoad::Kind::kOpen)
+    row.floor = ComputeFloor(spec, load.requests, load.in_flight, options.ceilings);
   return row;
 }
 
-// Slots for the most that run at once, and the longest sequence.
+// On the CPU slots for the most that run at once, and the longest sequence; a GPU has one configuration for all loads.
 BenchDeviceOptions DeviceOptions(const EngineBenchOptions& options, const std::vector<SmallCase>& cases) {
   BenchDeviceOptions device = options.device;
+  if (device.device != "cpu") return device;
   int longest = 0;
   const auto cover = [&](const std::vector<BenchRequest>& requests, int in_flight) {
     const int count = static_cast<int>(requests.size());
@@ -106,6 +108,7 @@ absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& optio
   const loader::LoadedModel& model = *device.model;
   EngineDriver driver(std::move(device.executor), options.depth, model.spec.vocab);
   EngineBenchReport report{.model = model.name,
+                           .device = options.device.device,
                            .threads = options.device.threads,
                            .repeats = options.repeats,
                            .step_tokens = driver.limits().max_step_tokens,

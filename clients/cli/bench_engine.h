@@ -12,7 +12,7 @@
 namespace berth::cli {
 
 struct EngineBenchOptions {
-  BenchDeviceOptions device;  // `slots` and `session_len` come from the cases
+  BenchDeviceOptions device;  // on the CPU `slots` and `session_len` come from the cases
   int repeats = 3;            // measured runs of every case, after one that is discarded
   int depth = 2;              // plans in flight
 

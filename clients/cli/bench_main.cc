@@ -27,6 +27,12 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->transform(CLI::CheckedTransformer(std::map<std::string, loader::LoadFormat>{
           {"checkpoint", loader::LoadFormat::kCheckpoint}, {"random", loader::LoadFormat::kRandom}}));
   app.add_option("--seed", bench.device.seed, "Of random weights")->capture_default_str();
+  app.add_option("--device", bench.device.device, "cpu or cuda")->capture_default_str();
+  app.add_option("--max-batch-size", bench.device.slots, "On a GPU: sequences active at once; 0: 1024");
+  app.add_option("--session-len", bench.device.session_len, "On a GPU: tokens of one sequence; 0: 8704");
+  app.add_option("--step-tokens", bench.device.step_tokens, "Of one step; 0: the executor's default");
+  app.add_option("--cache-max-entry-count", bench.device.kv_share, "On a GPU: share of the free memory for KV")
+      ->capture_default_str();
   app.add_option("--cpu-threads", bench.device.threads, "Threads of the kernels")->capture_default_str();
   app.add_option("--repeats", bench.repeats, "Measured runs of every case")->capture_default_str();
   app.add_option("--trace", flags.trace, "JSON list of [prompt, output] lengths")->capture_default_str();

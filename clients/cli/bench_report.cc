@@ -92,6 +92,7 @@ std::string FormatRow(const LoadRow& row) {
 
 std::string ToJson(const EngineBenchReport& report) {
   Json json = {{"model", report.model},
+               {"device", report.device},
                {"threads", report.threads},
                {"repeats", report.repeats},
                {"step_tokens", report.step_tokens},

@@ -10,7 +10,7 @@
 
 namespace berth::cli {
 
-// One load's figures (LoadFigures), and what they can be at best; open loads have no floor.
+// One load's figures (LoadFigures), and what they can be at best; open loads have no floor, nor has the CPU.
 struct LoadRow {
   BenchLoad::Kind kind = BenchLoad::Kind::kOne;
   std::string name;
@@ -20,6 +20,7 @@ struct LoadRow {
 
 struct EngineBenchReport {
   std::string model;
+  std::string device;
   int threads = 0;
   int repeats = 0;
   int step_tokens = 0;          // the budget of a step that the warm-up found

@@ -8,6 +8,7 @@
 
 #include "clients/cli/bench_floor.h"
 #include "clients/cli/bench_metrics.h"
+#include "clients/cli/bench_report.h"
 
 namespace berth::cli {
 namespace {
@@ -107,6 +108,22 @@ TEST(LoadFiguresTest, TheMedianIsAmongRepeats) {
   EXPECT_EQ(figure.low, 1);
   EXPECT_EQ(figure.high, 5);
   EXPECT_EQ(MakeFigure("x", "ms", {4, 2}).median, 3);
+}
+
+TEST(FormatRowTest, NamesTheFloorAndTheShareOfIt) {
+  const Floor floor{.step_bytes = 3e9, .step_flops = 4e9, .token_ms = 0.8, .serial = 100, .overlapped = 120};
+  LoadRow row{.kind = BenchLoad::Kind::kOne,
+              .name = "A 1 x 5/6",
+              .figures = {{.name = "tpot_mean", .unit = "ms", .median = 1.6, .low = 1.5, .high = 1.7}},
+              .floor = floor};
+  EXPECT_EQ(
+      FormatRow(row),
+      "A 1 x 5/6               tpot_mean 1.6 [1.5-1.7] ms  | step 3 GB, 4 GFLOP  | floor of tpot_mean 0.8, reached 50.0 %");
+  row.kind = BenchLoad::Kind::kTrace;
+  row.figures = {{.name = "output_rate", .unit = "tok/s", .median = 25, .low = 25, .high = 25}};
+  EXPECT_THAT(FormatRow(row), HasSubstr("floor of output_rate 100 (overlapped 120), reached 25.0 %"));
+  row.floor.reset();
+  EXPECT_EQ(FormatRow(row), "A 1 x 5/6               output_rate 25 [25-25] tok/s");
 }
 
 }  // namespace
