@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <deque>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -14,63 +13,17 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/check.h"
-#include "base/mutex.h"
 #include "base/status.h"
 #include "kernels/cuda/convert.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/piece_queue.h"
 #include "kernels/weight_memory.h"
 
 namespace berth::kernels {
 namespace {
 
-// Consecutive values on their way.
-struct Piece {
-  DType from = DType::kF32;
-  const std::byte* source = nullptr;
-  int64_t elements = 0;
-  DType to = DType::kF32;
-  std::byte* out = nullptr;
-};
-
-// From the caller to the copying threads, with the first fault going back.
-class PieceQueue {
- public:
-  void Push(const Piece& piece) {
-    base::MutexLock lock(mutex_);
-    pieces_.push_back(piece);
-    changed_.NotifyOne();
-  }
-  void Close() {
-    base::MutexLock lock(mutex_);
-    closed_ = true;
-    changed_.NotifyAll();
-  }
-  // False when the queue is closed and empty, or after a fault.
-  bool Pop(Piece* piece) {
-    base::MutexLock lock(mutex_);
-    while (pieces_.empty() && !closed_ && fault_.ok()) changed_.Wait(mutex_);
-    if (pieces_.empty() || !fault_.ok()) return false;
-    *piece = pieces_.front();
-    pieces_.pop_front();
-    return true;
-  }
-  void Fail(absl::Status fault) {
-    base::MutexLock lock(mutex_);
-    if (fault_.ok()) fault_ = std::move(fault);
-    changed_.NotifyAll();
-  }
-  absl::Status fault() {
-    base::MutexLock lock(mutex_);
-    return fault_;
-  }
-
- private:
-  base::Mutex mutex_;
-  base::CondVar changed_;
-  std::deque<Piece> pieces_ ABSL_GUARDED_BY(mutex_);
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status fault_ ABSL_GUARDED_BY(mutex_);
-};
+using cuda::Piece;
+using cuda::PieceQueue;
 
 absl::Status Fault(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) return absl::OkStatus();
