@@ -157,6 +157,24 @@ TEST_F(CudaExecutorTest, WhatDoesNotFitIsSaid) {
   EXPECT_EQ(MakeExecutor(absent).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
+// A fault spoils the process's context, so it happens in a process of its own.
+TEST_F(CudaExecutorTest, ADeviceFaultEndsEveryPlanAndNothingHangs) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto fault = [this] {
+    const auto executor = *MakeExecutor(options_);
+    engine::StepPlanBuilder plan(1), next(2);
+    plan.Admit({.slot = 0}, {.prompt_length = 1}, {1});
+    plan.Block({.slot = 0});
+    plan.Row({.slot = 0, .sample = 1}, {1 << 30});  // far outside the embedding
+    next.DecodeRow({.slot = 0, .position = 1, .sample = 1});
+    executor->Submit(plan.Build());
+    executor->Submit(next.Build());
+    const bool both = absl::IsUnavailable(executor->Await().status()) && absl::IsUnavailable(executor->Await().status());
+    std::exit(both ? 3 : 1);
+  };
+  EXPECT_EXIT(fault(), testing::ExitedWithCode(3), "");
+}
+
 // Requests of every kind come, grow, are cancelled, finish and are preempted, two plans ahead, on a pool that is too small.
 TEST_F(CudaExecutorTest, RandomRequestsKeepTheSchedulerSound) {
   GpuOptions options = options_;
