@@ -15,9 +15,9 @@ namespace berth::kernels::cuda {
 inline constexpr int kThreads = 1024;  // of a block that draws
 inline constexpr float kMassOfBest = 0x1p40f;
 
-// Order-preserving integers of floats, and back.
+// Order-preserving integers of floats, and back. The sum makes one number of both zeros.
 __device__ inline uint32_t KeyOf(float x) {
-  const uint32_t bits = __float_as_uint(x);
+  const uint32_t bits = __float_as_uint(x + 0.f);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 __device__ inline float LogitOf(uint32_t key) { return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
