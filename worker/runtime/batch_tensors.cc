@@ -12,7 +12,6 @@ namespace {
 
 using kernels::DType;
 using kernels::SlotSampling;
-using kernels::Tensor;
 
 static_assert(engine::kBlockTokens == kernels::kKvBlockTokens);
 
