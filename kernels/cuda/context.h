@@ -22,8 +22,8 @@ struct Context {
   cudaStream_t stream = nullptr;
   cublasLtHandle_t blas = nullptr;
   Buffer blas_workspace;
-  Buffer normed;   // [max_tokens, max_hidden] activations
-  Buffer product;  // [max_tokens, max_product] f32 or activations
+  Buffer normed;        // [max_tokens, max_hidden] activations
+  Buffer product;       // [max_tokens, max_product] f32 or activations
   Buffer sample_parts;  // [max_tokens] × kSamplePartBytes
   // (dtype, out dtype, N, K, M) → the algorithm that was chosen for it.
   std::map<std::tuple<DType, DType, int64_t, int64_t, int64_t>, cublasLtMatmulAlgo_t> algorithms;
