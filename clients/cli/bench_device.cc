@@ -38,19 +38,24 @@ absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options) {
   if (options.device != "cpu" && options.device != "cuda") {
     return absl::InvalidArgumentError(absl::StrCat("device is ", options.device, ", want cpu or cuda"));
   }
-  const auto seconds = [] { return absl::ToDoubleSeconds(base::SystemClock().Monotonic()); };
   const bool on_gpu = options.device == "cuda";
-  const double start = seconds();
+  BenchDevice device;
+  absl::Duration mark = base::SystemClock().Monotonic();
+  const auto lap = [&mark] {
+    const absl::Duration before = std::exchange(mark, base::SystemClock().Monotonic());
+    return absl::ToDoubleSeconds(mark - before);
+  };
   loader::LoadOptions load{.format = options.load_format, .seed = options.seed};
   std::unique_ptr<kernels::WeightUploader> uploader;
   if (on_gpu) {
     BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(GpuOptions(options)));
     load.uploader = uploader.get();
   }
+  device.context_seconds = lap();
   BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loaded, loader::LoadModel(options.model, load));
   uploader.reset();
-  BenchDevice device{.model = std::make_unique<loader::LoadedModel>(std::move(loaded))};
-  device.load_seconds = seconds() - start;
+  device.model = std::make_unique<loader::LoadedModel>(std::move(loaded));
+  device.load_seconds = lap();
 
   const runtime::RunnerModel model{
       .spec = device.model->spec, .weights = device.model->weights, .tokenizer_size = device.model->spec.vocab};
@@ -60,7 +65,7 @@ absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options) {
     BERTH_ASSIGN_OR_RETURN(device.executor,
                            runtime::MakeCpuExecutor(model, CpuOptions(options, model.spec), base::SystemClock()));
   }
-  device.start_seconds = seconds() - start - device.load_seconds;
+  device.start_seconds = lap();
   return device;
 }
 

@@ -26,8 +26,9 @@ struct BenchDeviceOptions {
 struct BenchDevice {
   std::unique_ptr<const loader::LoadedModel> model;
   std::unique_ptr<engine::Executor> executor;
-  double load_seconds = 0;   // files to weights in place
-  double start_seconds = 0;  // memory, warm-up or recording of steps
+  double context_seconds = 0;  // to wake the device
+  double load_seconds = 0;     // files to weights in place: maps, copies and converts
+  double start_seconds = 0;    // memory, warm-up or recording of steps
 };
 
 // The one place that knows which devices there are. Errors are the loader's and the executor's.

@@ -112,7 +112,8 @@ absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& optio
                            .threads = options.device.threads,
                            .repeats = options.repeats,
                            .step_tokens = driver.limits().max_step_tokens,
-                           .ready_seconds = device.load_seconds + device.start_seconds,
+                           .ready_seconds = device.context_seconds + device.load_seconds + device.start_seconds,
+                           .context_seconds = device.context_seconds,
                            .load_seconds = device.load_seconds};
   for (const SmallCase& one : cases) {
     BERTH_ASSIGN_OR_RETURN(const std::vector<RunTimes> runs, Repeat(driver, options.repeats, one.requests, one.requests, 0));

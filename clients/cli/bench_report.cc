@@ -97,6 +97,7 @@ std::string ToJson(const EngineBenchReport& report) {
                {"repeats", report.repeats},
                {"step_tokens", report.step_tokens},
                {"ready_seconds", report.ready_seconds},
+               {"context_seconds", report.context_seconds},
                {"load_seconds", report.load_seconds},
                {"figures", Json::object()}};
   for (const Figure& figure : report.figures) json["figures"][figure.name] = FigureJson(figure);

@@ -24,8 +24,9 @@ struct EngineBenchReport {
   int threads = 0;
   int repeats = 0;
   int step_tokens = 0;          // the budget of a step that the warm-up found
-  double ready_seconds = 0;     // loading and warm-up
-  double load_seconds = 0;      // of which until the weights were in place
+  double ready_seconds = 0;     // until the executor is ready, of which
+  double context_seconds = 0;   // to wake the device
+  double load_seconds = 0;      // to bring the weights into place
   std::vector<Figure> figures;  // decode_1, decode_N, prompt_N, trace
   std::vector<LoadRow> rows;
 };

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -36,6 +38,16 @@ TEST(ParseLoadsTest, ArrivalsFollowTheRate) {
   const auto loads = ParseLoads("P:2@4", {.trace = {{1, 1}, {2, 2}}, .arrivals = {0.5, 3}}).value();
   EXPECT_EQ(loads[0].requests[0].arrival, 0.125);
   EXPECT_EQ(loads[0].requests[1].arrival, 0.75);
+}
+
+TEST(ReadArrivalsTest, TimesNeverFall) {
+  const std::vector<double> arrivals = ReadArrivals("tests/bench/arrivals.json").value();
+  EXPECT_EQ(arrivals.size(), 800u);
+  EXPECT_TRUE(std::is_sorted(arrivals.begin(), arrivals.end()));
+  EXPECT_NEAR(arrivals.back() / 800, 1, 0.1) << "the mean gap is the unit";
+  const std::string path = testing::TempDir() + "/arrivals.json";
+  std::ofstream(path) << "[1, 2, 1.5]";
+  EXPECT_THAT(std::string(ReadArrivals(path).status().message()), HasSubstr("entry 2 is no later time: 1.5"));
 }
 
 TEST(ParseLoadsTest, WhatIsNoLoadIsAnError) {
