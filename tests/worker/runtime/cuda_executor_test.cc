@@ -61,10 +61,7 @@ class CudaExecutorTest : public testing::Test {
     for (std::vector<float>& values : model_.memory) {
       for (float& value : values) value = std::round(value * 128) / 128;
     }
-    // A flat distribution would turn roundings into other tokens.
-    for (kernels::LinearWeight* weight : {&model_.weights.head}) {
-      for (int64_t i = 0; i < weight->n() * weight->k; ++i) TinyModel::Row(*weight, 0)[i] *= 0.5f;
-    }
+    model_.weights.head_bias = {};  // no family has one, so no loader brings it to the device
   }
 
   void SetUp() override {
@@ -158,6 +155,24 @@ TEST_F(CudaExecutorTest, WhatDoesNotFitIsSaid) {
   GpuOptions absent = options_;
   absent.device = 99;
   EXPECT_EQ(MakeExecutor(absent).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// A fault spoils the process's context, so it happens in a process of its own.
+TEST_F(CudaExecutorTest, ADeviceFaultEndsEveryPlanAndNothingHangs) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto fault = [this] {
+    const auto executor = *MakeExecutor(options_);
+    engine::StepPlanBuilder plan(1), next(2);
+    plan.Admit({.slot = 0}, {.prompt_length = 1}, {1});
+    plan.Block({.slot = 0});
+    plan.Row({.slot = 0, .sample = 1}, {1 << 30});  // far outside the embedding
+    next.DecodeRow({.slot = 0, .position = 1, .sample = 1});
+    executor->Submit(plan.Build());
+    executor->Submit(next.Build());
+    const bool both = absl::IsUnavailable(executor->Await().status()) && absl::IsUnavailable(executor->Await().status());
+    std::exit(both ? 3 : 1);
+  };
+  EXPECT_EXIT(fault(), testing::ExitedWithCode(3), "");
 }
 
 // Requests of every kind come, grow, are cancelled, finish and are preempted, two plans ahead, on a pool that is too small.

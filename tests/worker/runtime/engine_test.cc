@@ -189,6 +189,14 @@ TEST_P(EngineTest, BadWordsAreNeverCompleted) {
   for (size_t i = 1; i < banned.size(); ++i) EXPECT_FALSE(banned[i - 1] == free[1] && banned[i] == free[2]) << i;
 }
 
+// Every ban depends on the token drawn just before.
+TEST_P(EngineTest, BadWordsFollowTheLastToken) {
+  SequenceSpec spec = Prompt(1, 10, 8);
+  spec.logit_bias = {{42, 1000.f}, {43, 900.f}};
+  spec.bad_words = {{42, 42}};
+  EXPECT_THAT(RunOne(spec).tokens, ElementsAre(42, 43, 42, 43, 42, 43, 42, 43));
+}
+
 TEST_P(EngineTest, PenaltiesLookAtPromptAndOutput) {
   SequenceSpec spec = Prompt(1, 10);
   spec.logit_bias = {{spec.tokens[0], 300.f}, {77, 290.f}};
