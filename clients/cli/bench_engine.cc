@@ -1,12 +1,14 @@
 #include "clients/cli/bench_engine.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "clients/cli/bench_driver.h"
+#include "clients/cli/bench_profile.h"
 
 namespace berth::cli {
 namespace {
@@ -64,13 +66,19 @@ std::vector<BenchRequest> WarmUp(const BenchLoad& load) {
   return requests;
 }
 
+// `profiler` may be null.
 absl::StatusOr<LoadRow> RunLoad(EngineDriver& driver, const EngineBenchOptions& options, const model::DecoderSpec& spec,
-                                const BenchLoad& load) {
+                                const BenchLoad& load, KernelProfiler* profiler) {
   BERTH_ASSIGN_OR_RETURN(const std::vector<RunTimes> runs,
                          Repeat(driver, options.repeats, WarmUp(load), load.requests, load.in_flight));
   LoadRow row{.kind = load.kind, .name = load.name, .figures = LoadFigures(load.requests, runs)};
   if (options.device.device != "cpu" && load.kind != BenchLoad::Kind::kOpen)
     row.floor = ComputeFloor(spec, load.requests, load.in_flight, options.ceilings);
+  if (profiler != nullptr) {
+    BERTH_RETURN_IF_ERROR(profiler->Take().status());
+    BERTH_RETURN_IF_ERROR(driver.Run(load.requests, load.in_flight).status());
+    BERTH_ASSIGN_OR_RETURN(row.kernels, profiler->Take());
+  }
   return row;
 }
 
@@ -104,6 +112,10 @@ absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& optio
                                                  const std::function<void(const LoadRow&)>& on_row) {
   BERTH_RETURN_IF_ERROR(options.Validate());
   const std::vector<SmallCase> cases = options.loads.empty() ? SmallCases(options) : std::vector<SmallCase>();
+  std::unique_ptr<KernelProfiler> profiler;
+  if (options.profile) {
+    BERTH_ASSIGN_OR_RETURN(profiler, MakeKernelProfiler());
+  }
   BERTH_ASSIGN_OR_RETURN(BenchDevice device, OpenBenchDevice(DeviceOptions(options, cases)));
   const loader::LoadedModel& model = *device.model;
   EngineDriver driver(std::move(device.executor), options.depth, model.spec.vocab);
@@ -122,7 +134,7 @@ absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& optio
     report.figures.push_back(MakeFigure(one.name, "tok/s", std::move(values)));
   }
   for (const BenchLoad& load : options.loads) {
-    BERTH_ASSIGN_OR_RETURN(LoadRow row, RunLoad(driver, options, model.spec, load));
+    BERTH_ASSIGN_OR_RETURN(LoadRow row, RunLoad(driver, options, model.spec, load, profiler.get()));
     if (on_row) on_row(row);
     report.rows.push_back(std::move(row));
   }

@@ -15,6 +15,7 @@ struct EngineBenchOptions {
   BenchDeviceOptions device;  // on the CPU `slots` and `session_len` come from the cases
   int repeats = 3;            // measured runs of every case, after one that is discarded
   int depth = 2;              // plans in flight
+  bool profile = false;       // also time each kernel, in one run more of every load; all runs take longer
 
   // Empty: the four small cases of the CPU, which the fields below size.
   std::vector<BenchLoad> loads;

@@ -10,6 +10,8 @@
 namespace berth::cli {
 namespace {
 
+constexpr size_t kKernelsShown = 15;
+
 struct Flags {
   EngineBenchOptions bench;
   std::string trace = "tests/bench/trace.json", arrivals = "tests/bench/arrivals.json";
@@ -27,6 +29,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->transform(CLI::CheckedTransformer(std::map<std::string, loader::LoadFormat>{
           {"checkpoint", loader::LoadFormat::kCheckpoint}, {"random", loader::LoadFormat::kRandom}}));
   app.add_option("--seed", bench.device.seed, "Of random weights")->capture_default_str();
+  app.add_flag("--profile", bench.profile, "Time each kernel of one run more of every load; all figures are slower");
   app.add_option("--device", bench.device.device, "cpu or cuda")->capture_default_str();
   app.add_option("--max-batch-size", bench.device.slots, "On a GPU: sequences active at once; 0: 1024");
   app.add_option("--session-len", bench.device.session_len, "On a GPU: tokens of one sequence; 0: 8704");
@@ -57,8 +60,9 @@ absl::Status Run(Flags& flags) {
   } else if (flags.trace_requests > 0) {
     BERTH_ASSIGN_OR_RETURN(flags.bench.trace, ReadTrace(flags.trace, flags.trace_requests, flags.shorten));
   }
-  BERTH_ASSIGN_OR_RETURN(const EngineBenchReport report,
-                         RunEngineBench(flags.bench, [](const LoadRow& row) { std::cerr << FormatRow(row) << std::endl; }));
+  BERTH_ASSIGN_OR_RETURN(const EngineBenchReport report, RunEngineBench(flags.bench, [](const LoadRow& row) {
+                           std::cerr << FormatRow(row) << "\n" << FormatKernels(row.kernels, kKernelsShown) << std::flush;
+                         }));
   std::cout << ToJson(report) << "\n";
   return absl::OkStatus();
 }

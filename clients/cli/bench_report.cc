@@ -66,6 +66,9 @@ Json RowJson(const LoadRow& row) {
                      {"overlapped", floor.overlapped},
                      {"share", ShareOf(row, BoundOf(row.kind, floor))}};
   }
+  for (const KernelTime& kernel : row.kernels) {
+    json["kernels"].push_back({{"name", kernel.name}, {"calls", kernel.calls}, {"seconds", kernel.seconds}});
+  }
   return json;
 }
 

@@ -7,6 +7,7 @@
 #include "clients/cli/bench_floor.h"
 #include "clients/cli/bench_loads.h"
 #include "clients/cli/bench_metrics.h"
+#include "clients/cli/bench_profile.h"
 
 namespace berth::cli {
 
@@ -16,6 +17,7 @@ struct LoadRow {
   std::string name;
   std::vector<Figure> figures;
   std::optional<Floor> floor;
+  std::vector<KernelTime> kernels;  // of one run, when it was profiled
 };
 
 struct EngineBenchReport {

@@ -58,6 +58,31 @@ TEST(EngineBenchTest, BadOptionsAndModelsAreErrors) {
   EXPECT_EQ(RunEngineBench({.device = {.model = "/nowhere.gguf"}}).status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(KernelTimesTest, SumsBySymbolUnderShortNames) {
+  KernelTimes times;
+  times.Add("nvjet_sm90_tst", 1e-3);
+  const std::string symbol = "_ZN5berth7kernels4cuda12_GLOBAL__N_16SampleI13__nv_bfloat16EEvPKT_i";
+  times.Add(symbol, 2e-3);
+  times.Add(symbol, 3e-3);
+  const std::vector<KernelTime> kernels = times.Take();
+  ASSERT_EQ(kernels.size(), 2u);
+  EXPECT_EQ(kernels[0].name, "Sample<__nv_bfloat16>");
+  EXPECT_EQ(kernels[0].calls, 2);
+  EXPECT_DOUBLE_EQ(kernels[0].seconds, 5e-3);
+  EXPECT_EQ(kernels[1].name, "nvjet_sm90_tst");
+  EXPECT_TRUE(times.Take().empty());
+}
+
+TEST(FormatKernelsTest, TheLongestFirstWithTheirShare) {
+  const std::vector<KernelTime> kernels = {{.name = "Product", .calls = 100, .seconds = 3e-3},
+                                           {.name = "Attend<128>", .calls = 4, .seconds = 1e-3},
+                                           {.name = "Rest"}};
+  EXPECT_EQ(FormatKernels(kernels, 2),
+            "   75.0 %      100 x     30.00 us  Product\n"
+            "   25.0 %        4 x    250.00 us  Attend<128>\n");
+  EXPECT_EQ(FormatKernels({}, 5), "");
+}
+
 // A real engine on random weights: each kind of load gives its row, and every answer has its length.
 TEST(EngineBenchTest, RunsEveryKindOfLoad) {
   const std::vector<BenchLoad> loads = ParseLoads("A:5/4,B:3x6/4,C:5@2,P:3@1000,D:7,G:2x4/3",
