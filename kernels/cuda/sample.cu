@@ -23,6 +23,7 @@ constexpr int kLeastPart = 4096;    // ids
 struct SampleParams {
   float* logits;
   int64_t logits_stride;
+  bool vectors;  // rows may be read four logits at a time
   int vocab, tokenizer_size;
   const int32_t *slot, *position;
   const SlotSampling* params;
@@ -137,10 +138,9 @@ __global__ void __launch_bounds__(kPartThreads) AdjustPart(SampleParams params) 
 // Log-probabilities at temperature 1.
 __device__ void Report(const SampleParams& params, const Row& row, int r, int token, int best, int count) {
   uint64_t mass = 0;
-  for (int id = threadIdx.x; id < row.vocab; id += kThreads) {
-    mass += static_cast<uint64_t>(static_cast<double>(expf(row.logits[id] - row.highest)) * kMassOfBest);
-  }
-  mass = BlockReduce(mass, [](uint64_t a, uint64_t b) { return a + b; });
+  row.ForLogits(0, row.vocab, threadIdx.x, kThreads,
+                [&](int, float logit) { mass += static_cast<uint64_t>(expf(logit - row.highest) * kMassOfBest); });
+  mass = BlockReduce(mass, Plus);
   const double log_total = row.highest + log(static_cast<double>(mass) / kMassOfBest);
   if (threadIdx.x == 0) params.logprob[r] = static_cast<float>(row.logits[token] - log_total);
   if (params.top_token == nullptr) return;
@@ -175,6 +175,7 @@ __device__ void ReportNothing(const SampleParams& params, int r) {
 
 // One row per block: the best token out of its parts, or a draw.
 __global__ void __launch_bounds__(kThreads) DrawRow(SampleParams params, int parts) {
+  __shared__ DrawMemory memory;
   LetSuccessorStart();
   WaitForInputs();
   const int r = blockIdx.x;
@@ -185,8 +186,8 @@ __global__ void __launch_bounds__(kThreads) DrawRow(SampleParams params, int par
     best = Larger(best, part.best);
     poisoned |= part.poisoned;
   }
-  Row row{params.logits + r * params.logits_stride, params.vocab, 0, sampling.temperature};
-  row.highest = row.logits[IdOf(best)];
+  const float* logits = params.logits + r * params.logits_stride;
+  const Row row{logits, params.vocab, params.vectors, logits[IdOf(best)], 1 / sampling.temperature, memory};
   const bool nothing = poisoned != 0 || row.highest == -INFINITY;
   if (nothing || sampling.logprobs < 0) ReportNothing(params, r);
   if (nothing) {
@@ -205,6 +206,8 @@ void Sample(Context& context, const SampleArgs& args) {
   const SampleParams params{
       .logits = args.logits.data<float>(),
       .logits_stride = args.logits.stride(0),
+      .vectors = args.logits.dim(1) % 4 == 0 && args.logits.stride(0) % 4 == 0 &&
+                 reinterpret_cast<uintptr_t>(args.logits.raw()) % 16 == 0,
       .vocab = static_cast<int>(args.logits.dim(1)),
       .tokenizer_size = args.tokenizer_size,
       .slot = args.slot.data<int32_t>(),
@@ -228,9 +231,7 @@ void Sample(Context& context, const SampleArgs& args) {
   const int rows = static_cast<int>(args.logits.dim(0));
   BERTH_CHECK(rows * kSamplePartBytes <= context.sample_parts.bytes()) << rows << " rows";
   const int parts = std::clamp(std::min(kWantedBlocks / rows, params.vocab / kLeastPart), 1, kMaxParts);
-  const bool vectors =
-      params.vocab % 4 == 0 && params.logits_stride % 4 == 0 && reinterpret_cast<uintptr_t>(params.logits) % 16 == 0;
-  Launch(context, vectors ? AdjustPart<4> : AdjustPart<1>, dim3(parts, rows), kPartThreads, 0, params);
+  Launch(context, params.vectors ? AdjustPart<4> : AdjustPart<1>, dim3(parts, rows), kPartThreads, 0, params);
   Launch(context, DrawRow, rows, kThreads, 0, params, parts);
 }
 

@@ -353,6 +353,23 @@ TEST_P(CudaSampleTest, DrawsAreTheCpus) {
   }
 }
 
+// Thousands of tokens that are equal, or almost.
+TEST_P(CudaSampleTest, DrawsFromCrowdsAreTheCpus) {
+  const SlotSampling cases[] = {{.top_k = 700, .seed = 5},
+                                {.top_p = 0.3f, .seed = 6},
+                                {.temperature = 0.5f, .top_p = 0.9f, .top_k = 4000, .seed = 7},
+                                {.top_p = 0.5f, .min_p = 0.9f, .seed = 8}};
+  const int vocab = 9000, rows = 40;
+  for (const float spread : {0.f, 1e-4f}) {
+    for (const SlotSampling& params : cases) {
+      const auto [cpu, cuda] = Sample(rows, vocab, params, [&](int) { return Normals(vocab, spread); });
+      int same = 0;
+      for (int r = 0; r < rows; ++r) same += cpu.token[r] == cuda.token[r];
+      EXPECT_GE(same, rows - 3) << "spread " << spread << ", seed " << params.seed;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CudaOpsTest, kDeviceTypes, DeviceTypeName);
 INSTANTIATE_TEST_SUITE_P(Types, CudaAttentionTest, kDeviceTypes, DeviceTypeName);
 INSTANTIATE_TEST_SUITE_P(Types, CudaSampleTest, kDeviceTypes, DeviceTypeName);
