@@ -21,6 +21,7 @@ runtime::GpuOptions GpuOptions(const BenchDeviceOptions& options) {
                           .session_len = options.session_len > 0 ? options.session_len : kGpuSessionLen,
                           .kv_share = options.kv_share};
   if (options.step_tokens > 0) gpu.max_step_tokens = options.step_tokens;
+  gpu.max_step_tokens = std::max(gpu.max_step_tokens, gpu.slots);
   return gpu;
 }
 
