@@ -16,6 +16,12 @@ namespace berth::kernels::cuda {
 
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
 
+// Where the blocks of decode attention leave their parts of a row. See attend/decode.cuh.
+struct AttendScratch {
+  int decode_blocks = 0;
+  Buffer partial, state, ticket;
+};
+
 // What the ops of one CudaOps share. Thread: the executor's.
 struct Context {
   cudaStream_t stream = nullptr;
@@ -23,6 +29,7 @@ struct Context {
   Buffer blas_workspace;
   Buffer normed;   // [max_tokens, max_hidden] activations
   Buffer product;  // [max_tokens, max_product] f32 or activations
+  AttendScratch attend;
   // (dtype, out dtype, N, K, M) → the algorithm that was chosen for it.
   std::map<std::tuple<DType, DType, int64_t, int64_t, int64_t>, cublasLtMatmulAlgo_t> algorithms;
   absl::Status fault;  // first one since the last Sync

@@ -48,6 +48,7 @@ class CudaOps : public Ops {
     BERTH_ASSIGN_OR_RETURN(context_.blas_workspace, allocator->Allocate(cuda::kBlasWorkspaceBytes));
     BERTH_ASSIGN_OR_RETURN(context_.normed, allocator->Allocate(rows * options.max_hidden * sizeof(uint16_t)));
     BERTH_ASSIGN_OR_RETURN(context_.product, allocator->Allocate(rows * options.max_product * sizeof(float)));
+    BERTH_RETURN_IF_ERROR(cuda::ReserveAttend(context_, options.device, *allocator));
     return absl::OkStatus();
   }
 

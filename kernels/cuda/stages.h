@@ -14,6 +14,9 @@ void MlpUp(Context& context, const MlpUpArgs& args);
 void Head(Context& context, const HeadArgs& args);
 void Sample(Context& context, const SampleArgs& args);
 
+// Reserves what Attend needs.
+absl::Status ReserveAttend(Context& context, int device, Allocator& allocator);
+
 // `out` [rows, hidden] = norm of the rows of `in`, or of those that `row` (i32, may be empty) names. Equal dtypes.
 void NormRows(Context& context, const Norm& norm, const Tensor& in, const Tensor& row, const Tensor& out);
 

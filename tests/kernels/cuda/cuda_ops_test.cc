@@ -89,35 +89,6 @@ class CudaAttentionTest : public CudaOpsTest {
   Batch host_batch_, device_batch_;
 };
 
-TEST_P(CudaAttentionTest, AttendMatchesTheCpu) {
-  for (const AttentionCase& c :
-       {AttentionCase{9, 3, 64, 0, 0, false}, AttentionCase{16, 8, 128, 0, 0, false}, AttentionCase{4, 4, 96, 50, 0, false},
-        AttentionCase{8, 1, 256, 0, 30, false}, AttentionCase{5, 5, 80, 0, 0, true}}) {
-    SCOPED_TRACE(c.head_dim);
-    MakeBatch();
-    Twin& pool = MakePool(c);
-    Twin& q = Values({host_batch_.tokens, c.q_heads, c.head_dim});
-    Twin& out = Values({host_batch_.tokens, c.q_heads, c.head_dim});
-    const Twin& slopes = Floats({c.q_heads}, 0.1f, 0.02f);
-    AttendArgs args{.q = q.host,
-                    .batch = host_batch_,
-                    .kv = Layer(pool.host, c),
-                    .scale = 1 / std::sqrt(float(c.head_dim)),
-                    .window = c.window,
-                    .softcap = c.softcap,
-                    .alibi_slope = c.alibi ? slopes.host : Tensor(),
-                    .out = out.host};
-    cpu_->Attend(args);
-    args.q = q.device;
-    args.batch = device_batch_;
-    args.kv = Layer(pool.device, c);
-    if (c.alibi) args.alibi_slope = slopes.device;
-    args.out = out.device;
-    cuda_->Attend(args);
-    ExpectClose(out, Tolerance());
-  }
-}
-
 TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
   for (const bool everything : {false, true}) {
     const AttentionCase c{6, 2, 64, 0, 0, false};
