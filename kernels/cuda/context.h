@@ -16,10 +16,11 @@ namespace berth::kernels::cuda {
 
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
 
-// Where the blocks of decode attention leave their parts of a row. See attend/decode.cuh.
-struct AttendScratch {
+// What attention keeps. See attend/.
+struct AttendResources {
   int decode_blocks = 0;
-  Buffer partial, state, ticket;
+  Buffer partial, state, ticket;      // where the blocks of decode attention leave their parts of a row
+  void* encode_tensor_map = nullptr;  // the driver's cuTensorMapEncodeTiled; null: no Hopper kernels
 };
 
 // What the ops of one CudaOps share. Thread: the executor's.
@@ -29,7 +30,7 @@ struct Context {
   Buffer blas_workspace;
   Buffer normed;   // [max_tokens, max_hidden] activations
   Buffer product;  // [max_tokens, max_product] f32 or activations
-  AttendScratch attend;
+  AttendResources attend;
   // (dtype, out dtype, N, K, M) → the algorithm that was chosen for it.
   std::map<std::tuple<DType, DType, int64_t, int64_t, int64_t>, cublasLtMatmulAlgo_t> algorithms;
   absl::Status fault;  // first one since the last Sync

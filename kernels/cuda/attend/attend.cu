@@ -23,6 +23,11 @@ bool IsAligned(const AttendArgs& args) {
          args.kv.block_stride % kAccessBytes == 0 && args.kv.head_stride % kAccessBytes == 0;
 }
 
+bool FitsSm90(const KvLayer& kv) {
+  const auto row_bytes = static_cast<int64_t>(RowBytes(kv.dtype, kv.key_dim));
+  return kv.key_dim == 128 && kv.block_stride % row_bytes == 0 && kv.head_stride % row_bytes == 0;
+}
+
 template <typename T>
 void Dispatch(Context& context, const AttendArgs& args, const AttendParams& params) {
   const Batch& batch = args.batch;
@@ -32,7 +37,12 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
   const int decode = batch.decode_sequences;
   if (decode > 0) AttendDecode<T>(context, params, decode);
   if (batch.tokens > decode) {
-    AttendPrefill<T>(context, params, {.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode});
+    const AttendEntries entries{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
+    if (context.attend.encode_tensor_map != nullptr && FitsSm90(args.kv)) {
+      AttendPrefillSm90<T>(context, params, entries);
+    } else {
+      AttendPrefill<T>(context, params, entries);
+    }
   }
 }
 
@@ -41,13 +51,21 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
 absl::Status ReserveAttend(Context& context, int device, Allocator& allocator) {
   int multiprocessors = 0;
   context.Note(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "asking for multiprocessors");
+  int major = 0;
+  context.Note(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking for the compute capability");
+  AttendResources& resources = context.attend;
+  if (major == 9) {
+    cudaDriverEntryPointQueryResult found;
+    context.Note(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &resources.encode_tensor_map, 12000,
+                                                  cudaEnableDefault, &found),
+                 "looking for tensor maps");
+  }
   BERTH_RETURN_IF_ERROR(context.fault);
-  AttendScratch& scratch = context.attend;
-  scratch.decode_blocks = multiprocessors * kDecodeBlocksPerMultiprocessor;
-  const size_t parts = size_t{2} * scratch.decode_blocks * kDecodeHeads;
-  BERTH_ASSIGN_OR_RETURN(scratch.partial, allocator.Allocate(parts * kMaxHeadDim * sizeof(float)));
-  BERTH_ASSIGN_OR_RETURN(scratch.state, allocator.Allocate(parts * sizeof(float2)));
-  BERTH_ASSIGN_OR_RETURN(scratch.ticket, allocator.Allocate(scratch.decode_blocks * sizeof(int32_t)));
+  resources.decode_blocks = multiprocessors * kDecodeBlocksPerMultiprocessor;
+  const size_t parts = size_t{2} * resources.decode_blocks * kDecodeHeads;
+  BERTH_ASSIGN_OR_RETURN(resources.partial, allocator.Allocate(parts * kMaxHeadDim * sizeof(float)));
+  BERTH_ASSIGN_OR_RETURN(resources.state, allocator.Allocate(parts * sizeof(float2)));
+  BERTH_ASSIGN_OR_RETURN(resources.ticket, allocator.Allocate(resources.decode_blocks * sizeof(int32_t)));
   return absl::OkStatus();
 }
 

@@ -17,6 +17,8 @@ namespace berth::kernels::cuda {
 // Shared memory of a block, so that two fit on an sm_80 or later with 192 KiB and one on any.
 inline constexpr int kDecodeSharedBytes = 96 << 10;
 inline constexpr int kSliceTokens = 16;
+// Parts of a row that the combining thread reads at a time, so that their latencies overlap.
+inline constexpr int kPartsAtOnce = 8;
 
 template <int kDim>
 struct DecodeShape {
@@ -224,26 +226,40 @@ __device__ void StoreFour(T* to, float4 x, float factor) {
   *reinterpret_cast<uint2*>(to) = make_uint2(Pack<T>(x.x * factor, x.y * factor), Pack<T>(x.z * factor, x.w * factor));
 }
 
+__device__ inline void AddScaled(float4& value, float& sum, float4 part, float part_sum, float scale) {
+  sum += part_sum * scale;
+  value.x += part.x * scale;
+  value.y += part.y * scale;
+  value.z += part.z * scale;
+  value.w += part.w * scale;
+}
+
 // Combines the blocks' parts of the row whose first part is block `from`'s, in order, into the output.
 template <typename T, int kDim>
 __device__ void CombineBlocks(const DecodeParams& params, int from, int to, int heads, T* out) {
   for (int item = threadIdx.x; item < heads * (kDim / 4); item += DecodeShape<kDim>::kThreads) {
     const int head = item / (kDim / 4), d = item % (kDim / 4) * 4;
     const auto part = [&](int block) { return (block * 2 + (block == from)) * kDecodeHeads + head; };
-    float highest = -INFINITY;
-    for (int block = from; block <= to; ++block) highest = fmaxf(highest, __ldcg(&params.state[part(block)]).x);
-    float sum = 0;
+    float highest = -INFINITY, sum = 0;
     float4 value = {};
-#pragma unroll 4
-    for (int block = from; block <= to; ++block) {
-      const float2 state = __ldcg(&params.state[part(block)]);
-      const float4 x = __ldcg(reinterpret_cast<const float4*>(params.partial + int64_t{part(block)} * kDim + d));
-      const float scale = Exp2(state.x - highest);
-      sum += state.y * scale;
-      value.x += x.x * scale;
-      value.y += x.y * scale;
-      value.z += x.z * scale;
-      value.w += x.w * scale;
+    for (int base = from; base <= to; base += kPartsAtOnce) {
+      float2 state[kPartsAtOnce];
+      float4 x[kPartsAtOnce];
+      float new_highest = highest;
+#pragma unroll
+      for (int i = 0; i < kPartsAtOnce; ++i) {
+        const bool there = base + i <= to;
+        state[i] = there ? __ldcg(&params.state[part(base + i)]) : make_float2(-INFINITY, 0);
+        x[i] = there ? __ldcg(reinterpret_cast<const float4*>(params.partial + int64_t{part(base + i)} * kDim + d)) : float4{};
+      }
+#pragma unroll
+      for (int i = 0; i < kPartsAtOnce; ++i) new_highest = fmaxf(new_highest, state[i].x);
+      const float rescale = Exp2(highest - new_highest);
+      highest = new_highest;
+      sum *= rescale;
+      value = make_float4(value.x * rescale, value.y * rescale, value.z * rescale, value.w * rescale);
+#pragma unroll
+      for (int i = 0; i < kPartsAtOnce; ++i) AddScaled(value, sum, x[i], state[i].y, Exp2(state[i].x - highest));
     }
     StoreFour(out + head * params.attend.out_head_stride + d, value, 1 / sum);
   }
@@ -287,11 +303,7 @@ __device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, 
     for (int w = 0; w < Shape::kWarps; ++w) {
       const float scale = Exp2(highest[w][head] - row_highest);
       const float4 x = *reinterpret_cast<const float4*>(stage + w * kWarpFloats + head * Shape::kOutStride + d);
-      sum += sums[w][head] * scale;
-      value.x += x.x * scale;
-      value.y += x.y * scale;
-      value.z += x.z * scale;
-      value.w += x.w * scale;
+      AddScaled(value, sum, x, sums[w][head], scale);
     }
     if (from == to) {
       StoreFour(out + head * params.attend.out_head_stride + d, value, 1 / sum);
@@ -335,9 +347,9 @@ __global__ void __launch_bounds__(DecodeShape<kDim>::kThreads, 2) DecodeAttentio
   extern __shared__ __align__(128) std::byte shared[];
   LetSuccessorStart();
   WaitForInputs();
-  ZeroEmptyRows<T, kDim>(params);
   DecodeCursor<kDim> cursor;
   const DecodeRange range = FindRange(params, cursor);
+  ZeroEmptyRows<T, kDim>(params);
   if (static_cast<int>(blockIdx.x) >= range.blocks) return;
   const int64_t begin = range.Begin(blockIdx.x), end = range.Begin(blockIdx.x + 1);
   const int heads = params.kv_heads * params.slices, warp = threadIdx.x / 32;

@@ -44,6 +44,10 @@ void AttendDecode(Context& context, const AttendParams& params, int entries);
 template <typename T>
 void AttendPrefill(Context& context, const AttendParams& params, const AttendEntries& entries);
 
+// As AttendPrefill, for compute capability 9.0, heads of 128, and blocks and heads that lie whole rows apart.
+template <typename T>
+void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries);
+
 // Every head size up to 256, `heads` query heads, all rows of the batch.
 template <typename T>
 void AttendGeneric(Context& context, const AttendParams& params, int heads, int rows);

@@ -36,6 +36,17 @@ std::string Name(const AttendCase& c) {
 // guard values before, between and behind.
 class CudaAttendTest : public TwinTensors {
  protected:
+  void SetUp() override {
+    TwinTensors::SetUp();
+    if (IsSkipped()) return;
+    ASSERT_EQ(cudaStreamCreate(&generic_.stream), cudaSuccess);
+    ASSERT_TRUE(cuda::ReserveAttend(generic_, 0, *allocator_).ok());
+    generic_.attend.encode_tensor_map = nullptr;
+  }
+  void TearDown() override {
+    if (generic_.stream != nullptr) cudaStreamDestroy(generic_.stream);
+  }
+
   struct Problem {
     AttendArgs host, device;
     Twin* out_memory;
@@ -67,7 +78,7 @@ class CudaAttendTest : public TwinTensors {
     const Twin &queries = Rows(rows, c), &slopes = Floats({c.q_heads}, 0.1f, 0.02f);
     Twin& out = Rows(rows, c);
     std::fill_n(out.host.data<float>(), out.host.elements(), kGuard);
-    Upload(out);
+    FillWithGuards(out);
     problem.out_memory = &out;
     const auto args = [&](auto side) {
       return AttendArgs{.q = View(side(queries), rows, c),
@@ -128,6 +139,12 @@ class CudaAttendTest : public TwinTensors {
             .head_stride = head};
   }
 
+  void FillWithGuards(const Twin& twin) {
+    const uint16_t guard = GetParam() == DType::kBF16 ? cpu::ToBf16(kGuard) : cpu::ToHalf(kGuard);
+    const std::vector<uint16_t> guards(twin.host.elements(), guard);
+    Copy(twin.device.raw(), guards.data(), guards.size() * sizeof(guard));
+  }
+
   // Every head of every row is as near as the dtype allows, and nothing else was written.
   void ExpectSame(const Problem& problem) {
     ASSERT_TRUE(cuda_->Sync().ok());
@@ -159,11 +176,16 @@ class CudaAttendTest : public TwinTensors {
     cpu_->Attend(problem.host);
     cuda_->Attend(problem.device);
     ExpectSame(problem);
+    // Without the kernels of one architecture.
+    FillWithGuards(*problem.out_memory);
+    cuda::Attend(generic_, problem.device);
+    ASSERT_EQ(cudaStreamSynchronize(generic_.stream), cudaSuccess);
+    ExpectSame(problem);
     twins_.clear();
     buffers_.clear();
   }
 
-  // The entries in decode and prefill form, through every head size and group.
+  // Through every head size and group.
   void CompareShapes(const std::vector<Entry>& entries, bool decode) {
     for (const int dim : {64, 96, 128, 256}) {
       for (const int group : {1, 2, 4, 7, 8}) {
@@ -172,6 +194,8 @@ class CudaAttendTest : public TwinTensors {
       }
     }
   }
+
+  cuda::Context generic_;
 };
 
 std::vector<Entry> DecodeEntries(std::initializer_list<int> contexts) {
