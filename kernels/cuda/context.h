@@ -18,7 +18,7 @@ inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
 
 // What attention keeps. See attend/.
 struct AttendResources {
-  int decode_blocks = 0;
+  int multiprocessors = 0, decode_blocks = 0;
   Buffer partial, state, ticket;      // where the blocks of decode attention leave their parts of a row
   void* encode_tensor_map = nullptr;  // the driver's cuTensorMapEncodeTiled; null: no Hopper kernels
 };

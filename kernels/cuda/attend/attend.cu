@@ -23,22 +23,22 @@ bool IsAligned(const AttendArgs& args) {
          args.kv.block_stride % kAccessBytes == 0 && args.kv.head_stride % kAccessBytes == 0;
 }
 
-bool FitsSm90(const KvLayer& kv) {
+bool FitsSm90(const KvLayer& kv, int group) {
   const auto row_bytes = static_cast<int64_t>(RowBytes(kv.dtype, kv.key_dim));
-  return kv.key_dim == 128 && kv.block_stride % row_bytes == 0 && kv.head_stride % row_bytes == 0;
+  return kv.key_dim == 128 && group <= 128 && kv.block_stride % row_bytes == 0 && kv.head_stride % row_bytes == 0;
 }
 
 template <typename T>
 void Dispatch(Context& context, const AttendArgs& args, const AttendParams& params) {
   const Batch& batch = args.batch;
   if (args.kv.key_dim != args.kv.value_dim || !IsTensorCoreHead(args.kv.key_dim) || !IsAligned(args)) {
-    return AttendGeneric<T>(context, params, static_cast<int>(args.q.dim(1)), batch.tokens);
+    return AttendGeneric<T>(context, params);
   }
   const int decode = batch.decode_sequences;
   if (decode > 0) AttendDecode<T>(context, params, decode);
   if (batch.tokens > decode) {
     const AttendEntries entries{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
-    if (context.attend.encode_tensor_map != nullptr && FitsSm90(args.kv)) {
+    if (context.attend.encode_tensor_map != nullptr && FitsSm90(args.kv, params.group)) {
       AttendPrefillSm90<T>(context, params, entries);
     } else {
       AttendPrefill<T>(context, params, entries);
@@ -61,6 +61,7 @@ absl::Status ReserveAttend(Context& context, int device, Allocator& allocator) {
                  "looking for tensor maps");
   }
   BERTH_RETURN_IF_ERROR(context.fault);
+  resources.multiprocessors = multiprocessors;
   resources.decode_blocks = multiprocessors * kDecodeBlocksPerMultiprocessor;
   const size_t parts = size_t{2} * resources.decode_blocks * kDecodeHeads;
   BERTH_ASSIGN_OR_RETURN(resources.partial, allocator.Allocate(parts * kMaxHeadDim * sizeof(float)));
@@ -87,6 +88,7 @@ void Attend(Context& context, const AttendArgs& args) {
       .block_table = args.batch.block_table.data<int32_t>(),
       .block_table_stride = args.batch.block_table.stride(0),
       .kv = args.kv,
+      .rows = args.batch.tokens,
       .group = static_cast<int>(args.q.dim(1)) / args.kv.kv_heads,
       .scale = args.scale,
       .softcap = args.softcap,

@@ -89,13 +89,13 @@ __global__ void __launch_bounds__(kWarps * 32) AttendRow(const __grid_constant__
 }  // namespace
 
 template <typename T>
-void AttendGeneric(Context& context, const AttendParams& params, int heads, int rows) {
+void AttendGeneric(Context& context, const AttendParams& params) {
   const int dim = params.kv.value_dim;
   const auto kernel = dim <= 64 ? &AttendRow<T, 2> : dim <= 128 ? &AttendRow<T, 4> : &AttendRow<T, 8>;
-  Launch(context, kernel, dim3(heads, rows), dim3(kWarps * 32), 0, params);
+  Launch(context, kernel, dim3(params.group * params.kv.kv_heads, params.rows), dim3(kWarps * 32), 0, params);
 }
 
-template void AttendGeneric<__nv_bfloat16>(Context& context, const AttendParams& params, int heads, int rows);
-template void AttendGeneric<__half>(Context& context, const AttendParams& params, int heads, int rows);
+template void AttendGeneric<__nv_bfloat16>(Context& context, const AttendParams& params);
+template void AttendGeneric<__half>(Context& context, const AttendParams& params);
 
 }  // namespace berth::kernels::cuda

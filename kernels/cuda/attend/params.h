@@ -16,6 +16,7 @@ struct AttendParams {
   const int32_t *position, *sequence_of, *query_start, *context_length, *block_table;
   int64_t block_table_stride;
   KvLayer kv;
+  int rows;   // of q and out
   int group;  // query heads per kv head
   float scale, softcap;
   int window;
@@ -44,12 +45,13 @@ void AttendDecode(Context& context, const AttendParams& params, int entries);
 template <typename T>
 void AttendPrefill(Context& context, const AttendParams& params, const AttendEntries& entries);
 
-// As AttendPrefill, for compute capability 9.0, heads of 128, and blocks and heads that lie whole rows apart.
+// As AttendPrefill, for compute capability 9.0, heads of 128 in groups of at most 128, and blocks and heads of the pool that
+// lie whole rows apart.
 template <typename T>
 void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries);
 
-// Every head size up to 256, `heads` query heads, all rows of the batch.
+// Every head size up to 256, all rows.
 template <typename T>
-void AttendGeneric(Context& context, const AttendParams& params, int heads, int rows);
+void AttendGeneric(Context& context, const AttendParams& params);
 
 }  // namespace berth::kernels::cuda

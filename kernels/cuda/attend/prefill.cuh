@@ -26,6 +26,20 @@ struct PrefillShape {
   static_assert(kSharedBytes <= 96 << 10);
 };
 
+// Rows behind the tile's last repeat it.
+template <typename T, int kDim>
+__device__ void CopyQueries(const AttendParams& params, const PrefillTile& tile, int kv_head, uint32_t to) {
+  using Shape = PrefillShape<kDim>;
+  constexpr int kChunks = kDim / 8;
+  const T* q = static_cast<const T*>(params.q) + tile.first_token * params.q_stride;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < Shape::kRows * kChunks; i += Shape::kThreads) {
+    const int row = i / kChunks, chunk = i % kChunks, r = tile.first_row + min(row, tile.rows - 1);
+    const T* from = q + r / params.group * params.q_stride + (kv_head * params.group + r % params.group) * params.q_head_stride;
+    CopyAsync(to + ChunkOffset<kDim>(row, chunk), from + chunk * 8, true);
+  }
+}
+
 // Keys and values from `token` on, zeros from `length` on: what lies there may be NaN.
 template <int kDim>
 __device__ void CopyTile(const KvLayer& kv, int kv_head, int block, int token, int length, uint32_t to) {
@@ -110,17 +124,16 @@ __global__ void __launch_bounds__(PrefillShape<kDim>::kThreads, 2)
   LetSuccessorStart();
   WaitForInputs();
   PrefillTile tile;
-  if (!FindTile<Shape::kRows>(params, entries, blockIdx.y, tile)) return;
+  if (!FindTile(params, entries, Shape::kRows, blockIdx.y, tile)) return;
   const int kv_head = blockIdx.x, warp = threadIdx.x / 32, length = params.context_length[tile.entry];
   const int32_t* blocks = params.block_table + tile.entry * params.block_table_stride;
   const uint32_t queries = SharedAddress(shared), tiles = queries + Shape::kQueryBytes;
 
   const int first = tile.position + tile.first_row / params.group;
-  const int last = tile.position + (tile.first_row + min(tile.rows, Shape::kRows) - 1) / params.group;
+  const int last = tile.position + (tile.first_row + tile.rows - 1) / params.group;
   const int begin = params.window > 0 ? max(0, first - params.window + 1) / Shape::kTokens : 0, end = last / Shape::kTokens + 1;
   const auto block_at = [&](int key_tile) { return blocks[min(key_tile, end - 1) * Shape::kTokens / kKvBlockTokens]; };
-  CopyQueries<T, kDim>(params, tile, kv_head, 0, Shape::kRows, threadIdx.x, Shape::kThreads,
-                       [&](int row, int chunk) { return queries + ChunkOffset<kDim>(row, chunk); });
+  CopyQueries<T, kDim>(params, tile, kv_head, queries);
   CopyTile<kDim>(params.kv, kv_head, block_at(begin), begin * Shape::kTokens, length, tiles);
   CommitCopies();
   int next_block = block_at(begin + 1);

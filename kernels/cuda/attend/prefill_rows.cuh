@@ -11,14 +11,14 @@ namespace berth::kernels::cuda {
 struct PrefillTile {
   int entry;
   int first_row;    // of the entry, in units of (token, query head of the group)
-  int rows;         // that the entry has from there on, at least 1
+  int rows;         // at least 1
   int first_token;  // of the entry, its row in the batch
   int position;     // of the entry's first token
 };
 
 // Finds tile `index` of the grid; false where there is none. Each entry's last tile, which sees the most, comes first.
-template <int kRows>
-__device__ bool FindTile(const AttendParams& params, const AttendEntries& entries, int index, PrefillTile& tile) {
+__device__ inline bool FindTile(const AttendParams& params, const AttendEntries& entries, int tile_rows, int index,
+                                PrefillTile& tile) {
   const int lane = threadIdx.x % 32;
   for (int base = 0; base < entries.count; base += 32) {
     int rows = 0;
@@ -26,7 +26,7 @@ __device__ bool FindTile(const AttendParams& params, const AttendEntries& entrie
       const int32_t* start = params.query_start + entries.first + base + lane;
       rows = (start[1] - start[0]) * params.group;
     }
-    const int tiles = (rows + kRows - 1) / kRows;
+    const int tiles = (rows + tile_rows - 1) / tile_rows;
     int sum = tiles;
     for (int offset = 1; offset < 32; offset *= 2) {
       const int other = __shfl_up_sync(~0u, sum, offset);
@@ -39,8 +39,8 @@ __device__ bool FindTile(const AttendParams& params, const AttendEntries& entrie
     }
     const int found = __ffs(behind) - 1;
     tile.entry = entries.first + base + found;
-    tile.first_row = (__shfl_sync(~0u, sum, found) - 1 - index) * kRows;
-    tile.rows = __shfl_sync(~0u, rows, found) - tile.first_row;
+    tile.first_row = (__shfl_sync(~0u, sum, found) - 1 - index) * tile_rows;
+    tile.rows = min(__shfl_sync(~0u, rows, found) - tile.first_row, tile_rows);
     tile.first_token = params.query_start[tile.entry];
     tile.position = params.position[tile.first_token];
     return true;
@@ -158,21 +158,6 @@ template <typename T, int kColumns>
 __device__ void PackWeights(const float (&weight)[kColumns][4], int k, uint32_t (&a)[4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) a[i] = Pack<T>(weight[2 * k + i / 2][i % 2 * 2], weight[2 * k + i / 2][i % 2 * 2 + 1]);
-}
-
-// Queues copies of queries for `count` rows of the tile from `row` on; `place(row, chunk)` is where a 16-byte chunk goes. Rows
-// behind the tile's last repeat it. Called by `threads` threads, of which this is number `thread`.
-template <typename T, int kDim, typename Place>
-__device__ void CopyQueries(const AttendParams& params, const PrefillTile& tile, int kv_head, int row, int count, int thread,
-                            int threads, Place place) {
-  constexpr int kChunks = kDim / 8;
-  const T* q = static_cast<const T*>(params.q) + tile.first_token * params.q_stride;
-#pragma unroll 4
-  for (int i = thread; i < count * kChunks; i += threads) {
-    const int own = row + i / kChunks, chunk = i % kChunks, r = tile.first_row + min(own, tile.rows - 1);
-    const T* from = q + r / params.group * params.q_stride + (kv_head * params.group + r % params.group) * params.q_head_stride;
-    CopyAsync(place(own, chunk), from + chunk * 8, true);
-  }
 }
 
 }  // namespace berth::kernels::cuda

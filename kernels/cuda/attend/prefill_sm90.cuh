@@ -3,79 +3,20 @@
 #include <cuda.h>
 
 #include <algorithm>
+#include <initializer_list>
 
-#include "kernels/cuda/attend/prefill_rows.cuh"
-#include "kernels/cuda/attend/sm90.cuh"
+#include "kernels/cuda/attend/prefill_sm90_work.cuh"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 
-// Attention of prompt chunks on Hopper, after FlashAttention-3 (Shah et al. 2024), for heads of 128. Two groups of four warps
-// take 64 rows each; a thread of a third group brings the keys and values in tiles of two KV blocks by bulk tensor copies.
-// While a tile's values are multiplied the next tile's scores are already queued, so that the softmax of one hides behind the
-// products of the other.
+// Attention of prompt chunks on Hopper, after FlashAttention-3 (Shah et al. 2024), for heads of 128. A thread block stays on
+// its multiprocessor and takes one tile of rows after the other. Two groups of four warps take 64 rows each; a thread of a
+// third group brings queries, and keys and values in tiles of two KV blocks, by bulk tensor copies, those of the next rows
+// while the last are being finished. While a tile's values are multiplied the next tile's scores are already queued, so that
+// the softmax of one hides behind the products of the other.
 namespace berth::kernels::cuda {
 
-struct PrefillSm90Shape {
-  static constexpr int kDim = 128;
-  static constexpr int kGroups = 2;
-  static constexpr int kGroupRows = 64;
-  static constexpr int kRows = kGroups * kGroupRows;
-  static constexpr int kConsumers = kGroups * 128;
-  static constexpr int kThreads = kConsumers + 128;
-  // The copying warps give registers to the others; a multiprocessor has 512 for four threads.
-  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
-  static constexpr int kTokens = 2 * kKvBlockTokens;
-  static constexpr int kStages = 2;
-  // Shared memory holds columns of 64 dimensions, 128 bytes a row.
-  static constexpr int kColumns = kDim / 64;
-  static constexpr int kBoxBytes = kKvBlockTokens * 128;
-  static constexpr int kQueryColumn = kRows * 128;
-  static constexpr int kTileColumn = kTokens * 128;
-  static constexpr int kTileBytes = kColumns * kTileColumn;
-  static constexpr int kQueryBytes = kColumns * kQueryColumn;
-  static constexpr int kAlignment = 1024;
-  static constexpr int kSharedBytes = kAlignment + kQueryBytes + 2 * kStages * kTileBytes;
-};
-
-// The pool as a tensor map sees it: rows of 128 values. Block b, kv head h: keys from row b * block_rows + h * head_rows on.
-struct PrefillPool {
-  CUtensorMap map;
-  int64_t block_rows, head_rows;
-};
-
 #ifdef BERTH_HAS_SM90A
-
-// Barriers in shared memory, [stage] each: a tile's keys or values have come; all warps have read them.
-struct PrefillBarriers {
-  uint64_t keys_full[PrefillSm90Shape::kStages], keys_empty[PrefillSm90Shape::kStages];
-  uint64_t values_full[PrefillSm90Shape::kStages], values_empty[PrefillSm90Shape::kStages];
-};
-
-// Brings the tiles [begin, end). One thread.
-__device__ inline void Produce(const AttendParams& params, const PrefillPool& pool, const int32_t* blocks, int kv_head,
-                               int begin, int end, int length, uint32_t tiles, PrefillBarriers& barriers) {
-  using Shape = PrefillSm90Shape;
-  for (int tile = begin; tile < end; ++tile) {
-    const int stage = (tile - begin) % Shape::kStages, use = (tile - begin) / Shape::kStages;
-    const int count = min(2, (length - tile * Shape::kTokens + kKvBlockTokens - 1) / kKvBlockTokens);
-    int row[2];
-    for (int b = 0; b < count; ++b)
-      row[b] = static_cast<int>(blocks[tile * 2 + b] * pool.block_rows + kv_head * pool.head_rows);
-    for (int values = 0; values < 2; ++values) {
-      const uint32_t full = SharedAddress(values ? &barriers.values_full[stage] : &barriers.keys_full[stage]);
-      const uint32_t empty = SharedAddress(values ? &barriers.values_empty[stage] : &barriers.keys_empty[stage]);
-      if (use > 0) sm90::Wait(empty, (use - 1) % 2);
-      sm90::ArriveExpecting(full, count * Shape::kColumns * Shape::kBoxBytes);
-      const uint32_t to = tiles + (stage * 2 + values) * Shape::kTileBytes;
-      for (int b = 0; b < count; ++b) {
-        for (int column = 0; column < Shape::kColumns; ++column) {
-          sm90::CopyBox(to + column * Shape::kTileColumn + b * Shape::kBoxBytes, &pool.map, column * 64,
-                        row[b] + values * kKvBlockTokens, full);
-        }
-      }
-    }
-  }
-}
 
 // Values behind the entry's last may be NaN, whose product with a weight of zero is NaN: a group zeroes them before it
 // multiplies.
@@ -118,158 +59,162 @@ struct PrefillSm90State {
     sm90::CommitProducts();
   }
 
-  __device__ void Weigh(const AttendParams& params, bool modified, bool masked, int token, float (&rescale)[2]) {
-    if (modified) rows.Modify(params, token, score);
-    if (masked) rows.Mask(params.window, token, score);
-    rows.Weigh(params.scale, score, rescale);
-  }
   __device__ void PackAll() {
 #pragma unroll
     for (int k = 0; k < Shape::kTokens / 16; ++k) PackWeights<T>(score, k, weight[k]);
   }
 };
 
-// What a group does with the tiles [begin, end).
+// The groups queue their products in turns, so that one's softmax runs beside the other's products. Each takes a turn for every
+// tile of keys but the first, whether it sees it or not.
+__device__ inline int TurnBarrier(int group) { return 3 + group; }
+
+// A group's part of one piece of work; `before`: tiles of keys that came before it.
 template <typename T>
-__device__ void Consume(const AttendParams& params, const PrefillTile& tile, int kv_head, int begin, int end, int length,
-                        uint32_t queries, uint32_t tiles, PrefillBarriers& barriers) {
+__device__ void Consume(const AttendParams& params, const PrefillWork& work, int before, uint32_t queries, uint32_t tiles,
+                        PrefillShared& shared) {
   using Shape = PrefillSm90Shape;
-  const int group = threadIdx.x / 128, thread = threadIdx.x % 128;
-  CopyQueries<T, Shape::kDim>(
-      params, tile, kv_head, group * Shape::kGroupRows, Shape::kGroupRows, thread, 128,
-      [&](int row, int chunk) { return queries + chunk / 8 * Shape::kQueryColumn + row * 128 + (chunk % 8 ^ row % 8) * 16; });
-  PrefillSm90State<T> state = {};
-  const int group_row = tile.first_row + group * Shape::kGroupRows, warp_row = group_row + thread / 32 * 16;
-  state.rows.Start(params, tile, kv_head, warp_row);
+  const int group = threadIdx.x / 128;
+  const PrefillTile& tile = work.tile;
+  const int group_row = tile.first_row + group * Shape::kGroupRows, warp_row = group_row + threadIdx.x % 128 / 32 * 16;
   const int warp_first = tile.position + warp_row / params.group, warp_last = tile.position + (warp_row + 15) / params.group;
   const int group_last = tile.position + (group_row + Shape::kGroupRows - 1) / params.group;
   const bool modified = params.softcap > 0 || params.alibi_slope != nullptr;
-  CommitCopies();
-  WaitForCopies<0>();
-  sm90::FenceShared();
-  sm90::SyncWarpgroup(1 + group);
+  PrefillSm90State<T> state = {};
+  state.rows.Start(params, tile, work.kv_head, warp_row);
 
   const uint32_t own_queries = queries + group * Shape::kGroupRows * 128;
-  const auto keys_of = [&](int t) { return tiles + (t - begin) % Shape::kStages * 2 * Shape::kTileBytes; };
+  const auto stage_of = [&](int t) { return (before + t - work.begin) % Shape::kStages; };
+  const auto keys_of = [&](int t) { return tiles + stage_of(t) * 2 * Shape::kTileBytes; };
   const auto wait = [&](uint64_t(&full)[Shape::kStages], int t) {
-    sm90::Wait(SharedAddress(&full[(t - begin) % Shape::kStages]), (t - begin) / Shape::kStages % 2);
+    sm90::Wait(SharedAddress(&full[stage_of(t)]), (before + t - work.begin) / Shape::kStages % 2);
   };
-  const auto release = [&](uint64_t(&empty)[Shape::kStages], int t) {
-    if (threadIdx.x % 32 == 0) sm90::Arrive(SharedAddress(&empty[(t - begin) % Shape::kStages]));
+  const auto release = [&](uint64_t& empty) {
+    if (threadIdx.x % 32 == 0) sm90::Arrive(SharedAddress(&empty));
   };
-  const auto is_masked = [&](int t) {
+  const auto weigh = [&](int t, float(&rescale)[2]) {
     const int token = t * Shape::kTokens;
-    return token + Shape::kTokens - 1 > warp_first || (params.window > 0 && token <= warp_last - params.window);
+    if (modified) state.rows.Modify(params, token, state.score);
+    if (token + Shape::kTokens - 1 > warp_first || (params.window > 0 && token <= warp_last - params.window)) {
+      state.rows.Mask(params.window, token, state.score);
+    }
+    state.rows.Weigh(params.scale, state.score, rescale);
   };
   const auto add_values = [&](int t) {
-    wait(barriers.values_full, t);
+    wait(shared.values_full, t);
     const uint32_t values = keys_of(t) + Shape::kTileBytes;
-    const int seen = length - t * Shape::kTokens;
-    if (seen < Shape::kTokens) ZeroValues(values, seen, thread, 1 + group);
+    const int seen = work.length - t * Shape::kTokens;
+    if (seen < Shape::kTokens) ZeroValues(values, seen, threadIdx.x % 128, 1 + group);
     state.AddValues(values);
   };
 
-  const int own_end = min(end, group_last / Shape::kTokens + 1);
+  const int end = min(work.end, group_last / Shape::kTokens + 1);
   float rescale[2];
-  wait(barriers.keys_full, begin);
-  state.Score(own_queries, keys_of(begin));
+  wait(shared.keys_full, work.begin);
+  state.Score(own_queries, keys_of(work.begin));
   sm90::WaitForProducts<0>();
   sm90::Settle(state.score);
-  release(barriers.keys_empty, begin);
-  state.Weigh(params, modified, is_masked(begin), begin * Shape::kTokens, rescale);
+  release(shared.keys_empty[stage_of(work.begin)]);
+  weigh(work.begin, rescale);
   state.PackAll();
-  for (int t = begin + 1; t < own_end; ++t) {
-    wait(barriers.keys_full, t);
+  for (int t = work.begin + 1; t < end; ++t) {
+    wait(shared.keys_full, t);
+    sm90::AwaitOther(TurnBarrier(group));
     state.Score(own_queries, keys_of(t));
     add_values(t - 1);
+    sm90::TellOther(TurnBarrier(1 - group));
     sm90::WaitForProducts<1>();
     sm90::Settle(state.score);
-    release(barriers.keys_empty, t);
-    state.Weigh(params, modified, is_masked(t), t * Shape::kTokens, rescale);
+    release(shared.keys_empty[stage_of(t)]);
+    weigh(t, rescale);
     sm90::WaitForProducts<0>();
     sm90::Settle(state.out);
-    release(barriers.values_empty, t - 1);
+    release(shared.values_empty[stage_of(t - 1)]);
     Rescale(rescale, state.out);
     state.PackAll();
   }
-  add_values(own_end - 1);
+  release(shared.queries_empty);
+  add_values(end - 1);
   sm90::WaitForProducts<0>();
   sm90::Settle(state.out);
-  release(barriers.values_empty, own_end - 1);
+  release(shared.values_empty[stage_of(end - 1)]);
   // The other group may see a tile more. It must come before this group's word that it is done with it.
-  for (int t = own_end; t < end; ++t) {
-    wait(barriers.keys_full, t);
-    release(barriers.keys_empty, t);
-    wait(barriers.values_full, t);
-    release(barriers.values_empty, t);
+  for (int t = end; t < work.end; ++t) {
+    wait(shared.keys_full, t);
+    release(shared.keys_empty[stage_of(t)]);
+    wait(shared.values_full, t);
+    release(shared.values_empty[stage_of(t)]);
+    sm90::AwaitOther(TurnBarrier(group));
+    sm90::TellOther(TurnBarrier(1 - group));
   }
-  state.rows.template Store<T>(params, tile, kv_head, warp_row, state.out);
+  state.rows.template Store<T>(params, tile, work.kv_head, warp_row, state.out);
 }
 
 #endif
 
-// Grid: (kv heads, an upper bound of the tiles).
+// Grid: a block per multiprocessor, or fewer.
 template <typename T>
 __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
     PrefillAttentionSm90(const __grid_constant__ AttendParams params, const __grid_constant__ AttendEntries entries,
-                         const __grid_constant__ PrefillPool pool) {
+                         const __grid_constant__ PrefillMaps maps) {
 #ifdef BERTH_HAS_SM90A
   using Shape = PrefillSm90Shape;
-  extern __shared__ std::byte shared[];
-  __shared__ PrefillBarriers barriers;
+  extern __shared__ std::byte memory[];
+  __shared__ PrefillShared shared;
   LetSuccessorStart();
-  WaitForInputs();
-  PrefillTile tile;
-  if (!FindTile<Shape::kRows>(params, entries, blockIdx.y, tile)) return;
-  if (threadIdx.x == 0) {
-    for (int stage = 0; stage < Shape::kStages; ++stage) {
-      sm90::InitBarrier(SharedAddress(&barriers.keys_full[stage]), 1);
-      sm90::InitBarrier(SharedAddress(&barriers.values_full[stage]), 1);
-      sm90::InitBarrier(SharedAddress(&barriers.keys_empty[stage]), Shape::kConsumers / 32);
-      sm90::InitBarrier(SharedAddress(&barriers.values_empty[stage]), Shape::kConsumers / 32);
-    }
-    sm90::FenceBarriers();
-  }
+  if (threadIdx.x == 0) shared.Start();
   __syncthreads();
-  const int kv_head = blockIdx.x, length = params.context_length[tile.entry];
-  const int first = tile.position + tile.first_row / params.group;
-  const int last = tile.position + (tile.first_row + min(tile.rows, Shape::kRows) - 1) / params.group;
-  const int begin = params.window > 0 ? max(0, first - params.window + 1) / Shape::kTokens : 0, end = last / Shape::kTokens + 1;
-  const uint32_t queries = (SharedAddress(shared) + Shape::kAlignment - 1) / Shape::kAlignment * Shape::kAlignment;
+  WaitForInputs();
+  const uint32_t queries = (SharedAddress(memory) + Shape::kAlignment - 1) / Shape::kAlignment * Shape::kAlignment;
   const uint32_t tiles = queries + Shape::kQueryBytes;
   if (threadIdx.x >= Shape::kConsumers) {
     sm90::GiveRegisters<Shape::kProducerRegisters>();
-    if (threadIdx.x == Shape::kConsumers) {
-      Produce(params, pool, params.block_table + tile.entry * params.block_table_stride, kv_head, begin, end, length, tiles,
-              barriers);
-    }
+    if (threadIdx.x < Shape::kConsumers + 32) Produce(params, entries, maps, queries, tiles, shared);
     return;
   }
   sm90::TakeRegisters<Shape::kConsumerRegisters>();
-  Consume<T>(params, tile, kv_head, begin, end, length, queries, tiles, barriers);
+  if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));
+  for (int round = 0, before = 0;; ++round) {
+    sm90::Wait(SharedAddress(&shared.queries_full), round % 2);
+    const PrefillWork work = shared.work;
+    if (work.tile.rows == 0) return;
+    __syncwarp();
+    Consume<T>(params, work, before, queries, tiles, shared);
+    before += work.end - work.begin;
+  }
 #endif
 }
 
 template <typename T>
 void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries) {
   using Shape = PrefillSm90Shape;
-  constexpr int64_t kRowBytes = Shape::kDim * sizeof(T);
-  PrefillPool pool{.block_rows = params.kv.block_stride / kRowBytes, .head_rows = params.kv.head_stride / kRowBytes};
-  // The pool's size is not known here: the map bounds nothing.
-  const cuuint64_t size[] = {Shape::kDim, cuuint64_t{1} << 31}, stride[] = {kRowBytes};
-  const cuuint32_t box[] = {64, kKvBlockTokens}, step[] = {1, 1};
-  const CUtensorMapDataType type =
-      params.kv.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  constexpr cuuint64_t kElement = sizeof(T), kRowBytes = Shape::kDim * kElement;
   const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(context.attend.encode_tensor_map);
-  const CUresult result =
-      encode(&pool.map, type, 2, params.kv.base, size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  BERTH_CHECK(result == CUDA_SUCCESS) << "no tensor map of the KV pool: error " << static_cast<int>(result);
+  const auto make = [&](CUtensorMap& map, const void* base, std::initializer_list<cuuint64_t> size,
+                        std::initializer_list<cuuint64_t> stride, std::initializer_list<cuuint32_t> box) {
+    constexpr cuuint32_t kSteps[] = {1, 1, 1};
+    const CUtensorMapDataType type =
+        params.kv.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    const CUresult result = encode(&map, type, size.size(), const_cast<void*>(base), size.begin(), stride.begin(), box.begin(),
+                                   kSteps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    BERTH_CHECK(result == CUDA_SUCCESS) << "no tensor map of attention's inputs: error " << static_cast<int>(result);
+  };
+  const int heads = params.kv.kv_heads;
+  const auto group = static_cast<cuuint32_t>(params.group);
+  PrefillMaps maps{.block_rows = params.kv.block_stride / static_cast<int64_t>(kRowBytes),
+                   .head_rows = params.kv.head_stride / static_cast<int64_t>(kRowBytes),
+                   .tile_tokens = Shape::kRows / params.group};
+  make(maps.queries, params.q, {Shape::kDim, cuuint64_t{group} * heads, static_cast<cuuint64_t>(params.rows)},
+       {params.q_head_stride * kElement, params.q_stride * kElement}, {64, group, static_cast<cuuint32_t>(maps.tile_tokens)});
+  // The pool's size is not known here: the map bounds nothing.
+  make(maps.pool, params.kv.base, {Shape::kDim, cuuint64_t{1} << 31}, {kRowBytes}, {64, kKvBlockTokens});
   const auto kernel = &PrefillAttentionSm90<T>;
   context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes),
                "prefill attention's shared memory");
-  const int64_t tiles = int64_t{entries.rows} * params.group / Shape::kRows + entries.count;
-  Launch(context, kernel, dim3(params.kv.kv_heads, tiles), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries, pool);
+  const int64_t most = (int64_t{entries.rows} / maps.tile_tokens + entries.count) * heads;
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(most, context.attend.multiprocessors));
+  Launch(context, kernel, dim3(blocks), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries, maps);
 }
 
 }  // namespace berth::kernels::cuda

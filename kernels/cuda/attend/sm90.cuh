@@ -47,7 +47,18 @@ __device__ inline void CopyBox(uint32_t to, const void* map, int column, int row
       : "memory");
 }
 
+// The same of a three-dimensional map.
+__device__ inline void CopyBox(uint32_t to, const void* map, int column, int middle, int row, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+      "l"(map), "r"(column), "r"(middle), "r"(row), "r"(barrier)
+      : "memory");
+}
+
+// Named barriers: of a group of four warps, and of two such groups, one of which only says that it was there.
 __device__ inline void SyncWarpgroup(int barrier) { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); }
+__device__ inline void AwaitOther(int barrier) { asm volatile("bar.sync %0, 256;" ::"r"(barrier) : "memory"); }
+__device__ inline void TellOther(int barrier) { asm volatile("bar.arrive %0, 256;" ::"r"(barrier) : "memory"); }
 
 // Changes how many registers each thread of a group of four warps has.
 template <int kRegisters>
