@@ -19,7 +19,8 @@ inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
 // What attention keeps. See attend/.
 struct AttendResources {
   int multiprocessors = 0, decode_blocks = 0;
-  Buffer partial, state, ticket;      // where the blocks of decode attention leave their parts of a row
+  Buffer partial, state;              // where the blocks of decode attention leave their parts of a row
+  Buffer ticket;                      // i32 [decode_blocks + 1] counters, 0 between launches
   void* encode_tensor_map = nullptr;  // the driver's cuTensorMapEncodeTiled; null: no Hopper kernels
 };
 

@@ -66,7 +66,7 @@ absl::Status ReserveAttend(Context& context, int device, Allocator& allocator) {
   const size_t parts = size_t{2} * resources.decode_blocks * kDecodeHeads;
   BERTH_ASSIGN_OR_RETURN(resources.partial, allocator.Allocate(parts * kMaxHeadDim * sizeof(float)));
   BERTH_ASSIGN_OR_RETURN(resources.state, allocator.Allocate(parts * sizeof(float2)));
-  BERTH_ASSIGN_OR_RETURN(resources.ticket, allocator.Allocate(resources.decode_blocks * sizeof(int32_t)));
+  BERTH_ASSIGN_OR_RETURN(resources.ticket, allocator.Allocate((resources.decode_blocks + 1) * sizeof(int32_t)));
   return absl::OkStatus();
 }
 

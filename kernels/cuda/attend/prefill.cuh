@@ -124,8 +124,9 @@ __global__ void __launch_bounds__(PrefillShape<kDim>::kThreads, 2)
   LetSuccessorStart();
   WaitForInputs();
   PrefillTile tile;
-  if (!FindTile(params, entries, Shape::kRows, blockIdx.y, tile)) return;
-  const int kv_head = blockIdx.x, warp = threadIdx.x / 32, length = params.context_length[tile.entry];
+  int tile_count;
+  if (!FindTile(params, entries, Shape::kRows, blockIdx.y, tile, tile_count)) return;
+  const int kv_head = blockIdx.x, warp = threadIdx.x / 32, length = tile.length;
   const int32_t* blocks = params.block_table + tile.entry * params.block_table_stride;
   const uint32_t queries = SharedAddress(shared), tiles = queries + Shape::kQueryBytes;
 

@@ -14,34 +14,39 @@ struct PrefillTile {
   int rows;         // at least 1
   int first_token;  // of the entry, its row in the batch
   int position;     // of the entry's first token
+  int length;       // the entry's context
 };
 
-// Finds tile `index` of the grid; false where there is none. Each entry's last tile, which sees the most, comes first.
+// Finds tile `index` of all entries', or how many `tiles` there are if it is none of them. Each entry's last tile, which sees
+// the most, comes first. All lanes of a warp call it together.
 __device__ inline bool FindTile(const AttendParams& params, const AttendEntries& entries, int tile_rows, int index,
-                                PrefillTile& tile) {
+                                PrefillTile& tile, int& tiles) {
   const int lane = threadIdx.x % 32;
+  tiles = 0;
   for (int base = 0; base < entries.count; base += 32) {
-    int rows = 0;
+    int start = 0, rows = 0, length = 0;
     if (base + lane < entries.count) {
-      const int32_t* start = params.query_start + entries.first + base + lane;
-      rows = (start[1] - start[0]) * params.group;
+      const int entry = entries.first + base + lane;
+      start = params.query_start[entry];
+      rows = (params.query_start[entry + 1] - start) * params.group;
+      length = params.context_length[entry];
     }
-    const int tiles = (rows + tile_rows - 1) / tile_rows;
-    int sum = tiles;
+    int sum = (rows + tile_rows - 1) / tile_rows;
     for (int offset = 1; offset < 32; offset *= 2) {
       const int other = __shfl_up_sync(~0u, sum, offset);
       if (lane >= offset) sum += other;
     }
-    const unsigned behind = __ballot_sync(~0u, sum > index);
+    const unsigned behind = __ballot_sync(~0u, tiles + sum > index);
     if (behind == 0) {
-      index -= __shfl_sync(~0u, sum, 31);
+      tiles += __shfl_sync(~0u, sum, 31);
       continue;
     }
     const int found = __ffs(behind) - 1;
     tile.entry = entries.first + base + found;
-    tile.first_row = (__shfl_sync(~0u, sum, found) - 1 - index) * tile_rows;
+    tile.first_row = (tiles + __shfl_sync(~0u, sum, found) - 1 - index) * tile_rows;
     tile.rows = min(__shfl_sync(~0u, rows, found) - tile.first_row, tile_rows);
-    tile.first_token = params.query_start[tile.entry];
+    tile.first_token = __shfl_sync(~0u, start, found);
+    tile.length = __shfl_sync(~0u, length, found);
     tile.position = params.position[tile.first_token];
     return true;
   }

@@ -34,6 +34,7 @@ struct PrefillMaps {
   CUtensorMap queries;  // [rows, heads, 128] in boxes of tile_tokens, a group and 64
   CUtensorMap pool;     // rows of 128 values. Block b, kv head h: keys from row b * block_rows + h * head_rows on
   int64_t block_rows, head_rows;
+  int32_t* taken;   // work that was taken; 0 between launches
   int tile_tokens;  // whole tokens of a group that 128 rows hold
 };
 
@@ -42,7 +43,7 @@ struct PrefillMaps {
 // A tile of rows and the key tiles [begin, end) that it sees.
 struct PrefillWork {
   PrefillTile tile;  // without rows: there is nothing more to do
-  int kv_head, length, begin, end;
+  int kv_head, begin, end;
 };
 
 // Shared memory beside the tiles. Barriers: what was copied has come; all warps have read it. [stage] for keys and values.
@@ -63,18 +64,22 @@ struct PrefillShared {
   }
 };
 
-// The block's work of round `round`: tiles with the longest walk come first, and every other round is dealt out backwards.
-__device__ inline PrefillWork FindWork(const AttendParams& params, const AttendEntries& entries, const PrefillMaps& maps,
-                                       int round) {
+// Takes the next piece of work: tiles of rows with the longest walk come first, the heads of one side by side. Who does what
+// changes from run to run, and nothing that comes out. All lanes of a warp call it together.
+__device__ inline PrefillWork TakeWork(const AttendParams& params, const AttendEntries& entries, const PrefillMaps& maps) {
   using Shape = PrefillSm90Shape;
-  const int place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x, index = round * gridDim.x + place;
+  const int index = __shfl_sync(~0u, threadIdx.x % 32 == 0 ? atomicAdd(maps.taken, 1) : 0, 0), heads = params.kv.kv_heads;
   PrefillWork work = {};
-  work.kv_head = index % params.kv.kv_heads;
-  if (!FindTile(params, entries, maps.tile_tokens * params.group, index / params.kv.kv_heads, work.tile)) return work;
+  work.kv_head = index % heads;
+  int tiles;
+  if (!FindTile(params, entries, maps.tile_tokens * params.group, index / heads, work.tile, tiles)) {
+    // Every block comes once in vain, the last one of them tidies up.
+    if (index == tiles * heads + static_cast<int>(gridDim.x) - 1) *maps.taken = 0;
+    return work;
+  }
   const PrefillTile& tile = work.tile;
   const int first = tile.position + tile.first_row / params.group;
   const int last = tile.position + (tile.first_row + tile.rows - 1) / params.group;
-  work.length = params.context_length[tile.entry];
   work.begin = params.window > 0 ? max(0, first - params.window + 1) / Shape::kTokens : 0;
   work.end = last / Shape::kTokens + 1;
   return work;
@@ -86,7 +91,7 @@ __device__ inline void Produce(const AttendParams& params, const AttendEntries& 
   using Shape = PrefillSm90Shape;
   int copied = 0;  // tiles of keys
   for (int round = 0;; ++round) {
-    const PrefillWork work = FindWork(params, entries, maps, round);
+    const PrefillWork work = TakeWork(params, entries, maps);
     const PrefillTile& tile = work.tile;
     if (threadIdx.x % 32 == 0) {
       const uint32_t full = SharedAddress(&shared.queries_full);
@@ -104,7 +109,7 @@ __device__ inline void Produce(const AttendParams& params, const AttendEntries& 
       const int32_t* blocks = params.block_table + tile.entry * params.block_table_stride;
       for (int t = work.begin; t < work.end; ++t, ++copied) {
         const int stage = copied % Shape::kStages, use = copied / Shape::kStages;
-        const int count = min(2, (work.length - t * Shape::kTokens + kKvBlockTokens - 1) / kKvBlockTokens);
+        const int count = min(2, (tile.length - t * Shape::kTokens + kKvBlockTokens - 1) / kKvBlockTokens);
         int row[2];
         for (int b = 0; b < count; ++b) {
           row[b] = static_cast<int>(blocks[t * 2 + b] * maps.block_rows + work.kv_head * maps.head_rows);
