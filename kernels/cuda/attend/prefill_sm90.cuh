@@ -133,7 +133,7 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     Rescale(rescale, state.out);
     state.PackAll();
   }
-  release(shared.queries_empty);
+  sm90::Arrive(SharedAddress(&shared.queries_empty));
   add_values(end - 1);
   sm90::WaitForProducts<0>();
   sm90::Settle(state.out);
@@ -178,7 +178,6 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
     sm90::Wait(SharedAddress(&shared.queries_full), round % 2);
     const PrefillWork work = shared.work;
     if (work.tile.rows == 0) return;
-    __syncwarp();
     Consume<T>(params, work, before, queries, tiles, shared);
     before += work.end - work.begin;
   }

@@ -57,9 +57,11 @@ struct PrefillShared {
     for (uint64_t* full : {&queries_full, &keys_full[0], &keys_full[1], &values_full[0], &values_full[1]}) {
       sm90::InitBarrier(SharedAddress(full), 1);
     }
-    for (uint64_t* empty : {&queries_empty, &keys_empty[0], &keys_empty[1], &values_empty[0], &values_empty[1]}) {
+    for (uint64_t* empty : {&keys_empty[0], &keys_empty[1], &values_empty[0], &values_empty[1]}) {
       sm90::InitBarrier(SharedAddress(empty), PrefillSm90Shape::kConsumers / 32);
     }
+    // Every thread has read `work`.
+    sm90::InitBarrier(SharedAddress(&queries_empty), PrefillSm90Shape::kConsumers);
     sm90::FenceBarriers();
   }
 };
