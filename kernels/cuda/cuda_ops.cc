@@ -20,6 +20,18 @@ void Context::Note(cublasStatus_t status, std::string_view what) {
   fault = absl::UnavailableError(absl::StrCat("cuBLASLt fault in ", std::string(what), ": ", cublasLtGetStatusString(status)));
 }
 
+void Context::ReadDevice(int device) {
+  int major = 0;
+  Note(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "asking the device");
+  Note(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking the device");
+  void* encode = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  Note(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found),
+       "asking the driver");
+  encode_tiled = reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encode);
+  hopper = major == 9 && encode_tiled != nullptr;
+}
+
 }  // namespace cuda
 
 namespace {
@@ -30,6 +42,7 @@ class CudaOps : public Ops {
  public:
   CudaOps() = default;
   ~CudaOps() override {
+    context_.blas_plans.clear();
     if (context_.blas != nullptr) cublasLtDestroy(context_.blas);
     if (context_.stream != nullptr) {
       cudaStreamSynchronize(context_.stream);
@@ -42,6 +55,7 @@ class CudaOps : public Ops {
     context_.Note(cudaSetDevice(options.device), "selecting the device");
     context_.Note(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking), "making a stream");
     context_.Note(cublasLtCreate(&context_.blas), "starting cuBLASLt");
+    context_.ReadDevice(options.device);
     BERTH_RETURN_IF_ERROR(context_.fault);
     const std::unique_ptr<Allocator> allocator = MakeCudaAllocator(options.device);
     const auto rows = static_cast<size_t>(options.max_tokens);
