@@ -31,7 +31,7 @@ struct Message {
   bool operator==(const Message&) const = default;
 };
 
-// What a session remembers. `version` counts commits; a copy is valid only if its version equals the claim's.
+// What a session remembers. `version` grows with every commit; a copy is valid only if its version equals the claim's.
 struct History {
   uint64_t version = 0;
   std::vector<int32_t> tokens;

@@ -187,7 +187,7 @@ absl::StatusOr<int64_t> SessionTable::CommitTurn(const Turn& turn, TurnResult re
   after.tokens.assign(turn.history->tokens.begin(), turn.history->tokens.begin() + result.from_position);
   after.tokens.insert(after.tokens.end(), result.tokens.begin(), result.tokens.end());
   after.messages = std::move(result.messages);
-  after.version = turn.version + 1;
+  after.version = NextVersion(turn.fence, turn.version);
   after.last_request_id = turn.request_id;
   after.last_output_begin = result.output_begin;
   after.last_finish_reason = result.finish_reason;
