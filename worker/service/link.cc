@@ -147,7 +147,8 @@ void Link::AddChunk(const v1::PromptChunk& chunk) {
 void Link::Run(uint64_t stream_id, v1::Submit& submit) {
   Submission submission{.tenant = submit.tenant(),
                         .affinity = submit.affinity(),
-                        .lost_holders = {submit.lost_holders().begin(), submit.lost_holders().end()}};
+                        .lost_holders = {submit.lost_holders().begin(), submit.lost_holders().end()},
+                        .suspect = submit.suspect()};
   if (submit.has_timeout()) {
     submission.timeout = absl::Seconds(submit.timeout().seconds()) + absl::Nanoseconds(submit.timeout().nanos());
   }

@@ -5,6 +5,7 @@
 namespace berth::service {
 
 bool Request::has_events() const {
+  if (claiming) return false;
   if (ended() || (started_ready && !started_sent)) return true;
   for (const Choice& choice : choices) {
     if (choice.output->has_unsent(false)) return true;
@@ -13,6 +14,7 @@ bool Request::has_events() const {
 }
 
 bool Request::TakeEvents(int64_t* budget, google::protobuf::RepeatedPtrField<v1::StreamEvent>* events) {
+  if (claiming) return false;
   const auto add = [&] {
     v1::StreamEvent* event = events->Add();
     event->set_stream_id(stream_id);

@@ -75,7 +75,7 @@ class JournalTest : public ::testing::TestWithParam<std::string> {
 
 TEST_P(JournalTest, ACommitIsReadBack) {
   const std::vector<Message> messages = {{.role = "user", .content = std::string("caf\xc3\xa9\0x", 7), .begin = 0, .end = 2},
-                                         {.role = "assistant", .content = "yes", .begin = 2, .end = 3}};
+                                         {.role = "assistant", .content = "yes", .begin = 2, .end = 3, .told = 5, .cut = true}};
   EXPECT_EQ(CommitNew(MakeHistory({5, 6, 7}, messages), 0), 1u);
   const auto history = journal_->Load(kKey);
   ASSERT_TRUE(history.ok()) << history.status();
