@@ -22,6 +22,8 @@ void AddSimFlags(CLI::App& app, SimOptions& sim) {
   app.add_option("--sim-exit-after-tokens", sim.exit_after_tokens, "Fault: the process exits after so many tokens");
   app.add_option("--sim-crash-on-token", sim.crash_on_token, "Fault: the process aborts at this token id");
   app.add_option("--sim-slow-factor", sim.slow_factor, "Fault: every step takes so many times as long");
+  app.add_option("--sim-freeze-in-commit", sim.freeze_in_commit, "Fault: the process stops inside the so many-th commit");
+  app.add_option("--sim-drop-write", sim.drop_write, "Fault: every so many-th frame with tokens is lost; at least 2");
 }
 
 }  // namespace
@@ -58,6 +60,10 @@ absl::Status WorkerOptions::Validate() const {
   if (!(shutdown_grace_seconds >= 0)) return refuse("--shutdown-grace", shutdown_grace_seconds, "0 or more");
   if (sim.enabled && (sim.slots < 1 || sim.kv_blocks < 1 || sim.max_length < 2 || !(sim.step_ms >= 0))) {
     return absl::InvalidArgumentError("--sim-slots, --sim-kv-blocks and --sim-max-length want at least 1, 1 and 2");
+  }
+  if (sim.drop_write < 0 || sim.drop_write == 1) return refuse("--sim-drop-write", sim.drop_write, "0, or 2 or more");
+  if (sim.freeze_in_commit != 0 && (sim.freeze_in_commit < 0 || journal == "memory")) {
+    return refuse("--sim-freeze-in-commit", sim.freeze_in_commit, "0, or 1 or more and a journal in SQLite");
   }
   return absl::OkStatus();
 }

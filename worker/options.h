@@ -22,6 +22,8 @@ struct SimOptions {
   int64_t exit_after_tokens = -1;
   int32_t crash_on_token = -1;
   double slow_factor = 1;
+  int64_t freeze_in_commit = 0;  // of the SQLite journal, the how many-th; 0: never
+  int drop_write = 0;            // every so many frames to gateways; 0: never
 };
 
 struct WorkerOptions {

@@ -1,5 +1,7 @@
 #include "worker/worker.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <fstream>
 #include <random>
@@ -103,9 +105,15 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
   return backend;
 }
 
-absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const std::string& journal) {
-  if (journal == "memory") return session::MakeMemoryJournal();
-  return session::OpenSqliteJournal(journal.substr(std::string("sqlite:").size()));
+absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const WorkerOptions& options) {
+  if (options.journal == "memory") return session::MakeMemoryJournal();
+  absl::AnyInvocable<void()> freeze;
+  if (options.sim.freeze_in_commit > 0) {
+    freeze = [left = options.sim.freeze_in_commit]() mutable {
+      if (--left == 0) raise(SIGSTOP);
+    };
+  }
+  return session::OpenSqliteJournal(options.journal.substr(std::string("sqlite:").size()), std::move(freeze));
 }
 
 absl::Status SetLogLevel(const std::string& level) {
@@ -128,7 +136,7 @@ service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options, std::function<void()> on_fault) {
   BERTH_RETURN_IF_ERROR(options.Validate());
   BERTH_RETURN_IF_ERROR(SetLogLevel(options.log_level));
-  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<session::Journal> journal, MakeJournal(options.journal));
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<session::Journal> journal, MakeJournal(options));
   BERTH_ASSIGN_OR_RETURN(Backend backend, options.sim.enabled ? MakeSimBackend(options) : MakeModelBackend(options));
   std::unique_ptr<Worker> worker(new Worker(options, std::move(backend)));
   BERTH_RETURN_IF_ERROR(worker->Serve(std::move(journal), std::move(on_fault)));
@@ -173,7 +181,8 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
       identity_,
       service::WorkerStatus::Parts{
           .core = *core_, .engine = *engine_, .sessions = *sessions_, .health = health_, .shard = io, .clock = clock});
-  links_ = std::make_unique<service::LinkHub>(service::LinkOptions{}, *core_, *status_, *metrics_, io, clock);
+  links_ = std::make_unique<service::LinkHub>(service::LinkOptions{.drop_write = options_.sim.drop_write}, *core_, *status_,
+                                              *metrics_, io, clock);
   core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
   services_ = std::make_unique<service::WorkerServices>(service::WorkerServices::Parts{.core = *core_,
                                                                                        .status = *status_,

@@ -101,6 +101,7 @@ void Link::Reattach(const v1::Reattach& reattach) {
   absl::StatusOr<Request*> request = parts_.core.Reattach(reattach, gateway_id_, *this, id);
   if (!request.ok()) return Refuse(id, request.status());
   streams_[id] = *request;
+  parts_.metrics.CountReattached();
   v1::StreamEvent& answer = answers_.emplace_back();
   answer.set_stream_id(id);
   answer.mutable_reattached();
@@ -235,6 +236,7 @@ void Link::Flush(bool heartbeat) {
     unacknowledged_bytes_ += bytes;
   }
   parts_.metrics.CountFrame(frame_.events_size());
+  if (!frame_.events().empty() && !frame_.has_hello() && parts_.hub.LosesNextFrame()) return;
   call_->Write(frame_);
 }
 

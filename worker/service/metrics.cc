@@ -68,6 +68,7 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& model, const
       request_generation_tokens_(
           MakeHistogram("vllm:request_generation_tokens", "Output tokens of a request.", CountBuckets())),
       rejected_(MakeCounter("berth_worker_rejected_total", "Requests refused for overload or drain.")),
+      reattached_(MakeCounter("berth_worker_streams_reattached_total", "Streams taken up again after their link broke.")),
       frames_(MakeCounter("berth_worker_link_frames_total", "Frames sent over links.")),
       frame_events_(MakeCounter("berth_worker_link_events_total", "Events in those frames.")),
       steps_(MakeCounter("berth_worker_engine_steps_total", "Steps of the engine.")),
