@@ -20,7 +20,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "cluster"))
 
-from processes import Cluster  # noqa: E402
+import processes  # noqa: E402
 
 WORDS = "harbour lantern quiet seven running copper window the of and under because never blue".split()
 
@@ -43,8 +43,9 @@ def main():
     if args.model is None:
         sys.exit("no model in .cache/models: run deploy/get-demo-model")
 
+    processes.WAIT_SECONDS = 600  # a prompt may wait for all the others
     with tempfile.TemporaryDirectory() as folder:
-        cluster = Cluster(args.bin_dir, folder, workers=1, worker_arguments=("--model", args.model))
+        cluster = processes.Cluster(args.bin_dir, folder, workers=1, worker_arguments=("--model", args.model))
         worker = cluster.workers["w0"].child.pid
         name = cluster.workers["w0"].ready["model"]
         samples, tokens = [memory(worker, "RssAnon")], 0

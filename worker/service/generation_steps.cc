@@ -106,7 +106,7 @@ void GenerationCore::FinishChoice(Request& request, Choice& choice, v1::FinishRe
 }
 
 void GenerationCore::NotifySink(Request& request) {
-  if (request.sink != nullptr && !request.claiming) request.sink->OnEvents(request);
+  if (request.sink != nullptr && request.has_events()) request.sink->OnEvents(request);
 }
 
 }  // namespace berth::service

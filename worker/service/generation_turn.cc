@@ -61,7 +61,7 @@ void GenerationCore::GoOn(Request& request) {
     parts_.metrics.RecordFirstToken(parts_.clock.Monotonic() - request.arrived);
   }
   if (request.end_waits) return End(request);
-  if (request.has_events()) NotifySink(request);
+  NotifySink(request);
 }
 
 // The work that began before the claim was back was in vain.

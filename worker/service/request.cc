@@ -14,7 +14,6 @@ bool Request::has_events() const {
 }
 
 bool Request::TakeEvents(int64_t* budget, google::protobuf::RepeatedPtrField<v1::StreamEvent>* events) {
-  if (claiming) return false;
   const auto add = [&] {
     v1::StreamEvent* event = events->Add();
     event->set_stream_id(stream_id);

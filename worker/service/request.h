@@ -91,8 +91,8 @@ struct Request {
   // The engine computes its prompt.
   bool prefilling() const { return phase == Phase::kRunning && !end_waits && first_token_at == absl::InfiniteDuration(); }
   bool has_events() const;
-  // Appends events in order, as much as fits into `budget` bytes, which it charges. True when the last event was appended: the
-  // request is to be released.
+  // Appends events in order, as much as fits into `budget` bytes, which it charges. Only when there are any. True when the last
+  // event was appended: the request is to be released.
   bool TakeEvents(int64_t* budget, google::protobuf::RepeatedPtrField<v1::StreamEvent>* events);
   // What a peer that has so many output tokens per choice still lacks is to be sent again.
   void SetSent(const std::vector<int>& tokens);

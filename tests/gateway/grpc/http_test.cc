@@ -72,23 +72,23 @@ TEST_F(HttpTest, StreamsAChatAsEvents) {
 }
 
 TEST_F(HttpTest, SeveralPromptsAreOneAnswer) {
-  const json prompts = {{"prompt", {"a", "b"}}, {"n", 2}};
+  const json prompts = {{"prompt", {"a", "b", "c"}}};
   const auto whole = Connect().PostAndReceive(kText, TextBody("", prompts));
   ASSERT_EQ(whole.status, 200) << whole.body;
   const json body = json::parse(whole.body);
-  ASSERT_EQ(body["choices"].size(), 4);
-  for (int i = 0; i < 4; ++i) {
+  ASSERT_EQ(body["choices"].size(), 3);
+  for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(body["choices"][i]["index"], i);
     EXPECT_EQ(body["choices"][i]["text"], "t0 t1 t2 ");
   }
-  const json alone = json::parse(Connect().PostAndReceive(kText, TextBody("a", {{"n", 2}})).body);
-  EXPECT_EQ(body["usage"]["completion_tokens"].get<int>(), 2 * alone["usage"]["completion_tokens"].get<int>());
-  EXPECT_EQ(body["usage"]["prompt_tokens"].get<int>(), 2 * alone["usage"]["prompt_tokens"].get<int>());
+  const json alone = json::parse(Connect().PostAndReceive(kText, TextBody("a")).body);
+  EXPECT_EQ(body["usage"]["completion_tokens"].get<int>(), 3 * alone["usage"]["completion_tokens"].get<int>());
+  EXPECT_EQ(body["usage"]["prompt_tokens"].get<int>(), 3 * alone["usage"]["prompt_tokens"].get<int>());
 
   json streaming = prompts;
   streaming.update({{"stream", true}, {"stream_options", {{"include_usage", true}}}});
   std::string rest = Connect().PostAndReceive(kText, TextBody("", streaming)).body;
-  std::vector<std::string> texts(4), reasons(4), ids;
+  std::vector<std::string> texts(3), reasons(3), ids;
   int usages = 0;
   while (!rest.starts_with("data: [DONE]")) {
     const size_t end = rest.find("\n\n");
