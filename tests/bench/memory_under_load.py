@@ -31,6 +31,33 @@ def memory(pid, what):
         return int(re.search(rf"{what}:\s+(\d+) kB", status.read())[1]) / 1024
 
 
+def load(cluster, args):
+    """Runs the requests; the figures."""
+    worker = cluster.workers["w0"].child.pid
+    name = cluster.workers["w0"].ready["model"]
+    samples, tokens = [memory(worker, "RssAnon")], 0
+
+    def run(i):
+        draw = random.Random(i)
+        prompt = " ".join(draw.choices(WORDS, k=draw.randint(args.prompt_tokens // 10, args.prompt_tokens)))
+        body = {"model": name, "prompt": prompt, "max_tokens": args.max_tokens, "ignore_eos": True, "seed": i}
+        connection, response = cluster.open_stream(dict(body, stream_options={"include_usage": True}))
+        usage = json.loads([line for line in response if line.startswith(b"data: {")][-1][6:])["usage"]
+        connection.close()
+        samples.append(memory(worker, "RssAnon"))
+        return usage["prompt_tokens"] + usage["completion_tokens"]
+
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(args.streams) as pool:
+        for used in pool.map(run, range(args.requests)):
+            tokens += used
+    tenth = max(1, args.requests // 10)
+    return {"requests": args.requests, "streams": args.streams, "tokens": tokens, "seconds": round(time.monotonic() - start),
+            "rss_anon_mib": {"ready": round(samples[0]), "each_tenth": [round(s) for s in samples[tenth::tenth]],
+                             "highest": round(max(samples))},
+            "vm_hwm_with_mapped_file_mib": round(memory(worker, "VmHWM"))}  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default=next(iter(glob.glob(os.path.join(ROOT, ".cache/models/*.gguf"))), None))
@@ -46,32 +73,11 @@ def main():
     processes.WAIT_SECONDS = 600  # a prompt may wait for all the others
     with tempfile.TemporaryDirectory() as folder:
         cluster = processes.Cluster(args.bin_dir, folder, workers=1, worker_arguments=("--model", args.model))
-        worker = cluster.workers["w0"].child.pid
-        name = cluster.workers["w0"].ready["model"]
-        samples, tokens = [memory(worker, "RssAnon")], 0
-
-        def run(i):
-            draw = random.Random(i)
-            prompt = " ".join(draw.choices(WORDS, k=draw.randint(args.prompt_tokens // 10, args.prompt_tokens)))
-            body = {"model": name, "prompt": prompt, "max_tokens": args.max_tokens, "ignore_eos": True, "seed": i}
-            connection, response = cluster.open_stream(dict(body, stream_options={"include_usage": True}))
-            usage = json.loads([line for line in response if line.startswith(b"data: {")][-1][6:])["usage"]
-            connection.close()
-            samples.append(memory(worker, "RssAnon"))
-            return usage["prompt_tokens"] + usage["completion_tokens"]
-
-        start = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(args.streams) as pool:
-            for used in pool.map(run, range(args.requests)):
-                tokens += used
-        seconds = time.monotonic() - start
-        high_water = memory(worker, "VmHWM")
-        cluster.stop()
-    tenth = max(1, args.requests // 10)
-    print(json.dumps({"requests": args.requests, "streams": args.streams, "tokens": tokens, "seconds": round(seconds),
-                      "rss_anon_mib": {"ready": round(samples[0]), "each_tenth": [round(s) for s in samples[tenth::tenth]],
-                                       "highest": round(max(samples))},
-                      "vm_hwm_with_mapped_file_mib": round(high_water)}, indent=1))  # fmt: skip
+        try:
+            figures = load(cluster, args)
+        finally:
+            cluster.stop()
+    print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
