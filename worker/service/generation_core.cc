@@ -197,8 +197,10 @@ void GenerationCore::StopSequences(Request& request) {
 void GenerationCore::EndUnfinished(Request& request, v1::FinishReason reason) {
   StopSequences(request);
   if (!request.started_sent) {
+    // Not before its claim is back and released: the session's next turn may follow at once.
     request.error = EndedEarly(reason);
-    return End(request);
+    request.ends_early = true;
+    return EndWork(request);
   }
   for (Choice& choice : request.choices) {
     if (choice.finished()) continue;
@@ -209,6 +211,7 @@ void GenerationCore::EndUnfinished(Request& request, v1::FinishReason reason) {
 }
 
 void GenerationCore::Fail(Request& request, const absl::Status& error) {
+  if (request.claiming) DropWork(request);
   StopSequences(request);
   request.error = error;
   End(request);

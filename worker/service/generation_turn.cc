@@ -37,11 +37,12 @@ void GenerationCore::OnTurn(uint64_t serial, absl::StatusOr<session::Turn> turn)
     if (turn.ok()) parts_.sessions.AbandonTurn(*turn);
     return;
   }
-  request->claiming = false;
-  if (!turn.ok()) {
-    DropWork(*request);
-    return Fail(*request, SessionError(turn.status()));
+  if (request->ends_early || !turn.ok()) {
+    const absl::Status error = request->ends_early ? request->error : SessionError(turn.status());
+    if (turn.ok()) request->turn = *std::move(turn);
+    return Fail(*request, error);
   }
+  request->claiming = false;
   request->turn = *std::move(turn);
   const bool assumed_right =
       request->history != nullptr && !request->turn->repeated && request->history->version == request->turn->history->version;

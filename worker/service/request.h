@@ -66,6 +66,7 @@ struct Request {
   // Of an interactive turn: while its claim is under way, work goes on from an assumed history, but no event leaves, nothing is
   // committed, and the work's end waits.
   bool claiming = false, end_waits = false;
+  bool ends_early = false;                          // whatever the claim brings
   std::shared_ptr<const session::History> history;  // what the prompt goes on from; null: nothing
   int attempt = 0;                                  // of preparing; an assumption that was wrong begins another
   std::optional<session::Turn> turn;

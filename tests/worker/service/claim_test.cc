@@ -138,23 +138,23 @@ TEST_F(ClaimTest, ARefusedClaimEndsTheWork) {
   EXPECT_EQ(third.text, Undisturbed({Start("1", "one"), Turn("3", "two")}));
 }
 
-TEST_F(ClaimTest, ACancelNeedNotWaitForTheClaim) {
-  CoreFixture fixture("a", journal_);
-  CollectingSink first, second;
+TEST_F(ClaimTest, ACancelledTurnsSessionIsFreeForTheNext) {
+  CoreFixture here("a", journal_), elsewhere("b", journal_);
+  CollectingSink first, second, cancelled, next;
+  here.Run(Start("1", "one"), first);
+  elsewhere.Run(Turn("2", "two"), second);
+  here.AwaitTokens(10);
   const auto gate = HoldClaim();
-  fixture.Submit(Start("1", "one", 3000), first);
-  fixture.AwaitTokens(5);
-  fixture.OnShard([&] { EXPECT_TRUE(fixture.core.Cancel(*fixture.core.Find("", "1"))); });
-  first.ended.Wait();
-  EXPECT_EQ(first.error.code(), absl::StatusCode::kCancelled);
+  here.Submit(Turn("3", "three", 3000), cancelled);  // on a stale copy, so that its work would begin again
+  here.AwaitTokens(5);
+  here.OnShard([&] { EXPECT_TRUE(here.core.Cancel(*here.core.Find("", "3"))); });
   gate->Notify();
-  // The claim that came too late was released.
-  do {
-    CollectingSink again;
-    fixture.Run(Start("2", "two"), again);
-    second.error = again.error;
-  } while (rpc::Reason(second.error) == "SESSION_BUSY");
-  EXPECT_TRUE(second.error.ok()) << second.error;
+  cancelled.ended.Wait();
+  EXPECT_EQ(cancelled.error.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(cancelled.count, 1);
+  here.Run(Turn("4", "three"), next);
+  ASSERT_TRUE(next.error.ok()) << next.error;
+  EXPECT_EQ(next.text, Undisturbed({Start("1", "one"), Turn("2", "two"), Turn("4", "three")}));
 }
 
 TEST_F(ClaimTest, ASuspectIsPrefilledAlone) {
