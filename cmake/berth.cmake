@@ -42,12 +42,15 @@ function(berth_library name)
   add_library(berth::${name} ALIAS berth_${name})
 endfunction()
 
-# berth_program(NAME SRCS ... DEPS ...): an executable in build/<preset>/bin.
+# berth_program(NAME SRCS ... DEPS ...): an executable in build/<preset>/bin. In a bundle (deploy/bundle) it finds the libraries that
+# came with it, and those find each other: the older kind of run path counts for them too.
 function(berth_program name)
   cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  target_link_options(${name} PRIVATE -Wl,--disable-new-dtags)
+  set_target_properties(${name} PROPERTIES BUILD_RPATH "$ORIGIN/../lib")
 endfunction()
 
 # berth_test(NAME SRCS ... DEPS ... LABELS ... [TIMEOUT s]): one GoogleTest program per room under test. Its working directory is

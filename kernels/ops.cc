@@ -65,6 +65,13 @@ void CheckKv(const KvLayer& kv) {
   BERTH_CHECK(IsActivation(kv.dtype)) << "KV is " << Info(kv.dtype).name;
 }
 
+// One i32 per slot, or empty.
+void CheckSlots(const char* name, const Tensor& tensor) {
+  if (tensor.empty()) return;
+  BERTH_CHECK(tensor.rank() == 1) << name << " is " << tensor.DebugString();
+  CheckTensor(name, tensor, DType::kI32, {tensor.dim(0)});
+}
+
 void CheckProjectOut(const ProjectOutArgs& args) {
   BERTH_CHECK(args.in.rank() == 2 && args.residual.rank() == 2) << args.in.DebugString() << ", " << args.residual.DebugString();
   const int64_t tokens = args.residual.dim(0), hidden = args.residual.dim(1);
@@ -81,6 +88,7 @@ void Ops::Embed(const EmbedArgs& args) {
   BERTH_CHECK(args.token.rank() == 1) << args.token.DebugString();
   const int64_t tokens = args.token.dim(0);
   CheckTensor("token", args.token, DType::kI32, {tokens});
+  CheckSlots("last_token", args.last_token);
   CheckActivation("out", args.out, {tokens, args.table.k});
   CheckWeight("table", args.table, args.table.n(), args.table.k);
   if (tokens > 0) DoEmbed(args);
@@ -154,6 +162,21 @@ void Ops::Head(const HeadArgs& args) {
   if (rows > 0) DoHead(args);
 }
 
+void Ops::Admit(const AdmitArgs& args) {
+  BERTH_CHECK(args.slot.rank() == 1 && args.history.rank() == 1 && args.slot_counts.rank() == 2)
+      << args.slot.DebugString() << ", " << args.history.DebugString() << ", " << args.slot_counts.DebugString();
+  const int64_t admits = args.slot.dim(0), slots = args.slot_counts.dim(0);
+  const auto params = static_cast<int64_t>(sizeof(SlotSampling));
+  CheckTensor("slot", args.slot, DType::kI32, {admits});
+  CheckTensor("params", args.params, DType::kU8, {admits, params});
+  CheckTensor("history_start", args.history_start, DType::kI32, {admits + 1});
+  CheckTensor("prompt_length", args.prompt_length, DType::kI32, {admits});
+  CheckTensor("history", args.history, DType::kI32, {args.history.dim(0)});
+  CheckTensor("slot_params", args.slot_params, DType::kU8, {slots, params});
+  CheckTensor("slot_counts", args.slot_counts, DType::kU32, {slots, args.slot_counts.dim(1)});
+  if (admits > 0) DoAdmit(args);
+}
+
 void Ops::Sample(const SampleArgs& args) {
   BERTH_CHECK(args.logits.rank() == 2 && args.params.rank() == 2)
       << args.logits.DebugString() << ", " << args.params.DebugString();
@@ -163,6 +186,7 @@ void Ops::Sample(const SampleArgs& args) {
   CheckTensor("position", args.position, DType::kI32, {rows});
   CheckTensor("params", args.params, DType::kU8, {slots, static_cast<int64_t>(sizeof(SlotSampling))});
   CheckTensor("counts", args.counts, DType::kU32, {slots, vocab});
+  CheckOptional("last_token", args.last_token, DType::kI32, {slots});
   CheckOptional("edit_start", args.edit_start, DType::kI32, {rows + 1});
   CheckOptional("bitmask", args.bitmask, DType::kU32, {rows, (vocab + 31) / 32});
   BERTH_CHECK(args.tokenizer_size >= 0 && args.tokenizer_size <= vocab) << args.tokenizer_size << " of " << vocab;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 #include "kernels/kv_layout.h"
 #include "kernels/linear_weight.h"
@@ -40,16 +42,17 @@ struct Batch {
   int sequences = 0;
   int decode_sequences = 0;  // so many entries at the front have one row each; backends may treat them apart
   int max_context = 0;       // no context_length exceeds it; 0: the block table's width bounds it
-  Tensor position;        // i32 [tokens] absolute position of the row in its sequence
-  Tensor sequence_of;     // i32 [tokens] batch entry of the row
-  Tensor query_start;     // i32 [sequences + 1] first row of each entry
-  Tensor context_length;  // i32 [sequences] tokens in the cache after this step's KV write
-  Tensor rope_variant;    // i32 [sequences] row of Rope::inverse_frequency, or empty: 0
-  Tensor block_table;     // i32 [sequences, max_blocks] KV block of every 64 positions
+  Tensor position;           // i32 [tokens] absolute position of the row in its sequence
+  Tensor sequence_of;        // i32 [tokens] batch entry of the row
+  Tensor query_start;        // i32 [sequences + 1] first row of each entry
+  Tensor context_length;     // i32 [sequences] tokens in the cache after this step's KV write
+  Tensor rope_variant;       // i32 [sequences] row of Rope::inverse_frequency, or empty: 0
+  Tensor block_table;        // i32 [sequences, max_blocks] KV block of every 64 positions
 };
 
 struct EmbedArgs {
-  Tensor token;        // i32 [tokens]
+  Tensor token;        // i32 [tokens]; t < 0 stands for last_token[~t]
+  Tensor last_token;   // i32 [slots] or empty: no token is negative
   LinearWeight table;  // [vocab, hidden]
   float scale = 1;
   Tensor out;  // residual [tokens, hidden]
@@ -135,15 +138,28 @@ struct SlotSampling {
 inline constexpr uint32_t kTokenInPrompt = 0x80000000u;
 inline constexpr int kMaxLogprobs = 20;
 
+// Sequences enter slots: their sampling parameters are stored, their penalty counts start from their history.
+struct AdmitArgs {
+  Tensor slot;           // i32 [admits], all different
+  Tensor params;         // u8 [admits, sizeof(SlotSampling)]
+  Tensor history_start;  // i32 [admits + 1]: each one's part of history
+  Tensor prompt_length;  // i32 [admits]: history from here on is output
+  Tensor history;        // i32 [tokens]
+  Tensor slot_params;    // out u8 [slots, sizeof(SlotSampling)]
+  Tensor slot_counts;    // out u32 [slots, vocab]
+};
+
 // Order: bitmask and ids beyond the tokenizer → edits → repetition, presence, frequency → log-probabilities are taken here, at
 // temperature 1 → temperature → top-k → top-p → min-p → draw. The draw's uniform number is Philox4x32-10 keyed by (seed,
-// choice, position): never by slot or batch. Afterwards counts[slot][token] is incremented.
+// choice, position): never by slot or batch; it falls into the kept tokens' probabilities in order of id. Afterwards
+// counts[slot][token] is incremented and last_token[slot] is the token, or 0 when there is none.
 struct SampleArgs {
   Tensor logits;           // f32 [rows, vocab], overwritten
   Tensor slot;             // i32 [rows]
   Tensor position;         // i32 [rows] absolute position of the token that is drawn
   Tensor params;           // u8 [slots, sizeof(SlotSampling)]
   Tensor counts;           // u32 [slots, vocab]
+  Tensor last_token;       // out i32 [slots] or empty
   Tensor edit_start;       // i32 [rows + 1]: CSR of (token, value) added to logits; -inf bans. Empty: none
   Tensor edit_token;       // i32 [edits]
   Tensor edit_value;       // f32 [edits]
@@ -155,11 +171,16 @@ struct SampleArgs {
   Tensor top_logprob;      // out f32 [rows, kMaxLogprobs]
 };
 
-// One backend. Public methods check shapes and dtypes, which are our own bugs when wrong, and call the backend. Calls are
-// queued in order; results may be read after Sync(). Thread: one thread at a time.
+// One backend: a queue of calls that run in order. Public methods check shapes and dtypes, which are our own bugs when wrong,
+// and call the backend. Results may be read after Sync() or after a mark behind them. Thread: one at a time; another that takes
+// over calls Attach() first.
 class Ops {
  public:
+  static constexpr int kMarks = 4;
+
   virtual ~Ops() = default;
+
+  virtual void Attach() = 0;
 
   void Embed(const EmbedArgs& args);
   void AttnIn(const AttnInArgs& args);
@@ -168,7 +189,24 @@ class Ops {
   void MlpUp(const MlpUpArgs& args);
   void MlpDown(const ProjectOutArgs& args);
   void Head(const HeadArgs& args);
+  void Admit(const AdmitArgs& args);
   void Sample(const SampleArgs& args);
+
+  // Copies between host and device that take their turn in the queue. The host's side is left alone until they are done; only
+  // from the backend's staging memory does the call return before.
+  virtual void Upload(void* device, const void* host, size_t bytes) = 0;
+  virtual void Download(void* host, const void* device, size_t bytes) = 0;
+
+  // Sets mark 0 … kMarks - 1 behind everything queued so far. Wait returns when the queue has passed it, with the fault of any
+  // call so far.
+  virtual void Mark(int mark) = 0;
+  virtual absl::Status Wait(int mark) = 0;
+
+  // Stage ops between the two are not run but recorded under the number that is returned. Replay queues them again, with the
+  // same tensors. Everything that a recorded op finds out on the host, such as the size of its grid, stays as it was.
+  virtual void BeginRecording() = 0;
+  virtual absl::StatusOr<int> EndRecording() = 0;
+  virtual void Replay(int recording) = 0;
 
   // Waits for everything queued; a device fault of any call since the last Sync surfaces here.
   virtual absl::Status Sync() = 0;
@@ -180,6 +218,7 @@ class Ops {
   virtual void DoProjectOut(const ProjectOutArgs& args) = 0;
   virtual void DoMlpUp(const MlpUpArgs& args) = 0;
   virtual void DoHead(const HeadArgs& args) = 0;
+  virtual void DoAdmit(const AdmitArgs& args) = 0;
   virtual void DoSample(const SampleArgs& args) = 0;
 };
 

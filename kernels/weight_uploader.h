@@ -3,24 +3,39 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/buffer.h"
+#include "kernels/dtype.h"
 #include "kernels/linear_weight.h"
 #include "kernels/tensor.h"
 
 namespace berth::kernels {
 
+// All that an uploader will be given, in sum.
+struct WeightSizes {
+  int64_t matrix_elements = 0;
+  int64_t vector_elements = 0;
+  int64_t weights = 0;  // matrices and vectors
+
+  // Memory for them when matrices are in `dtype`; every weight begins at an alignment of its own.
+  size_t Bytes(DType dtype) const;
+};
+
 // Brings weights into a backend's memory in the form that its kernels read: a matrix as one segment [N, K] in the backend's
 // dtype, a vector as f32. Copies may still be under way when a call returns: what was handed in stays valid until Finish.
-// RESOURCE_EXHAUSTED says how much memory is missing. Thread: one at a time.
+// Thread: one at a time.
 class WeightUploader {
  public:
   virtual ~WeightUploader() = default;
 
+  // Once, before the first weight. RESOURCE_EXHAUSTED says how much memory is missing.
+  virtual absl::Status Reserve(const WeightSizes& sizes) = 0;
+
   // Segments of other dtypes, GGUF's among them, are converted on the way.
   virtual absl::StatusOr<LinearWeight> Matrix(const LinearWeight& host) = 0;
   virtual absl::StatusOr<Tensor> Vector(const Tensor& host) = 0;
-  // [rows, k] of mean 0 and deviation `scale`; every element is a function of (seed, its index) alone.
+  // [rows, k] as kernels/random_weight.h has it; every element is a function of (seed, its index) alone.
   virtual absl::StatusOr<LinearWeight> Random(int64_t rows, int64_t k, uint64_t seed, float scale) = 0;
 
   // Waits for all copies. The memory of all weights, to be kept as long as they are used.

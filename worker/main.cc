@@ -8,6 +8,20 @@
 #include "worker/options.h"
 #include "worker/worker.h"
 
+namespace {
+
+// What a supervisor can tell apart; 1 is everything else.
+constexpr int kDeviceFault = 3;     // the device failed while it served
+constexpr int kDeviceUnusable = 4;  // no device, or one that is too old, or its driver
+constexpr int kOutOfMemory = 5;     // the model or one sequence does not fit
+
+int ExitCode(const absl::Status& status) {
+  if (absl::IsFailedPrecondition(status)) return kDeviceUnusable;
+  return absl::IsResourceExhausted(status) ? kOutOfMemory : 1;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   berth::rpc::InitProcess();
   berth::worker::WorkerOptions options;
@@ -25,11 +39,11 @@ int main(int argc, char** argv) {
   });
   if (!worker.ok()) {
     std::fprintf(stderr, "berth-worker: %s\n", std::string(worker.status().message()).c_str());
-    return 1;
+    return ExitCode(worker.status());
   }
   std::printf("%s\n", (*worker)->ReadyLine().c_str());
   std::fflush(stdout);
   signal.Wait();
   (*worker)->Stop();
-  return faulted ? 1 : 0;
+  return faulted ? kDeviceFault : 0;
 }

@@ -1,14 +1,23 @@
 #include "worker/options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace berth::worker {
 namespace {
 
 bool IsLoopback(const std::string& host) { return host == "localhost" || host == "::1" || absl::StartsWith(host, "127."); }
+
+struct Choice {
+  const char* flag;
+  std::string value;
+  std::vector<std::string> choices;
+};
 
 void AddSimFlags(CLI::App& app, SimOptions& sim) {
   app.add_flag("--sim", sim.enabled, "Serve the simulated test engine instead of a model");
@@ -22,6 +31,8 @@ void AddSimFlags(CLI::App& app, SimOptions& sim) {
   app.add_option("--sim-exit-after-tokens", sim.exit_after_tokens, "Fault: the process exits after so many tokens");
   app.add_option("--sim-crash-on-token", sim.crash_on_token, "Fault: the process aborts at this token id");
   app.add_option("--sim-slow-factor", sim.slow_factor, "Fault: every step takes so many times as long");
+  app.add_option("--sim-freeze-in-commit", sim.freeze_in_commit, "Fault: the process stops inside the so many-th commit");
+  app.add_option("--sim-drop-write", sim.drop_write, "Fault: every so many-th frame with tokens is lost; at least 2");
 }
 
 }  // namespace
@@ -43,7 +54,14 @@ absl::Status WorkerOptions::Validate() const {
   if (session_len < 0) return refuse("--session-len", session_len, "0 or more");
   if (max_batch_size < 0) return refuse("--max-batch-size", max_batch_size, "0 or more");
   if (step_tokens < 0 || step_tokens == 1) return refuse("--step-tokens", step_tokens, "0, or 2 or more");
-  if (depth < 1) return refuse("--depth", depth, "1 or more");
+  if (depth < 0) return refuse("--depth", depth, "0 or more");
+  for (const auto& [flag, value, choices] :
+       {Choice{"--device", device, {"auto", "cpu", "cuda"}}, Choice{"--dtype", dtype, {"bf16", "f16"}},
+        Choice{"--kernel-set", kernel_set, {"auto", "generic"}}, Choice{"--load-format", load_format, {"auto", "random"}}}) {
+    if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
+      return refuse(flag, value, absl::StrJoin(choices, " or ").c_str());
+    }
+  }
   if (cpu_threads < 0) return refuse("--cpu-threads", cpu_threads, "0 or more");
   if (kv_bytes < 0) return refuse("--kv-bytes", kv_bytes, "0 or more");
   if (!(cache_max_entry_count >= 0 && cache_max_entry_count < 1)) {
@@ -59,6 +77,10 @@ absl::Status WorkerOptions::Validate() const {
   if (sim.enabled && (sim.slots < 1 || sim.kv_blocks < 1 || sim.max_length < 2 || !(sim.step_ms >= 0))) {
     return absl::InvalidArgumentError("--sim-slots, --sim-kv-blocks and --sim-max-length want at least 1, 1 and 2");
   }
+  if (sim.drop_write < 0 || sim.drop_write == 1) return refuse("--sim-drop-write", sim.drop_write, "0, or 2 or more");
+  if (sim.freeze_in_commit != 0 && (sim.freeze_in_commit < 0 || journal == "memory")) {
+    return refuse("--sim-freeze-in-commit", sim.freeze_in_commit, "0, or 1 or more and a journal in SQLite");
+  }
   return absl::OkStatus();
 }
 
@@ -66,6 +88,11 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   CLI::App app("Berth worker: serves one model shard to gateways over gRPC");
   app.set_config("--config", "", "TOML or INI file of flags");
   app.add_option("--model", options->model, "GGUF file or Hugging Face directory");
+  app.add_option("--load-format", options->load_format, "auto, or random: weights of no checkpoint, from config.json alone");
+  app.add_option("--seed", options->seed, "Seed of random weights");
+  app.add_option("--device", options->device, "cpu, cuda or auto");
+  app.add_option("--dtype", options->dtype, "Of the GPU's weights, activations and KV: bf16 or f16");
+  app.add_option("--kernel-set", options->kernel_set, "auto, or generic: only kernels that run on every GPU");
   app.add_option("--model-name", options->model_name, "Name to serve it under");
   app.add_option("--worker-id", options->worker_id, "Stable id under which gateways discover this worker");
   app.add_option("--host", options->host, "Address to listen on");
@@ -77,13 +104,14 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--tls-ca", options->tls.ca_file, "CA of the gateways' certificates (PEM)");
   app.add_flag("--serve-callers", options->serve_callers, "Serve generations to direct callers too");
   app.add_option("--session-len", options->session_len, "Tokens of one sequence; 0: the model's context");
-  app.add_option("--max-batch-size", options->max_batch_size, "Sequences computed at once; 0: 16");
-  app.add_option("--step-tokens", options->step_tokens, "Token budget of a step; 0: measured at start");
-  app.add_option("--depth", options->depth, "Steps in flight");
+  app.add_option("--max-batch-size", options->max_batch_size, "Sequences computed at once; 0: 256 on a GPU, else 16");
+  app.add_option("--step-tokens", options->step_tokens, "Token budget of a step; 0: 4096 on a GPU, else measured at start");
+  app.add_option("--depth", options->depth, "Steps in flight; 0: 2 on a GPU, else 1");
   app.add_flag("--no-prefix-cache{false}", options->prefix_cache, "Never reuse cached KV blocks");
   app.add_option("--cpu-threads", options->cpu_threads, "Threads of the kernels; 0: all cores");
-  app.add_option("--kv-bytes", options->kv_bytes, "Memory for KV; 0: by --cache-max-entry-count");
-  app.add_option("--cache-max-entry-count", options->cache_max_entry_count, "Share of the free memory for KV; 0: 512 MiB");
+  app.add_option("--kv-bytes", options->kv_bytes, "At most so much memory for KV; 0: by --cache-max-entry-count");
+  app.add_option("--cache-max-entry-count", options->cache_max_entry_count,
+                 "Share of the free memory for KV; 0: 0.8 of a GPU's, 512 MiB of the host's");
   app.add_option("--tokenizer-threads", options->tokenizer_threads, "Threads that render and encode prompts");
   app.add_option("--journal", options->journal, "Where sessions are kept: memory or sqlite:PATH");
   app.add_option("--session-ttl", options->session_ttl_hours, "Hours until an unused session expires");

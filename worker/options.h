@@ -22,11 +22,15 @@ struct SimOptions {
   int64_t exit_after_tokens = -1;
   int32_t crash_on_token = -1;
   double slow_factor = 1;
+  int64_t freeze_in_commit = 0;  // of the SQLite journal, the how many-th; 0: never
+  int drop_write = 0;            // every so many frames to gateways; 0: never
 };
 
 struct WorkerOptions {
-  std::string model;       // path of a GGUF file or a Hugging Face directory
-  std::string model_name;  // empty: the file's or directory's
+  std::string model;                 // path of a GGUF file or a Hugging Face directory
+  std::string load_format = "auto";  // or random: only the model's config.json is read
+  uint64_t seed = 0;                 // of random weights
+  std::string model_name;            // empty: the file's or directory's
   SimOptions sim;
   std::string worker_id = "worker-0";
   std::string host = "127.0.0.1";
@@ -34,14 +38,17 @@ struct WorkerOptions {
   rpc::TlsOptions tls;
   bool serve_callers = false;
 
+  std::string device = "auto";      // cpu, cuda; auto: a GPU that can be used, else the CPU
+  std::string dtype = "bf16";       // of the GPU's weights, activations and KV: bf16 or f16
+  std::string kernel_set = "auto";  // or generic: only kernels that run on every GPU
   int session_len = 0;
   int max_batch_size = 0;
   int step_tokens = 0;
-  int depth = 1;
+  int depth = 0;  // 0: 2 on a GPU, else 1
   bool prefix_cache = true;
   int cpu_threads = 0;               // 0: the machine's cores
-  int64_t kv_bytes = 0;              // 0: by cache_max_entry_count
-  double cache_max_entry_count = 0;  // share of the free memory for KV; 0: 512 MiB
+  int64_t kv_bytes = 0;              // at most; 0: by cache_max_entry_count alone
+  double cache_max_entry_count = 0;  // share of the free memory for KV; 0: 0.8 of a GPU's, 512 MiB of the host's
   int tokenizer_threads = 2;
 
   std::string journal = "memory";  // or sqlite:PATH

@@ -1,9 +1,8 @@
 #include "worker/worker.h"
 
-#include <algorithm>
-#include <fstream>
+#include <signal.h>
+
 #include <random>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,97 +14,19 @@
 #include "proto/rpc/process.h"
 #include "proto/rpc/status.h"
 #include "spdlog/spdlog.h"
-#include "worker/loader/model_loader.h"
-#include "worker/runtime/cpu_executor.h"
-#include "worker/runtime/sim_executor.h"
-#include "worker/service/sim_model.h"
-#include "worker/text/sim_tokenizer.h"
 
 namespace berth::worker {
 namespace {
 
-constexpr int kDefaultSlots = 16;
-
-absl::StatusOr<Backend> MakeSimBackend(const WorkerOptions& options) {
-  const SimOptions& sim = options.sim;
-  Backend backend;
-  const int length = options.session_len > 0 ? std::min(options.session_len, sim.max_length) : sim.max_length;
-  BERTH_ASSIGN_OR_RETURN(backend.served,
-                         service::MakeSimModel(options.model_name.empty() ? "sim" : options.model_name, length));
-  backend.executor = std::make_unique<runtime::SimExecutor>(
-      runtime::SimExecutorOptions{.device = {.limits = {.slots = sim.slots,
-                                                        .kv_blocks = sim.kv_blocks,
-                                                        .max_step_tokens = 512,
-                                                        .max_length = length,
-                                                        .max_depth = 2},
-                                             .vocabulary = {.begin = text::SimVocabulary::kFirstPiece,
-                                                            .end = text::SimVocabulary::kEnd,
-                                                            .stop_probability = sim.stop_probability}},
-                                  .step_time = absl::Milliseconds(sim.step_ms),
-                                  .prefill_tokens_per_second = sim.prefill_tokens_per_second,
-                                  .faults = {.stall_after_tokens = sim.stall_after_tokens,
-                                             .exit_after_tokens = sim.exit_after_tokens,
-                                             .crash_on_token = sim.crash_on_token,
-                                             .slow_factor = sim.slow_factor}});
-  return backend;
-}
-
-// MemAvailable of /proc/meminfo; 0 when it cannot be read.
-size_t FreeMemory() {
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  for (size_t kib = 0; file >> name >> kib;) {
-    if (name == "MemAvailable:") return kib << 10;
-    std::getline(file, unit);
+absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const WorkerOptions& options) {
+  if (options.journal == "memory") return session::MakeMemoryJournal();
+  absl::AnyInvocable<void()> freeze;
+  if (options.sim.freeze_in_commit > 0) {
+    freeze = [left = options.sim.freeze_in_commit]() mutable {
+      if (--left == 0) raise(SIGSTOP);
+    };
   }
-  return 0;
-}
-
-size_t KvBytes(const WorkerOptions& options) {
-  constexpr size_t kDefault = size_t{512} << 20;
-  if (options.kv_bytes > 0) return static_cast<size_t>(options.kv_bytes);
-  if (options.cache_max_entry_count == 0) return kDefault;
-  return static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count);
-}
-
-absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
-  BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loading, loader::LoadModel(options.model));
-  auto loaded = std::make_shared<loader::LoadedModel>(std::move(loading));
-  Backend backend;
-  service::ServedModel& served = backend.served;
-  served.name = options.model_name.empty() ? loaded->name : options.model_name;
-  served.family = loaded->spec.family;
-  served.eos_ids = loaded->tokenizer.generation_eos_ids;
-  if (served.eos_ids.empty() && loaded->tokenizer.eos_id >= 0) served.eos_ids = {loaded->tokenizer.eos_id};
-  served.defaults = {.temperature = loaded->generation.do_sample ? loaded->generation.temperature : 0,
-                     .top_p = loaded->generation.top_p,
-                     .top_k = loaded->generation.top_k,
-                     .repetition_penalty = loaded->generation.repetition_penalty};
-  served.context_length = options.session_len > 0 ? options.session_len : loaded->spec.max_position;
-  served.fingerprint = loaded->fingerprint;
-  const std::string chat_template = loaded->tokenizer.chat_template;
-  BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded->tokenizer)));
-  if (!chat_template.empty()) {
-    const auto text_of = [&](int32_t id) { return id < 0 ? "" : std::string(served.tokenizer->TokenBytes(id, true)); };
-    BERTH_ASSIGN_OR_RETURN(served.chat_template, text::ParseChatTemplate(chat_template, text_of(served.tokenizer->bos_id()),
-                                                                         text_of(served.tokenizer->eos_id())));
-  }
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  runtime::CpuExecutorOptions cpu{.threads = options.cpu_threads > 0 ? options.cpu_threads : cores,
-                                  .slots = options.max_batch_size > 0 ? options.max_batch_size : kDefaultSlots,
-                                  .kv_bytes = KvBytes(options),
-                                  .session_len = options.session_len};
-  if (options.step_tokens > 0) cpu.max_step_tokens = options.step_tokens;
-  const runtime::RunnerModel model{
-      .spec = loaded->spec, .weights = loaded->weights, .tokenizer_size = served.tokenizer->size()};
-  BERTH_ASSIGN_OR_RETURN(backend.executor, runtime::MakeCpuExecutor(model, cpu, base::SystemClock()));
-  backend.model = std::move(loaded);
-  return backend;
-}
-
-absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const std::string& journal) {
-  if (journal == "memory") return session::MakeMemoryJournal();
-  return session::OpenSqliteJournal(journal.substr(std::string("sqlite:").size()));
+  return session::OpenSqliteJournal(options.journal.substr(std::string("sqlite:").size()), std::move(freeze));
 }
 
 absl::Status SetLogLevel(const std::string& level) {
@@ -128,8 +49,8 @@ service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options, std::function<void()> on_fault) {
   BERTH_RETURN_IF_ERROR(options.Validate());
   BERTH_RETURN_IF_ERROR(SetLogLevel(options.log_level));
-  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<session::Journal> journal, MakeJournal(options.journal));
-  BERTH_ASSIGN_OR_RETURN(Backend backend, options.sim.enabled ? MakeSimBackend(options) : MakeModelBackend(options));
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<session::Journal> journal, MakeJournal(options));
+  BERTH_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options));
   std::unique_ptr<Worker> worker(new Worker(options, std::move(backend)));
   BERTH_RETURN_IF_ERROR(worker->Serve(std::move(journal), std::move(on_fault)));
   return worker;
@@ -149,7 +70,7 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
   const engine::EngineOptions engine_options{.max_length = backend_.served.context_length,
                                              .max_batch = options_.max_batch_size,
                                              .step_tokens = options_.step_tokens,
-                                             .depth = options_.depth,
+                                             .depth = options_.depth > 0 ? options_.depth : backend_.default_depth,
                                              .prefix_cache = options_.prefix_cache};
   const session::SessionStoreOptions session_options{.holder = absl::StrCat(identity_.worker_id, "/", incarnation),
                                                      .ttl = absl::Hours(options_.session_ttl_hours),
@@ -173,7 +94,8 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
       identity_,
       service::WorkerStatus::Parts{
           .core = *core_, .engine = *engine_, .sessions = *sessions_, .health = health_, .shard = io, .clock = clock});
-  links_ = std::make_unique<service::LinkHub>(service::LinkOptions{}, *core_, *status_, *metrics_, io, clock);
+  links_ = std::make_unique<service::LinkHub>(service::LinkOptions{.drop_write = options_.sim.drop_write}, *core_, *status_,
+                                              *metrics_, io, clock);
   core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
   services_ = std::make_unique<service::WorkerServices>(service::WorkerServices::Parts{.core = *core_,
                                                                                        .status = *status_,

@@ -9,6 +9,7 @@
 #include "proto/rpc/health.h"
 #include "proto/rpc/http_listener.h"
 #include "proto/rpc/server.h"
+#include "worker/backend.h"
 #include "worker/engine/engine.h"
 #include "worker/options.h"
 #include "worker/service/generation_core.h"
@@ -22,13 +23,6 @@
 #include "worker/watchdog.h"
 
 namespace berth::worker {
-
-// What runs below the services: a model on its executor.
-struct Backend {
-  std::shared_ptr<const void> model;  // what the executor computes with, if anything
-  service::ServedModel served;
-  std::unique_ptr<engine::Executor> executor;
-};
 
 // One worker process, wired up. Thread: main's.
 class Worker {

@@ -1,104 +1,101 @@
 #include "clients/cli/bench_engine.h"
 
 #include <algorithm>
-#include <fstream>
-#include <functional>
 #include <memory>
-#include <random>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/clock.h"
 #include "base/status.h"
-#include "nlohmann/json.hpp"
-#include "worker/engine/engine.h"
-#include "worker/loader/model_loader.h"
-#include "worker/runtime/cpu_executor.h"
+#include "clients/cli/bench_driver.h"
+#include "clients/cli/bench_profile.h"
 
 namespace berth::cli {
 namespace {
 
-constexpr int kShortPrompt = 8;  // of the decode cases: the prompts of all streams fit into one step
+constexpr int kShortPrompt = 8;      // of the decode cases: the prompts of all streams fit into one step
+constexpr size_t kWarmUpTrace = 64;  // requests of a trace's discarded run
 
-// What one run of some requests took.
-struct RunTimes {
-  double first = 0;      // seconds to the first token of any request
-  double last = 0;       // seconds to the end of all
-  int first_tokens = 0;  // tokens that came with the first
-  int tokens = 0;        // of output, all requests
+// A case of the CPU's four: its requests come all at once.
+struct SmallCase {
+  std::string name;
+  std::vector<BenchRequest> requests;
+  std::function<double(const RunTimes&)> rate;
 };
 
-class Bench {
- public:
-  Bench(const loader::LoadedModel& model, std::unique_ptr<engine::Executor> executor, int depth)
-      : vocab_(model.spec.vocab), engine_({.depth = depth, .prefix_cache = false}, std::move(executor), base::SystemClock()) {
-    engine_.Start();
+std::vector<SmallCase> SmallCases(const EngineBenchOptions& options) {
+  const BenchRequest decode{.prompt = kShortPrompt, .output = options.decode_tokens};
+  const int prompt = options.prompt_tokens;
+  std::vector<SmallCase> cases = {
+      {"decode_1", {decode}, DecodeRate},
+      {absl::StrCat("decode_", options.streams), std::vector<BenchRequest>(options.streams, decode), DecodeRate},
+      {absl::StrCat("prompt_", prompt), {{.prompt = prompt, .output = 1}}, [prompt](const RunTimes& times) {
+         return prompt / times.tokens.front().first;
+       }}};
+  if (options.trace.empty()) return cases;
+  SmallCase trace{.name = "trace"};
+  int tokens = 0;
+  for (const TraceRequest& request : options.trace) {
+    trace.requests.push_back({.prompt = request.prompt, .output = request.output});
+    tokens += request.output;
   }
-
-  int step_tokens() const { return engine_.limits().max_step_tokens; }
-
-  absl::StatusOr<RunTimes> Run(const std::vector<TraceRequest>& requests) {
-    std::vector<engine::SequenceSpec> specs;
-    for (const TraceRequest& request : requests) specs.push_back(MakeSpec(request));
-    RunTimes times;
-    const absl::Duration start = base::SystemClock().Monotonic();
-    for (engine::SequenceSpec& spec : specs) BERTH_RETURN_IF_ERROR(engine_.Add(std::move(spec)));
-    std::vector<engine::StepOutput> steps;
-    for (size_t unfinished = requests.size(); unfinished > 0; steps.clear()) {
-      if (!engine_.output().Pop(&steps)) return absl::InternalError("the engine ended in the middle of a run");
-      const double now = absl::ToDoubleSeconds(base::SystemClock().Monotonic() - start);
-      for (const engine::StepOutput& step : steps) {
-        for (const engine::SequenceUpdate& update : step.updates) {
-          times.tokens += static_cast<int>(update.tokens.size());
-          if (update.finish == engine::FinishReason::kNone) continue;
-          if (update.finish != engine::FinishReason::kLength) return absl::InternalError("a request failed: " + update.error);
-          --unfinished;
-        }
-      }
-      times.last = now;
-      if (times.first_tokens > 0 || times.tokens == 0) continue;
-      times.first = now;
-      times.first_tokens = times.tokens;
-    }
-    return times;
-  }
-
- private:
-  engine::SequenceSpec MakeSpec(const TraceRequest& request) {
-    engine::SequenceSpec spec{
-        .id = ++last_id_, .prompt_length = request.prompt, .max_tokens = request.output, .sampling = {.temperature = 0}};
-    for (int i = 0; i < request.prompt; ++i) spec.tokens.push_back(static_cast<int32_t>(random_() % vocab_));
-    return spec;
-  }
-
-  const int vocab_;
-  std::mt19937 random_{1};
-  engine::SequenceId last_id_ = 0;
-  engine::Engine engine_;
-};
-
-// Decoded tokens per second, without the step that computes the prompts.
-double DecodeRate(const RunTimes& times) { return (times.tokens - times.first_tokens) / (times.last - times.first); }
-
-absl::StatusOr<Figure> Measure(Bench& bench, const EngineBenchOptions& options, const std::string& name,
-                               const std::vector<TraceRequest>& requests, const std::function<double(const RunTimes&)>& rate) {
-  std::vector<double> values;
-  for (int i = 0; i <= options.repeats; ++i) {
-    BERTH_ASSIGN_OR_RETURN(const RunTimes times, bench.Run(requests));
-    if (i > 0) values.push_back(rate(times));
-  }
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-  return Figure{.name = name, .unit = "tok/s", .median = median, .low = values.front(), .high = values.back()};
+  trace.rate = [tokens](const RunTimes& times) { return tokens / times.end; };
+  cases.push_back(std::move(trace));
+  return cases;
 }
 
-runtime::CpuExecutorOptions ExecutorOptions(const EngineBenchOptions& options, int max_position) {
-  int longest = std::max(options.prompt_tokens, kShortPrompt + options.decode_tokens) + 1;
-  for (const TraceRequest& request : options.trace) longest = std::max(longest, request.prompt + request.output);
-  return {.threads = options.threads,
-          .slots = std::max(16, options.streams),
-          .session_len = std::min(longest + engine::kBlockTokens, max_position)};
+// Runs that are kept, after one of `warm_up` that is not.
+absl::StatusOr<std::vector<RunTimes>> Repeat(EngineDriver& driver, int repeats, const std::vector<BenchRequest>& warm_up,
+                                             const std::vector<BenchRequest>& requests, int in_flight) {
+  BERTH_RETURN_IF_ERROR(driver.Run(warm_up, in_flight).status());
+  std::vector<RunTimes> runs;
+  for (int i = 0; i < repeats; ++i) {
+    BERTH_ASSIGN_OR_RETURN(RunTimes times, driver.Run(requests, in_flight));
+    runs.push_back(std::move(times));
+  }
+  return runs;
+}
+
+// The whole load, or the beginning of a trace, all of it at once.
+std::vector<BenchRequest> WarmUp(const BenchLoad& load) {
+  std::vector<BenchRequest> requests = load.requests;
+  if (load.kind == BenchLoad::Kind::kTrace || load.kind == BenchLoad::Kind::kOpen) {
+    requests.resize(std::min(requests.size(), kWarmUpTrace));
+  }
+  for (BenchRequest& request : requests) request.arrival = 0;
+  return requests;
+}
+
+// `profiler` may be null.
+absl::StatusOr<LoadRow> RunLoad(EngineDriver& driver, const EngineBenchOptions& options, const model::DecoderSpec& spec,
+                                const BenchLoad& load, KernelProfiler* profiler) {
+  BERTH_ASSIGN_OR_RETURN(const std::vector<RunTimes> runs,
+                         Repeat(driver, options.repeats, WarmUp(load), load.requests, load.in_flight));
+  LoadRow row{.kind = load.kind, .name = load.name, .figures = LoadFigures(load.requests, runs)};
+  if (options.device.device != "cpu" && load.kind != BenchLoad::Kind::kOpen)
+    row.floor = ComputeFloor(spec, load.requests, load.in_flight, options.ceilings);
+  if (profiler != nullptr) {
+    BERTH_RETURN_IF_ERROR(profiler->Take().status());
+    BERTH_RETURN_IF_ERROR(driver.Run(load.requests, load.in_flight).status());
+    BERTH_ASSIGN_OR_RETURN(row.kernels, profiler->Take());
+  }
+  return row;
+}
+
+// On the CPU slots for the most that run at once, and the longest sequence; a GPU has one configuration for all loads.
+BenchDeviceOptions DeviceOptions(const EngineBenchOptions& options, const std::vector<SmallCase>& cases) {
+  BenchDeviceOptions device = options.device;
+  if (device.device != "cpu") return device;
+  int longest = 0;
+  const auto cover = [&](const std::vector<BenchRequest>& requests, int in_flight) {
+    const int count = static_cast<int>(requests.size());
+    device.slots = std::max(device.slots, in_flight > 0 ? std::min(in_flight, count) : count);
+    for (const BenchRequest& request : requests) longest = std::max(longest, request.prompt + request.output);
+  };
+  for (const BenchLoad& load : options.loads) cover(load.requests, load.in_flight);
+  for (const SmallCase& one : cases) cover(one.requests, std::max(16, options.streams));
+  device.session_len = longest + engine::kBlockTokens;
+  return device;
 }
 
 }  // namespace
@@ -111,67 +108,37 @@ absl::Status EngineBenchOptions::Validate() const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& options) {
+absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& options,
+                                                 const std::function<void(const LoadRow&)>& on_row) {
   BERTH_RETURN_IF_ERROR(options.Validate());
-  const absl::Duration start = base::SystemClock().Monotonic();
-  BERTH_ASSIGN_OR_RETURN(const loader::LoadedModel model, loader::LoadModel(options.model));
-  BERTH_ASSIGN_OR_RETURN(auto executor,
-                         runtime::MakeCpuExecutor({model.spec, model.weights, model.spec.vocab},
-                                                  ExecutorOptions(options, model.spec.max_position), base::SystemClock()));
-  Bench bench(model, std::move(executor), options.depth);
+  const std::vector<SmallCase> cases = options.loads.empty() ? SmallCases(options) : std::vector<SmallCase>();
+  std::unique_ptr<KernelProfiler> profiler;
+  if (options.profile) {
+    BERTH_ASSIGN_OR_RETURN(profiler, MakeKernelProfiler());
+  }
+  BERTH_ASSIGN_OR_RETURN(BenchDevice device, OpenBenchDevice(DeviceOptions(options, cases)));
+  const loader::LoadedModel& model = *device.model;
+  EngineDriver driver(std::move(device.executor), options.depth, model.spec.vocab);
   EngineBenchReport report{.model = model.name,
-                           .threads = options.threads,
+                           .device = options.device.device,
+                           .threads = options.device.threads,
                            .repeats = options.repeats,
-                           .step_tokens = bench.step_tokens(),
-                           .ready_seconds = absl::ToDoubleSeconds(base::SystemClock().Monotonic() - start)};
-  const auto measure = [&](const std::string& name, const std::vector<TraceRequest>& requests,
-                           const std::function<double(const RunTimes&)>& rate) -> absl::Status {
-    BERTH_ASSIGN_OR_RETURN(Figure figure, Measure(bench, options, name, requests, rate));
-    report.figures.push_back(std::move(figure));
-    return absl::OkStatus();
-  };
-  const TraceRequest decode{.prompt = kShortPrompt, .output = options.decode_tokens};
-  BERTH_RETURN_IF_ERROR(measure("decode_1", {decode}, DecodeRate));
-  BERTH_RETURN_IF_ERROR(
-      measure(absl::StrCat("decode_", options.streams), std::vector<TraceRequest>(options.streams, decode), DecodeRate));
-  BERTH_RETURN_IF_ERROR(measure(absl::StrCat("prompt_", options.prompt_tokens),
-                                {{.prompt = options.prompt_tokens, .output = 1}},
-                                [&](const RunTimes& times) { return options.prompt_tokens / times.first; }));
-  if (!options.trace.empty()) {
-    BERTH_RETURN_IF_ERROR(measure("trace", options.trace, [](const RunTimes& times) { return times.tokens / times.last; }));
+                           .step_tokens = driver.limits().max_step_tokens,
+                           .ready_seconds = device.context_seconds + device.load_seconds + device.start_seconds,
+                           .context_seconds = device.context_seconds,
+                           .load_seconds = device.load_seconds};
+  for (const SmallCase& one : cases) {
+    BERTH_ASSIGN_OR_RETURN(const std::vector<RunTimes> runs, Repeat(driver, options.repeats, one.requests, one.requests, 0));
+    std::vector<double> values;
+    for (const RunTimes& run : runs) values.push_back(one.rate(run));
+    report.figures.push_back(MakeFigure(one.name, "tok/s", std::move(values)));
+  }
+  for (const BenchLoad& load : options.loads) {
+    BERTH_ASSIGN_OR_RETURN(LoadRow row, RunLoad(driver, options, model.spec, load, profiler.get()));
+    if (on_row) on_row(row);
+    report.rows.push_back(std::move(row));
   }
   return report;
-}
-
-absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten) {
-  if (shorten < 1) return absl::InvalidArgumentError(absl::StrCat("shorten ", shorten, ", want at least 1"));
-  std::ifstream file(path);
-  if (!file) return absl::NotFoundError("cannot open the trace " + path);
-  const nlohmann::json pairs = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (!pairs.is_array()) return absl::InvalidArgumentError(path + " is no JSON list");
-  std::vector<TraceRequest> trace;
-  for (const auto& pair : pairs) {
-    if (static_cast<int>(trace.size()) == requests) break;
-    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_integer() || !pair[1].is_number_integer()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": entry ", trace.size(), " is no pair of lengths: ", pair.dump()));
-    }
-    trace.push_back({.prompt = std::max(1, pair[0].get<int>() / shorten), .output = std::max(1, pair[1].get<int>() / shorten)});
-  }
-  return trace;
-}
-
-std::string ToJson(const EngineBenchReport& report) {
-  nlohmann::json figures;
-  for (const Figure& figure : report.figures) {
-    figures[figure.name] = {{"unit", figure.unit}, {"median", figure.median}, {"low", figure.low}, {"high", figure.high}};
-  }
-  return nlohmann::json{{"model", report.model},
-                        {"threads", report.threads},
-                        {"repeats", report.repeats},
-                        {"step_tokens", report.step_tokens},
-                        {"ready_seconds", report.ready_seconds},
-                        {"figures", figures}}
-      .dump(2);
 }
 
 }  // namespace berth::cli

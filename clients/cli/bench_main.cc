@@ -1,39 +1,84 @@
-#include <cstdio>
+#include <climits>
 #include <iostream>
+#include <map>
+#include <string>
 
 #include "CLI/CLI.hpp"
+#include "base/status.h"
 #include "clients/cli/bench_engine.h"
 
-// berth-bench: the engine's figures as JSON.
-int main(int argc, char** argv) {
-  berth::cli::EngineBenchOptions options;
-  std::string trace = "tests/bench/trace.json";
-  int trace_requests = 16, shorten = 2;
-  CLI::App app("Measures the engine on this machine's CPU");
-  app.add_option("model", options.model, "GGUF file or Hugging Face directory")->required();
-  app.add_option("--cpu-threads", options.threads, "threads of the kernels")->capture_default_str();
-  app.add_option("--repeats", options.repeats, "measured runs of every case")->capture_default_str();
-  app.add_option("--streams", options.streams, "streams of the case with many")->capture_default_str();
-  app.add_option("--decode-tokens", options.decode_tokens, "output tokens of the decode cases")->capture_default_str();
-  app.add_option("--prompt-tokens", options.prompt_tokens, "tokens of the long prompt")->capture_default_str();
-  app.add_option("--trace", trace, "JSON list of [prompt, output] lengths")->capture_default_str();
-  app.add_option("--trace-requests", trace_requests, "requests of the trace; 0: none")->capture_default_str();
-  app.add_option("--shorten", shorten, "divisor of the trace's lengths")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+namespace berth::cli {
+namespace {
 
-  if (trace_requests > 0) {
-    auto requests = berth::cli::ReadTrace(trace, trace_requests, shorten);
-    if (!requests.ok()) {
-      std::cerr << requests.status() << "\n";
-      return 1;
-    }
-    options.trace = *std::move(requests);
+constexpr size_t kKernelsShown = 15;
+
+struct Flags {
+  EngineBenchOptions bench;
+  std::string trace = "tests/bench/trace.json", arrivals = "tests/bench/arrivals.json";
+  std::string loads;
+  int trace_requests = 16, shorten = 2;
+};
+
+void AddFlags(CLI::App& app, Flags& flags) {
+  EngineBenchOptions& bench = flags.bench;
+  app.add_option("model", bench.device.model, "GGUF file or Hugging Face directory")->required();
+  app.add_option("--loads", flags.loads,
+                 "Loads, separated by commas: A, B, C, P, D, E, G, or A:IN/OUT, B:NxIN/OUT, C:N@FLIGHT, P:N@RATE, D:IN, "
+                 "G:NxIN/OUT; none: four small cases");
+  app.add_option("--load-format", bench.device.load_format, "checkpoint, or random: weights of no checkpoint")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, loader::LoadFormat>{
+          {"checkpoint", loader::LoadFormat::kCheckpoint}, {"random", loader::LoadFormat::kRandom}}));
+  app.add_option("--seed", bench.device.seed, "Of random weights")->capture_default_str();
+  app.add_flag("--profile", bench.profile, "Time each kernel of one run more of every load; all figures are slower");
+  app.add_option("--device", bench.device.device, "cpu or cuda")->capture_default_str();
+  app.add_option("--max-batch-size", bench.device.slots, "On a GPU: sequences active at once; 0: 1024");
+  app.add_option("--session-len", bench.device.session_len, "On a GPU: tokens of one sequence; 0: 8704");
+  app.add_option("--step-tokens", bench.device.step_tokens, "Of one step; 0: the executor's default");
+  app.add_option("--cache-max-entry-count", bench.device.kv_share, "On a GPU: share of the free memory for KV")
+      ->capture_default_str();
+  app.add_option("--cpu-threads", bench.device.threads, "Threads of the kernels")->capture_default_str();
+  app.add_option("--repeats", bench.repeats, "Measured runs of every case")->capture_default_str();
+  app.add_option("--trace", flags.trace, "JSON list of [prompt, output] lengths")->capture_default_str();
+  app.add_option("--arrivals", flags.arrivals, "JSON list of arrival times in mean gaps")->capture_default_str();
+  app.add_option("--small-bandwidth", bench.ceilings.small_bandwidth, "The floor's bytes/s in steps of at most 8 rows");
+  app.add_option("--bandwidth", bench.ceilings.bandwidth, "The floor's bytes/s in larger steps");
+  app.add_option("--flops", bench.ceilings.flops, "The floor's FLOP/s");
+  app.add_option("--streams", bench.streams, "Small cases: streams of the case with many")->capture_default_str();
+  app.add_option("--decode-tokens", bench.decode_tokens, "Small cases: output tokens of decoding")->capture_default_str();
+  app.add_option("--prompt-tokens", bench.prompt_tokens, "Small cases: tokens of the long prompt")->capture_default_str();
+  app.add_option("--trace-requests", flags.trace_requests, "Small cases: requests of the trace; 0: none")
+      ->capture_default_str();
+  app.add_option("--shorten", flags.shorten, "Small cases: divisor of the trace's lengths")->capture_default_str();
+}
+
+absl::Status Run(Flags& flags) {
+  if (!flags.loads.empty()) {
+    TraceFiles files;
+    BERTH_ASSIGN_OR_RETURN(files.trace, ReadTrace(flags.trace, INT_MAX, 1));
+    BERTH_ASSIGN_OR_RETURN(files.arrivals, ReadArrivals(flags.arrivals));
+    BERTH_ASSIGN_OR_RETURN(flags.bench.loads, ParseLoads(flags.loads, files));
+  } else if (flags.trace_requests > 0) {
+    BERTH_ASSIGN_OR_RETURN(flags.bench.trace, ReadTrace(flags.trace, flags.trace_requests, flags.shorten));
   }
-  const auto report = berth::cli::RunEngineBench(options);
-  if (!report.ok()) {
-    std::cerr << report.status() << "\n";
+  BERTH_ASSIGN_OR_RETURN(const EngineBenchReport report, RunEngineBench(flags.bench, [](const LoadRow& row) {
+                           std::cerr << FormatRow(row) << "\n" << FormatKernels(row.kernels, kKernelsShown) << std::flush;
+                         }));
+  std::cout << ToJson(report) << "\n";
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace berth::cli
+
+// berth-bench: the engine's figures as JSON, and of loads a line each on standard error.
+int main(int argc, char** argv) {
+  berth::cli::Flags flags;
+  CLI::App app("Measures the engine without RPC");
+  berth::cli::AddFlags(app, flags);
+  CLI11_PARSE(app, argc, argv);
+  if (const absl::Status status = berth::cli::Run(flags); !status.ok()) {
+    std::cerr << status << "\n";
     return 1;
   }
-  std::cout << berth::cli::ToJson(*report) << "\n";
   return 0;
 }

@@ -201,6 +201,7 @@ int Run(int argc, char** argv) {
   // The own server of a chat is in nobody's way.
   chat_flags.serve.http_port = chat_flags.serve.grpc_port = chat_flags.serve.admin_port = chat_flags.serve.metrics_port = 0;
   CLI::App app("Berth serves large language models");
+  app.set_version_flag("--version", "berth " BERTH_VERSION);
   app.require_subcommand(1);
   CLI::App& serve = *app.add_subcommand("serve", "Start a gateway and workers for a model");
   serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");

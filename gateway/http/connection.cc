@@ -183,6 +183,7 @@ void Connection::HandleCompletion(const char* method, absl::StatusOr<CompletionR
                        .include_usage = request->include_usage,
                        .logprobs = request->spec.output().has_top_logprobs(),
                        .choice_count = std::max(request->spec.sampling().choice_count(), 1),
+                       .prompt_count = 1 + static_cast<int>(request->more_prompts.size()),
                        .created = absl::ToUnixSeconds(context_.generation.clock.Now())};
   formatter_.reset();
   head_sent_ = false;
@@ -193,8 +194,8 @@ void Connection::HandleCompletion(const char* method, absl::StatusOr<CompletionR
                                                });
                                              });
   if (request->stream) formatter_.emplace(*head_);
-  generation_->Start(
-      {.tenant = context_.tenant, .spec = std::move(request->spec), .traceparent = RequestHeader("traceparent")});
+  generation_->Start({.tenant = context_.tenant, .spec = std::move(request->spec), .traceparent = RequestHeader("traceparent")},
+                     std::move(request->more_prompts));
 }
 
 void Connection::OnBatch(Generation::Batch batch) {

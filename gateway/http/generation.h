@@ -17,9 +17,10 @@
 
 namespace berth::http {
 
-// The shard's side of one HTTP completion. The connection's side calls the public functions from its own thread; they are
-// posted to the shard. What the relay has comes back through `deliver`, on the shard's thread: one batch at a time, the next
-// after Taken().
+// The shard's side of one HTTP completion: one generation, or one for each of its prompts, whose choices are then numbered one
+// prompt after the other and whose usage is added up. The connection's side calls the public functions from its own thread;
+// they are posted to the shard. What the relay has comes back through `deliver`, on the shard's thread: one batch at a time,
+// the next after Taken().
 class Generation : public relay::StreamSink, public std::enable_shared_from_this<Generation> {
  public:
   struct Batch {
@@ -44,14 +45,22 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
   Generation(const Context& context, const char* method, bool stream, Deliver deliver);
 
   // Any thread. Once each at most, except Taken.
-  void Start(relay::GenerationRequest request);
+  void Start(relay::GenerationRequest request, std::vector<v1::Prompt> more_prompts);
   void Taken();
   // The caller has gone; nothing is delivered any more.
   void Abandon();
 
  private:
+  struct Part {
+    uint64_t id = 0;
+    bool ended = false;
+  };
+
   void OnReadable() override;
   void OnGivenUp(const absl::Status& status) override;
+  void ReadPart(size_t index, Batch& batch);
+  void Number(size_t part, v1::StreamGenerateResponse& message);
+  void AbandonParts();
   void DeliverBatch(Batch batch);
   void Ended(absl::StatusCode code);
 
@@ -62,7 +71,10 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
   relay::Collector collector_;
   std::string model_;
   absl::Duration started_at_;
-  uint64_t id_ = 0;
+  std::vector<Part> parts_;
+  int choice_count_ = 1;  // of each part
+  v1::Usage usage_;       // of the parts that have ended
+  bool named_ = false;    // the first request's id is the answer's
   bool taken_ = true;
   bool ended_ = false;
   // While the relay holds this sink.

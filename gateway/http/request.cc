@@ -15,6 +15,7 @@ using nlohmann::json;
 
 // OpenAI's default for /v1/completions.
 constexpr int kDefaultCompletionTokens = 16;
+constexpr size_t kMaxPrompts = 128;
 
 void Refuse(JsonFields& fields, const char* name) {
   if (fields.Find(name) != nullptr) fields.Fail(name, "is not supported");
@@ -169,19 +170,36 @@ void ReadMessages(JsonFields& fields, v1::ChatPrompt& chat) {
   }
 }
 
-void ReadTextPrompt(JsonFields& fields, v1::Prompt& prompt) {
+void ReadTokenIds(JsonFields& fields, const std::string& name, const json& ids, v1::Prompt& prompt) {
+  if (ids.empty()) return fields.Fail(name, "is empty");
+  const json wrapped = {{name, ids}};
+  JsonFields inner(wrapped);
+  for (int32_t id : inner.Int32s(name.c_str())) prompt.mutable_token_ids()->add_ids(id);
+  fields.Take(inner);
+}
+
+// One of several prompts: a string, or an array of token ids.
+void ReadPromptEntry(JsonFields& fields, size_t index, const json& value, v1::Prompt& prompt) {
+  const std::string name = absl::StrCat("prompt[", index, "]");
+  if (value.is_string()) return prompt.set_text(value.get<std::string>());
+  if (!value.is_array()) return fields.WrongType(name, "a string or an array of token ids", value);
+  ReadTokenIds(fields, name, value, prompt);
+}
+
+void ReadTextPrompts(JsonFields& fields, CompletionRequest& request) {
   const json* value = fields.Find("prompt");
+  v1::Prompt& first = *request.spec.mutable_prompt();
   if (value == nullptr) return fields.Fail("prompt", "is required");
-  if (value->is_array() && value->size() == 1 && !value->front().is_number()) value = &value->front();
-  if (value->is_string()) return prompt.set_text(value->get<std::string>());
-  if (!value->is_array()) return fields.WrongType("prompt", "a string or an array of token ids", *value);
-  if (value->empty()) return fields.Fail("prompt", "is empty");
-  if (value->front().is_string() || value->front().is_array())
-    return fields.Fail("prompt", "holds several prompts, send one request each");
-  const json wrapped = {{"prompt", *value}};
-  JsonFields ids(wrapped);
-  for (int32_t id : ids.Int32s("prompt")) prompt.mutable_token_ids()->add_ids(id);
-  fields.Take(ids);
+  if (value->is_string()) return first.set_text(value->get<std::string>());
+  if (!value->is_array()) return fields.WrongType("prompt", "a string, an array of token ids, or an array of such", *value);
+  if (value->empty() || value->front().is_number()) return ReadTokenIds(fields, "prompt", *value, first);
+  if (value->size() > kMaxPrompts) {
+    return fields.Fail("prompt", absl::StrCat("holds ", value->size(), " prompts, at most ", kMaxPrompts, " are allowed"));
+  }
+  request.more_prompts.resize(value->size() - 1);
+  for (size_t i = 0; i < value->size(); ++i) {
+    ReadPromptEntry(fields, i, (*value)[i], i == 0 ? first : request.more_prompts[i - 1]);
+  }
 }
 
 }  // namespace
@@ -215,7 +233,7 @@ absl::StatusOr<CompletionRequest> ParseTextCompletion(std::string_view body) {
   CompletionRequest request;
   request.spec.mutable_stop()->set_max_tokens(kDefaultCompletionTokens);
   ReadCommon(fields, request);
-  ReadTextPrompt(fields, *request.spec.mutable_prompt());
+  ReadTextPrompts(fields, request);
   if (const auto value = fields.Int32("logprobs")) request.spec.mutable_output()->set_top_logprobs(*value);
   if (fields.Bool("echo").value_or(false)) fields.Fail("echo", "is not supported");
   Refuse(fields, "suffix");

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "proto/berth/v1/generation.pb.h"
@@ -11,6 +12,8 @@ namespace berth::http {
 // A request for a completion, as the gateway understands it.
 struct CompletionRequest {
   v1::GenerationSpec spec;
+  // Of a completion with several prompts: those after the spec's.
+  std::vector<v1::Prompt> more_prompts;
   bool chat = false;
   bool stream = false;
   // A last chunk with the usage.

@@ -135,7 +135,8 @@ json ModelEntry(const v1::Model& model, int64_t created) {
 
 }  // namespace
 
-EventFormatter::EventFormatter(ResponseHead head) : head_(std::move(head)), offsets_(head_.choice_count, 0) {}
+EventFormatter::EventFormatter(ResponseHead head)
+    : head_(std::move(head)), offsets_(head_.choice_count * head_.prompt_count, 0) {}
 
 std::string EventFormatter::Format(const v1::StreamGenerateResponse& message) {
   if (!message.request_id().empty()) head_.request_id = message.request_id();
@@ -178,7 +179,7 @@ std::string EventFormatter::FormatFinished(const v1::Finished& finished) {
   for (const v1::ChoiceFinished& end : finished.choices()) {
     events += ChoiceChunk(head_, end.choice_index(), head_.chat ? json::object() : json(""), nullptr, FinishName(end.reason()));
   }
-  if (head_.include_usage) {
+  if (++finished_prompts_ == head_.prompt_count && head_.include_usage) {
     json chunk = Envelope(head_, head_.chat ? "chat.completion.chunk" : "text_completion", json::array());
     chunk["usage"] = UsageOf(finished.usage());
     events += Event(chunk);

@@ -15,7 +15,9 @@ struct ResponseHead {
   bool chat = false;
   bool include_usage = false;
   bool logprobs = false;
+  // Each of the prompts has so many choices; theirs are numbered one prompt after the other.
   int choice_count = 1;
+  int prompt_count = 1;
   int64_t created = 0;
   // Set from the stream's first message.
   std::string request_id;
@@ -27,7 +29,8 @@ class EventFormatter {
  public:
   explicit EventFormatter(ResponseHead head);
 
-  // Text of zero or more events. `started` opens every choice with its role.
+  // Text of zero or more events. `started` opens every choice of a chat with its role. There is one `finished` for each prompt;
+  // the last one's usage is that of all.
   std::string Format(const v1::StreamGenerateResponse& message);
   // The events that end the stream: an error first, unless it went well, then [DONE].
   static std::string End(const absl::Status& status);
@@ -40,6 +43,7 @@ class EventFormatter {
   ResponseHead head_;
   // Per choice: characters of the tokens so far, for text offsets.
   std::vector<int64_t> offsets_;
+  int finished_prompts_ = 0;
 };
 
 // The body of an answer that does not stream. `head.request_id` and `head.model` are taken from the response.

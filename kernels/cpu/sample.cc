@@ -60,8 +60,7 @@ struct Better {
   bool operator()(int32_t a, int32_t b) const { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; }
 };
 
-// The tokens that top-k, top-p and min-p leave, best first if any of them is on, else all by id. `weights` are proportional to
-// the probabilities, the best token's is 1.
+// The tokens that top-k, top-p and min-p leave, by id. `weights` are proportional to the probabilities, the best token's is 1.
 std::vector<int32_t> Candidates(const SlotSampling& params, const float* logits, const std::vector<float>& weights) {
   std::vector<int32_t> ids;
   for (size_t id = 0; id < weights.size(); ++id) {
@@ -89,6 +88,7 @@ std::vector<int32_t> Candidates(const SlotSampling& params, const float* logits,
   if (params.min_p > 0) {
     ids.erase(std::remove_if(ids.begin(), ids.end(), [&](int32_t id) { return weights[id] < params.min_p; }), ids.end());
   }
+  if (params.top_k > 0 || params.top_p < 1) std::sort(ids.begin(), ids.end());
   return ids;
 }
 
@@ -134,12 +134,13 @@ void SampleRow(const SampleArgs& args, int64_t r) {
   float& logprob = args.logprob.data<float>()[r];
   token = -1;
   logprob = 0;
+  const int32_t slot = args.slot.data<int32_t>()[r];
+  if (!args.last_token.empty()) args.last_token.data<int32_t>()[slot] = 0;
   if (!args.top_token.empty()) {
     std::fill_n(args.top_token.data<int32_t>() + r * args.top_token.stride(0), kMaxLogprobs, -1);
     std::fill_n(args.top_logprob.data<float>() + r * args.top_logprob.stride(0), kMaxLogprobs, kBanned);
   }
   if (std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isnan(logit); })) return;
-  const int32_t slot = args.slot.data<int32_t>()[r];
   const SlotSampling params = LoadParams(args, slot);
   uint32_t* counts = args.counts.data<uint32_t>() + slot * args.counts.stride(0);
   ApplyMaskAndEdits(args, r, logits);
@@ -155,6 +156,7 @@ void SampleRow(const SampleArgs& args, int64_t r) {
     if (!args.top_token.empty()) ReportTop(args, r, params.logprobs, log_total, logits);
   }
   ++counts[token];
+  if (!args.last_token.empty()) args.last_token.data<int32_t>()[slot] = token;
 }
 
 }  // namespace

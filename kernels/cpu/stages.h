@@ -12,6 +12,7 @@ void Attend(Context& context, const AttendArgs& args);
 void ProjectOut(Context& context, const ProjectOutArgs& args);
 void MlpUp(Context& context, const MlpUpArgs& args);
 void Head(Context& context, const HeadArgs& args);
+void Admit(Context& context, const AdmitArgs& args);
 void Sample(Context& context, const SampleArgs& args);
 
 }  // namespace berth::kernels::cpu

@@ -1,66 +1,114 @@
+#include "kernels/cuda/attn_finish.cuh"
 #include "kernels/cuda/stages.h"
-#include "kernels/cuda/util/norm.cuh"
+#include "kernels/cuda/stream/stream.h"
+#include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/vector.cuh"
 
 namespace berth::kernels::cuda {
 namespace {
 
-struct FinishParams {
-  const float* bias;
-  float clip;
-  NormView q_norm, k_norm;
-  const float* inverse_frequency;  // [variants, pairs]
-  int pairs;
-  float rope_scale;
-  int q_heads, kv_heads, head_dim;
-  const int32_t *position, *sequence_of, *rope_variant, *block_table;
-  int64_t block_table_stride, q_stride, q_head_stride;
-  KvLayer kv;
-};
-
-__device__ std::byte* CacheRow(const KvLayer& kv, int64_t block, int head, int row, int64_t row_bytes, bool value) {
-  return kv.base + block * kv.block_stride + head * kv.head_stride + (value ? kKvBlockTokens * row_bytes : 0) + row * row_bytes;
-}
-
-// One head of one row: bias → clip → norm → rotation → q or the cache. Grid: (heads of q, k and v, rows).
+// One head of one row of any shape: bias → clip → norm → rotation → q or the cache. Grid: (heads of q, k and v, rows).
 template <typename T>
-__global__ void FinishHead(FinishParams params, const T* product, int64_t product_stride, T* q) {
+__global__ void FinishHead(AttnFinish finish, const T* product, int64_t product_stride) {
   extern __shared__ float head[];
   __shared__ float shared[32];
-  const int h = blockIdx.x, row = blockIdx.y, dim = params.head_dim;
-  const bool is_q = h < params.q_heads, is_v = h >= params.q_heads + params.kv_heads;
+  LetSuccessorStart();
+  WaitForInputs();
+  const int h = blockIdx.x, row = blockIdx.y, dim = finish.head_dim;
   for (int i = threadIdx.x; i < dim; i += blockDim.x) {
     float x = ToFloat(product[row * product_stride + h * dim + i]);
-    if (params.bias != nullptr) x += params.bias[h * dim + i];
-    if (params.clip > 0) x = fminf(fmaxf(x, -params.clip), params.clip);
-    head[i] = x;
+    if (finish.bias != nullptr) x += finish.bias[h * dim + i];
+    head[i] = finish.Clipped(x);
   }
   __syncthreads();
-  const NormView& norm = is_q ? params.q_norm : params.k_norm;
-  if (!is_v && norm.weight != nullptr) {
-    const float2 statistics = NormStatistics(
-        norm, dim, [&](int64_t i) { return head[i]; }, shared);
-    for (int i = threadIdx.x; i < dim; i += blockDim.x) head[i] = Normed(norm, statistics, head[i], i);
+  const NormView& norm = finish.IsQ(h) ? finish.q_norm : finish.k_norm;
+  if (!finish.IsV(h) && norm.weight != nullptr) {
+    const float2 statistics = RowStatistics<1>(norm, head, dim, shared);
+    for (int i = threadIdx.x; i < dim; i += blockDim.x) {
+      float x[1] = {head[i]};
+      NormVector(norm, statistics, i, x);
+      head[i] = x[0];
+    }
     __syncthreads();
   }
-  const int position = params.position[row], sequence = params.sequence_of[row];
-  const int variant = params.rope_variant == nullptr ? 0 : params.rope_variant[sequence];
-  T* to = q + row * params.q_stride + h * params.q_head_stride;
-  if (!is_q) {
-    const int64_t block = params.block_table[sequence * params.block_table_stride + position / kKvBlockTokens];
-    const int kv_head = (h - params.q_heads) % params.kv_heads;
-    to = reinterpret_cast<T*>(CacheRow(params.kv, block, kv_head, position % kKvBlockTokens, dim * sizeof(T), is_v));
+  const int position = finish.position[row], sequence = finish.sequence_of[row];
+  const int block = finish.Block(position, sequence);
+  T* to = finish.To<T>(h, row, position, block);
+  const int pairs = finish.IsV(h) ? 0 : finish.pairs;
+  for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
+    const float2 rotated = Rotated(head[i], head[i + pairs], finish.Angle(finish.Frequency(i, sequence), position));
+    to[i] = FromFloat<T>(rotated.x);
+    to[i + pairs] = FromFloat<T>(rotated.y);
   }
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) {
-    float x = head[i];
-    if (!is_v && i < 2 * params.pairs) {
-      const int pair = i % params.pairs;
-      float sine, cosine;
-      sincosf(static_cast<float>(position) * params.inverse_frequency[variant * params.pairs + pair], &sine, &cosine);
-      const float other = i < params.pairs ? -head[i + params.pairs] : head[i - params.pairs];
-      x = (x * cosine + other * sine) * params.rope_scale;
+  for (int i = 2 * pairs + threadIdx.x; i < dim; i += blockDim.x) to[i] = FromFloat<T>(head[i]);
+}
+
+constexpr int kRowThreads = 256;
+
+// The same for a whole row whose heads have kHeadDim dimensions, all rotated: the angles are computed once, and a thread holds
+// eight dimensions of a head's first half and their partners. Grid: rows.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kRowThreads) FinishRow(AttnFinish finish, const T* product, int64_t product_stride) {
+  constexpr int kPairs = kHeadDim / 2, kLanes = kPairs / 8;
+  __shared__ float2 angle[kPairs];
+  LetSuccessorStart();
+  WaitForInputs();
+  const int row = blockIdx.x, heads = finish.q_heads + 2 * finish.kv_heads;
+  const int position = finish.position[row], sequence = finish.sequence_of[row];
+  const int block = finish.Block(position, sequence);
+  if (threadIdx.x < kPairs) angle[threadIdx.x] = finish.Angle(finish.Frequency(threadIdx.x, sequence), position);
+  __syncthreads();
+  // Whole warps go round together: lanes of one head exchange their sums.
+  for (int first = 0; first < heads * kLanes; first += kRowThreads) {
+    const int item = first + threadIdx.x, h = min(item / kLanes, heads - 1), offset = item % kLanes * 8;
+    const T* from = product + row * product_stride + h * kHeadDim + offset;
+    float a[8], b[8];
+    Load<8>(from, a);
+    Load<8>(from + kPairs, b);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float* bias = finish.bias + h * kHeadDim + offset + i;
+      a[i] = finish.Clipped(finish.bias == nullptr ? a[i] : a[i] + bias[0]);
+      b[i] = finish.Clipped(finish.bias == nullptr ? b[i] : b[i] + bias[kPairs]);
     }
-    to[i] = FromFloat<T>(x);
+    const NormView& norm = finish.IsQ(h) ? finish.q_norm : finish.k_norm;
+    if (finish.q_norm.weight != nullptr || finish.k_norm.weight != nullptr) {
+      float squares = 0;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) squares += a[i] * a[i] + b[i] * b[i];
+#pragma unroll
+      for (int lane = kLanes / 2; lane > 0; lane /= 2) squares += __shfl_xor_sync(~0u, squares, lane);
+      if (!finish.IsV(h) && norm.weight != nullptr) {
+        const float2 statistics{0, rsqrtf(squares / kHeadDim + norm.epsilon)};
+        NormVector(norm, statistics, offset, a);
+        NormVector(norm, statistics, kPairs + offset, b);
+      }
+    }
+    if (item >= heads * kLanes) continue;
+    if (!finish.IsV(h)) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const float2 rotated = Rotated(a[i], b[i], angle[offset + i]);
+        a[i] = rotated.x;
+        b[i] = rotated.y;
+      }
+    }
+    T* to = finish.To<T>(h, row, position, block) + offset;
+    Store<8>(a, to);
+    Store<8>(b, to + kPairs);
   }
+}
+
+// Whether FinishRow takes these arguments.
+bool TakesRows(const AttnInArgs& args) {
+  const auto simple = [](const Norm& norm) {
+    return norm.weight.empty() ||
+           (norm.kind == NormKind::kRms && TakesVectors(norm.weight.raw(), 0) && TakesVectors(norm.bias.raw(), 0));
+  };
+  return !args.rope.inverse_frequency.empty() && args.rope.inverse_frequency.dim(1) * 2 == args.head_dim &&
+         simple(args.q_norm) && simple(args.k_norm) && TakesVectors(args.q.raw(), args.q.stride(0)) &&
+         args.q.stride(1) % 8 == 0 && TakesVectors(args.kv.base, 0) && args.kv.block_stride % 16 == 0 &&
+         args.kv.head_stride % 16 == 0;
 }
 
 }  // namespace
@@ -69,36 +117,26 @@ void AttnIn(Context& context, const AttnInArgs& args) {
   const int64_t rows = args.batch.tokens, hidden = args.qkv.k, n = args.qkv.n();
   const DType dtype = args.residual.dtype();
   BERTH_CHECK(args.kv.dtype == dtype) << "KV is " << Info(args.kv.dtype).name << ", want " << Info(dtype).name;
+  if (StreamAttnIn(context, args)) return;
   const Tensor normed(context.normed.data(), dtype, {rows, hidden});
   const Tensor product(context.product.data(), dtype, {rows, n});
   NormRows(context, args.norm, args.residual, Tensor(), normed);
   Linear(context, normed, args.qkv, 0, product);
-  const Tensor& frequency = args.rope.inverse_frequency;
-  const FinishParams params{
-      .bias = static_cast<const float*>(args.bias.raw()),
-      .clip = args.clip,
-      .q_norm = NormView::Of(args.q_norm),
-      .k_norm = NormView::Of(args.k_norm),
-      .inverse_frequency = static_cast<const float*>(frequency.raw()),
-      .pairs = frequency.empty() ? 0 : static_cast<int>(frequency.dim(1)),
-      .rope_scale = args.rope.attention_scale,
-      .q_heads = args.q_heads,
-      .kv_heads = args.kv_heads,
-      .head_dim = args.head_dim,
-      .position = args.batch.position.data<int32_t>(),
-      .sequence_of = args.batch.sequence_of.data<int32_t>(),
-      .rope_variant = static_cast<const int32_t*>(args.batch.rope_variant.raw()),
-      .block_table = args.batch.block_table.data<int32_t>(),
-      .block_table_stride = args.batch.block_table.stride(0),
-      .q_stride = args.q.stride(0),
-      .q_head_stride = args.q.stride(1),
-      .kv = args.kv,
-  };
-  const dim3 grid(args.q_heads + 2 * args.kv_heads, rows);
+  const AttnFinish finish = AttnFinish::Of(args);
   WithActivation(dtype, [&](auto type) {
     using T = decltype(type);
-    FinishHead<T><<<grid, 64, args.head_dim * sizeof(float), context.stream>>>(params, static_cast<const T*>(product.raw()), n,
-                                                                               static_cast<T*>(args.q.raw()));
+    const auto* from = static_cast<const T*>(product.raw());
+    const bool whole = TakesRows(args);
+    if (whole && args.head_dim == 64) {
+      Launch(context, FinishRow<T, 64>, rows, kRowThreads, 0, finish, from, n);
+    } else if (whole && args.head_dim == 128) {
+      Launch(context, FinishRow<T, 128>, rows, kRowThreads, 0, finish, from, n);
+    } else if (whole && args.head_dim == 256) {
+      Launch(context, FinishRow<T, 256>, rows, kRowThreads, 0, finish, from, n);
+    } else {
+      Launch(context, FinishHead<T>, dim3(args.q_heads + 2 * args.kv_heads, rows), 64, args.head_dim * sizeof(float), finish,
+             from, n);
+    }
   });
 }
 

@@ -1,31 +1,53 @@
 #pragma once
 
 #include <cublasLt.h>
+#include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <map>
 #include <string_view>
-#include <tuple>
 
 #include "absl/status/status.h"
 #include "kernels/buffer.h"
-#include "kernels/dtype.h"
+#include "kernels/cuda/blas_plans.h"
 
 namespace berth::kernels::cuda {
 
+// How the streaming product uses an SM; `step_bench` tries others.
+struct StreamTuning {
+  int shared_bytes = 104 << 10;  // of a CTA: less than half of an SM's
+  int chunk = 512;               // elements of K per stage, halved where there is no room for enough stages
+  int ctas_per_sm = 2;           // of one kernel; with 1 a step took 2 to 17 % longer
+};
+
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
+inline constexpr size_t kSamplePartBytes = 512;  // what sampling keeps of the parts of one row
+
+// What attention keeps. See attend/.
+struct AttendResources {
+  int decode_blocks = 0;
+  Buffer partial, state;  // where the blocks of decode attention leave their parts of a row
+  Buffer ticket;          // i32 [decode_blocks + 1] counters, 0 between launches
+};
 
 // What the ops of one CudaOps share. Thread: the executor's.
 struct Context {
   cudaStream_t stream = nullptr;
   cublasLtHandle_t blas = nullptr;
   Buffer blas_workspace;
-  Buffer normed;   // [max_tokens, max_hidden] activations
-  Buffer product;  // [max_tokens, max_product] f32 or activations
-  // (dtype, out dtype, N, K, M) → the algorithm that was chosen for it.
-  std::map<std::tuple<DType, DType, int64_t, int64_t, int64_t>, cublasLtMatmulAlgo_t> algorithms;
-  absl::Status fault;  // first one since the last Sync
+  Buffer normed;        // [max_tokens, max_hidden] activations
+  Buffer product;       // [max_tokens, max_product] f32 or activations
+  Buffer sample_parts;  // [max_tokens] × kSamplePartBytes
+  AttendResources attend;
+  BlasPlans blas_plans;
+  StreamTuning stream_tuning;
+  int multiprocessors = 0;
+  bool hopper = false;                                       // kernels of sm_90 may be used
+  PFN_cuTensorMapEncodeTiled_v12000 encode_tiled = nullptr;  // the driver's; set if `hopper`
+  absl::Status fault;                                        // first one since the last Sync
+
+  // Fills in what the kernels have to know of the device. `generic`: kernels of one architecture are not used.
+  void ReadDevice(int device, bool generic);
 
   // Keeps the first error of launches and library calls.
   void Note(cudaError_t error, std::string_view what);

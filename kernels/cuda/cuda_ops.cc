@@ -2,9 +2,13 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
+
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/recordings.h"
 #include "kernels/cuda/stages.h"
 
 namespace berth::kernels {
@@ -20,16 +24,30 @@ void Context::Note(cublasStatus_t status, std::string_view what) {
   fault = absl::UnavailableError(absl::StrCat("cuBLASLt fault in ", std::string(what), ": ", cublasLtGetStatusString(status)));
 }
 
+void Context::ReadDevice(int device, bool generic) {
+  int major = 0;
+  Note(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "asking the device");
+  Note(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking the device");
+  void* encode = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  Note(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found),
+       "asking the driver");
+  encode_tiled = reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encode);
+  hopper = !generic && major == 9 && encode_tiled != nullptr;
+}
+
 }  // namespace cuda
 
 namespace {
-
-constexpr int kOldestComputeCapability = 80;
 
 class CudaOps : public Ops {
  public:
   CudaOps() = default;
   ~CudaOps() override {
+    context_.blas_plans.clear();
+    for (const cudaEvent_t mark : marks_) {
+      if (mark != nullptr) cudaEventDestroy(mark);
+    }
     if (context_.blas != nullptr) cublasLtDestroy(context_.blas);
     if (context_.stream != nullptr) {
       cudaStreamSynchronize(context_.stream);
@@ -38,18 +56,43 @@ class CudaOps : public Ops {
   }
 
   absl::Status Init(const CudaOpsOptions& options) {
-    BERTH_RETURN_IF_ERROR(CheckDevice(options.device));
+    BERTH_RETURN_IF_ERROR(CheckCudaDevice(options.device));
+    device_ = options.device;
     context_.Note(cudaSetDevice(options.device), "selecting the device");
     context_.Note(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking), "making a stream");
     context_.Note(cublasLtCreate(&context_.blas), "starting cuBLASLt");
+    for (cudaEvent_t& mark : marks_) {
+      context_.Note(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "making an event");
+    }
+    context_.ReadDevice(options.device, options.generic_kernels);
     BERTH_RETURN_IF_ERROR(context_.fault);
     const std::unique_ptr<Allocator> allocator = MakeCudaAllocator(options.device);
     const auto rows = static_cast<size_t>(options.max_tokens);
     BERTH_ASSIGN_OR_RETURN(context_.blas_workspace, allocator->Allocate(cuda::kBlasWorkspaceBytes));
     BERTH_ASSIGN_OR_RETURN(context_.normed, allocator->Allocate(rows * options.max_hidden * sizeof(uint16_t)));
     BERTH_ASSIGN_OR_RETURN(context_.product, allocator->Allocate(rows * options.max_product * sizeof(float)));
+    BERTH_ASSIGN_OR_RETURN(context_.sample_parts, allocator->Allocate(rows * cuda::kSamplePartBytes));
+    BERTH_RETURN_IF_ERROR(cuda::ReserveAttend(context_, *allocator));
     return absl::OkStatus();
   }
+
+  void Attach() override { context_.Note(cudaSetDevice(device_), "selecting the device"); }
+  void Upload(void* device, const void* host, size_t bytes) override {
+    context_.Note(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, context_.stream), "an upload");
+  }
+  void Download(void* host, const void* device, size_t bytes) override {
+    context_.Note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.stream), "a download");
+  }
+  void Mark(int mark) override { context_.Note(cudaEventRecord(marks_.at(mark), context_.stream), "marking a step"); }
+  absl::Status Wait(int mark) override {
+    context_.Note(cudaGetLastError(), "a launch");
+    context_.Note(cudaEventSynchronize(marks_.at(mark)), "a step");
+    return context_.fault;
+  }
+
+  void BeginRecording() override { recordings_.Begin(context_); }
+  absl::StatusOr<int> EndRecording() override { return recordings_.End(context_); }
+  void Replay(int recording) override { recordings_.Replay(context_, recording); }
 
   absl::Status Sync() override {
     context_.Note(cudaGetLastError(), "a launch");
@@ -58,34 +101,19 @@ class CudaOps : public Ops {
   }
 
  private:
-  static absl::Status CheckDevice(int device) {
-    int count = 0;
-    if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
-      return absl::FailedPreconditionError(absl::StrCat("no CUDA device can be used: ", cudaGetErrorString(error)));
-    }
-    if (device < 0 || device >= count) {
-      return absl::FailedPreconditionError(absl::StrCat("device ", device, " does not exist: there are ", count));
-    }
-    cudaDeviceProp properties;
-    if (const cudaError_t error = cudaGetDeviceProperties(&properties, device); error != cudaSuccess) {
-      return absl::FailedPreconditionError(absl::StrCat("device ", device, ": ", cudaGetErrorString(error)));
-    }
-    if (properties.major * 10 + properties.minor < kOldestComputeCapability) {
-      return absl::FailedPreconditionError(absl::StrCat("device ", device, ", ", properties.name, ", has compute capability ",
-                                                        properties.major, ".", properties.minor, ", want 8.0 or later"));
-    }
-    return absl::OkStatus();
-  }
-
   void DoEmbed(const EmbedArgs& args) override { cuda::Embed(context_, args); }
   void DoAttnIn(const AttnInArgs& args) override { cuda::AttnIn(context_, args); }
   void DoAttend(const AttendArgs& args) override { cuda::Attend(context_, args); }
   void DoProjectOut(const ProjectOutArgs& args) override { cuda::ProjectOut(context_, args); }
   void DoMlpUp(const MlpUpArgs& args) override { cuda::MlpUp(context_, args); }
   void DoHead(const HeadArgs& args) override { cuda::Head(context_, args); }
+  void DoAdmit(const AdmitArgs& args) override { cuda::Admit(context_, args); }
   void DoSample(const SampleArgs& args) override { cuda::Sample(context_, args); }
 
+  int device_ = 0;
   cuda::Context context_;
+  std::array<cudaEvent_t, kMarks> marks_{};
+  cuda::Recordings recordings_;
 };
 
 }  // namespace

@@ -11,9 +11,10 @@ namespace berth::kernels {
 
 struct CudaOpsOptions {
   int device = 0;
-  int max_tokens = 0;       // rows of one step
-  int64_t max_hidden = 0;   // widest residual stream
-  int64_t max_product = 0;  // widest product before its activation: QKV, or gate and up together
+  bool generic_kernels = false;  // only those that run on every device
+  int max_tokens = 0;            // rows of one step
+  int64_t max_hidden = 0;        // widest residual stream
+  int64_t max_product = 0;       // widest product before its activation: QKV, or gate and up together
 };
 
 // The CUDA backend: activations, weights and KV in bf16 or f16 (all three alike), f32 accumulation and logits. It owns its
@@ -23,5 +24,7 @@ absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(const CudaOpsOptions& options);
 
 // Memory of one device, zeroed. RESOURCE_EXHAUSTED says how much was asked for and how much is free.
 std::unique_ptr<Allocator> MakeCudaAllocator(int device);
+// Pinned host memory, the staging memory of CudaOps: copies from and to it do not wait.
+std::unique_ptr<Allocator> MakePinnedAllocator(int device);
 
 }  // namespace berth::kernels

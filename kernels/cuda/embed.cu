@@ -1,14 +1,23 @@
 #include "kernels/cuda/stages.h"
+#include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 
 namespace berth::kernels::cuda {
 namespace {
 
+constexpr int kThreads = 256;
+
+// One row per block.
 template <typename T>
-__global__ void EmbedRows(const int32_t* token, const T* table, int64_t hidden, float scale, T* out, int64_t out_stride) {
-  const T* from = table + token[blockIdx.x] * hidden;
+__global__ void EmbedRows(const int32_t* token, const int32_t* last_token, const T* table, int64_t hidden, float scale, T* out,
+                          int64_t out_stride) {
+  LetSuccessorStart();
+  WaitForInputs();
+  int32_t id = token[blockIdx.x];
+  if (id < 0) id = last_token[~id];
+  const T* from = table + id * hidden;
   T* to = out + blockIdx.x * out_stride;
-  for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) to[i] = FromFloat<T>(ToFloat(from[i]) * scale);
+  for (int64_t i = threadIdx.x; i < hidden; i += kThreads) to[i] = FromFloat<T>(ToFloat(from[i]) * scale);
 }
 
 }  // namespace
@@ -18,9 +27,9 @@ void Embed(Context& context, const EmbedArgs& args) {
       << "the embedding is not one table of " << Info(args.out.dtype()).name;
   WithActivation(args.out.dtype(), [&](auto type) {
     using T = decltype(type);
-    EmbedRows<T><<<args.out.dim(0), 256, 0, context.stream>>>(
-        args.token.data<int32_t>(), reinterpret_cast<const T*>(args.table.segments[0].data), args.table.k, args.scale,
-        static_cast<T*>(args.out.raw()), args.out.stride(0));
+    Launch(context, EmbedRows<T>, args.out.dim(0), kThreads, 0, args.token.data<int32_t>(),
+           static_cast<const int32_t*>(args.last_token.raw()), reinterpret_cast<const T*>(args.table.segments[0].data),
+           args.table.k, args.scale, static_cast<T*>(args.out.raw()), args.out.stride(0));
   });
 }
 

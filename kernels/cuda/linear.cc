@@ -1,6 +1,8 @@
-#include "absl/cleanup/cleanup.h"
+#include <initializer_list>
+
 #include "base/check.h"
 #include "kernels/cuda/stages.h"
+#include "kernels/cuda/stream/stream.h"
 
 namespace berth::kernels::cuda {
 namespace {
@@ -19,44 +21,88 @@ cudaDataType_t BlasType(DType dtype) {
   }
 }
 
+// Row counts that share a plan, by the largest of them.
+int64_t Bucket(int64_t m) {
+  int64_t power = 1;
+  while (power < m && power < 64) power *= 2;
+  if (m <= power) return power;
+  const int64_t step = m <= 512 ? 64 : 512;
+  return (m + step - 1) / step * step;
+}
+
+// The largest power of two up to 16 that divides all of `values`, which are addresses and strides in bytes.
+uint32_t Alignment(std::initializer_list<uintptr_t> values) {
+  uintptr_t all = 16;
+  for (const uintptr_t value : values) all |= value;
+  return static_cast<uint32_t>(all & -all);
+}
+
 // cuBLASLt is column-major: outᵀ[N, M] = op(W)[N, K] · inᵀ[K, M], where our row-major matrices are the transposes of theirs.
-void Product(Context& context, const Tensor& in, const LinearWeight::Segment& weight, int64_t k, float beta, void* out,
-             DType out_dtype, int64_t out_stride) {
-  const int64_t m = in.dim(0), n = weight.rows;
+BlasPlan MakePlan(Context& context, DType dtype, DType out_dtype, int64_t n, int64_t k, int64_t m, uint32_t alignment) {
+  BlasPlan plan;
   cublasLtMatmulDesc_t operation = nullptr;
-  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
-  const absl::Cleanup destroy = [&] {
-    cublasLtMatmulDescDestroy(operation);
-    for (const cublasLtMatrixLayout_t layout : {a, b, c}) cublasLtMatrixLayoutDestroy(layout);
-  };
   context.Note(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "linear");
+  plan.operation.reset(operation);
   const cublasOperation_t transpose = CUBLAS_OP_T;
   context.Note(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof(transpose)), "linear");
-  context.Note(cublasLtMatrixLayoutCreate(&a, BlasType(weight.dtype), k, n, k), "linear");
-  context.Note(cublasLtMatrixLayoutCreate(&b, BlasType(in.dtype()), k, m, in.stride(0)), "linear");
-  context.Note(cublasLtMatrixLayoutCreate(&c, BlasType(out_dtype), n, m, out_stride), "linear");
-  const auto [known, is_new] = context.algorithms.try_emplace({weight.dtype, out_dtype, n, k, m});
-  if (is_new) {
-    cublasLtMatmulPreference_t preference = nullptr;
-    context.Note(cublasLtMatmulPreferenceCreate(&preference), "linear");
-    context.Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                      &kBlasWorkspaceBytes, sizeof(kBlasWorkspaceBytes)),
-                 "linear");
-    cublasLtMatmulHeuristicResult_t result{};
-    int found = 0;
-    context.Note(cublasLtMatmulAlgoGetHeuristic(context.blas, operation, a, b, c, c, preference, 1, &result, &found), "linear");
-    cublasLtMatmulPreferenceDestroy(preference);
-    known->second = result.algo;
+  const auto layout = [&](DType type, int64_t rows, int64_t columns) {
+    cublasLtMatrixLayout_t made = nullptr;
+    context.Note(cublasLtMatrixLayoutCreate(&made, BlasType(type), rows, columns, rows), "linear");
+    return BlasPlan::Layout(made);
+  };
+  plan.weight = layout(dtype, k, n);
+  plan.in = layout(dtype, k, m);
+  plan.out = layout(out_dtype, n, m);
+  cublasLtMatmulPreference_t preference = nullptr;
+  context.Note(cublasLtMatmulPreferenceCreate(&preference), "linear");
+  context.Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kBlasWorkspaceBytes,
+                                                    sizeof(kBlasWorkspaceBytes)),
+               "linear");
+  for (const cublasLtMatmulPreferenceAttributes_t matrix :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    context.Note(cublasLtMatmulPreferenceSetAttribute(preference, matrix, &alignment, sizeof(alignment)), "linear");
   }
+  cublasLtMatmulHeuristicResult_t result{};
+  int found = 0;
+  context.Note(cublasLtMatmulAlgoGetHeuristic(context.blas, operation, plan.weight.get(), plan.in.get(), plan.out.get(),
+                                              plan.out.get(), preference, 1, &result, &found),
+               "linear");
+  cublasLtMatmulPreferenceDestroy(preference);
+  BERTH_CHECK(found == 1 || !context.fault.ok())
+      << "cuBLASLt has no product for n " << n << ", k " << k << ", alignment " << alignment;
+  plan.algorithm = result.algo;
+  return plan;
+}
+
+void SetRows(Context& context, const BlasPlan::Layout& layout, int64_t rows, int64_t stride) {
+  context.Note(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof(rows)), "linear");
+  context.Note(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_LD, &stride, sizeof(stride)), "linear");
+}
+
+void Product(Context& context, const Tensor& in, const LinearWeight::Segment& weight, int64_t k, float beta, void* out,
+             DType out_dtype, int64_t out_stride) {
+  const int64_t m = in.dim(0), n = weight.rows, bucket = Bucket(m);
+  const auto address = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
+  const uint32_t alignment = Alignment({address(weight.data), RowBytes(weight.dtype, k), address(in.raw()),
+                                        RowBytes(in.dtype(), in.stride(0)), address(out), RowBytes(out_dtype, out_stride)});
+  const auto [known, is_new] = context.blas_plans.try_emplace({weight.dtype, out_dtype, n, k, bucket, alignment});
+  BlasPlan& plan = known->second;
+  if (is_new) plan = MakePlan(context, weight.dtype, out_dtype, n, k, bucket, alignment);
+  SetRows(context, plan.in, m, in.stride(0));
+  SetRows(context, plan.out, m, out_stride);
   const float alpha = 1;
-  context.Note(cublasLtMatmul(context.blas, operation, &alpha, weight.data, a, in.raw(), b, &beta, out, c, out, c,
-                              &known->second, context.blas_workspace.data(), kBlasWorkspaceBytes, context.stream),
+  context.Note(cublasLtMatmul(context.blas, plan.operation.get(), &alpha, weight.data, plan.weight.get(), in.raw(),
+                              plan.in.get(), &beta, out, plan.out.get(), out, plan.out.get(), &plan.algorithm,
+                              context.blas_workspace.data(), kBlasWorkspaceBytes, context.stream),
                "linear");
 }
 
 }  // namespace
 
 void Linear(Context& context, const Tensor& in, const LinearWeight& weight, float beta, const Tensor& out) {
+  BERTH_CHECK(beta == 0 || beta == 1) << "beta " << beta;
+  if (StreamLinear(context, in, weight, {.accumulate = beta == 1}, out)) return;
   auto* to = static_cast<std::byte*>(out.raw());
   for (const LinearWeight::Segment& segment : weight.segments) {
     BERTH_CHECK(segment.dtype == in.dtype()) << "weight is " << Info(segment.dtype).name << ", want " << Info(in.dtype()).name;

@@ -1,23 +1,35 @@
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
+#include "kernels/cuda/sample_row.cuh"
 #include "kernels/cuda/stages.h"
-#include "kernels/cuda/util/philox.cuh"
+#include "kernels/cuda/util/launch.cuh"
 
 namespace berth::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 1024;
-constexpr double kMassOfBest = 0x1p40;  // the best token's probability mass; integers sum alike in any order
+// What one block found in its part of a row. `best` packs the key of the highest logit over the complement of its id, so that
+// the largest is the best token, and of equal ones the lowest id.
+struct RowPart {
+  uint64_t best;
+  uint64_t poisoned;
+};
+constexpr int kMaxParts = kSamplePartBytes / sizeof(RowPart);
+constexpr int kPartThreads = 256;
+constexpr int kWantedBlocks = 528;  // four for each SM of an H100
+constexpr int kLeastPart = 4096;    // ids
 
 struct SampleParams {
   float* logits;
   int64_t logits_stride;
+  bool vectors;  // rows may be read four logits at a time
   int vocab, tokenizer_size;
   const int32_t *slot, *position;
   const SlotSampling* params;
   uint32_t* counts;
   int64_t counts_stride;
+  int32_t* last_token;
   const int32_t *edit_start, *edit_token;
   const float* edit_value;
   const uint32_t* bitmask;
@@ -25,193 +37,110 @@ struct SampleParams {
   int32_t *token, *top_token;
   float *logprob, *top_logprob;
   int64_t top_stride;
+  RowPart* parts;
 };
 
-// Order-preserving integers of floats.
-__device__ uint32_t KeyOf(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-// Reduction of one value per thread; every thread gets the result. `combine` is associative and commutative.
-template <typename V, typename Combine>
-__device__ V BlockReduce(V value, Combine combine) {
-  __shared__ V shared[32];
-  for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(~0u, value, offset));
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
-  __syncthreads();
-  V result = shared[0];
-  for (int w = 1; w < kThreads / 32; ++w) result = combine(result, shared[w]);
-  return result;
-}
-
-// Sum of the values of all threads before this one.
-__device__ uint64_t BlockScan(uint64_t value) {
-  __shared__ uint64_t warps[32];
-  uint64_t sum = value;
-  for (int offset = 1; offset < 32; offset *= 2) {
-    const uint64_t other = __shfl_up_sync(~0u, sum, offset);
-    if (threadIdx.x % 32 >= offset) sum += other;
-  }
-  __syncthreads();
-  if (threadIdx.x % 32 == 31) warps[threadIdx.x / 32] = sum;
-  __syncthreads();
-  for (int w = 0; w < threadIdx.x / 32; ++w) sum += warps[w];
-  return sum - value;
-}
-
-// The best tokens: those with a key above `key`, and the first `ties` by id of those that have it.
-struct Prefix {
-  uint32_t key = 0;
-  uint64_t ties = ~uint64_t{0};
+// Neighbouring logits, loaded at once.
+template <int kWidth>
+struct alignas(sizeof(float) * kWidth) Logits {
+  float value[kWidth];
 };
 
-// One row as one block sees it. Threads own contiguous ranges of ids, so that scans go by id.
-struct Row {
-  float* logits;
-  int vocab;
-  float highest;
-  float temperature;
+// A logit after the tokenizer's bound, the bitmask and the penalties. Infinite logits become finite, so that differences of
+// logits are numbers; a banned token stays banned.
+struct Adjustment {
+  const SampleParams& params;
+  const SlotSampling& sampling;
+  const uint32_t *mask, *counts;  // null: none
 
-  __device__ int begin() const { return static_cast<int>(static_cast<int64_t>(vocab) * threadIdx.x / kThreads); }
-  __device__ int end() const { return static_cast<int>(static_cast<int64_t>(vocab) * (threadIdx.x + 1) / kThreads); }
-  __device__ double Weight(int id) const { return expf((logits[id] - highest) / temperature); }
-  __device__ uint64_t Mass(int id) const { return static_cast<uint64_t>(Weight(id) * kMassOfBest); }
-
-  // The shortest prefix of the best tokens whose amounts sum to `target`, which all tokens together reach. Radix search from
-  // the keys' high byte down; tokens of one key have one amount.
-  template <typename Amount>
-  __device__ Prefix Shortest(uint64_t target, Amount amount) const {
-    __shared__ unsigned long long histogram[256];
-    __shared__ uint32_t digit;
-    __shared__ uint64_t left;
-    uint32_t prefix = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-      __syncthreads();
-      if (threadIdx.x < 256) histogram[threadIdx.x] = 0;
-      __syncthreads();
-      for (int id = threadIdx.x; id < vocab; id += kThreads) {
-        const uint32_t key = KeyOf(logits[id]);
-        if (shift == 24 || key >> (shift + 8) == prefix) {
-          atomicAdd(&histogram[key >> shift & 255], static_cast<unsigned long long>(amount(id)));
-        }
-      }
-      __syncthreads();
-      if (threadIdx.x == 0) {
-        uint64_t wanted = target;
-        int d = 255;
-        while (d > 0 && histogram[d] < wanted) wanted -= histogram[d--];
-        digit = d;
-        left = wanted;
-      }
-      __syncthreads();
-      prefix = prefix << 8 | digit;
-      target = left;
-    }
-    uint64_t each = 0;
-    for (int id = begin(); id < end(); ++id) {
-      if (KeyOf(logits[id]) == prefix) each = amount(id);
-    }
-    each = BlockReduce(each, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
-    return {prefix, each == 0 ? 1 : (target + each - 1) / each};
+  __device__ Adjustment(const SampleParams& params, const SlotSampling& sampling, int row)
+      : params(params), sampling(sampling) {
+    mask = params.bitmask == nullptr ? nullptr : params.bitmask + row * params.bitmask_stride;
+    const bool none = sampling.repetition_penalty == 1 && sampling.presence_penalty == 0 && sampling.frequency_penalty == 0;
+    counts = none ? nullptr : params.counts + params.slot[row] * params.counts_stride;
   }
-
-  // Calls visit(id) for this thread's ids of the prefix, in order.
-  template <typename Visit>
-  __device__ void ForKept(Prefix prefix, Visit visit) const {
-    uint64_t ties = 0;
-    for (int id = begin(); id < end(); ++id) ties += KeyOf(logits[id]) == prefix.key;
-    uint64_t rank = BlockScan(ties);
-    for (int id = begin(); id < end(); ++id) {
-      const uint32_t key = KeyOf(logits[id]);
-      if (key > prefix.key || (key == prefix.key && rank++ < prefix.ties)) visit(id);
-    }
-  }
-
-  __device__ uint64_t MassOf(Prefix prefix, float min_p) const {
-    uint64_t mass = 0;
-    ForKept(prefix, [&](int id) { mass += Weight(id) >= min_p ? Mass(id) : 0; });
-    return mass;
-  }
-
-  // Walks the kept tokens by id until their mass passes the uniform number's share.
-  __device__ int Draw(const SlotSampling& sampling, uint32_t position) const {
-    __shared__ int drawn;
-    const auto add = [](uint64_t a, uint64_t b) { return a + b; };
-    Prefix prefix;
-    if (sampling.top_k > 0 && sampling.top_k < vocab) prefix = Shortest(sampling.top_k, [](int) { return uint64_t{1}; });
-    if (sampling.top_p < 1) {
-      const uint64_t total = BlockReduce(MassOf(prefix, 0), add);
-      const auto target = static_cast<uint64_t>(ceil(static_cast<double>(sampling.top_p) * static_cast<double>(total)));
-      prefix = Shortest(target > 0 ? target : 1, [this](int id) { return Mass(id); });
-    }
-    const uint64_t own = MassOf(prefix, sampling.min_p), total = BlockReduce(own, add);
-    const auto target =
-        static_cast<uint64_t>(DrawUniform(sampling.seed, sampling.choice, position) * static_cast<double>(total));
-    uint64_t before = BlockScan(own);
-    const bool here = before <= target && target < before + own;
-    ForKept(prefix, [&](int id) {
-      if (!here || before > target) return;
-      before += Weight(id) >= sampling.min_p ? Mass(id) : 0;
-      if (before > target) drawn = id;
-    });
-    __syncthreads();
-    return drawn;
-  }
-
-  // Highest logit and, among equals, the lowest id; `below` bounds it in (logit, id) order, to walk down the ranking.
-  __device__ int Best(float below_logit, int below_id) const {
-    float best_logit = -INFINITY;
-    int best_id = INT_MAX;
-    for (int id = threadIdx.x; id < vocab; id += kThreads) {
-      const float logit = logits[id];
-      const bool ranks_below = logit < below_logit || (logit == below_logit && id > below_id);
-      if (ranks_below && (logit > best_logit || (logit == best_logit && id < best_id))) {
-        best_logit = logit;
-        best_id = id;
-      }
-    }
-    const uint64_t packed = static_cast<uint64_t>(KeyOf(best_logit)) << 32 | static_cast<uint32_t>(~best_id);
-    const uint64_t winner = BlockReduce(packed, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
-    return ~static_cast<int>(winner & 0xffffffffu);
-  }
-};
-
-__device__ void ApplyMasks(const SampleParams& params, int row, float* logits) {
-  const uint32_t* mask = params.bitmask == nullptr ? nullptr : params.bitmask + row * params.bitmask_stride;
-  for (int id = threadIdx.x; id < params.vocab; id += kThreads) {
+  __device__ float Allowed(int id, float logit) const {
     const bool allowed = id < params.tokenizer_size && (mask == nullptr || (mask[id / 32] >> (id % 32) & 1) != 0);
-    logits[id] = allowed ? fminf(logits[id], FLT_MAX) : -INFINITY;
+    return allowed ? fminf(logit, FLT_MAX) : -INFINITY;
   }
-  __syncthreads();
-  if (params.edit_start == nullptr || threadIdx.x != 0) return;
-  // In order and by one thread: a token may be edited twice.
-  for (int e = params.edit_start[row]; e < params.edit_start[row + 1]; ++e) {
-    float& logit = logits[params.edit_token[e]];
-    if (logit != -INFINITY) logit = fminf(logit + params.edit_value[e], FLT_MAX);
-  }
-}
-
-__device__ void ApplyPenalties(const SlotSampling& sampling, const uint32_t* counts, int vocab, float* logits) {
-  if (sampling.repetition_penalty == 1 && sampling.presence_penalty == 0 && sampling.frequency_penalty == 0) return;
-  for (int id = threadIdx.x; id < vocab; id += kThreads) {
-    if (counts[id] == 0) continue;
-    float logit = logits[id];
+  __device__ float Penalised(int id, float logit) const {
+    if (counts == nullptr || counts[id] == 0) return logit;
     logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
     const uint32_t generated = counts[id] & ~kTokenInPrompt;
     if (generated > 0) logit -= sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(generated);
-    logits[id] = logit;
+    return logit;
   }
+};
+
+// Allowed logits plus the edits, for the ids from `begin` to `end` of one row. Returns whether any was a NaN.
+__device__ bool ApplyEdits(const SampleParams& params, const Adjustment& adjust, int row, int begin, int end, float* logits) {
+  bool poisoned = false;
+  for (int id = begin + threadIdx.x; id < end; id += kPartThreads) {
+    poisoned |= isnan(logits[id]);
+    logits[id] = adjust.Allowed(id, logits[id]);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    // In order and by one thread: a token may be edited twice.
+    for (int e = params.edit_start[row]; e < params.edit_start[row + 1]; ++e) {
+      const int id = params.edit_token[e];
+      if (id < begin || id >= end || logits[id] == -INFINITY) continue;
+      logits[id] = fminf(logits[id] + params.edit_value[e], FLT_MAX);
+    }
+  }
+  __syncthreads();
+  return poisoned;
+}
+
+// Adjusts one part of a row in place and finds its best token. Grid: (parts, rows).
+template <int kWidth>
+__global__ void __launch_bounds__(kPartThreads) AdjustPart(SampleParams params) {
+  LetSuccessorStart();
+  WaitForInputs();
+  constexpr int kUnroll = 4;
+  const int row = blockIdx.y, part = (params.vocab + gridDim.x - 1) / gridDim.x;
+  const int size = (part + kWidth - 1) / kWidth * kWidth, begin = blockIdx.x * size, end = min(begin + size, params.vocab);
+  float* logits = params.logits + row * params.logits_stride;
+  const SlotSampling sampling = params.params[params.slot[row]];
+  const Adjustment adjust(params, sampling, row);
+  bool poisoned = false;
+  if (params.edit_start != nullptr) poisoned = ApplyEdits(params, adjust, row, begin, end, logits);
+  float best_logit = -INFINITY;
+  int best_id = 0;
+  for (int first = begin + threadIdx.x * kWidth; first < end; first += kUnroll * kPartThreads * kWidth) {
+    Logits<kWidth> vectors[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int id = first + u * kPartThreads * kWidth;
+      if (id < end) vectors[u] = *reinterpret_cast<const Logits<kWidth>*>(logits + id);
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int id = first + u * kPartThreads * kWidth;
+      if (id >= end) break;
+      bool changed = false;
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        const float logit = vectors[u].value[i], adjusted = adjust.Penalised(id + i, adjust.Allowed(id + i, logit));
+        poisoned |= isnan(logit);
+        changed |= adjusted != logit;
+        vectors[u].value[i] = adjusted;
+        if (adjusted > best_logit) best_logit = adjusted, best_id = id + i;  // ids rise, so the lowest of equals stays
+      }
+      if (changed) *reinterpret_cast<Logits<kWidth>*>(logits + id) = vectors[u];
+    }
+  }
+  const uint64_t best = BlockReduce<kPartThreads>(PackBest(best_logit, best_id), Larger);
+  const int any = __syncthreads_or(poisoned);
+  if (threadIdx.x == 0) params.parts[row * kMaxParts + blockIdx.x] = {best, static_cast<uint64_t>(any)};
 }
 
 // Log-probabilities at temperature 1.
 __device__ void Report(const SampleParams& params, const Row& row, int r, int token, int best, int count) {
   uint64_t mass = 0;
-  for (int id = threadIdx.x; id < row.vocab; id += kThreads) {
-    mass += static_cast<uint64_t>(static_cast<double>(expf(row.logits[id] - row.highest)) * kMassOfBest);
-  }
-  mass = BlockReduce(mass, [](uint64_t a, uint64_t b) { return a + b; });
+  row.ForLogits(0, row.vocab, threadIdx.x, kThreads,
+                [&](int, float logit) { mass += static_cast<uint64_t>(expf(logit - row.highest) * kMassOfBest); });
+  mass = BlockReduce(mass, Plus);
   const double log_total = row.highest + log(static_cast<double>(mass) / kMassOfBest);
   if (threadIdx.x == 0) params.logprob[r] = static_cast<float>(row.logits[token] - log_total);
   if (params.top_token == nullptr) return;
@@ -230,34 +159,44 @@ __device__ void Report(const SampleParams& params, const Row& row, int r, int to
   }
 }
 
-// One row per block.
-__global__ void __launch_bounds__(kThreads) SampleRow(SampleParams params) {
+__device__ void Finish(const SampleParams& params, int r, int token) {
+  const int slot = params.slot[r];
+  params.token[r] = token;
+  if (token >= 0) ++params.counts[slot * params.counts_stride + token];
+  if (params.last_token != nullptr) params.last_token[slot] = max(token, 0);
+}
+
+__device__ void ReportNothing(const SampleParams& params, int r) {
+  if (threadIdx.x == 0) params.logprob[r] = 0;
+  if (params.top_token == nullptr || threadIdx.x >= kMaxLogprobs) return;
+  params.top_token[r * params.top_stride + threadIdx.x] = -1;
+  params.top_logprob[r * params.top_stride + threadIdx.x] = -INFINITY;
+}
+
+// One row per block: the best token out of its parts, or a draw.
+__global__ void __launch_bounds__(kThreads) DrawRow(SampleParams params, int parts) {
+  __shared__ DrawMemory memory;
+  LetSuccessorStart();
+  WaitForInputs();
   const int r = blockIdx.x;
-  float* logits = params.logits + r * params.logits_stride;
   const SlotSampling sampling = params.params[params.slot[r]];
-  uint32_t* counts = params.counts + params.slot[r] * params.counts_stride;
-  int poisoned = 0;
-  for (int id = threadIdx.x; id < params.vocab; id += kThreads) poisoned |= isnan(logits[id]);
-  poisoned = BlockReduce(poisoned, [](int a, int b) { return a | b; });
-  if (threadIdx.x == 0) {
-    params.token[r] = -1;
-    params.logprob[r] = 0;
+  uint64_t best = 0, poisoned = 0;
+  for (int i = 0; i < parts; ++i) {
+    const RowPart part = params.parts[r * kMaxParts + i];
+    best = Larger(best, part.best);
+    poisoned |= part.poisoned;
   }
-  if (poisoned) return;
-  ApplyMasks(params, r, logits);
-  __syncthreads();
-  ApplyPenalties(sampling, counts, params.vocab, logits);
-  __syncthreads();
-  Row row{logits, params.vocab, 0, sampling.temperature};
-  const int best = row.Best(INFINITY, -1);
-  row.highest = logits[best];
-  if (row.highest == -INFINITY) return;
-  const int token = sampling.temperature > 0 ? row.Draw(sampling, params.position[r]) : best;
-  if (sampling.logprobs >= 0) Report(params, row, r, token, best, sampling.logprobs);
-  if (threadIdx.x == 0) {
-    params.token[r] = token;
-    ++counts[token];
+  const float* logits = params.logits + r * params.logits_stride;
+  const Row row{logits, params.vocab, params.vectors, logits[IdOf(best)], 1 / sampling.temperature, memory};
+  const bool nothing = poisoned != 0 || row.highest == -INFINITY;
+  if (nothing || sampling.logprobs < 0) ReportNothing(params, r);
+  if (nothing) {
+    if (threadIdx.x == 0) Finish(params, r, -1);
+    return;
   }
+  const int token = sampling.temperature > 0 ? row.Draw(sampling, params.position[r]) : IdOf(best);
+  if (sampling.logprobs >= 0) Report(params, row, r, token, IdOf(best), sampling.logprobs);
+  if (threadIdx.x == 0) Finish(params, r, token);
 }
 
 }  // namespace
@@ -267,6 +206,8 @@ void Sample(Context& context, const SampleArgs& args) {
   const SampleParams params{
       .logits = args.logits.data<float>(),
       .logits_stride = args.logits.stride(0),
+      .vectors = args.logits.dim(1) % 4 == 0 && args.logits.stride(0) % 4 == 0 &&
+                 reinterpret_cast<uintptr_t>(args.logits.raw()) % 16 == 0,
       .vocab = static_cast<int>(args.logits.dim(1)),
       .tokenizer_size = args.tokenizer_size,
       .slot = args.slot.data<int32_t>(),
@@ -274,6 +215,7 @@ void Sample(Context& context, const SampleArgs& args) {
       .params = static_cast<const SlotSampling*>(args.params.raw()),
       .counts = args.counts.data<uint32_t>(),
       .counts_stride = args.counts.stride(0),
+      .last_token = static_cast<int32_t*>(args.last_token.raw()),
       .edit_start = static_cast<const int32_t*>(args.edit_start.raw()),
       .edit_token = static_cast<const int32_t*>(args.edit_token.raw()),
       .edit_value = static_cast<const float*>(args.edit_value.raw()),
@@ -284,8 +226,13 @@ void Sample(Context& context, const SampleArgs& args) {
       .logprob = args.logprob.data<float>(),
       .top_logprob = static_cast<float*>(args.top_logprob.raw()),
       .top_stride = args.top_token.empty() ? 0 : args.top_token.stride(0),
+      .parts = static_cast<RowPart*>(context.sample_parts.data()),
   };
-  SampleRow<<<args.logits.dim(0), kThreads, 0, context.stream>>>(params);
+  const int rows = static_cast<int>(args.logits.dim(0));
+  BERTH_CHECK(rows * kSamplePartBytes <= context.sample_parts.bytes()) << rows << " rows";
+  const int parts = std::clamp(std::min(kWantedBlocks / rows, params.vocab / kLeastPart), 1, kMaxParts);
+  Launch(context, params.vectors ? AdjustPart<4> : AdjustPart<1>, dim3(parts, rows), kPartThreads, 0, params);
+  Launch(context, DrawRow, rows, kThreads, 0, params, parts);
 }
 
 }  // namespace berth::kernels::cuda

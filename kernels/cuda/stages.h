@@ -12,7 +12,11 @@ void Attend(Context& context, const AttendArgs& args);
 void ProjectOut(Context& context, const ProjectOutArgs& args);
 void MlpUp(Context& context, const MlpUpArgs& args);
 void Head(Context& context, const HeadArgs& args);
+void Admit(Context& context, const AdmitArgs& args);
 void Sample(Context& context, const SampleArgs& args);
+
+// Reserves what Attend needs.
+absl::Status ReserveAttend(Context& context, Allocator& allocator);
 
 // `out` [rows, hidden] = norm of the rows of `in`, or of those that `row` (i32, may be empty) names. Equal dtypes.
 void NormRows(Context& context, const Norm& norm, const Tensor& in, const Tensor& row, const Tensor& out);

@@ -3,8 +3,10 @@
 
 usage: peers_cpu.py [--model FILE.gguf] [--bench build/cpu-release/bin/berth-bench] [--threads N] [--rounds N] [--python PYTHON]
 
-llama-cpp-python comes from PyPI into a virtual environment under .cache (a build from source, minutes), unless --python names an
-interpreter that has it. Prints one JSON object; with no llama-cpp-python to be had it says so and measures the engine alone.
+llama-cpp-python comes from PyPI into a virtual environment under ~/.cache/berth-peers (a build from source, about ten minutes of one
+core), unless --python names an interpreter that has it. It is built for the instructions that /proc/cpuinfo lists: what -march=native
+takes a virtual machine's processor for may have more. Prints one JSON object; with no llama-cpp-python to be had it says so and measures
+the engine alone.
 """
 import argparse
 import glob
@@ -42,14 +44,29 @@ print(json.dumps(result))
 """
 
 
+# GGML's option → the flags of /proc/cpuinfo that it needs.
+INSTRUCTIONS = {
+    "GGML_AVX2": {"avx2"}, "GGML_FMA": {"fma"}, "GGML_F16C": {"f16c"}, "GGML_BMI2": {"bmi2"},
+    "GGML_AVX512": {"avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"}, "GGML_AVX512_VNNI": {"avx512_vnni"},
+}  # fmt: skip
+
+
+def build_options():
+    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
+        flags = set(next(line for line in cpuinfo if line.startswith("flags")).split())
+    options = [f"-D{option}={'ON' if needs <= flags else 'OFF'}" for option, needs in INSTRUCTIONS.items()]
+    return " ".join(["-DGGML_NATIVE=OFF", "-DLLAVA_BUILD=OFF", *options])
+
+
 def peer_python():
-    home = os.path.join(ROOT, ".cache", "peers")
+    home = os.path.expanduser("~/.cache/berth-peers/venv")
     python = os.path.join(home, "bin", "python")
     if not os.path.exists(python):
         venv.create(home, with_pip=True)
     if subprocess.run([python, "-c", "import llama_cpp"], capture_output=True).returncode != 0:
         print(f"building {PACKAGE}", file=sys.stderr)
-        subprocess.run([python, "-m", "pip", "install", "-q", PACKAGE], check=True)
+        environment = {"CMAKE_ARGS": build_options(), "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), **os.environ}
+        subprocess.run([python, "-m", "pip", "install", "-q", PACKAGE], check=True, env=environment)
     return python
 
 

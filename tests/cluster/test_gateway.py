@@ -176,15 +176,54 @@ def test_a_full_gateway_says_when_to_come_back(start_cluster):
     response.close()
 
 
+def texts_by_index(response, count):
+    texts = [""] * count
+    for event in events(response):
+        assert "error" not in event, event
+        for choice in event["choices"]:
+            texts[choice["index"]] += choice["text"]
+    return texts
+
+
+@pytest.mark.parametrize("prompts", [["a", "bc", "def"], [[70, 71], [72], [73, 74, 75]]])
+def test_several_prompts(cluster, prompts):
+    body = prompt(n=2, temperature=1, seed=5)
+    alone = [cluster.post(TEXT, dict(body, prompt=each))[2] for each in prompts]
+    status, _, whole = cluster.post(TEXT, dict(body, prompt=prompts))
+    assert status == 200, whole
+    assert [choice["index"] for choice in whole["choices"]] == list(range(6))
+    expected = [choice["text"] for answer in alone for choice in answer["choices"]]
+    assert [choice["text"] for choice in whole["choices"]] == expected
+    for count in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert whole["usage"][count] == sum(answer["usage"][count] for answer in alone)
+    connection, response = cluster.open_stream(dict(body, prompt=prompts))
+    assert texts_by_index(response, 6) == expected
+    connection.close()
+
+
+def test_one_bad_prompt_of_several_fails_them_all(cluster):
+    status, _, answer = cluster.post(TEXT, prompt(prompt=["good", "word " * 50000, "good"]))
+    assert status == 400
+    assert answer["error"]["code"] == "context_length_exceeded"
+    for worker in cluster.workers.values():
+        until(lambda: cluster.metric(worker, "vllm:num_requests_running") == 0)
+
+
+def test_a_caller_who_leaves_frees_the_worker_of_all_prompts(cluster):
+    connection, response = cluster.open_stream(prompt(prompt=["a", "b", "c"], max_tokens=4000))
+    next(events(response))
+    response.close()
+    connection.close()
+    for worker in cluster.workers.values():
+        until(lambda: cluster.metric(worker, "vllm:num_requests_running") == 0)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_several_choices(cluster, stream):
     body = prompt(n=3, temperature=1, seed=5)
     if stream:
         connection, response = cluster.open_stream(body)
-        texts = ["", "", ""]
-        for event in events(response):
-            for choice in event["choices"]:
-                texts[choice["index"]] += choice["text"]
+        texts = texts_by_index(response, 3)
         connection.close()
     else:
         texts = [choice["text"] for choice in cluster.post(TEXT, body)[2]["choices"]]

@@ -89,6 +89,20 @@ def test_completions(client, model):
     assert "".join(c.choices[0].text for c in chunks) == answer.choices[0].text
 
 
+def test_completions_of_several_prompts(client, model):
+    prompts = ["One, two, three,", "A, b, c,"]
+    settings = dict(model=model, max_tokens=6, temperature=0, seed=1)
+    alone = [client.completions.create(prompt=prompt, **settings).choices[0].text for prompt in prompts]
+    answer = client.completions.create(prompt=prompts, **settings)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert [choice.text for choice in answer.choices] == alone
+    texts = ["", ""]
+    for chunk in client.completions.create(prompt=prompts, stream=True, **settings):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == alone
+
+
 def test_two_sessions_at_once_do_not_mix(client, model):
     def question(i):
         return [{"role": "user", "content": f"Say the number {i} and nothing else."}]

@@ -228,6 +228,64 @@ TEST(Penalties, CountWhatIsDrawn) {
   EXPECT_EQ(SampleOne(row).counts, (std::vector<uint32_t>{5, kTokenInPrompt | 2}));
 }
 
+TEST(Admit, StoresParametersAndCountsTheHistory) {
+  std::vector<SlotSampling> params(2), slot_params(3);
+  params[0] = {.temperature = 0.5f, .seed = 7};
+  params[1] = {.top_k = 3, .choice = 2};
+  std::vector<int32_t> slot = {2, 0}, start = {0, 6, 6}, prompt = {3, 4}, history = {2, 3, 3, 5, 5, 2};
+  std::vector<uint32_t> counts(3 * 6, 9);
+  MakeCpuOps({.threads = 2})
+      ->Admit({.slot = Ints(slot),
+               .params = Tensor(params.data(), DType::kU8, {2, sizeof(SlotSampling)}),
+               .history_start = Ints(start),
+               .prompt_length = Ints(prompt),
+               .history = Ints(history),
+               .slot_params = Tensor(slot_params.data(), DType::kU8, {3, sizeof(SlotSampling)}),
+               .slot_counts = Tensor(counts.data(), DType::kU32, {3, 6})});
+  EXPECT_EQ(slot_params[2].temperature, 0.5f);
+  EXPECT_EQ(slot_params[2].seed, 7u);
+  EXPECT_EQ(slot_params[0].top_k, 3);
+  EXPECT_EQ(slot_params[0].choice, 2);
+  EXPECT_EQ(slot_params[1].top_k, 0);
+  const uint32_t in_prompt = kTokenInPrompt;
+  EXPECT_EQ(counts, (std::vector<uint32_t>{0, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 0, 0, in_prompt + 1, in_prompt, 0, 2}));
+}
+
+TEST(LastToken, FollowsTheDrawAndIsAlwaysAToken) {
+  std::vector<float> logits = {1, 2, 0, 0, 0, 3, kNan, 0, 0}, logprob(3);
+  std::vector<int32_t> slot = {3, 0, 1}, position = {1, 1, 1}, token(3), last = {7, 7, 7, 7};
+  std::vector<SlotSampling> params(4, {.temperature = 0});
+  std::vector<uint32_t> counts(4 * 3);
+  MakeCpuOps({.threads = 1})
+      ->Sample({.logits = Tensor(logits.data(), DType::kF32, {3, 3}),
+                .slot = Ints(slot),
+                .position = Ints(position),
+                .params = Tensor(params.data(), DType::kU8, {4, sizeof(SlotSampling)}),
+                .counts = Tensor(counts.data(), DType::kU32, {4, 3}),
+                .last_token = Ints(last),
+                .tokenizer_size = 3,
+                .token = Ints(token),
+                .logprob = Floats(logprob)});
+  EXPECT_EQ(token, (std::vector<int32_t>{1, 2, -1}));
+  EXPECT_EQ(last, (std::vector<int32_t>{2, 0, 7, 1}));
+}
+
+// The uniform number falls into the kept tokens by id, however they rank.
+TEST(Distribution, KeptTokensLieInOrderOfId) {
+  const std::vector<float> logits = {0, 3, 2.9f, 3.1f, 0};
+  for (const SlotSampling& filter : {SlotSampling{.top_k = 3}, SlotSampling{.top_p = 0.9f}, SlotSampling{.min_p = 0.5f}}) {
+    SlotSampling params = filter;
+    params.seed = 3;
+    for (int position = 0; position < 50; ++position) {
+      const double u = cpu::DrawUniform(3, 0, position);
+      const int32_t want = u < 0.332 ? 1 : u < 0.632 ? 2 : 3;
+      const bool close = std::abs(u - 0.3322) < 0.002 || std::abs(u - 0.6328) < 0.002;
+      const RowOut out = SampleOne({.logits = logits, .params = params, .position = position});
+      EXPECT_TRUE(close || out.token == want) << u << " gave " << out.token;
+    }
+  }
+}
+
 TEST(Logprobs, AreTakenBeforeTheTemperature) {
   const std::vector<float> logits = {0.5f, 2, -1, 2, 1};
   const std::vector<double> probability = Softmax(logits);

@@ -85,6 +85,17 @@ TEST(Embed, ScalesRowsOfTheTable) {
   }
 }
 
+TEST(Embed, ANegativeTokenIsTheLastOneOfASlot) {
+  Random random(1);
+  const TestWeight table = MakeWeight(DType::kF32, 9, 32, random);
+  std::vector<int32_t> tokens = {~2, 4, ~0}, last = {7, 1, 5}, plain = {5, 4, 7};
+  GuardedRows out(3, 32, 3), expected(3, 32, 3);
+  const auto ops = MakeCpuOps({.threads = 1});
+  ops->Embed({.token = Ints(tokens), .last_token = Ints(last), .table = table.view, .out = out.tensor()});
+  ops->Embed({.token = Ints(plain), .table = table.view, .out = expected.tensor()});
+  ExpectSameBits(out.values(), expected.values());
+}
+
 TEST(Embed, TokenOutsideTheTableIsABug) {
   Random random(1);
   const TestWeight table = MakeWeight(DType::kF32, 4, 8, random);

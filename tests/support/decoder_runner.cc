@@ -21,7 +21,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
   const std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps({});
   const absl::StatusOr<runtime::KvCache> kv = runtime::KvCache::Create(spec, DType::kF32, blocks, kernels::HostAllocator());
   BERTH_CHECK(kv.ok()) << kv.status();
-  const auto decoder = model::Decoder::Create(spec, weights, *ops, kernels::HostAllocator(), count);
+  const auto decoder = model::Decoder::Create(spec, weights, *ops, kernels::HostAllocator(), {.max_tokens = count});
   BERTH_CHECK(decoder.ok()) << decoder.status();
 
   std::vector<int32_t> token = tokens, position(count), sequence_of(count, 0), start = {0, count}, length = {count},

@@ -124,7 +124,7 @@ class Engine::Impl {
   Scheduler scheduler_;
   StepTime step_time_;
   std::deque<Submitted> submitted_;
-  absl::Duration last_step_end_;
+  absl::Duration last_step_end_, host_time_;
 
   mutable base::Mutex mutex_;
   base::CondVar wake_;
@@ -225,11 +225,13 @@ void Engine::Impl::Apply(Command command) {
 
 void Engine::Impl::SubmitPlans() {
   while (static_cast<int>(submitted_.size()) < limits_.max_depth) {
-    StepPlan plan = scheduler_.Plan(clock_.Monotonic());
+    const absl::Duration begin = clock_.Monotonic();
+    StepPlan plan = scheduler_.Plan(begin);
     if (plan.empty()) break;
     submitted_.push_back({.tokens = CountTokens(plan), .at = clock_.Monotonic()});
     UpdateSnapshot();
     executor_->Submit(std::move(plan));
+    host_time_ += clock_.Monotonic() - begin;
   }
 }
 
@@ -282,6 +284,7 @@ void Engine::Impl::Publish(StepOutput output) {
 
 void Engine::Impl::UpdateSnapshot() {
   EngineStats stats = scheduler_.stats();
+  stats.host_time = host_time_;
   stats.step_budget = step_time_.Budget(submitted_.empty() ? 0 : submitted_.front().tokens);
   base::MutexLock lock(mutex_);
   stats_ = stats;

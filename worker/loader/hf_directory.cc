@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "nlohmann/json.hpp"
+#include "worker/loader/byte_tokenizer.h"
 #include "worker/loader/model_files.h"
 #include "worker/loader/safetensors.h"
 #include "worker/loader/tokenizer_json.h"
@@ -142,6 +143,12 @@ absl::StatusOr<Checkpoint> OpenWeights(Directory& directory) {
       absl::StrCat("there is neither ", directory.PathOf("model.safetensors"), " nor model.safetensors.index.json beside it"));
 }
 
+// For random weights of a directory that has no tokenizer.
+absl::StatusOr<text::TokenizerData> MakeByteTokenizer(const HfConfig& config, int vocab) {
+  if (vocab < 256) return config.Error("vocab_size", "want at least 256 without a tokenizer.json");
+  return ByteTokenizerData(vocab);
+}
+
 absl::StatusOr<text::TokenizerData> OpenTokenizer(Directory& directory) {
   BERTH_ASSIGN_OR_RETURN(const std::string config, directory.ReadOptional("tokenizer_config.json"));
   const bool is_json = directory.Has("tokenizer.json");
@@ -209,13 +216,20 @@ absl::Status ParseSpec(const HfConfig& config, ModelFiles& files) {
 
 }  // namespace
 
-absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path) {
+absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path, LoadFormat format) {
   Directory directory(path);
   ModelFiles files;
   BERTH_ASSIGN_OR_RETURN(const HfConfig config, directory.ReadConfig("config.json"));
   if (absl::Status status = ParseSpec(config, files); !status.ok()) return InFile(directory.PathOf("config.json"), status);
-  BERTH_ASSIGN_OR_RETURN(files.checkpoint, OpenWeights(directory));
-  BERTH_ASSIGN_OR_RETURN(files.tokenizer, OpenTokenizer(directory));
+  const bool random = format == LoadFormat::kRandom;
+  if (!random) {
+    BERTH_ASSIGN_OR_RETURN(files.checkpoint, OpenWeights(directory));
+  }
+  if (random && !directory.Has("tokenizer.json") && !directory.Has("tokenizer.model")) {
+    BERTH_ASSIGN_OR_RETURN(files.tokenizer, MakeByteTokenizer(config, files.spec.vocab));
+  } else {
+    BERTH_ASSIGN_OR_RETURN(files.tokenizer, OpenTokenizer(directory));
+  }
   BERTH_RETURN_IF_ERROR(OpenGeneration(directory, config, files));
   files.metadata_hash = directory.hash();
   return files;

@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/check.h"
 #include "base/status.h"
 #include "kernels/cpu/dequantize.h"
+#include "worker/loader/slot_members.h"
 
 namespace berth::loader {
 namespace {
@@ -14,20 +14,11 @@ namespace {
 using kernels::DType;
 using kernels::LinearWeight;
 using kernels::Tensor;
-using model::Slot;
 
 class Materializer {
  public:
   Materializer(const model::DecoderSpec& spec, const CheckpointIndex& index, kernels::Allocator& allocator)
-      : spec_(spec), index_(index), allocator_(allocator) {
-    SetUpNorm(spec.final_norm, out_.weights.final_norm);
-    for (const model::LayerSpec& layer : spec.layers) {
-      model::LayerWeights& weights = out_.weights.layers.emplace_back();
-      SetUpNorm(layer.attention_norm, weights.attention_norm);
-      SetUpNorm(layer.mlp_norm, weights.mlp_norm);
-      weights.q_norm.epsilon = weights.k_norm.epsilon = layer.attention_norm.epsilon;
-    }
-  }
+      : index_(index), allocator_(allocator), out_{.weights = EmptyWeights(spec)} {}
 
   absl::StatusOr<MaterializedWeights> Run(const LoadPlan& plan) {
     for (size_t i = 0; i < plan.steps.size();) {
@@ -35,10 +26,10 @@ class Materializer {
       size_t end = i + 1;
       while (end < plan.steps.size() && plan.steps[end].slot == first.slot && plan.steps[end].layer == first.layer) ++end;
       const absl::Span<const LoadPlan::Step> steps(&first, end - i);
-      if (LinearWeight* matrix = Matrix(first.slot, first.layer)) {
+      if (LinearWeight* matrix = MatrixMember(out_.weights, first.slot, first.layer)) {
         BERTH_RETURN_IF_ERROR(FillMatrix(steps, *matrix));
       } else {
-        BERTH_RETURN_IF_ERROR(FillVector(steps, Vector(first.slot, first.layer)));
+        BERTH_RETURN_IF_ERROR(FillVector(steps, VectorMember(out_.weights, first.slot, first.layer)));
       }
       i = end;
     }
@@ -48,62 +39,6 @@ class Materializer {
   }
 
  private:
-  static void SetUpNorm(const model::NormSpec& spec, kernels::Norm& norm) {
-    norm.kind = spec.kind;
-    norm.epsilon = spec.epsilon;
-    norm.weight_offset = spec.weight_offset;
-  }
-
-  // Null for slots that are vectors.
-  LinearWeight* Matrix(Slot slot, int layer) {
-    model::DecoderWeights& weights = out_.weights;
-    switch (slot) {
-      case Slot::kEmbed:
-        return &weights.embed;
-      case Slot::kHead:
-        return &weights.head;
-      case Slot::kQkv:
-        return &weights.layers[layer].qkv;
-      case Slot::kAttentionOut:
-        return &weights.layers[layer].attention_out;
-      case Slot::kMlpUp:
-        return &weights.layers[layer].mlp_up;
-      case Slot::kMlpDown:
-        return &weights.layers[layer].mlp_down;
-      default:
-        return nullptr;
-    }
-  }
-
-  Tensor& Vector(Slot slot, int layer) {
-    if (slot == Slot::kFinalNorm) return out_.weights.final_norm.weight;
-    if (slot == Slot::kFinalNormBias) return out_.weights.final_norm.bias;
-    model::LayerWeights& weights = out_.weights.layers[layer];
-    switch (slot) {
-      case Slot::kAttentionNorm:
-        return weights.attention_norm.weight;
-      case Slot::kAttentionNormBias:
-        return weights.attention_norm.bias;
-      case Slot::kQkvBias:
-        return weights.qkv_bias;
-      case Slot::kQNorm:
-        return weights.q_norm.weight;
-      case Slot::kKNorm:
-        return weights.k_norm.weight;
-      case Slot::kAttentionOutBias:
-        return weights.attention_out_bias;
-      case Slot::kMlpNorm:
-        return weights.mlp_norm.weight;
-      case Slot::kMlpNormBias:
-        return weights.mlp_norm.bias;
-      case Slot::kMlpUpBias:
-        return weights.mlp_up_bias;
-      default:
-        BERTH_CHECK(slot == Slot::kMlpDownBias) << model::Info(slot).name << " is a matrix";
-    }
-    return weights.mlp_down_bias;
-  }
-
   absl::StatusOr<std::byte*> Allocate(size_t bytes) {
     BERTH_ASSIGN_OR_RETURN(kernels::Buffer buffer, allocator_.Allocate(bytes));
     auto shared = std::make_shared<kernels::Buffer>(std::move(buffer));
@@ -146,8 +81,8 @@ class Materializer {
 
   // Aliased slots are matrices of one part.
   void FillAlias(const LoadPlan::Alias& alias) {
-    const LinearWeight& source = *Matrix(alias.source, 0);
-    LinearWeight& target = *Matrix(alias.slot, 0);
+    const LinearWeight& source = *MatrixMember(out_.weights, alias.source, 0);
+    LinearWeight& target = *MatrixMember(out_.weights, alias.slot, 0);
     const LinearWeight::Segment& segment = source.segments.front();
     target.k = source.k;
     target.segments = {{.dtype = segment.dtype,
@@ -162,7 +97,6 @@ class Materializer {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", a.name, " differs from ", b.name, ", to which it is tied"));
   }
 
-  const model::DecoderSpec& spec_;
   const CheckpointIndex& index_;
   kernels::Allocator& allocator_;
   MaterializedWeights out_;

@@ -23,8 +23,8 @@ struct ModelFiles {
   uint64_t metadata_hash = 0;  // of everything in the files but the tensors' data
 };
 
-// Errors name the file.
+// Errors name the file. kRandom: no checkpoint is looked for, and a directory without a tokenizer has a byte tokenizer.
 absl::StatusOr<ModelFiles> OpenGgufModel(const std::string& path);
-absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path);
+absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path, LoadFormat format);
 
 }  // namespace berth::loader

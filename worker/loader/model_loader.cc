@@ -4,12 +4,15 @@
 #include <filesystem>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/hash.h"
 #include "base/status.h"
+#include "kernels/cpu/upload.h"
+#include "worker/loader/device_weights.h"
 #include "worker/loader/load_plan.h"
 #include "worker/loader/materialize.h"
 #include "worker/loader/model_files.h"
@@ -18,7 +21,7 @@ namespace berth::loader {
 namespace {
 
 // Rises when the numbers that equal weights give change.
-constexpr uint64_t kNumericsVersion = 1;
+constexpr uint64_t kNumericsVersion = 2;
 constexpr size_t kSampleBytes = 64;
 
 uint64_t HashBytes(absl::Span<const std::byte> bytes, uint64_t seed) {
@@ -39,11 +42,14 @@ uint64_t Fingerprint(const ModelFiles& files) {
   return hash;
 }
 
-absl::StatusOr<ModelFiles> Open(const std::string& path) {
+absl::StatusOr<ModelFiles> Open(const std::string& path, LoadFormat format) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) return absl::NotFoundError(absl::StrCat("there is no file or directory ", path));
-  if (std::filesystem::is_directory(status)) return OpenHfDirectory(path);
+  if (std::filesystem::is_directory(status)) return OpenHfDirectory(path, format);
+  if (format == LoadFormat::kRandom) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": random weights want a directory with a config.json"));
+  }
   if (std::filesystem::path(path).extension() == ".safetensors") {
     return absl::InvalidArgumentError(absl::StrCat(path, ": give the directory that holds it and config.json"));
   }
@@ -56,25 +62,40 @@ std::string NameOf(const std::string& path) {
   return file.extension() == ".gguf" ? name.substr(0, name.size() - 5) : name;
 }
 
+// The checkpoint's weights where its files have them, and then wherever the uploader brings them.
+absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
+  for (const auto& file : files.checkpoint.files) file->WillNeed();
+  BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
+  BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights,
+                         Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator()));
+  if (uploader != nullptr) return UploadWeights(files.spec, weights.weights, *uploader);
+  weights.memory.insert(weights.memory.end(), files.checkpoint.files.begin(), files.checkpoint.files.end());
+  return weights;
+}
+
+absl::StatusOr<MaterializedWeights> MakeRandomWeights(const ModelFiles& files, const LoadOptions& options) {
+  if (options.uploader != nullptr) return RandomWeights(files.spec, options.seed, *options.uploader);
+  const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const auto uploader = kernels::MakeCpuWeightUploader({.dtype = kernels::DType::kBF16, .threads = threads});
+  return RandomWeights(files.spec, options.seed, *uploader);
+}
+
 }  // namespace
 
-absl::StatusOr<LoadedModel> LoadModel(const std::string& path) {
-  BERTH_ASSIGN_OR_RETURN(ModelFiles files, Open(path));
-  for (const auto& file : files.checkpoint.files) file->WillNeed();
-
-  absl::StatusOr<LoadPlan> plan = BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{});
-  if (!plan.ok()) return absl::Status(plan.status().code(), absl::StrCat(path, ": ", plan.status().message()));
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path, const LoadOptions& options) {
+  BERTH_ASSIGN_OR_RETURN(ModelFiles files, Open(path, options.format));
+  const bool random = options.format == LoadFormat::kRandom;
   absl::StatusOr<MaterializedWeights> weights =
-      Materialize(files.spec, *plan, files.checkpoint.tensors, kernels::HostAllocator());
+      random ? MakeRandomWeights(files, options) : LoadWeights(files, options.uploader);
   if (!weights.ok()) return absl::Status(weights.status().code(), absl::StrCat(path, ": ", weights.status().message()));
 
   LoadedModel model{.name = NameOf(path), .fingerprint = Fingerprint(files)};
+  if (random) model.fingerprint = base::Hash64("random weights", base::HashCombine(model.fingerprint, options.seed));
   model.spec = std::move(files.spec);
   model.weights = std::move(weights->weights);
   model.tokenizer = std::move(files.tokenizer);
   model.generation = files.generation;
   model.memory = std::move(weights->memory);
-  model.memory.insert(model.memory.end(), files.checkpoint.files.begin(), files.checkpoint.files.end());
   return model;
 }
 

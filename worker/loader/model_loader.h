@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "kernels/buffer.h"
+#include "kernels/weight_uploader.h"
 #include "worker/model/decoder_spec.h"
 #include "worker/model/weights.h"
 #include "worker/text/tokenizer_data.h"
@@ -22,7 +22,8 @@ struct GenerationDefaults {
   bool do_sample = true;  // false: greedy unless the request says otherwise
 };
 
-// A model ready to run. The weights are views into memory that this object owns: mapped files and packed buffers.
+// A model ready to run. The weights are views into memory that this object owns: mapped files, packed buffers, or a
+// device's.
 struct LoadedModel {
   std::string name;  // the file's or directory's, without extension
   model::DecoderSpec spec;
@@ -33,9 +34,21 @@ struct LoadedModel {
   std::vector<std::shared_ptr<const void>> memory;
 };
 
-// `path`: a GGUF file or a Hugging Face directory. Weights stay in the checkpoint's dtype, mapped where no transform is needed.
+enum class LoadFormat : uint8_t {
+  kCheckpoint,
+  kRandom,  // no checkpoint is read; the directory needs a config.json, and has a byte tokenizer when it has no other
+};
+
+struct LoadOptions {
+  LoadFormat format = LoadFormat::kCheckpoint;
+  uint64_t seed = 0;                            // kRandom
+  kernels::WeightUploader* uploader = nullptr;  // where weights go. Null: host memory, in the form that LoadModel describes
+};
+
+// `path`: a GGUF file or a Hugging Face directory. Without an uploader weights stay in the checkpoint's dtype, mapped where no
+// transform is needed; random ones are bf16. With one, its errors are passed on, and nothing of the files stays mapped.
 // NOT_FOUND for the path; INVALID_ARGUMENT names the file, the tensor or the field, and the value, for all that is wrong
 // inside; UNIMPLEMENTED names an architecture or a tensor type that is not supported.
-absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path, const LoadOptions& options = {});
 
 }  // namespace berth::loader

@@ -1,7 +1,6 @@
 #include "worker/model/decoder.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <tuple>
 
@@ -24,12 +23,13 @@ auto Key(const RopeSpec& rope) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec, const DecoderWeights& weights,
-                                                         kernels::Ops& ops, kernels::Allocator& allocator, int max_tokens) {
+                                                         kernels::Ops& ops, kernels::Allocator& allocator,
+                                                         const DecoderOptions& options) {
   BERTH_CHECK(spec.layers.size() == weights.layers.size())
       << spec.layers.size() << " layers, " << weights.layers.size() << " weights";
-  BERTH_CHECK(max_tokens > 0);
-  std::unique_ptr<Decoder> decoder(new Decoder(spec, weights, ops));
-  BERTH_RETURN_IF_ERROR(decoder->MakeActivations(allocator, max_tokens));
+  BERTH_CHECK(options.max_tokens > 0);
+  std::unique_ptr<Decoder> decoder(new Decoder(spec, weights, ops, options.dtype));
+  BERTH_RETURN_IF_ERROR(decoder->MakeActivations(allocator, options.max_tokens));
   BERTH_RETURN_IF_ERROR(decoder->MakeRopeTables(allocator));
   return decoder;
 }
@@ -40,10 +40,10 @@ absl::Status Decoder::MakeActivations(kernels::Allocator& allocator, int max_tok
     query = std::max(query, layer.attention.q_heads * layer.attention.head_dim);
     intermediate = std::max(intermediate, layer.mlp.intermediate);
   }
-  BERTH_ASSIGN_OR_RETURN(activations_, AllocateTensors(allocator, {{&residual_, DType::kF32, max_tokens, spec_.hidden},
-                                                                   {&query_, DType::kF32, max_tokens, query},
-                                                                   {&attended_, DType::kF32, max_tokens, query},
-                                                                   {&intermediate_, DType::kF32, max_tokens, intermediate}}));
+  BERTH_ASSIGN_OR_RETURN(activations_, AllocateTensors(allocator, {{&residual_, dtype_, max_tokens, spec_.hidden},
+                                                                   {&query_, dtype_, max_tokens, query},
+                                                                   {&attended_, dtype_, max_tokens, query},
+                                                                   {&intermediate_, dtype_, max_tokens, intermediate}}));
   return absl::OkStatus();
 }
 
@@ -60,15 +60,19 @@ absl::Status Decoder::MakeRopeTables(kernels::Allocator& allocator) {
     if (layer.attention.rope.rotary_dim == 0) continue;
     rope.inverse_frequency = tables.at(Key(layer.attention.rope));
     const std::vector<float> frequencies = InverseFrequencies(layer.attention.rope);
-    std::memcpy(rope.inverse_frequency.raw(), frequencies.data(), sizeof(float) * frequencies.size());
+    ops_.Upload(rope.inverse_frequency.raw(), frequencies.data(), sizeof(float) * frequencies.size());
   }
-  return absl::OkStatus();
+  return ops_.Sync();
 }
 
 void Decoder::Forward(const DecoderInput& input) {
   BERTH_CHECK(input.kv.size() == spec_.layers.size()) << input.kv.size() << " KV layers, want " << spec_.layers.size();
   const Tensor residual = residual_.Rows(0, input.batch.tokens);
-  ops_.Embed({.token = input.token, .table = weights_.embed, .scale = spec_.embed_scale, .out = residual});
+  ops_.Embed({.token = input.token,
+              .last_token = input.last_token,
+              .table = weights_.embed,
+              .scale = spec_.embed_scale,
+              .out = residual});
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     Attention(i, residual, input.batch, input.kv[i]);
     Mlp(i, residual);
@@ -88,8 +92,8 @@ void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Bat
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const LayerWeights& weights = weights_.layers[layer];
   const int64_t tokens = residual.dim(0);
-  const Tensor query(query_.raw(), DType::kF32, {tokens, spec.q_heads, spec.head_dim});
-  const Tensor attended(attended_.raw(), DType::kF32, {tokens, spec.q_heads, spec.head_dim});
+  const Tensor query(query_.raw(), dtype_, {tokens, spec.q_heads, spec.head_dim});
+  const Tensor attended(attended_.raw(), dtype_, {tokens, spec.q_heads, spec.head_dim});
   ops_.AttnIn({.residual = residual,
                .norm = weights.attention_norm,
                .qkv = weights.qkv,
@@ -111,7 +115,7 @@ void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Bat
                .window = spec.window,
                .softcap = spec.softcap,
                .out = attended});
-  ops_.AttnOut({.in = Tensor(attended_.raw(), DType::kF32, {tokens, spec.q_heads * spec.head_dim}),
+  ops_.AttnOut({.in = Tensor(attended_.raw(), dtype_, {tokens, spec.q_heads * spec.head_dim}),
                 .weight = weights.attention_out,
                 .bias = weights.attention_out_bias,
                 .residual = residual});
@@ -120,7 +124,7 @@ void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Bat
 void Decoder::Mlp(size_t layer, const Tensor& residual) {
   const MlpSpec& spec = spec_.layers[layer].mlp;
   const LayerWeights& weights = weights_.layers[layer];
-  const Tensor intermediate(intermediate_.raw(), DType::kF32, {residual.dim(0), spec.intermediate});
+  const Tensor intermediate(intermediate_.raw(), dtype_, {residual.dim(0), spec.intermediate});
   ops_.MlpUp({.residual = residual,
               .norm = weights.mlp_norm,
               .weight = weights.mlp_up,

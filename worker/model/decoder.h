@@ -14,25 +14,31 @@ namespace berth::model {
 
 // One step's input to the decoder. Tensors live where the ops run.
 struct DecoderInput {
-  kernels::Tensor token;  // i32 [tokens]
+  kernels::Tensor token;       // i32 [tokens]
+  kernels::Tensor last_token;  // i32 [slots] or empty, as in EmbedArgs
   kernels::Batch batch;
   absl::Span<const kernels::KvLayer> kv;  // one per layer
   kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted; empty: none
   kernels::Tensor logits;                 // out f32 [rows, vocab]
 };
 
-// The one decoder: loops over layers, calls stage ops, branches on DecoderSpec fields only. Owns the activation buffers, sized
-// once for `max_tokens` rows. The spec, weights and ops outlive it; the allocator's memory can be written by the host.
-// Thread: the executor's.
+struct DecoderOptions {
+  int max_tokens = 0;                           // of one step
+  kernels::DType dtype = kernels::DType::kF32;  // of the activations
+};
+
+// The one decoder: loops over layers, calls stage ops, branches on DecoderSpec fields only. Owns the activation buffers. The
+// spec, weights and ops outlive it. Thread: the executor's.
 class Decoder {
  public:
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const DecoderSpec& spec, const DecoderWeights& weights,
-                                                         kernels::Ops& ops, kernels::Allocator& allocator, int max_tokens);
+                                                         kernels::Ops& ops, kernels::Allocator& allocator,
+                                                         const DecoderOptions& options);
   void Forward(const DecoderInput& input);
 
  private:
-  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops)
-      : spec_(spec), weights_(weights), ops_(ops) {}
+  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops, kernels::DType dtype)
+      : spec_(spec), weights_(weights), ops_(ops), dtype_(dtype) {}
   absl::Status MakeActivations(kernels::Allocator& allocator, int max_tokens);
   absl::Status MakeRopeTables(kernels::Allocator& allocator);
   void Attention(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
@@ -41,6 +47,7 @@ class Decoder {
   const DecoderSpec& spec_;
   const DecoderWeights& weights_;
   kernels::Ops& ops_;
+  const kernels::DType dtype_;
   kernels::Buffer activations_;
   kernels::Tensor residual_, query_, attended_, intermediate_;  // views of activations_, max_tokens rows each
   std::vector<kernels::Rope> rope_;                             // per layer; equal specs share one table

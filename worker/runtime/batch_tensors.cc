@@ -11,127 +11,196 @@ namespace berth::runtime {
 namespace {
 
 using kernels::DType;
-using kernels::Tensor;
+using kernels::SlotSampling;
 
-template <typename T, typename Values>
-void Copy(const Values& values, const Tensor& to) {
-  std::copy(values.begin(), values.end(), to.data<T>());
-}
+static_assert(engine::kBlockTokens == kernels::kKvBlockTokens);
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<BatchTensors>> BatchTensors::Create(const SlotTable& slots, int max_step_tokens,
-                                                                   int tokenizer_size, kernels::Allocator& allocator) {
-  std::unique_ptr<BatchTensors> tensors(new BatchTensors(slots, tokenizer_size, allocator));
-  BERTH_RETURN_IF_ERROR(tensors->Reserve(max_step_tokens));
+absl::StatusOr<std::unique_ptr<BatchTensors>> BatchTensors::Create(const SlotTable& slots, const BatchOptions& options,
+                                                                   kernels::Ops& ops, const RunnerMemory& memory) {
+  std::unique_ptr<BatchTensors> tensors(new BatchTensors(slots, options, ops, memory));
+  BERTH_RETURN_IF_ERROR(tensors->Reserve(memory));
+  BERTH_RETURN_IF_ERROR(tensors->ReadyScratchSlot(ops));
   return tensors;
 }
 
-absl::Status BatchTensors::Reserve(int max_step_tokens) {
-  const int rows = slots_.shape().slots;
-  BERTH_ASSIGN_OR_RETURN(buffer_,
-                         model::AllocateTensors(allocator_, {{&token_, DType::kI32, max_step_tokens},
-                                                             {&position_, DType::kI32, max_step_tokens},
-                                                             {&sequence_of_, DType::kI32, max_step_tokens},
-                                                             {&query_start_, DType::kI32, rows + 1},
-                                                             {&context_length_, DType::kI32, rows},
-                                                             {&block_table_, DType::kI32, rows, slots_.max_blocks()},
-                                                             {&logit_row_, DType::kI32, rows},
-                                                             {&logits_, DType::kF32, rows, slots_.shape().vocab},
-                                                             {&sample_slot_, DType::kI32, rows},
-                                                             {&sample_position_, DType::kI32, rows},
-                                                             {&edit_start_, DType::kI32, rows + 1},
-                                                             {&drawn_, DType::kI32, rows},
-                                                             {&logprob_, DType::kF32, rows},
-                                                             {&top_token_, DType::kI32, rows, kernels::kMaxLogprobs},
-                                                             {&top_logprob_, DType::kF32, rows, kernels::kMaxLogprobs}}));
-  return absl::OkStatus();
+absl::Status BatchTensors::Reserve(const RunnerMemory& memory) {
+  const int slots = slots_.shape().slots;
+  BERTH_ASSIGN_OR_RETURN(state_, model::AllocateTensors(memory.device, {{&logits_, DType::kF32, slots, options_.vocab},
+                                                                        {&params_, DType::kU8, slots + 1, sizeof(SlotSampling)},
+                                                                        {&counts_, DType::kU32, slots + 1, options_.vocab},
+                                                                        {&last_token_, DType::kI32, slots + 1}}));
+  MirrorArea rows, results;
+  CutRows(rows, {.tokens = options_.max_step_tokens, .entries = slots, .samples = slots});
+  CutResults(results, slots, /*top=*/true);
+  BERTH_ASSIGN_OR_RETURN(rows_, memory.device.Allocate(rows.used()));
+  BERTH_ASSIGN_OR_RETURN(results_, memory.device.Allocate(results.used()));
+  for (int i = 0; i < options_.areas; ++i) {
+    StagingArea& area = staging_.emplace_back();
+    BERTH_ASSIGN_OR_RETURN(area.rows, memory.staging.Allocate(rows.used()));
+    BERTH_ASSIGN_OR_RETURN(area.results, memory.staging.Allocate(results.used()));
+  }
+  return extras_.Reserve();
 }
 
-absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan) {
-  const int rows = static_cast<int>(plan.rows().size());
-  BERTH_CHECK(rows > 0 && rows <= slots_.shape().slots) << rows << " rows for " << slots_.shape().slots << " slots";
-  int tokens = 0;
-  for (int i = 0; i < rows; ++i) {
-    const engine::RowRecord& row = plan.rows()[i];
-    BERTH_CHECK(tokens + row.count <= token_.dim(0)) << "a step of more than " << token_.dim(0) << " tokens";
-    FillRow(plan, row, i, tokens);
-    tokens += row.count;
+// The cheapest draw there is.
+absl::Status BatchTensors::ReadyScratchSlot(kernels::Ops& ops) {
+  const SlotSampling greedy{.temperature = 0};
+  ops.Upload(params_.data<uint8_t>() + slots_.shape().slots * params_.stride(0), &greedy, sizeof(greedy));
+  return ops.Sync();
+}
+
+BatchTensors::Rows BatchTensors::CutRows(MirrorArea& area, const Counts& counts) const {
+  Rows rows;
+  for (Mirrored* tensor : {&rows.token, &rows.position, &rows.sequence_of}) *tensor = area.Cut(DType::kI32, {counts.tokens});
+  rows.query_start = area.Cut(DType::kI32, {counts.entries + 1});
+  rows.context_length = area.Cut(DType::kI32, {counts.entries});
+  for (Mirrored* tensor : {&rows.logit_row, &rows.sample_slot, &rows.sample_position}) {
+    *tensor = area.Cut(DType::kI32, {counts.samples});
   }
+  rows.block_table = area.Cut(DType::kI32, {counts.entries, slots_.max_blocks()});
+  return rows;
+}
+
+BatchTensors::Results BatchTensors::CutResults(MirrorArea& area, int samples, bool top) {
+  Results results;
+  results.token = area.Cut(DType::kI32, {samples});
+  results.logprob = area.Cut(DType::kF32, {samples});
+  if (!top) return results;
+  results.top_token = area.Cut(DType::kI32, {samples, kernels::kMaxLogprobs});
+  results.top_logprob = area.Cut(DType::kF32, {samples, kernels::kMaxLogprobs});
+  return results;
+}
+
+absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, const BatchPlace& place) {
   StepTensors step;
-  step.token = token_.Rows(0, tokens);
-  step.batch = {.tokens = tokens,
-                .sequences = rows,
-                .position = position_.Rows(0, tokens),
-                .sequence_of = sequence_of_.Rows(0, tokens),
-                .query_start = query_start_.Rows(0, rows + 1),
-                .context_length = context_length_.Rows(0, rows),
-                .block_table = block_table_.Rows(0, rows)};
-  BERTH_ASSIGN_OR_RETURN(const bool samples, FillSample(plan, &step.sample));
-  if (samples) step.logit_row = logit_row_.Rows(0, step.sample.logits.dim(0));
+  const Counts counts = Count(plan, place);
+  edits_.Clear();
+  if (counts.entries > 0) {
+    const kernels::Buffer& staging = staging_[place.area].rows;
+    MirrorArea area(staging.data(), rows_.data(), staging.bytes());
+    const Rows rows = CutRows(area, counts);
+    int entry = 0, begin = 0;
+    for (const engine::RowRecord& row : plan.rows()) {
+      FillRow(plan, row, rows, entry++, begin);
+      begin += row.count;
+    }
+    const bool top = FillSamples(plan, rows);
+    FillPadding(rows, counts, entry, place.scratch_block, slots_.shape().slots);
+    step.token = rows.token.device;
+    step.batch = MakeBatch(rows, counts, place);
+    step.rows = {.to = area.device(), .from = area.host(), .bytes = area.used()};
+    if (counts.samples > 0) SetSample(rows, counts, top, place.area, step);
+  }
+  step.admit = {.slot_params = params_, .slot_counts = counts_};
+  BERTH_ASSIGN_OR_RETURN(step.extras, extras_.Fill(plan, edits_, place.area, &step.admit, &step.sample));
   return step;
 }
 
-void BatchTensors::FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, int entry, int begin) {
-  int32_t* tokens = token_.data<int32_t>() + begin;
+BatchTensors::Counts BatchTensors::Count(const engine::StepPlan& plan, const BatchPlace& place) const {
+  const int rows = static_cast<int>(plan.rows().size()), padding = std::max(0, place.entries - rows);
+  Counts counts{.tokens = padding, .entries = rows + padding, .samples = padding};
+  for (const engine::RowRecord& row : plan.rows()) {
+    counts.tokens += row.count;
+    counts.samples += row.sample;
+  }
+  BERTH_CHECK(counts.entries <= slots_.shape().slots) << counts.entries << " rows for " << slots_.shape().slots << " slots";
+  BERTH_CHECK(counts.tokens <= options_.max_step_tokens) << "a step of more than " << options_.max_step_tokens << " tokens";
+  return counts;
+}
+
+void BatchTensors::FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, const Rows& rows, int entry,
+                           int begin) const {
+  int32_t* tokens = rows.token.host.data<int32_t>() + begin;
   if (row.token_begin == engine::RowRecord::kLastSampled) {
-    *tokens = slots_.last_token(row.slot);
+    *tokens = ~row.slot;
   } else {
     std::copy_n(plan.tokens().begin() + row.token_begin, row.count, tokens);
   }
-  std::iota(position_.data<int32_t>() + begin, position_.data<int32_t>() + begin + row.count, row.position);
-  std::fill_n(sequence_of_.data<int32_t>() + begin, row.count, entry);
-  query_start_.data<int32_t>()[entry] = begin;
-  query_start_.data<int32_t>()[entry + 1] = begin + row.count;
-  context_length_.data<int32_t>()[entry] = row.position + row.count;
-  Copy<int32_t>(slots_.blocks(row.slot, row.position + row.count), block_table_.Rows(entry, 1));
+  int32_t* positions = rows.position.host.data<int32_t>() + begin;
+  std::iota(positions, positions + row.count, row.position);
+  std::fill_n(rows.sequence_of.host.data<int32_t>() + begin, row.count, entry);
+  int32_t* start = rows.query_start.host.data<int32_t>() + entry;
+  start[0] = begin;
+  start[1] = begin + row.count;
+  rows.context_length.host.data<int32_t>()[entry] = row.position + row.count;
+  const absl::Span<const int32_t> blocks = slots_.blocks(row.slot, row.position + row.count);
+  std::copy(blocks.begin(), blocks.end(), rows.block_table.host.data<int32_t>() + int64_t{entry} * slots_.max_blocks());
 }
 
-absl::StatusOr<bool> BatchTensors::FillSample(const engine::StepPlan& plan, kernels::SampleArgs* args) {
-  int rows = 0, entry = 0;
+bool BatchTensors::FillSamples(const engine::StepPlan& plan, const Rows& rows) {
+  int sample = 0, entry = 0;
   bool top = false;
-  edits_.Clear();
   for (const engine::RowRecord& row : plan.rows()) {
-    const int last = query_start_.data<int32_t>()[++entry] - 1;
+    const int last = rows.query_start.host.data<int32_t>()[++entry] - 1;
     if (row.sample == 0) continue;
     const int position = row.position + row.count;
-    logit_row_.data<int32_t>()[rows] = last;
-    sample_slot_.data<int32_t>()[rows] = row.slot;
-    sample_position_.data<int32_t>()[rows] = position;
+    rows.logit_row.host.data<int32_t>()[sample] = last;
+    rows.sample_slot.host.data<int32_t>()[sample] = row.slot;
+    rows.sample_position.host.data<int32_t>()[sample] = position;
     slots_.AppendEdits(row.slot, position, edits_);
     top = top || slots_.sampling(row.slot).logprobs > 0;
-    ++rows;
+    ++sample;
   }
-  if (rows == 0) return false;
-  *args = {.logits = logits_.Rows(0, rows),
-           .slot = sample_slot_.Rows(0, rows),
-           .position = sample_position_.Rows(0, rows),
-           .params = slots_.params(),
-           .counts = slots_.counts(),
-           .tokenizer_size = tokenizer_size_,
-           .token = drawn_.Rows(0, rows),
-           .logprob = logprob_.Rows(0, rows)};
-  if (top) {
-    args->top_token = top_token_.Rows(0, rows);
-    args->top_logprob = top_logprob_.Rows(0, rows);
-  }
-  if (!edits_.token.empty()) BERTH_RETURN_IF_ERROR(CopyEdits(args));
-  return true;
+  return top;
 }
 
-absl::Status BatchTensors::CopyEdits(kernels::SampleArgs* args) {
-  const int64_t count = static_cast<int64_t>(edits_.token.size());
-  if (edit_token_.empty() || edit_token_.dim(0) < count) {
-    BERTH_ASSIGN_OR_RETURN(edit_buffer_, model::AllocateTensors(allocator_, {{&edit_token_, DType::kI32, 2 * count},
-                                                                             {&edit_value_, DType::kF32, 2 * count}}));
+void BatchTensors::FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) {
+  const int padding = counts.entries - first;
+  for (int i = 0; i < padding; ++i) {
+    const int entry = first + i, token = counts.tokens - padding + i, sample = counts.samples - padding + i;
+    rows.token.host.data<int32_t>()[token] = 0;
+    rows.position.host.data<int32_t>()[token] = 0;
+    rows.sequence_of.host.data<int32_t>()[token] = entry;
+    rows.query_start.host.data<int32_t>()[entry] = token;
+    rows.query_start.host.data<int32_t>()[entry + 1] = token + 1;
+    rows.context_length.host.data<int32_t>()[entry] = 1;
+    rows.block_table.host.data<int32_t>()[entry * rows.block_table.host.stride(0)] = block;
+    rows.logit_row.host.data<int32_t>()[sample] = token;
+    rows.sample_slot.host.data<int32_t>()[sample] = slot;
+    rows.sample_position.host.data<int32_t>()[sample] = 1;
   }
-  Copy<int32_t>(edits_.start, edit_start_);
-  Copy<int32_t>(edits_.token, edit_token_);
-  Copy<float>(edits_.value, edit_value_);
-  args->edit_start = edit_start_.Rows(0, static_cast<int64_t>(edits_.start.size()));
-  args->edit_token = edit_token_.Rows(0, count);
-  args->edit_value = edit_value_.Rows(0, count);
-  return absl::OkStatus();
+}
+
+kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const {
+  const int32_t *start = rows.query_start.host.data<int32_t>(), *length = rows.context_length.host.data<int32_t>();
+  int decodes = 0;
+  while (decodes < counts.entries && start[decodes + 1] == decodes + 1) ++decodes;
+  // A padded step may be a recording, which later steps replay.
+  const int max_context = place.entries > 0 ? slots_.shape().max_length : *std::max_element(length, length + counts.entries);
+  return {.tokens = counts.tokens,
+          .sequences = counts.entries,
+          .decode_sequences = decodes,
+          .max_context = max_context,
+          .position = rows.position.device,
+          .sequence_of = rows.sequence_of.device,
+          .query_start = rows.query_start.device,
+          .context_length = rows.context_length.device,
+          .block_table = rows.block_table.device};
+}
+
+void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const {
+  const kernels::Buffer& staging = staging_[area].results;
+  MirrorArea memory(staging.data(), results_.data(), staging.bytes());
+  const Results results = CutResults(memory, counts.samples, top);
+  step.logit_row = rows.logit_row.device;
+  step.sample = {.logits = logits_.Rows(0, counts.samples),
+                 .slot = rows.sample_slot.device,
+                 .position = rows.sample_position.device,
+                 .params = params_,
+                 .counts = counts_,
+                 .last_token = last_token_,
+                 .tokenizer_size = options_.tokenizer_size,
+                 .token = results.token.device,
+                 .logprob = results.logprob.device,
+                 .top_token = results.top_token.device,
+                 .top_logprob = results.top_logprob.device};
+  step.drawn = {.token = results.token.host,
+                .logprob = results.logprob.host,
+                .top_token = results.top_token.host,
+                .top_logprob = results.top_logprob.host};
+  step.results = {.to = memory.host(), .from = memory.device(), .bytes = memory.used()};
 }
 
 }  // namespace berth::runtime

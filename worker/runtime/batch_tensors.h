@@ -1,52 +1,96 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/buffer.h"
 #include "kernels/ops.h"
 #include "worker/engine/step_plan.h"
+#include "worker/runtime/mirror_area.h"
 #include "worker/runtime/slot_table.h"
+#include "worker/runtime/step_extras.h"
 
 namespace berth::runtime {
 
-// One step's tensors, cut to its size.
-struct StepTensors {
-  kernels::Tensor token;  // i32 [tokens]
-  kernels::Batch batch;
-  kernels::Tensor logit_row;   // i32 [rows that sample], empty when none does
-  kernels::SampleArgs sample;  // its logits are the decoder's output
+struct BatchOptions {
+  int max_step_tokens = 0;
+  int vocab = 0;
+  int tokenizer_size = 0;  // ids from here on are never drawn
+  int areas = 1;           // steps whose tensors are in use at once
 };
 
-// Turns the rows of a plan into the tensors of a step. All memory is reserved at the start, but that of logit edits, which
-// grows with the largest step seen. The allocator's memory can be written and read by the host. Thread: the executor's.
+// Which of the staging areas a step takes, and how many entries its batch gets; 0: one per row of the plan. What goes beyond
+// the rows is padding: token 0 at position 0 of `scratch_block`, drawn in the scratch slot, so that no kernel knows of it.
+struct BatchPlace {
+  int area = 0;
+  int entries = 0;
+  int32_t scratch_block = 0;
+};
+
+// One step's work, in order. Tensors are on the device, cut to the step's size. Those of the batch and of plain sampling lie
+// where the numbers of tokens, entries and samples put them, whatever the step.
+struct StepTensors {
+  QueuedCopy extras, rows;     // to the device
+  kernels::AdmitArgs admit;    // without slots: none
+  kernels::Tensor token;       // i32 [tokens]; ~slot: the slot's last token
+  kernels::Batch batch;        // without tokens: nothing to compute
+  kernels::Tensor logit_row;   // i32 [rows that sample], empty when none does
+  kernels::SampleArgs sample;  // its logits are the decoder's output
+  QueuedCopy results;          // to the host
+  kernels::SampleArgs drawn;   // token, logprob, top_token and top_logprob as the host then has them
+};
+
+// Turns plans into the tensors of steps, and owns what the kernels keep per slot: sampling parameters, penalty counts and last
+// tokens, with one slot more than the table has, the scratch slot. Memory is reserved at the start. Thread: the executor's.
 class BatchTensors {
  public:
-  // `tokenizer_size`: ids from here on are never drawn.
-  static absl::StatusOr<std::unique_ptr<BatchTensors>> Create(const SlotTable& slots, int max_step_tokens, int tokenizer_size,
-                                                              kernels::Allocator& allocator);
-  // The plan must have rows and its deltas must have been applied to the slot table. The result is valid until the next call.
-  absl::StatusOr<StepTensors> Fill(const engine::StepPlan& plan);
+  static absl::StatusOr<std::unique_ptr<BatchTensors>> Create(const SlotTable& slots, const BatchOptions& options,
+                                                              kernels::Ops& ops, const RunnerMemory& memory);
+  // The plan's deltas must have been applied to the slot table. The result is valid until the next call for its area, which
+  // must wait for the step's end.
+  absl::StatusOr<StepTensors> Fill(const engine::StepPlan& plan, const BatchPlace& place);
+
+  const kernels::Tensor& last_token() const { return last_token_; }  // i32 [slots + 1]
 
  private:
-  BatchTensors(const SlotTable& slots, int tokenizer_size, kernels::Allocator& allocator)
-      : slots_(slots), tokenizer_size_(tokenizer_size), allocator_(allocator) {}
-  absl::Status Reserve(int max_step_tokens);
-  void FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, int entry, int begin);
-  // The sampling side of the rows that sample; false: none does.
-  absl::StatusOr<bool> FillSample(const engine::StepPlan& plan, kernels::SampleArgs* args);
-  absl::Status CopyEdits(kernels::SampleArgs* args);
+  struct Counts {
+    int tokens = 0, entries = 0, samples = 0;
+  };
+  struct Rows {
+    Mirrored token, position, sequence_of;              // per token of the step
+    Mirrored query_start, context_length, block_table;  // per entry of the batch
+    Mirrored logit_row, sample_slot, sample_position;   // per sample
+  };
+  struct Results {
+    Mirrored token, logprob, top_token, top_logprob;  // per sample
+  };
+  struct StagingArea {
+    kernels::Buffer rows, results;
+  };
+
+  BatchTensors(const SlotTable& slots, const BatchOptions& options, kernels::Ops& ops, const RunnerMemory& memory)
+      : slots_(slots), options_(options), extras_(options.areas, ops, memory) {}
+  absl::Status Reserve(const RunnerMemory& memory);
+  absl::Status ReadyScratchSlot(kernels::Ops& ops);
+  Rows CutRows(MirrorArea& area, const Counts& counts) const;
+  static Results CutResults(MirrorArea& area, int samples, bool top);
+
+  Counts Count(const engine::StepPlan& plan, const BatchPlace& place) const;
+  void FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, const Rows& rows, int entry, int begin) const;
+  // Returns whether any row wants alternatives reported.
+  bool FillSamples(const engine::StepPlan& plan, const Rows& rows);
+  static void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot);
+  kernels::Batch MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const;
+  void SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
 
   const SlotTable& slots_;
-  const int tokenizer_size_;
-  kernels::Allocator& allocator_;
-  kernels::Buffer buffer_, edit_buffer_;
-  kernels::Tensor token_, position_, sequence_of_;              // per token of the step
-  kernels::Tensor query_start_, context_length_, block_table_;  // per row of the plan
-  kernels::Tensor logit_row_, logits_, sample_slot_, sample_position_, edit_start_;
-  kernels::Tensor drawn_, logprob_, top_token_, top_logprob_;  // outputs
-  kernels::Tensor edit_token_, edit_value_;
-  LogitEdits edits_;
+  const BatchOptions options_;
+  StepExtras extras_;
+  std::vector<StagingArea> staging_;
+  kernels::Buffer rows_, results_, state_;  // on the device
+  kernels::Tensor logits_, params_, counts_, last_token_;
+  LogitEdits edits_;  // of the step being filled
 };
 
 }  // namespace berth::runtime

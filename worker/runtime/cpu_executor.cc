@@ -32,11 +32,7 @@ absl::StatusOr<engine::ExecutorLimits> FindLimits(const model::DecoderSpec& spec
     return absl::InvalidArgumentError(
         absl::StrCat("kv_bytes ", options.kv_bytes, " is less than one KV block of this model, ", block_bytes, " bytes"));
   }
-  if (options.session_len > spec.max_position) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("session_len ", options.session_len, " exceeds the model's context length ", spec.max_position));
-  }
-  const int length = options.session_len > 0 ? options.session_len : spec.max_position;
+  BERTH_ASSIGN_OR_RETURN(const int length, SequenceLength(spec, options.session_len));
   const size_t pool_tokens = std::min<size_t>(blocks, INT32_MAX / engine::kBlockTokens) * engine::kBlockTokens;
   return engine::ExecutorLimits{.slots = options.slots,
                                 .kv_blocks = static_cast<int>(std::min<size_t>(blocks, INT32_MAX)),
@@ -56,6 +52,11 @@ engine::StepPlan WarmUpPlan(int tokens) {
   return plan.Build();
 }
 
+absl::StatusOr<engine::StepResult> Run(ModelRunner& runner, const engine::StepPlan& plan) {
+  BERTH_RETURN_IF_ERROR(runner.Submit(plan));
+  return runner.Await();
+}
+
 // The tokens that one step computes within kStepTarget, at most `limit`.
 absl::StatusOr<int> MeasureStepTokens(ModelRunner& runner, const engine::ExecutorLimits& limits, const base::Clock& clock) {
   const int tokens = std::min({kWarmUpTokens, limits.max_step_tokens, limits.max_length});
@@ -63,12 +64,12 @@ absl::StatusOr<int> MeasureStepTokens(ModelRunner& runner, const engine::Executo
   // The first run pages the weights in.
   for (int i = 0; i < 2; ++i) {
     const absl::Duration start = clock.Monotonic();
-    BERTH_RETURN_IF_ERROR(runner.Run(WarmUpPlan(tokens)).status());
+    BERTH_RETURN_IF_ERROR(Run(runner, WarmUpPlan(tokens)).status());
     took = clock.Monotonic() - start;
   }
   engine::StepPlanBuilder retire(0);
   retire.Retire({.slot = 0});
-  BERTH_RETURN_IF_ERROR(runner.Run(retire.Build()).status());
+  BERTH_RETURN_IF_ERROR(Run(runner, retire.Build()).status());
   const double fit = tokens * absl::FDivDuration(kStepTarget, std::max(took, absl::Microseconds(1)));
   const int budget = static_cast<int>(std::min<double>(fit, limits.max_step_tokens)) / kTokenStep * kTokenStep;
   return std::clamp(budget, std::min(std::max(limits.slots, kTokenStep), limits.max_step_tokens), limits.max_step_tokens);
@@ -97,14 +98,15 @@ absl::StatusOr<std::unique_ptr<engine::Executor>> MakeCpuExecutor(const RunnerMo
   CpuDevice device;
   device.ops = kernels::MakeCpuOps({.threads = options.threads});
   const RunnerOptions runner_options{.slots = limits.slots,
-                                     .kv_blocks = limits.kv_blocks,
                                      .kv_dtype = options.kv_dtype,
                                      .max_step_tokens = limits.max_step_tokens,
                                      .max_length = limits.max_length};
-  BERTH_ASSIGN_OR_RETURN(device.runner, ModelRunner::Create(model, runner_options, *device.ops, kernels::HostAllocator()));
+  const RunnerMemory memory{.device = kernels::HostAllocator(), .staging = kernels::HostAllocator()};
+  BERTH_ASSIGN_OR_RETURN(device.runner, ModelRunner::Create(model, runner_options, *device.ops, memory));
+  BERTH_RETURN_IF_ERROR(device.runner->ReserveKv(limits.kv_blocks, memory.device));
   BERTH_ASSIGN_OR_RETURN(limits.max_step_tokens, MeasureStepTokens(*device.runner, limits, clock));
   return std::make_unique<DeviceExecutor>(
-      limits, [device = std::move(device)](const engine::StepPlan& plan) { return device.runner->Run(plan); });
+      limits, [device = std::move(device)](const engine::StepPlan& plan) { return Run(*device.runner, plan); });
 }
 
 }  // namespace berth::runtime

@@ -3,60 +3,158 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "base/status.h"
 
 namespace berth::runtime {
 namespace {
 
-engine::TokenLogprobs ReadLogprobs(const kernels::SampleArgs& sampled, int row, int alternatives) {
-  engine::TokenLogprobs logprobs{.logprob = sampled.logprob.data<float>()[row]};
+// Numbers of sequences whose decode step is recorded: closer together the smaller they are, so that padding stays cheap.
+std::vector<int> RecordedSizes(int slots) {
+  std::vector<int> sizes;
+  for (int size = 1; size < slots; size += size < 8 ? size : size < 32 ? 8 : size < 128 ? 16 : 32) sizes.push_back(size);
+  sizes.push_back(slots);
+  return sizes;
+}
+
+engine::TokenLogprobs ReadLogprobs(const kernels::SampleArgs& drawn, int row, int alternatives) {
+  engine::TokenLogprobs logprobs{.logprob = drawn.logprob.data<float>()[row]};
   for (int i = 0; i < std::min(alternatives, kernels::kMaxLogprobs); ++i) {
     const int at = row * kernels::kMaxLogprobs + i;
-    logprobs.top.emplace_back(sampled.top_token.data<int32_t>()[at], sampled.top_logprob.data<float>()[at]);
+    logprobs.top.emplace_back(drawn.top_token.data<int32_t>()[at], drawn.top_logprob.data<float>()[at]);
   }
   return logprobs;
 }
 
 }  // namespace
 
+absl::StatusOr<int> SequenceLength(const model::DecoderSpec& spec, int session_len) {
+  if (session_len <= spec.max_position) return session_len > 0 ? session_len : spec.max_position;
+  return absl::InvalidArgumentError(
+      absl::StrCat("session_len ", session_len, " exceeds the model's context length ", spec.max_position));
+}
+
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerModel& model, const RunnerOptions& options,
-                                                                 kernels::Ops& ops, kernels::Allocator& allocator) {
-  std::unique_ptr<ModelRunner> runner(new ModelRunner(ops));
-  BERTH_ASSIGN_OR_RETURN(runner->kv_cache_, KvCache::Create(model.spec, options.kv_dtype, options.kv_blocks, allocator));
-  const SlotTableShape shape{.slots = options.slots, .vocab = model.spec.vocab, .max_length = options.max_length};
-  BERTH_ASSIGN_OR_RETURN(runner->slots_, SlotTable::Create(shape, allocator));
-  BERTH_ASSIGN_OR_RETURN(runner->batch_,
-                         BatchTensors::Create(*runner->slots_, options.max_step_tokens, model.tokenizer_size, allocator));
+                                                                 kernels::Ops& ops, const RunnerMemory& memory) {
+  BERTH_CHECK(options.depth > 0 && options.depth <= kernels::Ops::kMarks) << "depth " << options.depth;
+  std::unique_ptr<ModelRunner> runner(new ModelRunner(model, options, ops));
+  const BatchOptions batch_options{.max_step_tokens = options.max_step_tokens,
+                                   .vocab = model.spec.vocab,
+                                   .tokenizer_size = model.tokenizer_size,
+                                   .areas = options.depth};
+  BERTH_ASSIGN_OR_RETURN(runner->batch_, BatchTensors::Create(runner->slots_, batch_options, ops, memory));
   BERTH_ASSIGN_OR_RETURN(runner->decoder_,
-                         model::Decoder::Create(model.spec, model.weights, ops, allocator, options.max_step_tokens));
+                         model::Decoder::Create(runner->model_.spec, runner->model_.weights, ops, memory.device,
+                                                {.max_tokens = options.max_step_tokens, .dtype = options.dtype}));
   return runner;
 }
 
-absl::StatusOr<engine::StepResult> ModelRunner::Run(const engine::StepPlan& plan) {
-  slots_->Apply(plan);
-  if (plan.rows().empty()) return engine::StepResult{.step = plan.step()};
-  BERTH_ASSIGN_OR_RETURN(const StepTensors step, batch_->Fill(plan));
+absl::Status ModelRunner::ReserveKv(int blocks, kernels::Allocator& allocator) {
+  BERTH_ASSIGN_OR_RETURN(kv_cache_, KvCache::Create(model_.spec, options_.kv_dtype, blocks + 1, allocator));
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::RecordDecodeSteps() {
+  for (const int entries : RecordedSizes(options_.slots)) {
+    const BatchPlace place{.entries = entries, .scratch_block = kv_cache_->blocks() - 1};
+    BERTH_ASSIGN_OR_RETURN(const StepTensors step, batch_->Fill(engine::StepPlan(), place));
+    // What is made at a first use is made before the recording.
+    Queue(step, std::nullopt);
+    BERTH_RETURN_IF_ERROR(ops_.Sync());
+    ops_.BeginRecording();
+    Compute(step);
+    BERTH_ASSIGN_OR_RETURN(recordings_[entries], ops_.EndRecording());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::Submit(const engine::StepPlan& plan) {
+  ops_.Attach();
+  if (NeedsTokensInFlight(plan)) {
+    while (!flights_.empty()) {
+      BERTH_ASSIGN_OR_RETURN(results_.emplace_back(), Collect());
+    }
+  }
+  slots_.Apply(plan);
+  const int entries = RecordedEntries(plan);
+  const BatchPlace place{.area = next_area_, .entries = entries, .scratch_block = kv_cache_->blocks() - 1};
+  BERTH_ASSIGN_OR_RETURN(const StepTensors step, batch_->Fill(plan, place));
+  Queue(step, entries > 0 ? std::optional<int>(recordings_.at(entries)) : std::nullopt);
+  ops_.Mark(next_area_);
+
+  Flight& flight = flights_.emplace_back();
+  flight = {.step = plan.step(), .area = next_area_, .drawn = step.drawn};
+  for (const engine::RowRecord& row : plan.rows()) {
+    if (row.sample == 0) continue;
+    flight.samples.push_back({.slot = row.slot, .generation = row.generation, .logprobs = slots_.sampling(row.slot).logprobs});
+  }
+  next_area_ = (next_area_ + 1) % options_.depth;
+  return absl::OkStatus();
+}
+
+bool ModelRunner::NeedsTokensInFlight(const engine::StepPlan& plan) const {
+  if (flights_.empty()) return false;
+  return std::any_of(plan.rows().begin(), plan.rows().end(), [this](const engine::RowRecord& row) {
+    return row.token_begin == engine::RowRecord::kLastSampled && slots_.EditsNeedHistory(row.slot);
+  });
+}
+
+int ModelRunner::RecordedEntries(const engine::StepPlan& plan) const {
+  if (plan.rows().empty()) return 0;
+  const auto found = recordings_.lower_bound(static_cast<int>(plan.rows().size()));
+  if (found == recordings_.end()) return 0;
+  const bool plain = std::all_of(plan.rows().begin(), plan.rows().end(), [this](const engine::RowRecord& row) {
+    return row.count == 1 && row.sample == 1 && slots_.sampling(row.slot).logprobs <= 0 &&
+           !slots_.MayEdit(row.slot, row.position + 1);
+  });
+  return plain ? found->first : 0;
+}
+
+void ModelRunner::Queue(const StepTensors& step, std::optional<int> recording) {
+  if (step.extras.bytes > 0) ops_.Upload(step.extras.to, step.extras.from, step.extras.bytes);
+  if (!step.admit.slot.empty()) ops_.Admit(step.admit);
+  if (step.rows.bytes == 0) return;
+  ops_.Upload(step.rows.to, step.rows.from, step.rows.bytes);
+  if (recording.has_value()) {
+    ops_.Replay(*recording);
+  } else {
+    Compute(step);
+  }
+  if (step.results.bytes > 0) ops_.Download(step.results.to, step.results.from, step.results.bytes);
+}
+
+void ModelRunner::Compute(const StepTensors& step) {
   decoder_->Forward({.token = step.token,
+                     .last_token = batch_->last_token(),
                      .batch = step.batch,
                      .kv = kv_cache_->layers(),
                      .logit_row = step.logit_row,
                      .logits = step.sample.logits});
   if (!step.logit_row.empty()) ops_.Sample(step.sample);
-  BERTH_RETURN_IF_ERROR(ops_.Sync());
-  return Collect(plan, step.sample);
 }
 
-engine::StepResult ModelRunner::Collect(const engine::StepPlan& plan, const kernels::SampleArgs& sampled) {
-  engine::StepResult result{.step = plan.step()};
-  for (const engine::RowRecord& row : plan.rows()) {
-    if (row.sample == 0) continue;
-    const int index = static_cast<int>(result.rows.size());
-    const int32_t token = sampled.token.data<int32_t>()[index];
-    slots_->Sampled(row.slot, token);
+absl::StatusOr<engine::StepResult> ModelRunner::Await() {
+  ops_.Attach();
+  if (results_.empty()) return Collect();
+  engine::StepResult result = std::move(results_.front());
+  results_.pop_front();
+  return result;
+}
+
+absl::StatusOr<engine::StepResult> ModelRunner::Collect() {
+  BERTH_CHECK(!flights_.empty()) << "no plan in flight";
+  BERTH_RETURN_IF_ERROR(ops_.Wait(flights_.front().area));
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  engine::StepResult result{.step = flight.step};
+  for (const Sample& sample : flight.samples) {
+    const int row = static_cast<int>(result.rows.size());
+    const int32_t token = flight.drawn.token.data<int32_t>()[row];
+    slots_.Sampled(sample.slot, sample.generation, token);
     engine::RowResult& out = result.rows.emplace_back();
-    out = {.slot = row.slot, .generation = row.generation, .token = token};
-    const int alternatives = slots_->sampling(row.slot).logprobs;
-    if (alternatives >= 0 && token >= 0) out.logprobs = ReadLogprobs(sampled, index, alternatives);
+    out = {.slot = sample.slot, .generation = sample.generation, .token = token};
+    if (sample.logprobs >= 0 && token >= 0) out.logprobs = ReadLogprobs(flight.drawn, row, sample.logprobs);
   }
   return result;
 }

@@ -1,26 +1,14 @@
 #include "worker/runtime/slot_table.h"
 
 #include <algorithm>
-#include <cstddef>
-#include <cstring>
 #include <limits>
 
 #include "base/check.h"
-#include "base/status.h"
-#include "worker/model/tensor_arena.h"
 
 namespace berth::runtime {
 namespace {
 
 constexpr float kBan = -std::numeric_limits<float>::infinity();
-
-// The engine knows no kernels and the kernels know no engine, so each names these bytes for itself.
-static_assert(sizeof(engine::Sampling) == sizeof(kernels::SlotSampling) &&
-              offsetof(engine::Sampling, top_k) == offsetof(kernels::SlotSampling, top_k) &&
-              offsetof(engine::Sampling, logprobs) == offsetof(kernels::SlotSampling, logprobs) &&
-              offsetof(engine::Sampling, seed) == offsetof(kernels::SlotSampling, seed) &&
-              offsetof(engine::Sampling, choice) == offsetof(kernels::SlotSampling, choice));
-static_assert(engine::kBlockTokens == kernels::kKvBlockTokens);
 
 }  // namespace
 
@@ -32,19 +20,7 @@ void LogitEdits::Clear() {
 
 SlotTable::SlotTable(const SlotTableShape& shape)
     : shape_(shape), max_blocks_((shape.max_length + engine::kBlockTokens - 1) / engine::kBlockTokens), slots_(shape.slots) {
-  for (Slot& slot : slots_) {
-    slot.history.reserve(shape.max_length + 1);
-    slot.blocks.resize(max_blocks_);
-  }
-}
-
-absl::StatusOr<std::unique_ptr<SlotTable>> SlotTable::Create(const SlotTableShape& shape, kernels::Allocator& allocator) {
-  std::unique_ptr<SlotTable> table(new SlotTable(shape));
-  BERTH_ASSIGN_OR_RETURN(
-      table->buffer_,
-      model::AllocateTensors(allocator, {{&table->params_, kernels::DType::kU8, shape.slots, sizeof(kernels::SlotSampling)},
-                                         {&table->counts_, kernels::DType::kU32, shape.slots, shape.vocab}}));
-  return table;
+  for (Slot& slot : slots_) slot.blocks.resize(max_blocks_);
 }
 
 SlotTable::Slot& SlotTable::at(int slot) {
@@ -53,7 +29,7 @@ SlotTable::Slot& SlotTable::at(int slot) {
 }
 
 void SlotTable::Apply(const engine::StepPlan& plan) {
-  for (const engine::RetireRecord& retire : plan.retires()) at(retire.slot).history.clear();
+  for (const engine::RetireRecord& retire : plan.retires()) at(retire.slot).bad_words.clear();
   for (const engine::AdmitRecord& admit : plan.admits()) Admit(plan, admit);
   for (const engine::BlockRecord& record : plan.blocks()) {
     BERTH_CHECK(record.group == 0 && record.index >= 0 && record.index < max_blocks_)
@@ -67,35 +43,33 @@ void SlotTable::Admit(const engine::StepPlan& plan, const engine::AdmitRecord& a
   Slot& slot = at(admit.slot);
   const absl::Span<const int32_t> tokens = plan.tokens();
   const auto assign = [](auto& to, auto from) { to.assign(from.begin(), from.end()); };
+  slot.generation = admit.generation;
   slot.min_length = admit.min_length;
   slot.sampling = admit.sampling;
-  assign(slot.history, tokens.subspan(admit.history_begin, admit.history_length));
   assign(slot.stop_tokens, tokens.subspan(admit.stop_begin, admit.stop_count));
   assign(slot.biases, plan.biases().subspan(admit.bias_begin, admit.bias_count));
   int end = admit.bad_words_begin;
   for (int i = 0; i < admit.bad_words_count; ++i) end += 1 + tokens[end];
   assign(slot.bad_words, tokens.subspan(admit.bad_words_begin, end - admit.bad_words_begin));
-
-  std::memcpy(params_.data<uint8_t>() + admit.slot * params_.stride(0), &admit.sampling, sizeof(admit.sampling));
-  uint32_t* counts = counts_.data<uint32_t>() + static_cast<int64_t>(admit.slot) * shape_.vocab;
-  std::fill_n(counts, shape_.vocab, 0u);
-  for (int i = 0; i < admit.history_length; ++i) {
-    uint32_t& count = counts[slot.history[i]];
-    count = i < admit.prompt_length ? count | kernels::kTokenInPrompt : count + 1;
-  }
+  slot.history.clear();
+  if (!slot.bad_words.empty()) assign(slot.history, tokens.subspan(admit.history_begin, admit.history_length));
 }
 
-void SlotTable::Sampled(int slot, int32_t token) {
+void SlotTable::Sampled(int slot, uint32_t generation, int32_t token) {
   Slot& state = at(slot);
-  // A row that was planned ahead of a failure still reads a token; its result is dropped.
-  state.last_token = std::max(token, 0);
-  if (token >= 0) state.history.push_back(token);
+  if (state.generation == generation && !state.bad_words.empty() && token >= 0) state.history.push_back(token);
 }
 
 absl::Span<const int32_t> SlotTable::blocks(int slot, int length) const {
   const int count = (length + engine::kBlockTokens - 1) / engine::kBlockTokens;
   BERTH_CHECK(count <= max_blocks_) << "length " << length << " of at most " << shape_.max_length;
   return absl::MakeConstSpan(slots_[slot].blocks).first(count);
+}
+
+bool SlotTable::MayEdit(int slot, int position) const {
+  const Slot& state = slots_[slot];
+  const bool bans_stops = position < state.min_length && !state.stop_tokens.empty();
+  return bans_stops || !state.biases.empty() || !state.bad_words.empty();
 }
 
 void SlotTable::AppendEdits(int slot, int position, LogitEdits& edits) const {

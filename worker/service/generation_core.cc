@@ -71,7 +71,7 @@ Request* GenerationCore::Submit(Submission submission, RequestSink& sink, uint64
   request.registered = true;
   by_id_[{request.submission.tenant, request.id}] = &request;
   ++preparing_;
-  if (spec.session().mode() == v1::SESSION_MODE_INTERACTIVE) {
+  if (request.interactive()) {
     BeginTurn(request);
   } else {
     Prepare(request);
@@ -197,8 +197,10 @@ void GenerationCore::StopSequences(Request& request) {
 void GenerationCore::EndUnfinished(Request& request, v1::FinishReason reason) {
   StopSequences(request);
   if (!request.started_sent) {
+    // Not before its claim is back and released: the session's next turn may follow at once.
     request.error = EndedEarly(reason);
-    return End(request);
+    request.ends_early = true;
+    return EndWork(request);
   }
   for (Choice& choice : request.choices) {
     if (choice.finished()) continue;
@@ -209,55 +211,16 @@ void GenerationCore::EndUnfinished(Request& request, v1::FinishReason reason) {
 }
 
 void GenerationCore::Fail(Request& request, const absl::Status& error) {
+  if (request.claiming) DropWork(request);
   StopSequences(request);
   request.error = error;
   End(request);
 }
 
-// Commits an interactive turn first; a turn that failed, or that produced nothing, changes nothing.
-void GenerationCore::End(Request& request) {
-  if (!request.turn.has_value()) return Finalize(request);
-  const Choice* choice = request.choices.empty() ? nullptr : &request.choices[0];
-  const bool empty = choice == nullptr || (choice->output->size() == 0 && choice->reason != v1::FINISH_REASON_LENGTH);
-  if (!request.error.ok() || empty) {
-    parts_.sessions.AbandonTurn(*request.turn);
-    request.turn.reset();
-    return Finalize(request);
-  }
-  SetPhase(request, Request::Phase::kCommitting);
-  const PreparedPrompt& prompt = request.prompt;
-  const std::vector<int32_t>& output = choice->output->tokens();
-  session::TurnResult result{.from_position = prompt.from_position,
-                             .tokens = {prompt.tokens.begin() + prompt.from_position, prompt.tokens.end()},
-                             .messages = prompt.messages,
-                             .output_begin = request.prompt_tokens,
-                             .finish_reason = choice->reason,
-                             .end = request.spec().session().end()};
-  result.tokens.insert(result.tokens.end(), output.begin(), output.end());
-  result.messages.push_back({.role = prompt.continues_text ? "" : "assistant",
-                             .content = choice->output->text(),
-                             .begin = request.prompt_tokens,
-                             .end = request.prompt_tokens + choice->output->size()});
-  parts_.sessions.CommitTurn(
-      *request.turn, std::move(result), [this, serial = request.serial](absl::StatusOr<int64_t> position) {
-        parts_.shard.Post(
-            [this, serial, position = std::move(position)]() mutable { OnCommitted(serial, std::move(position)); });
-      });
-}
-
-void GenerationCore::OnCommitted(uint64_t serial, absl::StatusOr<int64_t> position) {
-  Request* request = FindSerial(serial);
-  BERTH_CHECK(request != nullptr) << "request " << serial << " went away while its turn was committed";
-  if (position.ok()) {
-    request->finished.set_session_position(*position);
-  } else {
-    request->error = SessionError(position.status());
-  }
-  Finalize(*request);
-}
-
 void GenerationCore::Finalize(Request& request) {
   SetPhase(request, Request::Phase::kEnded);
+  request.claiming = false;
+  if (!prepared_.empty()) parts_.shard.Post([this] { StartPrepared(); });
   const absl::Duration total = parts_.clock.Monotonic() - request.arrived;
   v1::Finished& finished = request.finished;
   int completion_tokens = 0;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <random>
 #include <string>
@@ -88,9 +89,12 @@ class GenerationCore {
   absl::Status Admit(const Submission& submission) const;
   void BeginTurn(Request& request);
   void OnTurn(uint64_t serial, absl::StatusOr<session::Turn> turn);
+  void GoOn(Request& request);
+  void DropWork(Request& request);
   void AnswerAgain(Request& request);
   void Prepare(Request& request);
-  void OnPrepared(uint64_t serial, absl::StatusOr<PreparedPrompt> prompt);
+  void OnPrepared(uint64_t serial, int attempt, absl::StatusOr<PreparedPrompt> prompt);
+  void StartPrepared();
   absl::Status Start(Request& request);
   void Replay(Request& request, Choice& choice, const v1::ResumeFrom::Choice& given, int max_tokens);
   int MaxTokens(const Request& request) const;
@@ -99,6 +103,9 @@ class GenerationCore {
   void Apply(const engine::SequenceUpdate& update, absl::Duration now);
   void Record(Request& request, const engine::SequenceUpdate& update, absl::Duration now);
   void FinishChoice(Request& request, Choice& choice, v1::FinishReason reason);
+  void NotifySink(Request& request);
+  void EndWork(Request& request);
+  void FailWork(Request& request, const absl::Status& error);
   void StopSequences(Request& request);
   void EndUnfinished(Request& request, v1::FinishReason reason);
   void Fail(Request& request, const absl::Status& error);
@@ -119,6 +126,7 @@ class GenerationCore {
   uint64_t next_serial_ = 1;
   engine::SequenceId next_sequence_ = 1;
   std::atomic<int> preparing_ = 0;
+  std::deque<uint64_t> prepared_;  // serials of requests that have a prompt and are about to start
   absl::flat_hash_map<uint64_t, std::unique_ptr<Request>> requests_;
   absl::flat_hash_map<std::pair<std::string, std::string>, Request*> by_id_;
   absl::flat_hash_map<engine::SequenceId, std::pair<Request*, int>> sequences_;

@@ -10,83 +10,39 @@
 
 namespace berth::service {
 
-void GenerationCore::BeginTurn(Request& request) {
-  SetPhase(request, Request::Phase::kClaiming);
-  const v1::GenerationSpec& spec = request.spec();
-  session::TurnOptions options{.request_id = request.id,
-                               .start = spec.session().start(),
-                               .replace = spec.session().replace(),
-                               .lost_holders = request.submission.lost_holders};
-  if (spec.session().has_position()) options.position = spec.session().position();
-  const session::SessionKey key{
-      .tenant = request.submission.tenant, .model = parts_.model.name, .session_id = spec.session_id()};
-  parts_.sessions.BeginTurn(key, std::move(options), [this, serial = request.serial](absl::StatusOr<session::Turn> turn) {
-    parts_.shard.Post([this, serial, turn = std::move(turn)]() mutable { OnTurn(serial, std::move(turn)); });
-  });
-}
-
-void GenerationCore::OnTurn(uint64_t serial, absl::StatusOr<session::Turn> turn) {
-  Request* request = FindSerial(serial);
-  if (request == nullptr || request->phase != Request::Phase::kClaiming) {
-    if (turn.ok()) parts_.sessions.AbandonTurn(*turn);
-    return;
-  }
-  if (!turn.ok()) return Fail(*request, SessionError(turn.status()));
-  request->turn = *std::move(turn);
-  if (request->turn->repeated) {
-    AnswerAgain(*request);
-  } else {
-    Prepare(*request);
-  }
-}
-
-// The session's last committed turn once more (rule 14).
-void GenerationCore::AnswerAgain(Request& request) {
-  const session::History& history = *request.turn->history;
-  request.prompt_tokens = static_cast<int>(history.last_output_begin);
-  request.started.set_worker_id(options_.worker_id);
-  request.started.set_worker_incarnation(options_.incarnation);
-  request.started.set_affinity(request.submission.affinity);
-  request.started.set_prompt_tokens(request.prompt_tokens);
-  request.started.set_session_position(history.last_output_begin);
-  request.started.set_model_fingerprint(parts_.model.fingerprint);
-  request.started.set_model(parts_.model.name);
-  request.started_ready = true;
-  const v1::GenerationSpec& spec = request.spec();
-  Choice& choice = request.choices.emplace_back();
-  choice.output = std::make_unique<ChoiceOutput>(
-      *parts_.model.tokenizer,
-      OutputRules{.skip_special = !spec.output().has_skip_special_tokens() || spec.output().skip_special_tokens(),
-                  .include_stop = spec.stop().include_stop_string(),
-                  .stop_strings = {spec.stop().stop_strings().begin(), spec.stop().stop_strings().end()}},
-      absl::Span<const int32_t>());
-  choice.reason = static_cast<v1::FinishReason>(history.last_finish_reason);
-  const absl::Span<const int32_t> output = absl::MakeSpan(history.tokens).subspan(history.last_output_begin);
-  if (!choice.output->Append(output, {}, choice.reason == v1::FINISH_REASON_STOP_TOKEN)) choice.output->Finish();
-  request.finished.set_session_position(static_cast<int64_t>(history.tokens.size()));
-  parts_.sessions.AbandonTurn(*request.turn);
-  request.turn.reset();
-  Finalize(request);
-}
-
 void GenerationCore::Prepare(Request& request) {
   SetPhase(request, Request::Phase::kPreparing);
-  parts_.pool.Post([this, serial = request.serial, spec = request.submission.spec,
-                    history = request.turn.has_value() ? request.turn->history : nullptr]() mutable {
-    absl::StatusOr<PreparedPrompt> prompt = PreparePrompt(*spec, history.get(), parts_.model);
-    parts_.shard.Post([this, serial, prompt = std::move(prompt)]() mutable { OnPrepared(serial, std::move(prompt)); });
-  });
+  parts_.pool.Post(
+      [this, serial = request.serial, attempt = request.attempt, spec = request.submission.spec, history = request.history] {
+        absl::StatusOr<PreparedPrompt> prompt = PreparePrompt(*spec, history.get(), parts_.model);
+        parts_.shard.Post(
+            [this, serial, attempt, prompt = std::move(prompt)]() mutable { OnPrepared(serial, attempt, std::move(prompt)); });
+      });
 }
 
-void GenerationCore::OnPrepared(uint64_t serial, absl::StatusOr<PreparedPrompt> prompt) {
+void GenerationCore::OnPrepared(uint64_t serial, int attempt, absl::StatusOr<PreparedPrompt> prompt) {
   Request* request = FindSerial(serial);
-  if (request == nullptr || request->phase != Request::Phase::kPreparing) return;
-  absl::Status status = prompt.status();
-  if (status.ok()) {
-    request->prompt = *std::move(prompt);
-    status = Start(*request);
+  if (request == nullptr || request->phase != Request::Phase::kPreparing || request->attempt != attempt) return;
+  if (!prompt.ok()) return FailWork(*request, prompt.status());
+  request->prompt = *std::move(prompt);
+  prepared_.push_back(serial);
+  StartPrepared();
+}
+
+// In order. A suspect starts when no other prompt is being computed, and nothing else until its own has been (rule 27).
+void GenerationCore::StartPrepared() {
+  while (!prepared_.empty()) {
+    Request* request = FindSerial(prepared_.front());
+    if (request != nullptr && request->phase == Request::Phase::kPreparing) {
+      const bool waits = std::any_of(requests_.begin(), requests_.end(), [&](const auto& item) {
+        const Request& other = *item.second;
+        return other.prefilling() && (request->submission.suspect || other.submission.suspect);
+      });
+      if (waits) return;
+      if (const absl::Status status = Start(*request); !status.ok()) FailWork(*request, status);
+    }
+    prepared_.pop_front();
   }
-  if (!status.ok()) Fail(*request, status);
 }
 
 int GenerationCore::MaxTokens(const Request& request) const {
@@ -117,7 +73,7 @@ absl::Status GenerationCore::Start(Request& request) {
   request.started.set_prompt_tokens(request.prompt_tokens);
   request.started.set_model_fingerprint(parts_.model.fingerprint);
   request.started.set_model(parts_.model.name);
-  if (request.turn.has_value()) request.started.set_session_position(request.prompt_tokens);
+  if (request.interactive()) request.started.set_session_position(request.prompt_tokens);
 
   const OutputRules rules{.skip_special = !spec.output().has_skip_special_tokens() || spec.output().skip_special_tokens(),
                           .include_stop = spec.stop().include_stop_string(),
@@ -150,7 +106,7 @@ absl::Status GenerationCore::Start(Request& request) {
   }
   if (first == 0) {
     request.started_ready = true;
-    End(request);
+    EndWork(request);
   }
   return absl::OkStatus();
 }

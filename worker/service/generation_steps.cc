@@ -37,6 +37,7 @@ void GenerationCore::OnSteps(std::vector<engine::StepOutput> steps) {
   }
   in_batch_ = false;
   if (on_batch_end_) on_batch_end_(steps.back().step, steps.back().step_time);
+  StartPrepared();
 }
 
 void GenerationCore::Apply(const engine::SequenceUpdate& update, absl::Duration now) {
@@ -62,8 +63,7 @@ void GenerationCore::Apply(const engine::SequenceUpdate& update, absl::Duration 
   }
   switch (update.finish) {
     case engine::FinishReason::kNone:
-      if (request.sink != nullptr) request.sink->OnEvents(request);
-      return;
+      return NotifySink(request);
     case engine::FinishReason::kStopToken:
     case engine::FinishReason::kLength:
       choice.output->Finish();
@@ -71,7 +71,7 @@ void GenerationCore::Apply(const engine::SequenceUpdate& update, absl::Duration 
     case engine::FinishReason::kDeadline:
       return EndUnfinished(request, v1::FINISH_REASON_DEADLINE);
     case engine::FinishReason::kError:
-      return Fail(request, EngineError(update.error));
+      return FailWork(request, EngineError(update.error));
     case engine::FinishReason::kCancelled:
     case engine::FinishReason::kFinished:
       // Not asked for here, so the engine is stopping.
@@ -90,7 +90,7 @@ void GenerationCore::Record(Request& request, const engine::SequenceUpdate& upda
   if (update.tokens.empty()) return;
   if (request.first_token_at == absl::InfiniteDuration()) {
     request.first_token_at = now;
-    parts_.metrics.RecordFirstToken(now - request.arrived);
+    if (!request.claiming) parts_.metrics.RecordFirstToken(now - request.arrived);
   } else if (request.choices.size() == 1) {
     parts_.metrics.RecordInterToken((now - request.last_token_at) / static_cast<int64_t>(update.tokens.size()));
   }
@@ -100,12 +100,13 @@ void GenerationCore::Record(Request& request, const engine::SequenceUpdate& upda
 void GenerationCore::FinishChoice(Request& request, Choice& choice, v1::FinishReason reason) {
   choice.reason = reason;
   for (const Choice& other : request.choices) {
-    if (!other.finished()) {
-      if (request.sink != nullptr) request.sink->OnEvents(request);
-      return;
-    }
+    if (!other.finished()) return NotifySink(request);
   }
-  End(request);
+  EndWork(request);
+}
+
+void GenerationCore::NotifySink(Request& request) {
+  if (request.sink != nullptr && request.has_events()) request.sink->OnEvents(request);
 }
 
 }  // namespace berth::service

@@ -101,6 +101,7 @@ void Link::Reattach(const v1::Reattach& reattach) {
   absl::StatusOr<Request*> request = parts_.core.Reattach(reattach, gateway_id_, *this, id);
   if (!request.ok()) return Refuse(id, request.status());
   streams_[id] = *request;
+  parts_.metrics.CountReattached();
   v1::StreamEvent& answer = answers_.emplace_back();
   answer.set_stream_id(id);
   answer.mutable_reattached();
@@ -147,7 +148,8 @@ void Link::AddChunk(const v1::PromptChunk& chunk) {
 void Link::Run(uint64_t stream_id, v1::Submit& submit) {
   Submission submission{.tenant = submit.tenant(),
                         .affinity = submit.affinity(),
-                        .lost_holders = {submit.lost_holders().begin(), submit.lost_holders().end()}};
+                        .lost_holders = {submit.lost_holders().begin(), submit.lost_holders().end()},
+                        .suspect = submit.suspect()};
   if (submit.has_timeout()) {
     submission.timeout = absl::Seconds(submit.timeout().seconds()) + absl::Nanoseconds(submit.timeout().nanos());
   }
@@ -234,6 +236,7 @@ void Link::Flush(bool heartbeat) {
     unacknowledged_bytes_ += bytes;
   }
   parts_.metrics.CountFrame(frame_.events_size());
+  if (!frame_.events().empty() && !frame_.has_hello() && parts_.hub.LosesNextFrame()) return;
   call_->Write(frame_);
 }
 

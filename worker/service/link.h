@@ -28,6 +28,8 @@ struct LinkOptions {
   double merge_share = 0.3;
   absl::Duration merge_time = absl::Milliseconds(5);
   size_t max_prompt_bytes = 16 << 20;
+  // Fault: every so many-th frame with events is lost on its way. 0: none.
+  int drop_write = 0;
 };
 
 class LinkHub;
@@ -125,6 +127,8 @@ class LinkHub {
   void CloseAll(const absl::Status& status);
   int links() const { return static_cast<int>(links_.size()); }
   rpc::Shard& shard() { return shard_; }
+  // Counts a frame with events.
+  bool LosesNextFrame() { return options_.drop_write > 0 && ++frames_with_events_ % options_.drop_write == 0; }
 
   // For links. A link whose gateway has said hello replaces that gateway's older one; ABORTED when it is the older one itself.
   absl::Status Register(const std::shared_ptr<Link>& link);
@@ -138,6 +142,7 @@ class LinkHub {
   rpc::Shard& shard_;
   const base::Clock& clock_;
   absl::flat_hash_map<std::string, std::shared_ptr<Link>> links_;
+  uint64_t frames_with_events_ = 0;
 };
 
 }  // namespace berth::service

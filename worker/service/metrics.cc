@@ -68,9 +68,11 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& model, const
       request_generation_tokens_(
           MakeHistogram("vllm:request_generation_tokens", "Output tokens of a request.", CountBuckets())),
       rejected_(MakeCounter("berth_worker_rejected_total", "Requests refused for overload or drain.")),
+      reattached_(MakeCounter("berth_worker_streams_reattached_total", "Streams taken up again after their link broke.")),
       frames_(MakeCounter("berth_worker_link_frames_total", "Frames sent over links.")),
       frame_events_(MakeCounter("berth_worker_link_events_total", "Events in those frames.")),
       steps_(MakeCounter("berth_worker_engine_steps_total", "Steps of the engine.")),
+      host_time_(MakeCounter("berth_worker_engine_host_seconds_total", "Time spent on planning steps and queueing them.")),
       ring_full_(MakeCounter("berth_worker_ring_full_waits_total", "Steps after which the engine waited for the I/O thread.")),
       fenced_(MakeCounter("berth_worker_fenced_commits_total", "Turns that another worker had taken over.")),
       sessions_(MakeGauge("berth_worker_sessions_open", "Sessions in this process's memory.")),
@@ -115,6 +117,7 @@ void Metrics::Update(const Snapshot& snapshot) {
   RaiseTo(prefix_queries_, static_cast<double>(engine.prompt_tokens));
   RaiseTo(prefix_hits_, static_cast<double>(engine.cached_prompt_tokens));
   RaiseTo(steps_, static_cast<double>(engine.steps));
+  RaiseTo(host_time_, absl::ToDoubleSeconds(engine.host_time));
   RaiseTo(ring_full_, static_cast<double>(engine.ring_full_waits));
   RaiseTo(fenced_, static_cast<double>(snapshot.fenced_commits));
   sessions_.Set(snapshot.open_sessions);

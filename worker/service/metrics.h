@@ -28,6 +28,7 @@ class Metrics {
   void RecordInterToken(absl::Duration gap) { inter_token_latency_.Observe(absl::ToDoubleSeconds(gap)); }
   void RecordRequest(const RequestRecord& record);
   void CountRejected() { rejected_.Increment(); }
+  void CountReattached() { reattached_.Increment(); }
   void CountFrame(size_t events) {
     frames_.Increment();
     frame_events_.Increment(static_cast<double>(events));
@@ -59,7 +60,7 @@ class Metrics {
   prometheus::Counter &success_stop_, &success_length_, &success_abort_, &success_error_;
   prometheus::Histogram &time_to_first_token_, &inter_token_latency_, &time_per_output_token_, &e2e_latency_, &queue_time_,
       &prefill_time_, &decode_time_, &inference_time_, &request_prompt_tokens_, &request_generation_tokens_;
-  prometheus::Counter &rejected_, &frames_, &frame_events_, &steps_, &ring_full_, &fenced_;
+  prometheus::Counter &rejected_, &reattached_, &frames_, &frame_events_, &steps_, &host_time_, &ring_full_, &fenced_;
   prometheus::Gauge &sessions_, &blocks_used_, &blocks_cached_, &blocks_free_, &links_, &ready_;
 };
 

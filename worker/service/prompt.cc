@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "google/protobuf/util/json_util.h"
 #include "proto/rpc/status.h"
+#include "worker/text/detokenizer.h"
 
 namespace berth::service {
 namespace {
@@ -68,7 +69,10 @@ std::vector<session::Message> KeptMessages(const session::History& history, cons
   if (!messages.empty() && messages.back().cut) {
     session::Message& last = messages.back();
     if (last.role == "assistant") {
-      last.content = tokenizer.Decode(absl::MakeSpan(history.tokens).subspan(last.begin, last.end - last.begin), true);
+      // As the caller saw it come: without half a character at its end.
+      text::StreamingDetokenizer detokenizer(tokenizer, /*skip_special=*/true, {});
+      last.content = detokenizer.Append(absl::MakeSpan(history.tokens).subspan(last.begin, last.end - last.begin));
+      last.told = last.end;
       last.cut = false;
     } else {
       messages.pop_back();
@@ -77,24 +81,33 @@ std::vector<session::Message> KeptMessages(const session::History& history, cons
   return messages;
 }
 
-// Sets where each message that is not wholly inside the kept history lies in `prompt`: the conversation up to it, rendered
-// alone, agrees with the prompt up to the message's end.
-void PlaceMessages(const std::vector<text::ChatMessage>& chat, text::RenderOptions options, const ServedModel& model,
+// How far `prompt` agrees with the first `count` messages of a conversation alone; 0 when the template does not render them.
+int64_t Agreement(const std::vector<text::ChatMessage>& chat, size_t count, bool add_generation_prompt,
+                  text::RenderOptions options, const ServedModel& model, const std::vector<int32_t>& prompt) {
+  options.add_generation_prompt = add_generation_prompt;
+  const auto alone = RenderAndEncode({chat.begin(), chat.begin() + static_cast<ptrdiff_t>(count)}, options, model);
+  return alone.ok() ? CommonPrefix(*alone, prompt) : 0;
+}
+
+// Sets where each message that is not wholly inside the kept history lies in `prompt`. One that the template does not render
+// without its successor belongs to that.
+void PlaceMessages(const std::vector<text::ChatMessage>& chat, const text::RenderOptions& options, const ServedModel& model,
                    PreparedPrompt* prompt) {
-  options.add_generation_prompt = false;
+  const int64_t length = static_cast<int64_t>(prompt->tokens.size());
   int64_t end = 0;
   for (size_t i = 0; i < prompt->messages.size(); ++i) {
     session::Message& message = prompt->messages[i];
     if (message.end == 0 || message.end > prompt->from_position) {
-      const int64_t length = static_cast<int64_t>(prompt->tokens.size());
-      const auto alone = RenderAndEncode({chat.begin(), chat.begin() + i + 1}, options, model);
-      const bool last = i + 1 == prompt->messages.size();
-      if (message.role != "assistant" || message.end == 0) message.begin = end;
-      message.end = last || !alone.ok() ? length : std::max(end, CommonPrefix(*alone, prompt->tokens));
-      message.begin = std::min(message.begin, message.end);
+      message.begin = end;
+      if (message.role == "assistant") message.begin = std::max(end, Agreement(chat, i, true, options, model, prompt->tokens));
+      message.end = length;
+      if (i + 1 < prompt->messages.size()) {
+        message.end = std::max(message.begin, Agreement(chat, i + 1, false, options, model, prompt->tokens));
+      }
     }
     end = message.end;
   }
+  prompt->messages.back().told = length;
 }
 
 absl::StatusOr<PreparedPrompt> PrepareChat(const v1::GenerationSpec& spec, const session::History* history,
@@ -121,9 +134,11 @@ absl::StatusOr<PreparedPrompt> PrepareChat(const v1::GenerationSpec& spec, const
     prompt.from_position = static_cast<int64_t>(history->tokens.size());
     BERTH_ASSIGN_OR_RETURN(const std::vector<int32_t> added, RenderAndEncode(messages, options, model));
     prompt.tokens.insert(prompt.tokens.end(), added.begin(), added.end());
+    const int64_t end = static_cast<int64_t>(prompt.tokens.size());
     for (session::Message& message : prompt.messages) {
-      if (message.end == 0) message.begin = message.end = static_cast<int64_t>(prompt.tokens.size());
+      if (message.end == 0) message.begin = message.end = end;
     }
+    prompt.messages.back().told = end;
     return prompt;
   }
   BERTH_ASSIGN_OR_RETURN(prompt.tokens, RenderAndEncode(conversation, options, model));
@@ -151,8 +166,8 @@ absl::StatusOr<PreparedPrompt> PrepareVerbatim(const v1::GenerationSpec& spec, c
   prompt.tokens.insert(prompt.tokens.end(), added.begin(), added.end());
   if (history != nullptr) {
     // A message without a role stands for tokens that no template wrote.
-    prompt.messages.push_back(
-        {.content = spec.prompt().text(), .begin = prompt.from_position, .end = static_cast<int64_t>(prompt.tokens.size())});
+    const int64_t end = static_cast<int64_t>(prompt.tokens.size());
+    prompt.messages.push_back({.content = spec.prompt().text(), .begin = prompt.from_position, .end = end, .told = end});
   }
   return prompt;
 }

@@ -5,6 +5,7 @@
 namespace berth::service {
 
 bool Request::has_events() const {
+  if (claiming) return false;
   if (ended() || (started_ready && !started_sent)) return true;
   for (const Choice& choice : choices) {
     if (choice.output->has_unsent(false)) return true;

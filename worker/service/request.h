@@ -37,6 +37,7 @@ struct Submission {
   absl::Duration timeout = absl::InfiniteDuration();
   v1::Affinity affinity = v1::AFFINITY_UNSPECIFIED;
   std::vector<std::string> lost_holders;
+  bool suspect = false;  // prefilled while nothing else is
 };
 
 struct Choice {
@@ -62,7 +63,14 @@ struct Request {
   std::string parked_by;        // gateway; empty: not parked
   rpc::Shard::TimerId park_timer{};
 
+  // Of an interactive turn: while its claim is under way, work goes on from an assumed history, but no event leaves, nothing is
+  // committed, and the work's end waits.
+  bool claiming = false, end_waits = false;
+  bool ends_early = false;                          // whatever the claim brings
+  std::shared_ptr<const session::History> history;  // what the prompt goes on from; null: nothing
+  int attempt = 0;                                  // of preparing; an assumption that was wrong begins another
   std::optional<session::Turn> turn;
+
   PreparedPrompt prompt;
   int prompt_tokens = 0;
   int cached_tokens = 0;
@@ -79,10 +87,13 @@ struct Request {
   absl::Duration last_token_at;
 
   const v1::GenerationSpec& spec() const { return *submission.spec; }
+  bool interactive() const { return spec().session().mode() == v1::SESSION_MODE_INTERACTIVE; }
   bool ended() const { return phase == Phase::kEnded; }
+  // The engine computes its prompt.
+  bool prefilling() const { return phase == Phase::kRunning && !end_waits && first_token_at == absl::InfiniteDuration(); }
   bool has_events() const;
-  // Appends events in order, as much as fits into `budget` bytes, which it charges. True when the last event was appended: the
-  // request is to be released.
+  // Appends events in order, as much as fits into `budget` bytes, which it charges. Only when there are any. True when the last
+  // event was appended: the request is to be released.
   bool TakeEvents(int64_t* budget, google::protobuf::RepeatedPtrField<v1::StreamEvent>* events);
   // What a peer that has so many output tokens per choice still lacks is to be sent again.
   void SetSent(const std::vector<int>& tokens);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/session/session.h"
@@ -19,9 +20,13 @@ struct ClaimRequest {
 };
 
 struct Claim {
-  uint64_t fence = 0;
+  uint64_t fence = 0;    // higher than that of any claim before it, of whichever session
   uint64_t version = 0;  // 0: the session does not exist yet
 };
+
+// The version that a commit makes. A session's first is its fence: a later session of the same name never has the same version,
+// so that nobody takes a copy of the one that was closed for it.
+inline uint64_t NextVersion(uint64_t fence, uint64_t from_version) { return from_version == 0 ? fence : from_version + 1; }
 
 struct CommitRequest {
   SessionKey key;
@@ -56,6 +61,8 @@ class Journal {
 
 std::unique_ptr<Journal> MakeMemoryJournal();
 // One file for the workers of a host. UNAVAILABLE when it cannot be opened, INVALID_ARGUMENT when it is no journal.
-absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& path);
+// `in_commit`, if any, runs inside the transaction of every commit: a process that freezes there shows what others then see.
+absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& path,
+                                                           absl::AnyInvocable<void()> in_commit = nullptr);
 
 }  // namespace berth::session

@@ -16,7 +16,8 @@ class MemoryJournal : public Journal {
     }
     entry.holder = request.holder;
     entry.request_id = request.request_id;
-    return Claim{.fence = ++entry.fence, .version = entry.history.version};
+    entry.fence = ++last_fence_;
+    return Claim{.fence = entry.fence, .version = entry.history.version};
   }
 
   absl::StatusOr<uint64_t> Commit(const CommitRequest& request) override {
@@ -31,7 +32,7 @@ class MemoryJournal : public Journal {
     }
     Entry& entry = found->second;
     entry.history = *request.after;
-    entry.history.version = request.from_version + 1;
+    entry.history.version = NextVersion(request.fence, request.from_version);
     entry.history.last_used = request.now;
     entry.holder.clear();
     return entry.history.version;
@@ -68,6 +69,7 @@ class MemoryJournal : public Journal {
     std::string request_id;
     History history;
   };
+  uint64_t last_fence_ = 0;
   absl::flat_hash_map<SessionKey, Entry> entries_;
 };
 

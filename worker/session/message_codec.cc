@@ -36,6 +36,8 @@ std::string EncodeMessages(absl::Span<const Message> messages) {
     PutText(message.content, &out);
     PutNumber(message.begin, &out);
     PutNumber(message.end, &out);
+    PutNumber(message.told, &out);
+    PutNumber(message.cut, &out);
   }
   return out;
 }
@@ -44,10 +46,12 @@ absl::StatusOr<std::vector<Message>> DecodeMessages(std::string_view bytes) {
   std::vector<Message> messages;
   while (!bytes.empty()) {
     Message message;
+    int64_t cut = 0;
     if (!TakeText(&bytes, &message.role) || !TakeText(&bytes, &message.content) || !TakeNumber(&bytes, &message.begin) ||
-        !TakeNumber(&bytes, &message.end)) {
+        !TakeNumber(&bytes, &message.end) || !TakeNumber(&bytes, &message.told) || !TakeNumber(&bytes, &cut)) {
       return absl::DataLossError("the journal holds a row whose messages cannot be read");
     }
+    message.cut = cut != 0;
     messages.push_back(std::move(message));
   }
   return messages;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,12 +27,15 @@ struct Message {
   std::string content;
   int64_t begin = 0;  // assistant: the first output token; others: the first token after the message before
   int64_t end = 0;    // one past its last token
-  bool cut = false;   // a rewind fell inside: `end` is right, `content` still whole (an assistant's is to be decoded anew)
+  // The position that callers were told when it was the history's last message; 0: none. Rendering the conversation anew may
+  // have moved its end since.
+  int64_t told = 0;
+  bool cut = false;  // a rewind fell inside: `end` is right, `content` still whole (an assistant's is to be decoded anew)
 
   bool operator==(const Message&) const = default;
 };
 
-// What a session remembers. `version` counts commits; a copy is valid only if its version equals the claim's.
+// What a session remembers. `version` grows with every commit; a copy is valid only if its version equals the claim's.
 struct History {
   uint64_t version = 0;
   std::vector<int32_t> tokens;
@@ -44,7 +48,8 @@ struct History {
   absl::Time last_used;
 };
 
-// `history` as it was when it held `position` tokens; 0 <= position <= its length.
-History CutHistory(const History& history, int64_t position);
+// `history` as it was at a position that a caller gives: behind the last message at whose end it was told, else the first
+// `position` tokens. Nothing when that is beyond the history.
+std::optional<History> HistoryAt(const History& history, int64_t position);
 
 }  // namespace berth::session

@@ -104,6 +104,10 @@ void SessionStore::BeginTurn(const SessionKey& key, TurnOptions options, Callbac
   });
 }
 
+std::shared_ptr<const History> SessionStore::Assume(const SessionKey& key, const TurnOptions& options) const {
+  return impl_->table().Assume(key, options);
+}
+
 void SessionStore::CommitTurn(const Turn& turn, TurnResult result, Callback<int64_t> done) {
   impl_->Post([turn, result = std::move(result), done = std::move(done)](SessionTable& table) mutable {
     done(table.CommitTurn(turn, std::move(result)));

@@ -73,6 +73,9 @@ class SessionStore {
   //   ABORTED SESSION_BUSY, UNAVAILABLE JOURNAL_UNAVAILABLE, RESOURCE_EXHAUSTED TOO_MANY_SESSIONS. SESSION_NOT_FOUND of a
   //   session that outlived its ttl ends in "(expired)".
   void BeginTurn(const SessionKey& key, TurnOptions options, Callback<Turn> done);
+  // What BeginTurn would grant as the turn's history if this process's copy is the newest, at once, so that work on it can
+  // begin while the claim runs; null when that cannot be told. It is right if the claimed turn's history has the same version.
+  std::shared_ptr<const History> Assume(const SessionKey& key, const TurnOptions& options) const;
   // The new position; ABORTED SESSION_FENCED when another holder has claimed since: the copy is dropped.
   void CommitTurn(const Turn& turn, TurnResult result, Callback<int64_t> done);
   // Releases the claim and changes nothing.

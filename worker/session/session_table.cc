@@ -30,9 +30,16 @@ absl::Status NotFound(const SessionKey& key, const char* why = "") {
   return absl::FailedPreconditionError(absl::StrCat("SESSION_NOT_FOUND: no session \"", key.session_id, "\"", why));
 }
 
-absl::Status OutOfRange(int64_t position, const History& history) {
-  return absl::OutOfRangeError(
-      absl::StrCat("POSITION_OUT_OF_RANGE: position is ", position, ", the history has ", history.tokens.size(), " tokens"));
+// What a turn with `options` goes on from, given the session's newest history.
+absl::StatusOr<std::shared_ptr<const History>> BeginAt(std::shared_ptr<const History> history, const TurnOptions& options) {
+  if (options.start) history = std::make_shared<const History>(History{.version = history->version});
+  if (!options.position.has_value()) return history;
+  std::optional<History> earlier = HistoryAt(*history, *options.position);
+  if (!earlier.has_value()) {
+    return absl::OutOfRangeError(absl::StrCat("POSITION_OUT_OF_RANGE: position is ", *options.position, ", the history has ",
+                                              history->tokens.size(), " tokens"));
+  }
+  return std::make_shared<const History>(*std::move(earlier));
 }
 
 }  // namespace
@@ -51,16 +58,24 @@ SessionTable::Entry& SessionTable::Touch(const SessionKey& key) {
 void SessionTable::Forget(const SessionKey& key) {
   const auto found = entries_.find(key);
   if (found == entries_.end()) return;
-  Keep(found->second, nullptr);
+  Keep(key, found->second, nullptr);
   for (const PendingCommit& commit : found->second.pending) pending_bytes_ -= BytesOf(*commit.after);
   recency_.erase(found->second.recency);
   entries_.erase(found);
 }
 
-void SessionTable::Keep(Entry& entry, std::shared_ptr<const History> history) {
+void SessionTable::Keep(const SessionKey& key, Entry& entry, std::shared_ptr<const History> history) {
   if (entry.history != nullptr) history_bytes_ -= BytesOf(*entry.history);
   if (history != nullptr) history_bytes_ += BytesOf(*history);
   open_sessions_ += static_cast<int>(history != nullptr) - static_cast<int>(entry.history != nullptr);
+  {
+    base::MutexLock lock(copies_mutex_);
+    if (history == nullptr) {
+      copies_.erase(key);
+    } else {
+      copies_[key] = history;
+    }
+  }
   entry.history = std::move(history);
 }
 
@@ -117,8 +132,8 @@ absl::StatusOr<Claim> SessionTable::ClaimFor(const SessionKey& key, const Entry&
   return claim;
 }
 
-absl::StatusOr<std::shared_ptr<const History>> SessionTable::HistoryAt(const SessionKey& key, Entry& entry,
-                                                                       const Claim& claim) {
+absl::StatusOr<std::shared_ptr<const History>> SessionTable::NewestHistory(const SessionKey& key, Entry& entry,
+                                                                           const Claim& claim) {
   if (claim.version == 0) return std::make_shared<const History>();
   if (entry.history != nullptr && entry.history->version == claim.version) return entry.history;
   if (entry.history != nullptr && !entry.history->durable) {
@@ -127,7 +142,7 @@ absl::StatusOr<std::shared_ptr<const History>> SessionTable::HistoryAt(const Ses
   }
   BERTH_ASSIGN_OR_RETURN(History loaded, journal_->Load(key));
   auto history = std::make_shared<const History>(std::move(loaded));
-  Keep(entry, history);
+  Keep(key, entry, history);
   return history;
 }
 
@@ -152,7 +167,7 @@ absl::StatusOr<Turn> SessionTable::BeginTurn(const SessionKey& key, const TurnOp
 }
 
 absl::StatusOr<Turn> SessionTable::Grant(const SessionKey& key, Entry& entry, const Claim& claim, const TurnOptions& options) {
-  BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const History> history, HistoryAt(key, entry, claim));
+  BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const History> history, NewestHistory(key, entry, claim));
   const bool expired = claim.version != 0 && clock_.Now() - history->last_used > options_.ttl;
   const bool exists = claim.version != 0 && !expired;
   Turn turn{.key = key, .request_id = options.request_id, .fence = claim.fence, .version = claim.version};
@@ -168,12 +183,21 @@ absl::StatusOr<Turn> SessionTable::Grant(const SessionKey& key, Entry& entry, co
   if (!exists && open_sessions_ >= options_.max_sessions) {
     return absl::ResourceExhaustedError(absl::StrCat("TOO_MANY_SESSIONS: ", options_.max_sessions, " sessions are open"));
   }
-  if (options.start) history = std::make_shared<const History>(History{.version = claim.version});
-  const int64_t length = static_cast<int64_t>(history->tokens.size());
-  const int64_t position = options.position.value_or(length);
-  if (position < 0 || position > length) return OutOfRange(position, *history);
-  turn.history = position == length ? history : std::make_shared<const History>(CutHistory(*history, position));
+  BERTH_ASSIGN_OR_RETURN(turn.history, BeginAt(std::move(history), options));
   return turn;
+}
+
+std::shared_ptr<const History> SessionTable::Assume(const SessionKey& key, const TurnOptions& options) const {
+  std::shared_ptr<const History> history;
+  {
+    base::MutexLock lock(copies_mutex_);
+    const auto found = copies_.find(key);
+    if (found != copies_.end()) history = found->second;
+  }
+  const bool refused = history == nullptr ? !options.start : options.start && !options.replace;
+  if (refused || (history != nullptr && history->last_request_id == options.request_id)) return nullptr;
+  if (history == nullptr) history = std::make_shared<const History>();
+  return BeginAt(std::move(history), options).value_or(nullptr);
 }
 
 absl::StatusOr<int64_t> SessionTable::CommitTurn(const Turn& turn, TurnResult result) {
@@ -187,7 +211,7 @@ absl::StatusOr<int64_t> SessionTable::CommitTurn(const Turn& turn, TurnResult re
   after.tokens.assign(turn.history->tokens.begin(), turn.history->tokens.begin() + result.from_position);
   after.tokens.insert(after.tokens.end(), result.tokens.begin(), result.tokens.end());
   after.messages = std::move(result.messages);
-  after.version = turn.version + 1;
+  after.version = NextVersion(turn.fence, turn.version);
   after.last_request_id = turn.request_id;
   after.last_output_begin = result.output_begin;
   after.last_finish_reason = result.finish_reason;
@@ -231,7 +255,7 @@ absl::StatusOr<uint64_t> SessionTable::CommitOrKeep(const SessionKey& key, Entry
     after = std::make_shared<const History>(std::move(not_durable));
   }
   const uint64_t version = after->version;
-  Keep(entry, std::move(after));
+  Keep(key, entry, std::move(after));
   return version;
 }
 

@@ -9,21 +9,24 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/node_hash_map.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "worker/session/journal.h"
 #include "worker/session/session_store.h"
 
 namespace berth::session {
 
 // What SessionStore promises, without its thread: copies of sessions in memory, claims and commits in the journal, commits that
-// wait while the journal is gone. Thread: one, the journal's; the counters from any.
+// wait while the journal is gone. Thread: one, the journal's; Assume and the counters from any.
 class SessionTable {
  public:
   SessionTable(const SessionStoreOptions& options, std::unique_ptr<Journal> journal, const base::Clock& clock);
 
   absl::StatusOr<Turn> BeginTurn(const SessionKey& key, const TurnOptions& options);
+  std::shared_ptr<const History> Assume(const SessionKey& key, const TurnOptions& options) const;
   absl::StatusOr<int64_t> CommitTurn(const Turn& turn, TurnResult result);
   void AbandonTurn(const Turn& turn);
   absl::StatusOr<std::pair<std::string, int64_t>> Fork(const SessionKey& parent, std::optional<int64_t> position);
@@ -58,11 +61,11 @@ class SessionTable {
 
   Entry& Touch(const SessionKey& key);
   void Forget(const SessionKey& key);
-  void Keep(Entry& entry, std::shared_ptr<const History> history);
+  void Keep(const SessionKey& key, Entry& entry, std::shared_ptr<const History> history);
   void EvictHistories();
   void CatchUp(const SessionKey& key, Entry& entry);
   absl::StatusOr<Claim> ClaimFor(const SessionKey& key, const Entry& entry, const TurnOptions& options);
-  absl::StatusOr<std::shared_ptr<const History>> HistoryAt(const SessionKey& key, Entry& entry, const Claim& claim);
+  absl::StatusOr<std::shared_ptr<const History>> NewestHistory(const SessionKey& key, Entry& entry, const Claim& claim);
   absl::StatusOr<Turn> Grant(const SessionKey& key, Entry& entry, const Claim& claim, const TurnOptions& options);
   absl::StatusOr<uint64_t> CommitOrKeep(const SessionKey& key, Entry& entry, PendingCommit commit);
   void CountFenced(const SessionKey& key);
@@ -73,6 +76,9 @@ class SessionTable {
 
   absl::node_hash_map<SessionKey, Entry> entries_;
   std::list<SessionKey> recency_;  // least recently used first
+  // The entries' histories for other threads, which never wait for a call of the journal.
+  mutable base::Mutex copies_mutex_;
+  absl::flat_hash_map<SessionKey, std::shared_ptr<const History>> copies_ ABSL_GUARDED_BY(copies_mutex_);
   size_t history_bytes_ = 0;
   size_t pending_bytes_ = 0;
   std::atomic<int> open_sessions_{0};

@@ -15,7 +15,7 @@ namespace berth::session {
 namespace {
 
 constexpr int kBusyTimeoutMs = 250;
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 
 // `turn` rows are only ever appended: a history is the fold of its session's rows in order of version.
 constexpr char kSchema[] = R"sql(
@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS turn (
   finish_reason INTEGER NOT NULL,
   PRIMARY KEY (session, version)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counter (last_fence INTEGER NOT NULL);
+INSERT INTO counter SELECT 0 WHERE NOT EXISTS (SELECT * FROM counter);
 )sql";
 
 // One prepared statement, reset when it goes out of use. Errors are sticky until the next Use.
@@ -91,19 +93,21 @@ std::string KeyBytes(const SessionKey& key) {
 
 class SqliteJournal : public Journal {
  public:
-  SqliteJournal(sqlite3* db, std::string domain)
+  SqliteJournal(sqlite3* db, std::string domain, absl::AnyInvocable<void()> in_commit)
       : db_(db),
         domain_(std::move(domain)),
+        in_commit_(std::move(in_commit)),
         begin_(db, "BEGIN IMMEDIATE"),
         commit_(db, "COMMIT"),
         rollback_(db, "ROLLBACK"),
         find_(db, "SELECT id, fence, version, holder, request_id, last_used FROM session WHERE key = ?"),
-        insert_(db, "INSERT INTO session (key, fence, version, holder, request_id, last_used) VALUES (?, 1, 0, ?, ?, ?)"),
-        claim_(db, "UPDATE session SET fence = fence + 1, holder = ?, request_id = ? WHERE id = ?"),
+        next_fence_(db, "UPDATE counter SET last_fence = last_fence + 1 RETURNING last_fence"),
+        insert_(db, "INSERT INTO session (key, fence, version, holder, request_id, last_used) VALUES (?, ?, 0, ?, ?, ?)"),
+        claim_(db, "UPDATE session SET fence = ?, holder = ?, request_id = ? WHERE id = ?"),
         release_(db, "UPDATE session SET holder = '' WHERE key = ? AND fence = ?"),
         drop_unborn_(db, "DELETE FROM session WHERE key = ? AND fence = ? AND version = 0"),
         advance_(db,
-                 "UPDATE session SET version = version + 1, holder = '', last_used = ? WHERE key = ? AND fence = ? AND "
+                 "UPDATE session SET version = ?, holder = '', last_used = ? WHERE key = ? AND fence = ? AND "
                  "version = ? RETURNING id"),
         append_(db, "INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         close_(db, "DELETE FROM session WHERE key = ? AND fence = ? AND version = ?"),
@@ -114,8 +118,8 @@ class SqliteJournal : public Journal {
         sweep_(db, "DELETE FROM session WHERE holder = '' AND last_used < ?") {}
 
   ~SqliteJournal() override {
-    for (Statement* statement : {&begin_, &commit_, &rollback_, &find_, &insert_, &claim_, &release_, &drop_unborn_, &advance_,
-                                 &append_, &close_, &turns_, &sweep_}) {
+    for (Statement* statement : {&begin_, &commit_, &rollback_, &find_, &next_fence_, &insert_, &claim_, &release_,
+                                 &drop_unborn_, &advance_, &append_, &close_, &turns_, &sweep_}) {
       statement->Reset();
     }
     sqlite3_close_v2(db_);
@@ -132,7 +136,7 @@ class SqliteJournal : public Journal {
 
   absl::StatusOr<uint64_t> Commit(const CommitRequest& request) override {
     BERTH_RETURN_IF_ERROR(InTransaction([&] { return CommitInTransaction(request); }));
-    return request.after == nullptr ? 0 : request.from_version + 1;
+    return request.after == nullptr ? 0 : NextVersion(request.fence, request.from_version);
   }
 
   absl::Status Release(const SessionKey& key, uint64_t fence) override {
@@ -165,21 +169,25 @@ class SqliteJournal : public Journal {
   absl::StatusOr<Claim> ClaimInTransaction(const ClaimRequest& request) {
     const std::string key = KeyBytes(request.key);
     const int found = find_.Use().BindBlob(key.data(), key.size()).Step();
-    if (found == SQLITE_DONE) {
-      insert_.Use().BindBlob(key.data(), key.size()).Bind(request.holder).Bind(request.request_id);
-      BERTH_RETURN_IF_ERROR(Done(insert_.Bind(absl::ToUnixMicros(request.now))));
-      return Claim{.fence = 1, .version = 0};
-    }
-    if (found != SQLITE_ROW) return Unavailable();
-    if (!MayTakeOver(request, find_.Blob(3), find_.Blob(4))) {
+    if (found != SQLITE_DONE && found != SQLITE_ROW) return Unavailable();
+    if (found == SQLITE_ROW && !MayTakeOver(request, find_.Blob(3), find_.Blob(4))) {
       return absl::AbortedError(absl::StrCat("SESSION_BUSY: ", std::string(find_.Blob(3)), " runs a turn of this session"));
     }
-    const Claim claim{.fence = static_cast<uint64_t>(find_.Int(1)) + 1, .version = static_cast<uint64_t>(find_.Int(2))};
-    BERTH_RETURN_IF_ERROR(Done(claim_.Use().Bind(request.holder).Bind(request.request_id).Bind(find_.Int(0))));
+    if (next_fence_.Use().Step() != SQLITE_ROW) return Unavailable();
+    const int64_t fence = next_fence_.Int(0);
+    next_fence_.Reset();
+    if (found == SQLITE_DONE) {
+      insert_.Use().BindBlob(key.data(), key.size()).Bind(fence).Bind(request.holder).Bind(request.request_id);
+      BERTH_RETURN_IF_ERROR(Done(insert_.Bind(absl::ToUnixMicros(request.now))));
+      return Claim{.fence = static_cast<uint64_t>(fence)};
+    }
+    const Claim claim{.fence = static_cast<uint64_t>(fence), .version = static_cast<uint64_t>(find_.Int(2))};
+    BERTH_RETURN_IF_ERROR(Done(claim_.Use().Bind(fence).Bind(request.holder).Bind(request.request_id).Bind(find_.Int(0))));
     return claim;
   }
 
   absl::Status CommitInTransaction(const CommitRequest& request) {
+    if (in_commit_) in_commit_();
     const std::string key = KeyBytes(request.key);
     const auto fence = static_cast<int64_t>(request.fence);
     const auto version = static_cast<int64_t>(request.from_version);
@@ -187,7 +195,9 @@ class SqliteJournal : public Journal {
       BERTH_RETURN_IF_ERROR(Done(close_.Use().BindBlob(key.data(), key.size()).Bind(fence).Bind(version)));
       return sqlite3_changes(db_) == 1 ? absl::OkStatus() : Fenced();
     }
-    advance_.Use().Bind(absl::ToUnixMicros(request.now)).BindBlob(key.data(), key.size()).Bind(fence).Bind(version);
+    const int64_t next_version = static_cast<int64_t>(NextVersion(request.fence, request.from_version));
+    advance_.Use().Bind(next_version).Bind(absl::ToUnixMicros(request.now));
+    advance_.BindBlob(key.data(), key.size()).Bind(fence).Bind(version);
     const int advanced = advance_.Step();
     if (advanced == SQLITE_DONE) return Fenced();
     if (advanced != SQLITE_ROW) return Unavailable();
@@ -195,7 +205,7 @@ class SqliteJournal : public Journal {
     advance_.Reset();
     const History& after = *request.after;
     const std::string messages = EncodeMessages(absl::MakeSpan(after.messages).subspan(request.keep_messages));
-    append_.Use().Bind(session).Bind(version + 1).Bind(request.keep_tokens).Bind(request.keep_messages);
+    append_.Use().Bind(session).Bind(next_version).Bind(request.keep_tokens).Bind(request.keep_messages);
     append_.BindBlob(after.tokens.data() + request.keep_tokens, (after.tokens.size() - request.keep_tokens) * sizeof(int32_t));
     append_.BindBlob(messages.data(), messages.size());
     return Done(append_.Bind(after.last_request_id).Bind(after.last_output_begin).Bind(int64_t{after.last_finish_reason}));
@@ -243,7 +253,7 @@ class SqliteJournal : public Journal {
   absl::Status InTransaction(Body body) {
     if (begin_.Use().Step() != SQLITE_DONE) return Unavailable();
     absl::Status status = body();
-    for (Statement* statement : {&find_, &turns_, &advance_}) statement->Reset();
+    for (Statement* statement : {&find_, &next_fence_, &turns_, &advance_}) statement->Reset();
     if (status.ok() && commit_.Use().Step() != SQLITE_DONE) status = Unavailable();
     if (!status.ok()) rollback_.Use().Step();
     return status;
@@ -262,8 +272,9 @@ class SqliteJournal : public Journal {
 
   sqlite3* const db_;
   const std::string domain_;
-  Statement begin_, commit_, rollback_, find_, insert_, claim_, release_, drop_unborn_, advance_, append_, close_, turns_,
-      sweep_;
+  absl::AnyInvocable<void()> in_commit_;
+  Statement begin_, commit_, rollback_, find_, next_fence_, insert_, claim_, release_, drop_unborn_, advance_, append_, close_,
+      turns_, sweep_;
 };
 
 absl::Status Execute(sqlite3* db, const std::string& path, const char* sql) {
@@ -306,7 +317,7 @@ absl::Status Prepare(sqlite3* db, const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& path, absl::AnyInvocable<void()> in_commit) {
   sqlite3* db = nullptr;
   constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
   const int opened = sqlite3_open_v2(path.c_str(), &db, kFlags, nullptr);
@@ -319,7 +330,7 @@ absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& pa
   }
   char host[256] = "";
   gethostname(host, sizeof(host) - 1);
-  return std::make_unique<SqliteJournal>(db, absl::StrCat("sqlite:", host, ":", path));
+  return std::make_unique<SqliteJournal>(db, absl::StrCat("sqlite:", host, ":", path), std::move(in_commit));
 }
 
 }  // namespace berth::session

@@ -8,9 +8,13 @@
 
 namespace berth::kernels::cuda {
 
-// Programmatic dependent launch (CUDA programming guide, "Programmatic Dependent Launch and Synchronization"): a kernel may become
-// resident while the one before it in the stream still runs. Until WaitForInputs() it must neither read what an earlier kernel
-// writes nor write anything that an earlier kernel may still read; weights never change, so prefetching them comes before.
+// Programmatic dependent launch (CUDA programming guide, "Programmatic Dependent Launch and Synchronization"): a kernel may
+// become resident while the one before it in the stream still runs. Until WaitForInputs() it must neither read what an earlier
+// kernel writes nor write anything that an earlier kernel may still read; weights never change, so prefetching them comes
+// before.
+
+// What a kernel gets without asking for more.
+inline constexpr size_t kDefaultSharedBytes = 48 << 10;
 
 // Every kernel started by Launch calls this once in every thread, before it touches activations. Nothing before sm_90.
 __device__ inline void WaitForInputs() {
@@ -27,9 +31,18 @@ __device__ inline void LetSuccessorStart() {
 }
 
 // Queues `kernel` on the context's stream as a programmatic dependent of what precedes it. A fault is kept in the context.
+// Every kernel asks for the largest shared memory: an SM that had to change its split between L1 and shared memory would first
+// have to run empty.
 template <typename... Parameters, typename... Arguments>
 void Launch(Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
             Arguments&&... arguments) {
+  const auto* function = reinterpret_cast<const void*>(kernel);
+  context.Note(cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
+               "a kernel's setup");
+  if (shared_bytes > kDefaultSharedBytes) {
+    context.Note(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+                 "a kernel's setup");
+  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

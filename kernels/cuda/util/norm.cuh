@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/util/numeric.cuh"
+#include "kernels/cuda/util/vector.cuh"
 #include "kernels/ops.h"
 
 namespace berth::kernels::cuda {
@@ -19,24 +20,35 @@ struct NormView {
   }
 };
 
-// Mean and reciprocal deviation (LayerNorm) or 0 and reciprocal root mean square of `count` values that the block's threads
-// read through `value(i)`.
-template <typename Value>
-__device__ float2 NormStatistics(const NormView& norm, int64_t count, Value value, float* shared) {
-  float mean = 0;
-  if (norm.layer) {
+// Mean and reciprocal deviation (LayerNorm) or 0 and reciprocal root mean square of a row of `count` values, by all threads of
+// the block, which read `kWidth` values at a time. `shared` has a float per warp.
+template <int kWidth, typename T>
+__device__ float2 RowStatistics(const NormView& norm, const T* row, int64_t count, float* shared) {
+  const auto sum_of = [&](auto term) {
     float sum = 0;
-    for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += value(i);
-    mean = BlockSum(sum, shared) / static_cast<float>(count);
-  }
-  float squares = 0;
-  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) squares += (value(i) - mean) * (value(i) - mean);
-  return {mean, rsqrtf(BlockSum(squares, shared) / static_cast<float>(count) + norm.epsilon)};
+    for (int64_t i = threadIdx.x * kWidth; i < count; i += blockDim.x * kWidth) {
+      float x[kWidth];
+      Load<kWidth>(row + i, x);
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) sum += term(x[e]);
+    }
+    return BlockSum(sum, shared) / static_cast<float>(count);
+  };
+  const float mean = norm.layer ? sum_of([](float x) { return x; }) : 0.f;
+  const float variance = sum_of([mean](float x) { return (x - mean) * (x - mean); });
+  return {mean, rsqrtf(variance + norm.epsilon)};
 }
 
-__device__ inline float Normed(const NormView& norm, float2 statistics, float x, int64_t i) {
-  const float scaled = (x - statistics.x) * statistics.y * (norm.weight[i] + norm.weight_offset);
-  return norm.bias == nullptr ? scaled : scaled + norm.bias[i];
+// Norms the values at [first, first + kWidth) of a row.
+template <int kWidth>
+__device__ void NormVector(const NormView& norm, float2 statistics, int64_t first, float (&x)[kWidth]) {
+  float weight[kWidth], bias[kWidth] = {};
+  Load<kWidth>(norm.weight + first, weight);
+  if (norm.bias != nullptr) Load<kWidth>(norm.bias + first, bias);
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    x[e] = (x[e] - statistics.x) * statistics.y * (weight[e] + norm.weight_offset) + bias[e];
+  }
 }
 
 }  // namespace berth::kernels::cuda

@@ -31,13 +31,19 @@ TEST(ReadTraceTest, ReadsTheFirstRequestsAndShortensThem) {
 TEST(ReadTraceTest, TheCheckedInTraceIsWhole) {
   const auto trace = ReadTrace("tests/bench/trace.json", 1 << 20, 1);
   ASSERT_TRUE(trace.ok()) << trace.status();
-  EXPECT_EQ(trace->size(), 256u);
+  EXPECT_EQ(trace->size(), 2000u);
+  int prompts = 0, outputs = 0;
   for (const TraceRequest& request : *trace) {
+    prompts += request.prompt;
+    outputs += request.output;
     EXPECT_GE(request.prompt, 4);
     EXPECT_LE(request.prompt, 1024);
     EXPECT_GE(request.output, 4);
     EXPECT_LE(request.output, 1024);
   }
+  // As tests/bench/trace.py counts them, with the digests of the trace that the peers were measured with.
+  EXPECT_EQ(prompts, 455687);
+  EXPECT_EQ(outputs, 415891);
 }
 
 TEST(ReadTraceTest, ErrorsNameTheFileAndTheEntry) {
@@ -48,8 +54,76 @@ TEST(ReadTraceTest, ErrorsNameTheFileAndTheEntry) {
 }
 
 TEST(EngineBenchTest, BadOptionsAndModelsAreErrors) {
-  EXPECT_EQ(RunEngineBench({.model = "x", .repeats = 0}).status().message(), "repeats 0, want at least 1");
-  EXPECT_EQ(RunEngineBench({.model = "/nowhere.gguf"}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(RunEngineBench({.device = {.model = "x"}, .repeats = 0}).status().message(), "repeats 0, want at least 1");
+  EXPECT_EQ(RunEngineBench({.device = {.model = "/nowhere.gguf"}}).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(KernelTimesTest, SumsBySymbolUnderShortNames) {
+  KernelTimes times;
+  times.Add("nvjet_sm90_tst", 1e-3);
+  const std::string symbol = "_ZN5berth7kernels4cuda12_GLOBAL__N_16SampleI13__nv_bfloat16EEvPKT_i";
+  times.Add(symbol, 2e-3);
+  times.Add(symbol, 3e-3);
+  const std::vector<KernelTime> kernels = times.Take();
+  ASSERT_EQ(kernels.size(), 2u);
+  EXPECT_EQ(kernels[0].name, "Sample<__nv_bfloat16>");
+  EXPECT_EQ(kernels[0].calls, 2);
+  EXPECT_DOUBLE_EQ(kernels[0].seconds, 5e-3);
+  EXPECT_EQ(kernels[1].name, "nvjet_sm90_tst");
+  EXPECT_TRUE(times.Take().empty());
+}
+
+TEST(FormatKernelsTest, TheLongestFirstWithTheirShare) {
+  const std::vector<KernelTime> kernels = {{.name = "Product", .calls = 100, .seconds = 3e-3},
+                                           {.name = "Attend<128>", .calls = 4, .seconds = 1e-3},
+                                           {.name = "Rest"}};
+  EXPECT_EQ(FormatKernels(kernels, 2),
+            "   75.0 %      100 x     30.00 us  Product\n"
+            "   25.0 %        4 x    250.00 us  Attend<128>\n");
+  EXPECT_EQ(FormatKernels({}, 5), "");
+}
+
+// A real engine on random weights: each kind of load gives its row, and every answer has its length.
+TEST(EngineBenchTest, RunsEveryKindOfLoad) {
+  const std::vector<BenchLoad> loads = ParseLoads("A:5/4,B:3x6/4,C:5@2,P:3@1000,D:7,G:2x4/3",
+                                                  {.trace = {{4, 2}, {3, 5}, {6, 1}, {2, 2}, {5, 3}}, .arrivals = {0.5, 1, 2}})
+                                           .value();
+  std::vector<std::string> heard;
+  const auto report = RunEngineBench(
+      {.device = {.model = "tests/golden/models/tiny/llama", .load_format = loader::LoadFormat::kRandom, .threads = 1},
+       .repeats = 2,
+       .loads = loads},
+      [&](const LoadRow& row) { heard.push_back(row.name); });
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(heard,
+              testing::ElementsAre("A 1 x 5/4", "B 3 x 6/4", "C trace 5 @ 2", "P 3 at 1000/s", "D 1 x 7/1", "G 2 x 4/3"));
+  for (const LoadRow& row : report->rows) {
+    SCOPED_TRACE(row.name);
+    const Figure* const first = FindFigure(row.figures, "ttft_mean");
+    ASSERT_NE(first, nullptr);
+    EXPECT_GT(first->low, 0);
+    EXPECT_LE(first->low, first->high);
+    EXPECT_EQ(FindFigure(row.figures, "tpot_mean") == nullptr, row.kind == BenchLoad::Kind::kFirstToken);
+    EXPECT_FALSE(row.floor.has_value()) << "floors are a GPU's";
+    EXPECT_THAT(FormatRow(row), HasSubstr(row.name));
+  }
+  const nlohmann::json json = nlohmann::json::parse(ToJson(*report));
+  EXPECT_EQ(json["rows"].size(), 6u);
+  EXPECT_EQ(json["rows"][2]["name"], "C trace 5 @ 2");
+}
+
+TEST(EngineBenchTest, RunsTheSmallCases) {
+  const auto report = RunEngineBench(
+      {.device = {.model = "tests/golden/models/tiny/llama", .load_format = loader::LoadFormat::kRandom, .threads = 1},
+       .repeats = 1,
+       .streams = 2,
+       .decode_tokens = 3,
+       .prompt_tokens = 20,
+       .trace = {{3, 2}, {9, 4}}});
+  ASSERT_TRUE(report.ok()) << report.status();
+  std::vector<std::string> names;
+  for (const Figure& figure : report->figures) names.push_back(figure.name);
+  EXPECT_THAT(names, testing::ElementsAre("decode_1", "decode_2", "prompt_20", "trace"));
 }
 
 TEST(EngineBenchTest, TheReportIsJson) {

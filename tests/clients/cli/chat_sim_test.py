@@ -116,6 +116,18 @@ class ChatSimTest(unittest.TestCase):
             pass
         self.assertNotEqual(answer, first)
 
+    def test_a_worker_frozen_in_a_commit_is_killed_and_its_turn_ends_elsewhere(self):
+        # Until it is killed it holds the journal's file, which its neighbour needs too.
+        answers = []
+        for fault in ([], ["--worker-flag=--sim-freeze-in-commit=3"]):
+            chat = self.chat("--max-tokens", "8", "--seed", "1", "--worker-flag=--sim-step-ms=1", *fault)
+            chat.read_until(lambda text: text.endswith(PROMPT))
+            before = workers_of(chat.process.pid)
+            answers.append([chat.ask("hello") for _ in range(4)])
+            self.assertEqual(set(before) <= set(workers_of(chat.process.pid)), not fault, "no worker was hit")
+        self.assertEqual(answers[0], answers[1])
+        self.assertNotIn("error", "".join(answers[0]))
+
     def test_serve_answers_over_http(self):
         serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
                                   "--metrics-port", "0", "--model-name", "m"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -125,6 +125,12 @@ class FakeAttachWorker {
   }
 
   void Run(const v1::Submit& submit) {
+    {
+      // Before its caller can hear of it.
+      base::MutexLock lock(mutex_);
+      submits_.push_back(submit);
+      changed_.NotifyAll();
+    }
     const std::string& text = submit.generation().prompt().text();
     const uint64_t id = submit.stream_id();
     if (text == "refuse") {
@@ -139,9 +145,6 @@ class FakeAttachWorker {
       if (text == "flood") Flood(id, 0);
       if (text != "hold" && text != "flood") Answer(id, submit.generation());
     }
-    base::MutexLock lock(mutex_);
-    submits_.push_back(submit);
-    changed_.NotifyAll();
   }
 
   void Answer(uint64_t id, const v1::GenerationSpec& spec) {

@@ -71,6 +71,47 @@ TEST_F(HttpTest, StreamsAChatAsEvents) {
   EXPECT_TRUE(usage) << "the last chunk carries it";
 }
 
+TEST_F(HttpTest, SeveralPromptsAreOneAnswer) {
+  const json prompts = {{"prompt", {"a", "b", "c"}}};
+  const auto whole = Connect().PostAndReceive(kText, TextBody("", prompts));
+  ASSERT_EQ(whole.status, 200) << whole.body;
+  const json body = json::parse(whole.body);
+  ASSERT_EQ(body["choices"].size(), 3);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(body["choices"][i]["index"], i);
+    EXPECT_EQ(body["choices"][i]["text"], "t0 t1 t2 ");
+  }
+  const json alone = json::parse(Connect().PostAndReceive(kText, TextBody("a")).body);
+  EXPECT_EQ(body["usage"]["completion_tokens"].get<int>(), 3 * alone["usage"]["completion_tokens"].get<int>());
+  EXPECT_EQ(body["usage"]["prompt_tokens"].get<int>(), 3 * alone["usage"]["prompt_tokens"].get<int>());
+
+  json streaming = prompts;
+  streaming.update({{"stream", true}, {"stream_options", {{"include_usage", true}}}});
+  std::string rest = Connect().PostAndReceive(kText, TextBody("", streaming)).body;
+  std::vector<std::string> texts(3), reasons(3), ids;
+  int usages = 0;
+  while (!rest.starts_with("data: [DONE]")) {
+    const size_t end = rest.find("\n\n");
+    ASSERT_NE(end, std::string::npos) << rest;
+    const json event = json::parse(rest.substr(6, end - 6));
+    rest.erase(0, end + 2);
+    ids.push_back(event["id"]);
+    EXPECT_EQ(ids.back(), ids.front());
+    usages += event["usage"].is_object();
+    if (event["choices"].empty()) {
+      EXPECT_EQ(event["usage"], body["usage"]);
+      continue;
+    }
+    const json& choice = event["choices"][0];
+    texts.at(choice["index"].get<size_t>()) += choice["text"];
+    if (choice["finish_reason"].is_string()) reasons.at(choice["index"].get<size_t>()) = choice["finish_reason"];
+  }
+  EXPECT_THAT(texts, ::testing::Each("t0 t1 t2 "));
+  EXPECT_THAT(reasons, ::testing::Each("length"));
+  EXPECT_EQ(usages, 1);
+  EXPECT_EQ(rest, "data: [DONE]\n\n");
+}
+
 TEST_F(HttpTest, OneConnectionServesManyRequests) {
   HttpClient client = Connect();
   for (int i = 0; i < 3; ++i) {

@@ -179,6 +179,24 @@ TEST(TextRequestTest, ReadsPromptsAsTextOrIds) {
   EXPECT_THAT(ParseTextCompletion(Text({{"prompt", nested}}).dump())->spec.prompt().token_ids().ids(), ElementsAre(1, 2));
 }
 
+TEST(TextRequestTest, ReadsSeveralPrompts) {
+  const auto texts = ParseTextCompletion(Text({{"prompt", {"a", "b", "c"}}}).dump());
+  ASSERT_TRUE(texts.ok()) << texts.status();
+  EXPECT_EQ(texts->spec.prompt().text(), "a");
+  ASSERT_EQ(texts->more_prompts.size(), 2);
+  EXPECT_EQ(texts->more_prompts[1].text(), "c");
+  const json lists = json::array({json::array({1, 2}), json::array({3})});
+  const auto ids = ParseTextCompletion(Text({{"prompt", lists}}).dump());
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_THAT(ids->spec.prompt().token_ids().ids(), ElementsAre(1, 2));
+  EXPECT_THAT(ids->more_prompts.at(0).token_ids().ids(), ElementsAre(3));
+  EXPECT_TRUE(ParseTextCompletion(Text().dump())->more_prompts.empty());
+  EXPECT_EQ(TextFault({{"prompt", {"a", 3}}}), "prompt[1]");
+  EXPECT_EQ(TextFault({{"prompt", json::array({json::array({1}), json::array()})}}), "prompt[1]");
+  EXPECT_EQ(TextFault({{"prompt", json::array({json::array({1}), json::array({2, "x"})})}}), "prompt[1][1]");
+  EXPECT_EQ(TextFault({{"prompt", std::vector<std::string>(129, "a")}}), "prompt");
+}
+
 TEST(TextRequestTest, DefaultsToSixteenTokens) {
   EXPECT_EQ(ParseTextCompletion(Text().dump())->spec.stop().max_tokens(), 16);
   EXPECT_EQ(ParseTextCompletion(Text({{"max_tokens", 3}}).dump())->spec.stop().max_tokens(), 3);
@@ -187,7 +205,6 @@ TEST(TextRequestTest, DefaultsToSixteenTokens) {
 TEST(TextRequestTest, RefusesWhatItCannotDo) {
   EXPECT_EQ(TextFault({{"prompt", nullptr}}), "prompt");
   EXPECT_EQ(TextFault({{"prompt", json::array()}}), "prompt");
-  EXPECT_EQ(TextFault({{"prompt", {"a", "b"}}}), "prompt");
   EXPECT_EQ(TextFault({{"prompt", {1, "b"}}}), "prompt[1]");
   EXPECT_EQ(TextFault({{"prompt", 3}}), "prompt");
   EXPECT_EQ(TextFault({{"echo", true}}), "echo");

@@ -1,134 +1,18 @@
 #include "kernels/cuda/cuda_ops.h"
 
-#include <cuda_runtime.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
 
-#include "kernels/cpu/cpu_ops.h"
-#include "kernels/cpu/half.h"
+#include "tests/kernels/cuda/twin_tensors.h"
 
 namespace berth::kernels {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// One problem on both backends: the CPU computes in f32 on values that the device's dtype can hold, so that only the rounding
-// of results and the order of sums differ.
-class CudaOpsTest : public ::testing::TestWithParam<DType> {
- protected:
-  void SetUp() override {
-    auto made = MakeCudaOps({.device = 0, .max_tokens = 512, .max_hidden = 4096, .max_product = 16384});
-    if (!made.ok()) GTEST_SKIP() << made.status();
-    cuda_ = *std::move(made);
-    allocator_ = MakeCudaAllocator(0);
-    cpu_ = MakeCpuOps({.threads = 4});
-  }
-
-  float Round(float x) const {
-    return GetParam() == DType::kBF16 ? cpu::FromBf16(cpu::ToBf16(x)) : cpu::FromHalf(cpu::ToHalf(x));
-  }
-
-  // A tensor in both memories. Activations and weights are f32 on the host and GetParam() on the device.
-  struct Twin {
-    std::vector<std::byte> host_memory;
-    Tensor host, device;
-    DType device_dtype;
-  };
-
-  Twin& Make(DType host_dtype, DType device_dtype, std::initializer_list<int64_t> shape) {
-    Twin& twin = *twins_.emplace_back(std::make_unique<Twin>());
-    int64_t elements = 1;
-    for (int64_t dim : shape) elements *= dim;
-    twin.host_memory.resize(elements * Info(host_dtype).block_bytes);
-    twin.host = Tensor(twin.host_memory.data(), host_dtype, shape);
-    buffers_.push_back(*allocator_->Allocate(elements * Info(device_dtype).block_bytes));
-    twin.device = Tensor(buffers_.back().data(), device_dtype, shape);
-    twin.device_dtype = device_dtype;
-    return twin;
-  }
-
-  void Upload(const Twin& twin) {
-    const int64_t elements = twin.host.elements();
-    if (twin.host.dtype() == twin.device_dtype) {
-      Copy(twin.device.raw(), twin.host_memory.data(), twin.host_memory.size());
-      return;
-    }
-    std::vector<uint16_t> narrow(elements);
-    for (int64_t i = 0; i < elements; ++i) {
-      const float x = twin.host.data<float>()[i];
-      narrow[i] = twin.device_dtype == DType::kBF16 ? cpu::ToBf16(x) : cpu::ToHalf(x);
-    }
-    Copy(twin.device.raw(), narrow.data(), elements * 2);
-  }
-
-  static void Copy(void* to, const void* from, size_t bytes) {
-    ASSERT_EQ(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), cudaSuccess);
-  }
-
-  std::vector<float> Download(const Tensor& device) {
-    std::vector<float> values(device.elements());
-    if (device.dtype() == DType::kF32) {
-      Copy(values.data(), device.raw(), values.size() * 4);
-      return values;
-    }
-    std::vector<uint16_t> narrow(values.size());
-    Copy(narrow.data(), device.raw(), narrow.size() * 2);
-    for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = device.dtype() == DType::kBF16 ? cpu::FromBf16(narrow[i]) : cpu::FromHalf(narrow[i]);
-    }
-    return values;
-  }
-
-  // Random activations or weights that the device can hold exactly.
-  Twin& Values(std::initializer_list<int64_t> shape, float scale = 1) {
-    Twin& twin = Make(DType::kF32, GetParam(), shape);
-    for (int64_t i = 0; i < twin.host.elements(); ++i) twin.host.data<float>()[i] = Round(normal_(random_) * scale);
-    Upload(twin);
-    return twin;
-  }
-  // f32 on both sides: norm weights, biases.
-  Twin& Floats(std::initializer_list<int64_t> shape, float mean, float scale) {
-    Twin& twin = Make(DType::kF32, DType::kF32, shape);
-    for (int64_t i = 0; i < twin.host.elements(); ++i) twin.host.data<float>()[i] = mean + normal_(random_) * scale;
-    Upload(twin);
-    return twin;
-  }
-  Twin& Ints(const std::vector<int32_t>& values) {
-    Twin& twin = Make(DType::kI32, DType::kI32, {static_cast<int64_t>(values.size())});
-    std::memcpy(twin.host_memory.data(), values.data(), values.size() * 4);
-    Upload(twin);
-    return twin;
-  }
-  static LinearWeight WeightOf(const Tensor& tensor) {
-    return {.k = tensor.dim(1), .segments = {{tensor.dtype(), tensor.dim(0), static_cast<const std::byte*>(tensor.raw())}}};
-  }
-
-  void ExpectClose(const Twin& twin, double tolerance) {
-    ASSERT_TRUE(cuda_->Sync().ok());
-    const std::vector<float> actual = Download(twin.device);
-    double difference = 0, size = 0;
-    for (size_t i = 0; i < actual.size(); ++i) {
-      const double want = twin.host.data<float>()[i];
-      ASSERT_FALSE(std::isnan(actual[i])) << "element " << i;
-      difference += (actual[i] - want) * (actual[i] - want);
-      size += want * want;
-    }
-    EXPECT_LE(std::sqrt(difference), tolerance * std::sqrt(size));
-  }
-  double Tolerance() const { return GetParam() == DType::kBF16 ? 6e-3 : 8e-4; }
-
-  std::unique_ptr<Ops> cuda_, cpu_;
-  std::unique_ptr<Allocator> allocator_;
-  std::vector<std::unique_ptr<Twin>> twins_;
-  std::vector<Buffer> buffers_;
-  std::mt19937 random_{12};
-  std::normal_distribution<float> normal_;
-};
+using CudaOpsTest = TwinTensors;
 
 // Three sequences in one step: a prompt from its start, a chunk in the middle, a decode row. Blocks lie scrambled in the pool,
 // and what no token owns is NaN on both sides.
@@ -204,35 +88,6 @@ class CudaAttentionTest : public CudaOpsTest {
 
   Batch host_batch_, device_batch_;
 };
-
-TEST_P(CudaAttentionTest, AttendMatchesTheCpu) {
-  for (const AttentionCase& c :
-       {AttentionCase{9, 3, 64, 0, 0, false}, AttentionCase{16, 8, 128, 0, 0, false}, AttentionCase{4, 4, 96, 50, 0, false},
-        AttentionCase{8, 1, 256, 0, 30, false}, AttentionCase{5, 5, 80, 0, 0, true}}) {
-    SCOPED_TRACE(c.head_dim);
-    MakeBatch();
-    Twin& pool = MakePool(c);
-    Twin& q = Values({host_batch_.tokens, c.q_heads, c.head_dim});
-    Twin& out = Values({host_batch_.tokens, c.q_heads, c.head_dim});
-    const Twin& slopes = Floats({c.q_heads}, 0.1f, 0.02f);
-    AttendArgs args{.q = q.host,
-                    .batch = host_batch_,
-                    .kv = Layer(pool.host, c),
-                    .scale = 1 / std::sqrt(float(c.head_dim)),
-                    .window = c.window,
-                    .softcap = c.softcap,
-                    .alibi_slope = c.alibi ? slopes.host : Tensor(),
-                    .out = out.host};
-    cpu_->Attend(args);
-    args.q = q.device;
-    args.batch = device_batch_;
-    args.kv = Layer(pool.device, c);
-    if (c.alibi) args.alibi_slope = slopes.device;
-    args.out = out.device;
-    cuda_->Attend(args);
-    ExpectClose(out, Tolerance());
-  }
-}
 
 TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
   for (const bool everything : {false, true}) {
@@ -450,33 +305,45 @@ TEST_P(CudaSampleTest, TiesGoToTheLowestIdAndNanFailsItsRowAlone) {
   EXPECT_EQ(cuda.token, (std::vector<int32_t>{0, -1, 20}));
 }
 
-TEST_P(CudaSampleTest, DrawsFollowTheDistributionThatTheFiltersLeave) {
-  const int vocab = 64, rows = 500;
-  const std::vector<float> logits = Normals(vocab, 1.5f);
+// The CPU's exponential differs by a rounding: rarely a number lies so close between two tokens.
+TEST_P(CudaSampleTest, DrawsAreTheCpus) {
   const SlotSampling cases[] = {{.seed = 5},
                                 {.temperature = 0.7f, .top_k = 8, .seed = 6},
                                 {.top_p = 0.8f, .seed = 7},
                                 {.temperature = 1.5f, .min_p = 0.2f, .seed = 8},
-                                {.top_p = 0.7f, .top_k = 10, .seed = 9}};
-  for (const SlotSampling& params : cases) {
-    std::vector<int> cpu_count(vocab), cuda_count(vocab);
-    const auto [cpu, cuda] = Sample(rows, vocab, params, [&](int) { return logits; });
-    for (int r = 0; r < rows; ++r) {
-      ++cpu_count[cpu.token[r]];
-      ++cuda_count[cuda.token[r]];
-    }
-    for (int id = 0; id < vocab; ++id) {
-      // The same tokens are left, and as often within the noise of 500 draws.
-      EXPECT_NEAR(cpu_count[id], cuda_count[id], 12 + 0.35 * cpu_count[id]) << id << " seed " << params.seed;
+                                {.top_p = 0.7f, .top_k = 10, .seed = 9},
+                                {.top_p = 0.9f, .repetition_penalty = 1.2f, .frequency_penalty = 0.3f, .seed = 10}};
+  for (const int vocab : {64, 5001, 49152}) {
+    const int rows = vocab > 10000 ? 20 : 300;
+    for (const SlotSampling& params : cases) {
+      const auto [cpu, cuda] = Sample(rows, vocab, params, [&](int) { return Normals(vocab, 1.5f); });
+      int same = 0;
+      for (int r = 0; r < rows; ++r) same += cpu.token[r] == cuda.token[r];
+      EXPECT_GE(same, rows - 1) << vocab << " tokens, seed " << params.seed;
     }
   }
 }
 
-const auto kTypes = ::testing::Values(DType::kBF16, DType::kF16);
-const auto kNames = [](const auto& info) { return std::string(Info(info.param).name); };
-INSTANTIATE_TEST_SUITE_P(Types, CudaOpsTest, kTypes, kNames);
-INSTANTIATE_TEST_SUITE_P(Types, CudaAttentionTest, kTypes, kNames);
-INSTANTIATE_TEST_SUITE_P(Types, CudaSampleTest, kTypes, kNames);
+// Thousands of tokens that are equal, or almost.
+TEST_P(CudaSampleTest, DrawsFromCrowdsAreTheCpus) {
+  const SlotSampling cases[] = {{.top_k = 700, .seed = 5},
+                                {.top_p = 0.3f, .seed = 6},
+                                {.temperature = 0.5f, .top_p = 0.9f, .top_k = 4000, .seed = 7},
+                                {.top_p = 0.5f, .min_p = 0.9f, .seed = 8}};
+  const int vocab = 9000, rows = 40;
+  for (const float spread : {0.f, 1e-4f}) {
+    for (const SlotSampling& params : cases) {
+      const auto [cpu, cuda] = Sample(rows, vocab, params, [&](int) { return Normals(vocab, spread); });
+      int same = 0;
+      for (int r = 0; r < rows; ++r) same += cpu.token[r] == cuda.token[r];
+      EXPECT_GE(same, rows - 3) << "spread " << spread << ", seed " << params.seed;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaOpsTest, kDeviceTypes, DeviceTypeName);
+INSTANTIATE_TEST_SUITE_P(Types, CudaAttentionTest, kDeviceTypes, DeviceTypeName);
+INSTANTIATE_TEST_SUITE_P(Types, CudaSampleTest, kDeviceTypes, DeviceTypeName);
 
 TEST(CudaDeviceTest, ADeviceThatDoesNotExistIsNamed) {
   const auto made = MakeCudaOps({.device = 99, .max_tokens = 1, .max_hidden = 8, .max_product = 8});

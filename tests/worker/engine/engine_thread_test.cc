@@ -251,6 +251,7 @@ TEST_P(EngineTest, AStalledStepIsSeenFromOutside) {
   executor_->EndStall();
   EXPECT_EQ(reader.AwaitEnd(1).tokens.size(), 20);
   engine.Stop();
+  EXPECT_GT(engine.Stats().host_time, absl::ZeroDuration());
 }
 
 TEST_P(EngineTest, ADeadlineEndsASequence) {

@@ -8,11 +8,13 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/cpu/upload.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/decoder_runner.h"
 #include "tests/support/files.h"
 #include "tests/support/tiny_models.h"
 #include "worker/loader/model_loader.h"
+#include "worker/text/tokenizer.h"
 
 namespace berth::loader {
 namespace {
@@ -224,6 +226,59 @@ TEST(LoadModelTest, NamesAPathThatIsNoModel) {
   EXPECT_THAT(std::string(LoadModel("/dev/null").status().message()), HasSubstr("is not a regular file"));
   ASSERT_EQ(mkfifo(directory.PathOf("pipe").c_str(), 0600), 0);
   EXPECT_THAT(std::string(LoadModel(directory.PathOf("pipe")).status().message()), HasSubstr("is not a regular file"));
+}
+
+class RandomModelTest : public HfDirectoryTest {
+ protected:
+  RandomModelTest() {
+    Remove("model.safetensors");
+    Remove("tokenizer.json");
+  }
+  absl::StatusOr<LoadedModel> LoadRandom(uint64_t seed = 1) {
+    return LoadModel(directory_.path(), {.format = LoadFormat::kRandom, .seed = seed});
+  }
+};
+
+TEST_F(RandomModelTest, NeedsNothingButAConfig) {
+  const LoadedModel model = LoadRandom().value();
+  EXPECT_EQ(model.weights.layers.size(), model.spec.layers.size());
+  EXPECT_EQ(model.weights.head.segments[0].dtype, kernels::DType::kBF16);
+  const auto logits = berth::testing::PromptLogits(model.spec, model.weights, {1, 2, 3});
+  EXPECT_EQ(logits, berth::testing::PromptLogits(model.spec, LoadRandom()->weights, {1, 2, 3}));
+  EXPECT_NE(logits, berth::testing::PromptLogits(model.spec, LoadRandom(2)->weights, {1, 2, 3}));
+  EXPECT_NE(LoadRandom(1)->fingerprint, LoadRandom(2)->fingerprint);
+}
+
+TEST_F(RandomModelTest, AModelWithoutATokenizerHasBytes) {
+  const LoadedModel model = LoadRandom().value();
+  const auto tokenizer = text::MakeTokenizer(model.tokenizer).value();
+  EXPECT_EQ(tokenizer->size(), model.spec.vocab);
+  EXPECT_THAT(tokenizer->Encode("hi \n\xC3\xA9", {}).value(), ElementsAre('h', 'i', ' ', '\n', 0xC3, 0xA9));
+  EXPECT_EQ(tokenizer->Decode({'h', 'i', 260, 0xC3, 0xA9}, true), "hi <260>\u00e9");
+  EXPECT_FALSE(model.tokenizer.chat_template.empty());
+}
+
+TEST_F(RandomModelTest, ItsOwnTokenizerIsKept) {
+  berth::testing::WriteTinyModel("llama", directory_.path());
+  EXPECT_TRUE(LoadRandom()->tokenizer.chat_template.empty());
+}
+
+TEST_F(RandomModelTest, WhatIsNoDirectoryOrTooSmallIsRefused) {
+  Write("model.gguf", "GGUF");
+  EXPECT_THAT(std::string(LoadModel(directory_.PathOf("model.gguf"), {.format = LoadFormat::kRandom}).status().message()),
+              HasSubstr("random weights want a directory"));
+  SetConfig("vocab_size", 100);
+  EXPECT_THAT(std::string(LoadRandom().status().message()), HasSubstr("vocab_size"));
+}
+
+// With an uploader nothing is left of the files, and the numbers are the same.
+TEST_F(HfDirectoryTest, AnUploaderTakesTheWeights) {
+  const auto uploader = kernels::MakeCpuWeightUploader({.dtype = kernels::DType::kF32});
+  const LoadedModel moved = LoadModel(directory_.path(), {.uploader = uploader.get()}).value(), mapped = Load().value();
+  EXPECT_EQ(moved.memory.size(), 1u);
+  EXPECT_EQ(moved.fingerprint, mapped.fingerprint);
+  EXPECT_EQ(berth::testing::PromptLogits(moved.spec, moved.weights, {1, 2, 3}),
+            berth::testing::PromptLogits(mapped.spec, mapped.weights, {1, 2, 3}));
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ class Harness {
         ops_(kernels::MakeCpuOps({.threads = options.threads})),
         kv_(*runtime::KvCache::Create(model.spec, options.kv_dtype, kBlocksPerSequence * kMaxSequences,
                                       kernels::HostAllocator())),
-        decoder_(*Decoder::Create(model.spec, model.weights, *ops_, kernels::HostAllocator(), kMaxTokens)) {
+        decoder_(*Decoder::Create(model.spec, model.weights, *ops_, kernels::HostAllocator(), {.max_tokens = kMaxTokens})) {
     if (!options.poison) return;
     for (int i = 0; i < kv_.blocks(); ++i) std::memset(kv_.block(i).data(), 0xff, kv_.block(i).size());
   }

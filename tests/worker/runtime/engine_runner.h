@@ -9,8 +9,11 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/status.h"
+#include "kernels/cpu/cpu_ops.h"
 #include "worker/engine/engine.h"
 #include "worker/runtime/cpu_executor.h"
+#include "worker/runtime/queued_executor.h"
 
 namespace berth::runtime {
 
@@ -24,15 +27,41 @@ struct Output {
 struct RunnerConfig {
   CpuExecutorOptions executor = {.slots = 16, .kv_blocks = 64};
   engine::EngineOptions engine;
+  bool queued = false;  // as a GPU is driven: plans are queued ahead, decode steps are recorded and padded
 };
 
-// The engine with the CPU executor.
+// The CPU's kernels behind the executor of devices that compute by themselves.
+inline absl::StatusOr<std::unique_ptr<engine::Executor>> MakeQueuedCpuExecutor(const RunnerModel& model,
+                                                                               const CpuExecutorOptions& options) {
+  const engine::ExecutorLimits limits{.slots = options.slots,
+                                      .kv_blocks = options.kv_blocks,
+                                      .max_step_tokens = options.max_step_tokens,
+                                      .max_length = model.spec.max_position,
+                                      .max_depth = 2,
+                                      .vocab_size = model.spec.vocab};
+  RunnerDevice device;
+  device.ops = kernels::MakeCpuOps({.threads = options.threads});
+  BERTH_ASSIGN_OR_RETURN(device.runner, ModelRunner::Create(model,
+                                                            {.slots = limits.slots,
+                                                             .max_step_tokens = limits.max_step_tokens,
+                                                             .max_length = limits.max_length,
+                                                             .depth = limits.max_depth},
+                                                            *device.ops, {kernels::HostAllocator(), kernels::HostAllocator()}));
+  BERTH_RETURN_IF_ERROR(device.runner->ReserveKv(limits.kv_blocks, kernels::HostAllocator()));
+  BERTH_RETURN_IF_ERROR(device.runner->RecordDecodeSteps());
+  return std::make_unique<QueuedExecutor>(limits, std::move(device));
+}
+
+// The engine with an executor.
 class EngineRunner {
  public:
-  explicit EngineRunner(const RunnerModel& model, const RunnerConfig& config = {}) {
-    auto executor = MakeCpuExecutor(model, config.executor, base::SystemClock());
+  explicit EngineRunner(const RunnerModel& model, const RunnerConfig& config = {})
+      : EngineRunner(config.queued ? MakeQueuedCpuExecutor(model, config.executor)
+                                   : MakeCpuExecutor(model, config.executor, base::SystemClock()),
+                     config.engine) {}
+  EngineRunner(absl::StatusOr<std::unique_ptr<engine::Executor>> executor, const engine::EngineOptions& options) {
     EXPECT_TRUE(executor.ok()) << executor.status();
-    engine_ = std::make_unique<engine::Engine>(config.engine, *std::move(executor), base::SystemClock());
+    engine_ = std::make_unique<engine::Engine>(options, *std::move(executor), base::SystemClock());
     engine_->Start();
   }
 

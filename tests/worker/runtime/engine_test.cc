@@ -51,14 +51,19 @@ std::map<SequenceId, std::vector<int32_t>> Tokens(const std::map<SequenceId, Out
   return tokens;
 }
 
-class SameTokensTest : public testing::TestWithParam<int> {
+struct Mode {
+  int depth;
+  bool queued;
+};
+
+class SameTokensTest : public testing::TestWithParam<Mode> {
  protected:
-  RunnerConfig MakeConfig() const { return {.engine = {.depth = GetParam()}}; }
+  RunnerConfig MakeConfig() const { return {.engine = {.depth = GetParam().depth}, .queued = GetParam().queued}; }
 
   // Every request alone, its prompt in one step.
   std::map<SequenceId, std::vector<int32_t>> Alone(const std::vector<SequenceSpec>& specs) {
     std::map<SequenceId, std::vector<int32_t>> tokens;
-    RunnerConfig config = MakeConfig();
+    RunnerConfig config;
     config.executor.max_step_tokens = 256;
     config.engine.prefix_cache = false;
     EngineRunner service(Of(model_), config);
@@ -69,7 +74,10 @@ class SameTokensTest : public testing::TestWithParam<int> {
   TinyModel model_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Depth, SameTokensTest, testing::Values(1, 2));
+INSTANTIATE_TEST_SUITE_P(Modes, SameTokensTest, testing::Values(Mode{1, false}, Mode{2, false}, Mode{1, true}, Mode{2, true}),
+                         [](const auto& info) {
+                           return std::string(info.param.queued ? "Queued" : "Threaded") + std::to_string(info.param.depth);
+                         });
 
 TEST_P(SameTokensTest, InABatchOfSixteen) {
   const auto specs = MixedRequests();
@@ -129,14 +137,19 @@ TEST_P(SameTokensTest, Resumed) {
   EXPECT_EQ(output.tokens, std::vector<int32_t>(want.begin() + 11, want.end()));
 }
 
-class EngineTest : public testing::Test {
+// Whether the executor has a thread, or plans are queued ahead.
+class EngineTest : public testing::TestWithParam<bool> {
  protected:
-  Output RunOne(const SequenceSpec& spec) { return EngineRunner(Of(model_)).Run({spec})[spec.id]; }
+  RunnerConfig MakeConfig() const { return {.engine = {.depth = 2}, .queued = GetParam()}; }
+  Output RunOne(const SequenceSpec& spec) { return EngineRunner(Of(model_), MakeConfig()).Run({spec})[spec.id]; }
 
   TinyModel model_;
 };
 
-TEST_F(EngineTest, StopTokenEndsAndCounts) {
+INSTANTIATE_TEST_SUITE_P(Executors, EngineTest, testing::Bool(),
+                         [](const auto& info) { return std::string(info.param ? "Queued" : "Threaded"); });
+
+TEST_P(EngineTest, StopTokenEndsAndCounts) {
   SequenceSpec spec = Prompt(1, 10);
   const std::vector<int32_t> free = RunOne(spec).tokens;
   ASSERT_EQ(free.size(), 20u);
@@ -147,7 +160,7 @@ TEST_F(EngineTest, StopTokenEndsAndCounts) {
   EXPECT_LE(stopped.tokens.size(), 5u);
 }
 
-TEST_F(EngineTest, StopTokensWaitForMinTokens) {
+TEST_P(EngineTest, StopTokensWaitForMinTokens) {
   SequenceSpec spec = Prompt(1, 10);
   for (int32_t token = 0; token < 100; ++token) spec.stop_tokens.push_back(token);
   const size_t early = RunOne(spec).tokens.size();
@@ -158,7 +171,7 @@ TEST_F(EngineTest, StopTokensWaitForMinTokens) {
   for (int i = 0; i < 8; ++i) EXPECT_GE(output.tokens[i], 100) << "output token " << i;
 }
 
-TEST_F(EngineTest, LogitBiasForcesAndBans) {
+TEST_P(EngineTest, LogitBiasForcesAndBans) {
   SequenceSpec spec = Prompt(1, 10);
   const int32_t first = RunOne(spec).tokens[0];
   spec.logit_bias = {{first, -std::numeric_limits<float>::infinity()}};
@@ -167,7 +180,7 @@ TEST_F(EngineTest, LogitBiasForcesAndBans) {
   EXPECT_THAT(RunOne(spec).tokens, Each(42));
 }
 
-TEST_F(EngineTest, BadWordsAreNeverCompleted) {
+TEST_P(EngineTest, BadWordsAreNeverCompleted) {
   SequenceSpec spec = Prompt(1, 10);
   const std::vector<int32_t> free = RunOne(spec).tokens;
   spec.bad_words = {{spec.tokens.back(), free[0]}, {free[1], free[2]}};
@@ -176,7 +189,15 @@ TEST_F(EngineTest, BadWordsAreNeverCompleted) {
   for (size_t i = 1; i < banned.size(); ++i) EXPECT_FALSE(banned[i - 1] == free[1] && banned[i] == free[2]) << i;
 }
 
-TEST_F(EngineTest, PenaltiesLookAtPromptAndOutput) {
+// Every ban depends on the token drawn just before.
+TEST_P(EngineTest, BadWordsFollowTheLastToken) {
+  SequenceSpec spec = Prompt(1, 10, 8);
+  spec.logit_bias = {{42, 1000.f}, {43, 900.f}};
+  spec.bad_words = {{42, 42}};
+  EXPECT_THAT(RunOne(spec).tokens, ElementsAre(42, 43, 42, 43, 42, 43, 42, 43));
+}
+
+TEST_P(EngineTest, PenaltiesLookAtPromptAndOutput) {
   SequenceSpec spec = Prompt(1, 10);
   spec.logit_bias = {{spec.tokens[0], 300.f}, {77, 290.f}};
   EXPECT_THAT(RunOne(spec).tokens, Each(spec.tokens[0]));
@@ -190,7 +211,7 @@ TEST_F(EngineTest, PenaltiesLookAtPromptAndOutput) {
   EXPECT_EQ(tokens[1], 77);
 }
 
-TEST_F(EngineTest, LogprobsAreOfTheWholeDistribution) {
+TEST_P(EngineTest, LogprobsAreOfTheWholeDistribution) {
   SequenceSpec spec = Prompt(1, 10, 5);
   spec.sampling.logprobs = 3;
   const Output output = RunOne(spec);
@@ -205,10 +226,10 @@ TEST_F(EngineTest, LogprobsAreOfTheWholeDistribution) {
   }
 }
 
-TEST_F(EngineTest, LogprobsWithoutAlternatives) {
+TEST_P(EngineTest, LogprobsWithoutAlternatives) {
   SequenceSpec plain = Prompt(1, 10, 3), with = Prompt(2, 10, 3);
   with.sampling.logprobs = 0;
-  EngineRunner service(Of(model_));
+  EngineRunner service(Of(model_), MakeConfig());
   const auto outputs = service.Run({plain, with});
   EXPECT_TRUE(outputs.at(1).logprobs.empty());
   ASSERT_EQ(outputs.at(2).logprobs.size(), 3u);
@@ -218,7 +239,7 @@ TEST_F(EngineTest, LogprobsWithoutAlternatives) {
   }
 }
 
-TEST_F(EngineTest, SeedAndChoiceDecideTheDraw) {
+TEST_P(EngineTest, SeedAndChoiceDecideTheDraw) {
   SequenceSpec a = Prompt(1, 10), b = a, c = a, d = a;
   a.sampling = b.sampling = c.sampling = d.sampling = {.temperature = 2, .seed = 11};
   b.id = 2;
@@ -226,14 +247,14 @@ TEST_F(EngineTest, SeedAndChoiceDecideTheDraw) {
   c.sampling.seed = 12;
   d.id = 4;
   d.sampling.choice = 1;
-  const auto outputs = EngineRunner(Of(model_)).Run({a, b, c, d});
+  const auto outputs = EngineRunner(Of(model_), MakeConfig()).Run({a, b, c, d});
   EXPECT_EQ(outputs.at(1).tokens, outputs.at(2).tokens);
   EXPECT_NE(outputs.at(1).tokens, outputs.at(3).tokens);
   EXPECT_NE(outputs.at(1).tokens, outputs.at(4).tokens);
 }
 
 // Only the sequence that reads the broken row fails, and the blocks it leaves behind harm nobody.
-TEST_F(EngineTest, ANaNInOneRowEndsThatSequenceAlone) {
+TEST_P(EngineTest, ANaNInOneRowEndsThatSequenceAlone) {
   const SequenceSpec good = Prompt(1, 30);
   const std::vector<int32_t> want = RunOne(good).tokens;
   TinyModel::Row(model_.weights.embed, 159)[0] = std::numeric_limits<float>::quiet_NaN();
@@ -242,7 +263,9 @@ TEST_F(EngineTest, ANaNInOneRowEndsThatSequenceAlone) {
   for (int32_t& token : clean.tokens) token %= 159;
   ASSERT_EQ(clean.tokens, good.tokens) << "the prompt must not hold the broken token";
   ASSERT_THAT(want, Not(Contains(159)));
-  EngineRunner service(Of(model_), {.executor = {.slots = 4, .kv_blocks = 4}});
+  RunnerConfig config = MakeConfig();
+  config.executor = {.slots = 4, .kv_blocks = 4};
+  EngineRunner service(Of(model_), config);
   const auto outputs = service.Run({bad, good});
   EXPECT_EQ(outputs.at(2).finish, FinishReason::kError);
   EXPECT_TRUE(outputs.at(2).tokens.empty());

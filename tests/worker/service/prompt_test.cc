@@ -60,7 +60,7 @@ TEST_F(PromptTest, ARewindIntoAnAnswerGoesOnFromItsKeptPart) {
   const session::History empty;
   const auto first = PreparePrompt(Chat({{"user", "one"}}), &empty, model_);
   const session::History history = After(empty, *first, "abcdef", true);
-  const session::History cut = session::CutHistory(history, static_cast<int64_t>(first->tokens.size()) + 3);
+  const session::History cut = *session::HistoryAt(history, static_cast<int64_t>(first->tokens.size()) + 3);
   const auto second = PreparePrompt(Chat({{"user", "two"}}), &cut, model_);
   const auto whole = PreparePrompt(Chat({{"user", "one"}, {"assistant", "abc"}, {"user", "two"}}), nullptr, model_);
   EXPECT_EQ(second->tokens, whole->tokens);

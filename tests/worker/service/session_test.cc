@@ -180,7 +180,7 @@ TEST_F(SessionTest, AForkGoesItsOwnWay) {
   const Outcome child = worker_.Stream(Turn("s~1", "b", "two", 10));
   const Outcome parent = worker_.Stream(Turn("s", "c", "two", 10));
   EXPECT_EQ(child.text, parent.text);
-  EXPECT_EQ(Get("s~1")->version(), Get("s")->version());
+  EXPECT_EQ(Get("s~1")->position(), Get("s")->position());
 }
 
 TEST_F(SessionTest, VerbatimTurnsAppendTokens) {

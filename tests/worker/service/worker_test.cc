@@ -74,7 +74,7 @@ TEST(WorkerTest, BadOptionsAreOneClearError) {
   };
   EXPECT_THAT(error([](auto& o) { o.sim.enabled = false; }), ::testing::HasSubstr("--model"));
   EXPECT_THAT(error([](auto& o) { o.host = "0.0.0.0"; }), ::testing::HasSubstr("--tls-cert"));
-  EXPECT_THAT(error([](auto& o) { o.depth = 0; }), ::testing::HasSubstr("--depth"));
+  EXPECT_THAT(error([](auto& o) { o.depth = -1; }), ::testing::HasSubstr("--depth"));
   EXPECT_THAT(error([](auto& o) { o.journal = "redis"; }), ::testing::HasSubstr("--journal"));
   EXPECT_THAT(error([](auto& o) { o.journal = "sqlite:/nonexistent/x.db"; }), ::testing::HasSubstr("/nonexistent/x.db"));
   EXPECT_THAT(error([](auto& o) { o.worker_id = "a/b"; }), ::testing::HasSubstr("--worker-id"));

@@ -75,7 +75,7 @@ class JournalTest : public ::testing::TestWithParam<std::string> {
 
 TEST_P(JournalTest, ACommitIsReadBack) {
   const std::vector<Message> messages = {{.role = "user", .content = std::string("caf\xc3\xa9\0x", 7), .begin = 0, .end = 2},
-                                         {.role = "assistant", .content = "yes", .begin = 2, .end = 3}};
+                                         {.role = "assistant", .content = "yes", .begin = 2, .end = 3, .told = 5, .cut = true}};
   EXPECT_EQ(CommitNew(MakeHistory({5, 6, 7}, messages), 0), 1u);
   const auto history = journal_->Load(kKey);
   ASSERT_TRUE(history.ok()) << history.status();
@@ -162,6 +162,24 @@ TEST_P(JournalTest, CloseDeletesUnderTheFence) {
       absl::IsAborted(journal_->Commit({.key = kKey, .fence = claim->fence - 1, .from_version = 1, .now = kNow}).status()));
   EXPECT_TRUE(journal_->Commit({.key = kKey, .fence = claim->fence, .from_version = 1, .now = kNow}).ok());
   EXPECT_TRUE(absl::IsNotFound(journal_->Load(kKey).status()));
+}
+
+TEST_P(JournalTest, ANewSessionOfAClosedOnesNameIsAnother) {
+  const auto frozen = journal_->DoClaim(ClaimBy("w9/1", "r9"));
+  const auto first = journal_->DoClaim(ClaimBy("w0/1", "r0", {"w9/1"}));
+  const History old = MakeHistory({1}), fresh = MakeHistory({2});
+  const auto version = journal_->Commit({.key = kKey, .fence = first->fence, .after = &old, .now = kNow});
+  const auto last = journal_->DoClaim(ClaimBy("w0/1"));
+  ASSERT_TRUE(journal_->Commit({.key = kKey, .fence = last->fence, .from_version = *version, .now = kNow}).ok());
+  // Neither the copy that another worker has nor the claim that a frozen one had fits the new session.
+  const auto claim = journal_->DoClaim(ClaimBy("w1/1"));
+  EXPECT_EQ(claim->version, 0u);
+  EXPECT_TRUE(absl::IsAborted(journal_->Commit({.key = kKey, .fence = frozen->fence, .after = &old, .now = kNow}).status()));
+  const auto again = journal_->Commit({.key = kKey, .fence = claim->fence, .after = &fresh, .now = kNow});
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_GT(*again, *version);
+  EXPECT_EQ(journal_->Load(kKey)->version, *again);
+  EXPECT_EQ(journal_->Load(kKey)->tokens, fresh.tokens);
 }
 
 TEST_P(JournalTest, SweepDropsOldSessionsButNotRunningOnes) {

@@ -1,6 +1,7 @@
 #include <cmath>
 
-#include "kernels/cuda/stages.h"
+#include "kernels/cuda/attend/params.h"
+#include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 
 namespace berth::kernels::cuda {
@@ -10,27 +11,20 @@ constexpr int kWarps = 4;
 constexpr int kTile = 32;  // keys that a warp scores at once, one per lane
 constexpr int kMaxHeadDim = 256;
 
-struct AttendParams {
-  const int32_t *position, *sequence_of, *block_table;
-  int64_t block_table_stride, q_stride, q_head_stride, out_stride, out_head_stride;
-  KvLayer kv;
-  int group;  // query heads per kv head
-  float scale, softcap;
-  int window;
-  const float* alibi_slope;
-};
-
 // One query head of one row. Warp w takes the key tiles w, w + 4, …; tiles are cut by absolute position, and the warps' partial
 // results are combined in order, so that a row's result does not depend on its batch or chunk. Grid: (heads, rows).
 template <typename T, int kDimsPerLane>
-__global__ void __launch_bounds__(kWarps * 32) AttendRow(AttendParams params, const T* q, T* out) {
+__global__ void __launch_bounds__(kWarps * 32) AttendRow(const __grid_constant__ AttendParams params) {
   __shared__ float query[kMaxHeadDim];
   __shared__ float partial[kWarps][kMaxHeadDim];
   __shared__ float maxima[kWarps], sums[kWarps];
   const int head = blockIdx.x, row = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int key_dim = params.kv.key_dim, value_dim = params.kv.value_dim;
+  LetSuccessorStart();
+  WaitForInputs();
+  const T* q = static_cast<const T*>(params.q) + row * params.q_stride + head * params.q_head_stride;
   for (int i = threadIdx.x; i < key_dim; i += blockDim.x) {
-    query[i] = ToFloat(q[row * params.q_stride + head * params.q_head_stride + i]) * params.scale;
+    query[i] = ToFloat(q[i]) * params.scale;
   }
   __syncthreads();
   const int position = params.position[row];
@@ -84,48 +78,24 @@ __global__ void __launch_bounds__(kWarps * 32) AttendRow(AttendParams params, co
     scale[w] = __expf(maxima[w] - all_highest);
     total += sums[w] * scale[w];
   }
+  T* out = static_cast<T*>(params.out) + row * params.out_stride + head * params.out_head_stride;
   for (int i = threadIdx.x; i < value_dim; i += blockDim.x) {
     float sum_of_warps = 0;
     for (int w = 0; w < kWarps; ++w) sum_of_warps += partial[w][i] * scale[w];
-    out[row * params.out_stride + head * params.out_head_stride + i] = FromFloat<T>(sum_of_warps / total);
+    out[i] = FromFloat<T>(sum_of_warps / total);
   }
 }
 
 }  // namespace
 
-void Attend(Context& context, const AttendArgs& args) {
-  BERTH_CHECK(args.kv.dtype == args.q.dtype())
-      << "KV is " << Info(args.kv.dtype).name << ", want " << Info(args.q.dtype()).name;
-  BERTH_CHECK(args.kv.key_dim <= kMaxHeadDim && args.kv.value_dim <= kMaxHeadDim) << "heads of " << args.kv.key_dim;
-  const AttendParams params{
-      .position = args.batch.position.data<int32_t>(),
-      .sequence_of = args.batch.sequence_of.data<int32_t>(),
-      .block_table = args.batch.block_table.data<int32_t>(),
-      .block_table_stride = args.batch.block_table.stride(0),
-      .q_stride = args.q.stride(0),
-      .q_head_stride = args.q.stride(1),
-      .out_stride = args.out.stride(0),
-      .out_head_stride = args.out.stride(1),
-      .kv = args.kv,
-      .group = static_cast<int>(args.q.dim(1)) / args.kv.kv_heads,
-      .scale = args.scale,
-      .softcap = args.softcap,
-      .window = args.window,
-      .alibi_slope = static_cast<const float*>(args.alibi_slope.raw()),
-  };
-  const dim3 grid(args.q.dim(1), args.batch.tokens);
-  WithActivation(args.q.dtype(), [&](auto type) {
-    using T = decltype(type);
-    const auto* q = static_cast<const T*>(args.q.raw());
-    auto* out = static_cast<T*>(args.out.raw());
-    if (args.kv.value_dim <= 64) {
-      AttendRow<T, 2><<<grid, kWarps * 32, 0, context.stream>>>(params, q, out);
-    } else if (args.kv.value_dim <= 128) {
-      AttendRow<T, 4><<<grid, kWarps * 32, 0, context.stream>>>(params, q, out);
-    } else {
-      AttendRow<T, 8><<<grid, kWarps * 32, 0, context.stream>>>(params, q, out);
-    }
-  });
+template <typename T>
+void AttendGeneric(Context& context, const AttendParams& params) {
+  const int dim = params.kv.value_dim;
+  const auto kernel = dim <= 64 ? &AttendRow<T, 2> : dim <= 128 ? &AttendRow<T, 4> : &AttendRow<T, 8>;
+  Launch(context, kernel, dim3(params.group * params.kv.kv_heads, params.rows), dim3(kWarps * 32), 0, params);
 }
+
+template void AttendGeneric<__nv_bfloat16>(Context& context, const AttendParams& params);
+template void AttendGeneric<__half>(Context& context, const AttendParams& params);
 
 }  // namespace berth::kernels::cuda

@@ -1,0 +1,133 @@
+#include "clients/cli/bench_driver.h"
+
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status.h"
+
+namespace berth::cli {
+namespace {
+
+constexpr int kFirstOrdinaryId = 3;
+
+}  // namespace
+
+// Hands the requests of one run to the engine and notes when.
+class EngineDriver::Submitter {
+ public:
+  Submitter(engine::Engine& engine, std::vector<engine::SequenceSpec> specs, RunTimes& times)
+      : engine_(engine), specs_(std::move(specs)), times_(times), start_(base::SystemClock().Monotonic()) {}
+
+  double Now() const { return absl::ToDoubleSeconds(base::SystemClock().Monotonic() - start_); }
+  engine::SequenceId first_id() const { return first_id_; }
+
+  // The next `count` requests, as far as there are so many.
+  absl::Status Submit(size_t count) {
+    for (; count > 0 && next_ < specs_.size(); --count, ++next_) {
+      times_.requests[next_].added = Now();
+      BERTH_RETURN_IF_ERROR(engine_.Add(std::move(specs_[next_])));
+    }
+    return absl::OkStatus();
+  }
+
+  // All of them, each at its arrival; ends early when told to.
+  absl::Status SubmitAtArrivals(const std::vector<BenchRequest>& requests, const base::Notification& stop) {
+    for (const BenchRequest& request : requests) {
+      const double wait = request.arrival - Now();
+      if (wait > 0 ? stop.WaitFor(absl::Seconds(wait)) : stop.HasBeenNotified()) break;
+      BERTH_RETURN_IF_ERROR(Submit(1));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  engine::Engine& engine_;
+  std::vector<engine::SequenceSpec> specs_;
+  RunTimes& times_;
+  const absl::Duration start_;
+  const engine::SequenceId first_id_ = specs_.empty() ? 0 : specs_.front().id;
+  size_t next_ = 0;
+};
+
+EngineDriver::EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab)
+    : vocab_(vocab), engine_({.depth = depth, .prefix_cache = false}, std::move(executor), base::SystemClock()) {
+  engine_.Start();
+}
+
+absl::Status EngineDriver::Collect(Submitter& submitter, bool refill, RunTimes& times) {
+  std::vector<engine::StepOutput> steps;
+  for (size_t unfinished = times.requests.size(); unfinished > 0; steps.clear()) {
+    if (!engine_.output().Pop(&steps)) return absl::InternalError("the engine ended in the middle of a run");
+    const double now = submitter.Now();
+    int tokens = 0;
+    size_t finished = 0;
+    for (const engine::StepOutput& step : steps) {
+      for (const engine::SequenceUpdate& update : step.updates) {
+        RequestTimes& request = times.requests[update.id - submitter.first_id()];
+        if (!update.tokens.empty()) {
+          if (request.tokens == 0) {
+            request.first = now;
+          } else {
+            times.gaps.push_back(now - request.last);
+          }
+          request.last = now;
+          request.tokens += static_cast<int>(update.tokens.size());
+          tokens += static_cast<int>(update.tokens.size());
+        }
+        if (update.finish == engine::FinishReason::kNone) continue;
+        if (update.finish != engine::FinishReason::kLength) return absl::InternalError("a request failed: " + update.error);
+        ++finished;
+      }
+    }
+    if (tokens > 0) times.tokens.emplace_back(now, tokens);
+    times.end = now;
+    unfinished -= finished;
+    if (refill) BERTH_RETURN_IF_ERROR(submitter.Submit(finished));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RunTimes> EngineDriver::Run(const std::vector<BenchRequest>& requests, int in_flight) {
+  std::vector<engine::SequenceSpec> specs;
+  for (const BenchRequest& request : requests) {
+    engine::SequenceSpec& spec = specs.emplace_back(engine::SequenceSpec{
+        .id = next_id_++, .prompt_length = request.prompt, .max_tokens = request.output, .sampling = {.temperature = 0}});
+    for (int i = 0; i < request.prompt; ++i) {
+      spec.tokens.push_back(static_cast<int32_t>(kFirstOrdinaryId + random_() % (vocab_ - kFirstOrdinaryId)));
+    }
+  }
+  RunTimes times;
+  times.requests.resize(requests.size());
+  Submitter submitter(engine_, std::move(specs), times);
+  if (requests.empty() || requests.back().arrival == 0) {
+    BERTH_RETURN_IF_ERROR(submitter.Submit(in_flight > 0 ? in_flight : requests.size()));
+    BERTH_RETURN_IF_ERROR(Collect(submitter, /*refill=*/true, times));
+  } else {
+    BERTH_RETURN_IF_ERROR(RunAtArrivals(requests, submitter, times));
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (times.requests[i].tokens == requests[i].output) continue;
+    return absl::InternalError(
+        absl::StrCat("request ", i, " has ", times.requests[i].tokens, " tokens of output, want ", requests[i].output));
+  }
+  return times;
+}
+
+absl::Status EngineDriver::RunAtArrivals(const std::vector<BenchRequest>& requests, Submitter& submitter, RunTimes& times) {
+  base::Notification stop;
+  absl::Status submitted;
+  std::thread thread([&] {
+    submitted = submitter.SubmitAtArrivals(requests, stop);
+    if (!submitted.ok()) engine_.Stop();  // so that nobody waits for what will not come
+  });
+  const absl::Status collected = Collect(submitter, /*refill=*/false, times);
+  stop.Notify();
+  thread.join();
+  BERTH_RETURN_IF_ERROR(submitted);
+  return collected;
+}
+
+}  // namespace berth::cli

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/engine/engine.h"
+
+namespace berth::cli {
+
+struct BenchRequest {
+  int prompt = 0;
+  int output = 0;
+  double arrival = 0;  // seconds after the start of the run
+};
+
+// In seconds after the start of the run.
+struct RequestTimes {
+  double added = 0;  // handed to the engine
+  double first = 0;  // its first token came
+  double last = 0;
+  int tokens = 0;  // of output
+};
+
+// What one run of some requests took.
+struct RunTimes {
+  std::vector<RequestTimes> requests;
+  std::vector<double> gaps;                    // between a request's successive outputs, of all requests
+  std::vector<std::pair<double, int>> tokens;  // when some came, and how many, of all requests
+  double end = 0;
+};
+
+// Runs requests on an engine of its own, without RPC, and notes when their tokens come: greedy, no token ends an answer,
+// prompts are fresh random ids, no prefix is found in a cache.
+class EngineDriver {
+ public:
+  // `depth`: plans in flight. `vocab`: ids that prompts are drawn from; at least 4.
+  EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab);
+
+  const engine::ExecutorLimits& limits() const { return engine_.limits(); }
+
+  // Hands over each request at its arrival, in order. `in_flight` > 0: not before fewer than that many others run; arrivals
+  // must then be 0. An error is the engine's, or a request that did not end at its output's length.
+  absl::StatusOr<RunTimes> Run(const std::vector<BenchRequest>& requests, int in_flight);
+
+ private:
+  class Submitter;
+  // Reads the engine's output until every request has ended. `refill`: each that ends makes room for the next one.
+  absl::Status Collect(Submitter& submitter, bool refill, RunTimes& times);
+  absl::Status RunAtArrivals(const std::vector<BenchRequest>& requests, Submitter& submitter, RunTimes& times);
+
+  const int vocab_;
+  std::mt19937 random_{1};
+  engine::SequenceId next_id_ = 1;
+  engine::Engine engine_;
+};
+
+}  // namespace berth::cli

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "clients/cli/bench_driver.h"
+#include "clients/cli/bench_trace.h"
+
+namespace berth::cli {
+
+// What is asked of the engine in one row of a table, and how its figures read.
+struct BenchLoad {
+  enum class Kind : char {
+    kOne = 'A',         // one sequence
+    kBatch = 'B',       // all at once
+    kTrace = 'C',       // a trace, so many at any time
+    kOpen = 'P',        // a trace, Poisson arrivals
+    kFirstToken = 'D',  // one prompt's first token
+    kDecode = 'G',      // all at once, short
+  };
+  Kind kind = Kind::kOne;
+  std::string name;
+  std::vector<BenchRequest> requests;
+  int in_flight = 0;  // 0: no bound
+};
+
+struct TraceFiles {
+  std::vector<TraceRequest> trace;
+  std::vector<double> arrivals;  // in units of the mean gap
+};
+
+// The loads that a list names, separated by commas; a name alone stands for its usual rows.
+//   A or A:IN/OUT       32/128, 1024/512
+//   B or B:NxIN/OUT     8, 64 and 256 x 512/256
+//   C or C:N@FLIGHT     N requests of the trace, FLIGHT of them at any time: 1000@256, 2000@1024
+//   P or P:N@RATE       N requests of the trace, RATE a second: 400@16, 400@32
+//   D or D:IN           128, 512, 1024, 2048, 4096 tokens; E is 8192
+//   G or G:NxIN/OUT     1, 2, 4 … 512 x 128/128
+// INVALID_ARGUMENT names the one that is none of these, or wants more requests than the files have.
+absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const TraceFiles& files);
+
+}  // namespace berth::cli

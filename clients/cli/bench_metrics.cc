@@ -1,0 +1,102 @@
+#include "clients/cli/bench_metrics.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <numeric>
+#include <utility>
+
+namespace berth::cli {
+namespace {
+
+double Mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// Between the two nearest values, as numpy's percentile.
+double Quantile(std::vector<double> values, double share) {
+  std::sort(values.begin(), values.end());
+  const double at = share * static_cast<double>(values.size() - 1);
+  const size_t below = static_cast<size_t>(at), above = std::min(below + 1, values.size() - 1);
+  return values[below] + (at - static_cast<double>(below)) * (values[above] - values[below]);
+}
+
+std::vector<double> FirstTokenTimes(const RunTimes& times) {
+  std::vector<double> out;
+  for (const RequestTimes& request : times.requests) out.push_back(1e3 * (request.first - request.added));
+  return out;
+}
+
+std::vector<double> TimesPerToken(const RunTimes& times) {
+  std::vector<double> out;
+  for (const RequestTimes& request : times.requests) {
+    if (request.tokens > 1) out.push_back(1e3 * (request.last - request.first) / (request.tokens - 1));
+  }
+  return out;
+}
+
+std::vector<double> Gaps(const RunTimes& times) {
+  std::vector<double> out;
+  for (const double gap : times.gaps) out.push_back(1e3 * gap);
+  return out;
+}
+
+int64_t OutputTokens(const RunTimes& times) {
+  int64_t tokens = 0;
+  for (const RequestTimes& request : times.requests) tokens += request.tokens;
+  return tokens;
+}
+
+// 0 when no token came after the last request's first one.
+double DecodeRateOfAll(const RunTimes& times) {
+  double first = 0;
+  for (const RequestTimes& request : times.requests) first = std::max(first, request.first);
+  int64_t tokens = 0;
+  for (const auto& [time, count] : times.tokens) tokens += time > first ? count : 0;
+  return tokens == 0 ? 0 : static_cast<double>(tokens) / (times.end - first);
+}
+
+}  // namespace
+
+Figure MakeFigure(const std::string& name, const std::string& unit, std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return {.name = name, .unit = unit, .median = Quantile(values, 0.5), .low = values.front(), .high = values.back()};
+}
+
+const Figure* FindFigure(const std::vector<Figure>& figures, const std::string& name) {
+  const auto found = std::find_if(figures.begin(), figures.end(), [&](const Figure& figure) { return figure.name == name; });
+  return found == figures.end() ? nullptr : &*found;
+}
+
+double DecodeRate(const RunTimes& times) {
+  const auto [first, tokens] = times.tokens.front();
+  return static_cast<double>(OutputTokens(times) - tokens) / (times.end - first);
+}
+
+std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs) {
+  int64_t prompt_tokens = 0;
+  for (const BenchRequest& request : requests) prompt_tokens += request.prompt;
+  std::vector<Figure> figures;
+  const auto add = [&](const std::string& name, const std::string& unit, const std::function<double(const RunTimes&)>& value) {
+    std::vector<double> values;
+    for (const RunTimes& run : runs) values.push_back(value(run));
+    figures.push_back(MakeFigure(name, unit, std::move(values)));
+  };
+  const auto add_times = [&](const std::string& name, const std::function<std::vector<double>(const RunTimes&)>& times) {
+    if (times(runs.front()).empty()) return;
+    add(name + "_mean", "ms", [&](const RunTimes& run) { return Mean(times(run)); });
+    add(name + "_p50", "ms", [&](const RunTimes& run) { return Quantile(times(run), 0.5); });
+    add(name + "_p99", "ms", [&](const RunTimes& run) { return Quantile(times(run), 0.99); });
+  };
+  add("request_rate", "1/s", [](const RunTimes& run) { return static_cast<double>(run.requests.size()) / run.end; });
+  add("output_rate", "tok/s", [](const RunTimes& run) { return static_cast<double>(OutputTokens(run)) / run.end; });
+  add("total_rate", "tok/s",
+      [&](const RunTimes& run) { return static_cast<double>(prompt_tokens + OutputTokens(run)) / run.end; });
+  if (DecodeRateOfAll(runs.front()) > 0) add("decode_rate", "tok/s", DecodeRateOfAll);
+  add_times("ttft", FirstTokenTimes);
+  add_times("tpot", TimesPerToken);
+  add_times("itl", Gaps);
+  return figures;
+}
+
+}  // namespace berth::cli

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "clients/cli/bench_driver.h"
+
+namespace berth::cli {
+
+// A number over the repeats of a case.
+struct Figure {
+  std::string name;
+  std::string unit;
+  double median = 0;
+  double low = 0;
+  double high = 0;
+};
+
+// The median and the bounds of `values`, which are not empty.
+Figure MakeFigure(const std::string& name, const std::string& unit, std::vector<double> values);
+
+// The figure of that name; null when there is none.
+const Figure* FindFigure(const std::vector<Figure>& figures, const std::string& name);
+
+// Decoded tokens per second, without the step that brought the first ones.
+double DecodeRate(const RunTimes& times);
+
+// What the runs of one load show. Times in ms:
+//   request_rate, output_rate, total_rate   per second of the whole run
+//   decode_rate                             tokens after the last request's first token, per second
+//   ttft, tpot, itl: _mean, _p50, _p99      from the hand-over to the first token; (last - first) / (tokens - 1) of each
+//   request
+//                                           that has several; gaps between a request's successive outputs
+// A figure that no run has is left out.
+std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs);
+
+}  // namespace berth::cli

@@ -1,0 +1,49 @@
+#include "clients/cli/bench_trace.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "nlohmann/json.hpp"
+
+namespace berth::cli {
+namespace {
+
+absl::StatusOr<nlohmann::json> ReadList(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return absl::NotFoundError("cannot open " + path);
+  nlohmann::json list = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  if (!list.is_array()) return absl::InvalidArgumentError(path + " is no JSON list");
+  return list;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten) {
+  if (shorten < 1) return absl::InvalidArgumentError(absl::StrCat("shorten ", shorten, ", want at least 1"));
+  BERTH_ASSIGN_OR_RETURN(const nlohmann::json pairs, ReadList(path));
+  std::vector<TraceRequest> trace;
+  for (const auto& pair : pairs) {
+    if (static_cast<int>(trace.size()) == requests) break;
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_integer() || !pair[1].is_number_integer()) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": entry ", trace.size(), " is no pair of lengths: ", pair.dump()));
+    }
+    trace.push_back({.prompt = std::max(1, pair[0].get<int>() / shorten), .output = std::max(1, pair[1].get<int>() / shorten)});
+  }
+  return trace;
+}
+
+absl::StatusOr<std::vector<double>> ReadArrivals(const std::string& path) {
+  BERTH_ASSIGN_OR_RETURN(const nlohmann::json list, ReadList(path));
+  std::vector<double> times;
+  for (const auto& time : list) {
+    if (!time.is_number() || time.get<double>() < (times.empty() ? 0 : times.back())) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": entry ", times.size(), " is no later time: ", time.dump()));
+    }
+    times.push_back(time.get<double>());
+  }
+  return times;
+}
+
+}  // namespace berth::cli

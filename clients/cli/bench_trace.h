@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace berth::cli {
+
+// Lengths in tokens of one request of a trace.
+struct TraceRequest {
+  int prompt = 0;
+  int output = 0;
+};
+
+// A JSON list of [prompt, output] pairs, the first `requests` of it, lengths divided by `shorten`.
+absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten);
+
+// A JSON list of times that never fall, in units of the mean gap.
+absl::StatusOr<std::vector<double>> ReadArrivals(const std::string& path);
+
+}  // namespace berth::cli

@@ -1,0 +1,91 @@
+#include <algorithm>
+
+#include "base/status.h"
+#include "kernels/cuda/attend/params.h"
+#include "kernels/cuda/stages.h"
+#include "kernels/cuda/util/numeric.cuh"
+
+namespace berth::kernels::cuda {
+namespace {
+
+constexpr int kMaxHeadDim = 256;
+constexpr int kDecodeBlocksPerMultiprocessor = 2;
+constexpr int64_t kAccessBytes = 16;
+
+// Whether every row of every head starts on a 16-byte boundary.
+bool IsAligned(const AttendArgs& args) {
+  const auto aligned = [](const Tensor& tensor) {
+    const int64_t element = Info(tensor.dtype()).block_bytes;
+    return reinterpret_cast<uintptr_t>(tensor.raw()) % kAccessBytes == 0 && tensor.stride(0) * element % kAccessBytes == 0 &&
+           tensor.stride(1) * element % kAccessBytes == 0;
+  };
+  return aligned(args.q) && aligned(args.out) && reinterpret_cast<uintptr_t>(args.kv.base) % kAccessBytes == 0 &&
+         args.kv.block_stride % kAccessBytes == 0 && args.kv.head_stride % kAccessBytes == 0;
+}
+
+bool FitsSm90(const KvLayer& kv, int group) {
+  const auto row_bytes = static_cast<int64_t>(RowBytes(kv.dtype, kv.key_dim));
+  return kv.key_dim == 128 && group <= 128 && kv.block_stride % row_bytes == 0 && kv.head_stride % row_bytes == 0;
+}
+
+template <typename T>
+void Dispatch(Context& context, const AttendArgs& args, const AttendParams& params) {
+  const Batch& batch = args.batch;
+  if (args.kv.key_dim != args.kv.value_dim || !IsTensorCoreHead(args.kv.key_dim) || !IsAligned(args)) {
+    return AttendGeneric<T>(context, params);
+  }
+  const int decode = batch.decode_sequences;
+  if (decode > 0) AttendDecode<T>(context, params, decode);
+  if (batch.tokens > decode) {
+    const AttendEntries entries{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
+    if (context.hopper && FitsSm90(args.kv, params.group)) {
+      AttendPrefillSm90<T>(context, params, entries);
+    } else {
+      AttendPrefill<T>(context, params, entries);
+    }
+  }
+}
+
+}  // namespace
+
+absl::Status ReserveAttend(Context& context, Allocator& allocator) {
+  AttendResources& resources = context.attend;
+  resources.decode_blocks = context.multiprocessors * kDecodeBlocksPerMultiprocessor;
+  const size_t parts = size_t{2} * resources.decode_blocks * kDecodeHeads;
+  BERTH_ASSIGN_OR_RETURN(resources.partial, allocator.Allocate(parts * kMaxHeadDim * sizeof(float)));
+  BERTH_ASSIGN_OR_RETURN(resources.state, allocator.Allocate(parts * sizeof(float2)));
+  BERTH_ASSIGN_OR_RETURN(resources.ticket, allocator.Allocate((resources.decode_blocks + 1) * sizeof(int32_t)));
+  return absl::OkStatus();
+}
+
+void Attend(Context& context, const AttendArgs& args) {
+  BERTH_CHECK(args.kv.dtype == args.q.dtype())
+      << "KV is " << Info(args.kv.dtype).name << ", want " << Info(args.q.dtype()).name;
+  BERTH_CHECK(args.kv.key_dim <= kMaxHeadDim && args.kv.value_dim <= kMaxHeadDim) << "heads of " << args.kv.key_dim;
+  const AttendParams params{
+      .q = args.q.raw(),
+      .out = args.out.raw(),
+      .q_stride = args.q.stride(0),
+      .q_head_stride = args.q.stride(1),
+      .out_stride = args.out.stride(0),
+      .out_head_stride = args.out.stride(1),
+      .position = args.batch.position.data<int32_t>(),
+      .sequence_of = args.batch.sequence_of.data<int32_t>(),
+      .query_start = args.batch.query_start.data<int32_t>(),
+      .context_length = args.batch.context_length.data<int32_t>(),
+      .block_table = args.batch.block_table.data<int32_t>(),
+      .block_table_stride = args.batch.block_table.stride(0),
+      .kv = args.kv,
+      .rows = args.batch.tokens,
+      .group = static_cast<int>(args.q.dim(1)) / args.kv.kv_heads,
+      .scale = args.scale,
+      .softcap = args.softcap,
+      .window = args.window,
+      .alibi_slope = static_cast<const float*>(args.alibi_slope.raw()),
+  };
+  if (args.q.dtype() == DType::kBF16) return Dispatch<__nv_bfloat16>(context, args, params);
+  BERTH_CHECK(args.q.dtype() == DType::kF16) << "activations are " << Info(args.q.dtype()).name;
+  Dispatch<__half>(context, args, params);
+}
+
+}  // namespace berth::kernels::cuda

@@ -1,0 +1,322 @@
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/cuda/attend/decode_plan.cuh"
+#include "kernels/cuda/attend/mma.cuh"
+#include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/numeric.cuh"
+
+// Attention of decode rows. The keys and values that all entries see, in the order (entry, kv head, step of tokens), are cut
+// into one contiguous range of equally many steps per thread block, on the device, from the context lengths. A warp takes 16
+// tokens of every step and goes through its own pipeline of copies; keys are the 16-row operand of the products and query heads
+// the 8 columns, so that scores come out transposed and a group of up to 8 heads costs what one costs. The warps' parts of a
+// row, and then the blocks', are combined in order.
+namespace berth::kernels::cuda {
+
+// Queues this warp's copies of its tokens at `cursor`. `block` is the KV block of the step.
+template <int kDim>
+__device__ void CopySlice(const DecodeParams& params, const DecodeCursor<kDim>& cursor, int block, uint32_t to) {
+  using Shape = DecodeShape<kDim>;
+  constexpr int kChunks = kDim / 8;
+  const int lane = threadIdx.x % 32, token = cursor.step * Shape::kStepTokens + threadIdx.x / 32 * kSliceTokens;
+  if (token >= cursor.length || token + kSliceTokens <= cursor.first) return;
+  const KvLayer& kv = params.attend.kv;
+  const std::byte* keys =
+      kv.base + block * kv.block_stride + cursor.head / params.slices * kv.head_stride + token % kKvBlockTokens * (kDim * 2);
+  const std::byte* values = keys + kKvBlockTokens * kDim * 2;
+#pragma unroll
+  for (int i = 0; i < kSliceTokens * kChunks / 32; ++i) {
+    const int row = (i * 32 + lane) / kChunks, chunk = (i * 32 + lane) % kChunks;
+    // Rows that the entry does not see may hold NaN: they become zeros.
+    const bool seen = token + row >= cursor.first && token + row < cursor.length;
+    const uint32_t place = to + ChunkOffset<kDim>(row, chunk);
+    CopyAsync(place, keys + row * (kDim * 2) + chunk * 16, seen);
+    CopyAsync(place + Shape::kHalfBytes, values + row * (kDim * 2) + chunk * 16, seen);
+  }
+}
+
+// One warp's running softmax over its tokens, transposed: rows are tokens or dimensions, columns query heads.
+template <typename T, int kDim>
+struct DecodeState {
+  uint32_t query[kDim / 16][2];  // B operand
+  float slope[2];                // of heads 2t, 2t + 1
+  float out[kDim / 16][4];       // C: dimensions x heads
+  float highest[2], sum[2];      // of heads 2t, 2t + 1; the sum is over this lane's tokens
+
+  __device__ void Start(const DecodeParams& params, int entry, int head) {
+    const int lane = threadIdx.x % 32, kv_head = head / params.slices, first = head % params.slices * kDecodeHeads;
+    const int first_head = kv_head * params.attend.group + first, heads = min(kDecodeHeads, params.attend.group - first);
+    const T* q = static_cast<const T*>(params.attend.q) + entry * params.attend.q_stride +
+                 (first_head + lane / 4) * params.attend.q_head_stride + lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < kDim / 16; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        query[i][half] = lane / 4 < heads ? *reinterpret_cast<const uint32_t*>(q + i * 16 + half * 8) : 0;
+      }
+      for (float& x : out[i]) x = 0;
+    }
+    for (int i = 0; i < 2; ++i) {
+      highest[i] = -INFINITY;
+      sum[i] = 0;
+      const int column = lane % 4 * 2 + i;
+      slope[i] = params.attend.alibi_slope != nullptr && column < heads ? params.attend.alibi_slope[first_head + column] : 0;
+    }
+  }
+
+  // Adds the tokens from `token` on, whose keys and values lie at `slice`.
+  __device__ void Add(const AttendParams& params, const DecodeCursor<kDim>& cursor, int token, uint32_t slice) {
+    const int lane = threadIdx.x % 32;
+    float score[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < kDim / 16; ++i) {
+      uint32_t keys[4];
+      LoadMatrices(keys, slice + ChunkOffset<kDim>(lane % 16, 2 * i + lane / 16));
+      Multiply<T>(score[i % 2], keys, query[i][0], query[i][1]);
+    }
+    float p[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int position = token + lane / 4 + i / 2 * 8;
+      float x = (score[0][i] + score[1][i]) * params.scale;
+      if (params.softcap > 0) x = params.softcap * Tanh(x / params.softcap);
+      x = (x + slope[i % 2] * static_cast<float>(position - (cursor.length - 1))) * kLog2E;
+      p[i] = position >= cursor.first && position < cursor.length ? x : -INFINITY;
+    }
+    float rescale[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float slice_highest = fmaxf(p[i], p[i + 2]);
+      for (int offset = 4; offset < 32; offset *= 2) {
+        slice_highest = fmaxf(slice_highest, __shfl_xor_sync(~0u, slice_highest, offset));
+      }
+      const float new_highest = fmaxf(highest[i], slice_highest);
+      rescale[i] = Exp2(highest[i] - new_highest);
+      highest[i] = new_highest;
+      p[i] = Exp2(p[i] - new_highest);
+      p[i + 2] = Exp2(p[i + 2] - new_highest);
+      sum[i] = sum[i] * rescale[i] + (p[i] + p[i + 2]);
+    }
+    const uint32_t weight0 = TransposeMatrix(Pack<T>(p[0], p[1])), weight1 = TransposeMatrix(Pack<T>(p[2], p[3]));
+#pragma unroll
+    for (int i = 0; i < kDim / 16; ++i) {
+      uint32_t values[4];
+      LoadMatricesTransposed(
+          values, slice + DecodeShape<kDim>::kHalfBytes + ChunkOffset<kDim>(lane % 8 + lane / 16 * 8, 2 * i + lane / 8 % 2));
+      for (int j = 0; j < 4; ++j) out[i][j] *= rescale[j % 2];
+      Multiply<T>(out[i], values, weight0, weight1);
+    }
+  }
+};
+
+template <typename T>
+__device__ void StoreFour(T* to, float4 x, float factor) {
+  *reinterpret_cast<uint2*>(to) = make_uint2(Pack<T>(x.x * factor, x.y * factor), Pack<T>(x.z * factor, x.w * factor));
+}
+
+__device__ inline void AddScaled(float4& value, float& sum, float4 part, float part_sum, float scale) {
+  sum += part_sum * scale;
+  value.x += part.x * scale;
+  value.y += part.y * scale;
+  value.z += part.z * scale;
+  value.w += part.w * scale;
+}
+
+// Combines the blocks' parts of the row whose first part is block `from`'s, in order, into the output.
+template <typename T, int kDim>
+__device__ void CombineBlocks(const DecodeParams& params, int from, int to, int heads, T* out) {
+  for (int item = threadIdx.x; item < heads * (kDim / 4); item += DecodeShape<kDim>::kThreads) {
+    const int head = item / (kDim / 4), d = item % (kDim / 4) * 4;
+    const auto part = [&](int block) { return (block * 2 + (block == from)) * kDecodeHeads + head; };
+    float highest = -INFINITY, sum = 0;
+    float4 value = {};
+    for (int base = from; base <= to; base += kPartsAtOnce) {
+      float2 state[kPartsAtOnce];
+      float4 x[kPartsAtOnce];
+      float new_highest = highest;
+#pragma unroll
+      for (int i = 0; i < kPartsAtOnce; ++i) {
+        const bool there = base + i <= to;
+        state[i] = there ? __ldcg(&params.state[part(base + i)]) : make_float2(-INFINITY, 0);
+        x[i] = there ? __ldcg(reinterpret_cast<const float4*>(params.partial + int64_t{part(base + i)} * kDim + d)) : float4{};
+      }
+#pragma unroll
+      for (int i = 0; i < kPartsAtOnce; ++i) new_highest = fmaxf(new_highest, state[i].x);
+      const float rescale = Exp2(highest - new_highest);
+      highest = new_highest;
+      sum *= rescale;
+      value = make_float4(value.x * rescale, value.y * rescale, value.z * rescale, value.w * rescale);
+#pragma unroll
+      for (int i = 0; i < kPartsAtOnce; ++i) AddScaled(value, sum, x[i], state[i].y, Exp2(state[i].x - highest));
+    }
+    StoreFour(out + head * params.attend.out_head_stride + d, value, 1 / sum);
+  }
+}
+
+// The end of a row, or of this block's range: the warps' parts become the output, or this block's part of it.
+template <typename T, int kDim>
+__device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, const DecodeCursor<kDim>& cursor, int64_t step,
+                          DecodeState<T, kDim>& state, float* stage) {
+  using Shape = DecodeShape<kDim>;
+  __shared__ float highest[Shape::kWarps][kDecodeHeads], sums[Shape::kWarps][kDecodeHeads];
+  __shared__ bool last_to_arrive;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  constexpr int kWarpFloats = 2 * Shape::kHalfBytes / 4;
+#pragma unroll
+  for (int i = 0; i < kDim / 16; ++i) {
+    for (int j = 0; j < 4; ++j) {
+      stage[warp * kWarpFloats + (lane % 4 * 2 + j % 2) * Shape::kOutStride + i * 16 + lane / 4 + j / 2 * 8] = state.out[i][j];
+    }
+  }
+  for (int i = 0; i < 2; ++i) {
+    for (int offset = 4; offset < 32; offset *= 2) state.sum[i] += __shfl_xor_sync(~0u, state.sum[i], offset);
+    if (lane < 4) {
+      highest[warp][lane * 2 + i] = state.highest[i];
+      sums[warp][lane * 2 + i] = state.sum[i];
+    }
+  }
+  __syncthreads();
+  const int64_t row_begin = step - (cursor.step - cursor.first_step), row_end = row_begin + cursor.steps();
+  const int from = range.BlockOf(row_begin), to = range.BlockOf(row_end - 1), block = blockIdx.x;
+  const int first = cursor.head % params.slices * kDecodeHeads, heads = min(kDecodeHeads, params.attend.group - first);
+  T* out = static_cast<T*>(params.attend.out) + cursor.entry * params.attend.out_stride +
+           (cursor.head / params.slices * params.attend.group + first) * params.attend.out_head_stride;
+  const int part = (block * 2 + (block == from)) * kDecodeHeads;
+  for (int item = threadIdx.x; item < heads * (kDim / 4); item += Shape::kThreads) {
+    const int head = item / (kDim / 4), d = item % (kDim / 4) * 4;
+    float row_highest = -INFINITY;
+    for (int w = 0; w < Shape::kWarps; ++w) row_highest = fmaxf(row_highest, highest[w][head]);
+    float sum = 0;
+    float4 value = {};
+    for (int w = 0; w < Shape::kWarps; ++w) {
+      const float scale = Exp2(highest[w][head] - row_highest);
+      const float4 x = *reinterpret_cast<const float4*>(stage + w * kWarpFloats + head * Shape::kOutStride + d);
+      AddScaled(value, sum, x, sums[w][head], scale);
+    }
+    if (from == to) {
+      StoreFour(out + head * params.attend.out_head_stride + d, value, 1 / sum);
+    } else {
+      *reinterpret_cast<float4*>(params.partial + int64_t{part + head} * kDim + d) = value;
+      if (d == 0) params.state[part + head] = make_float2(row_highest, sum);
+    }
+  }
+  if (from != to) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      last_to_arrive = atomicAdd(&params.ticket[from], 1) == to - from;
+      if (last_to_arrive) params.ticket[from] = 0;
+    }
+    __syncthreads();
+    if (last_to_arrive) {
+      __threadfence();
+      CombineBlocks<T, kDim>(params, from, to, heads, out);
+    }
+  }
+  __syncthreads();
+}
+
+// Entries without a context, such as those that pad a batch, get zeros.
+template <typename T, int kDim>
+__device__ void ZeroEmptyRows(const DecodeParams& params) {
+  const int heads = params.kv_heads * params.attend.group;
+  for (int entry = blockIdx.x; entry < params.entries; entry += gridDim.x) {
+    if (params.attend.context_length[entry] > 0) continue;
+    T* out = static_cast<T*>(params.attend.out) + entry * params.attend.out_stride;
+    for (int item = threadIdx.x; item < heads * (kDim / 4); item += DecodeShape<kDim>::kThreads) {
+      StoreFour(out + item / (kDim / 4) * params.attend.out_head_stride + item % (kDim / 4) * 4, float4{}, 0);
+    }
+  }
+}
+
+template <typename T, int kDim>
+__global__ void __launch_bounds__(DecodeShape<kDim>::kThreads, 2) DecodeAttention(const __grid_constant__ DecodeParams params) {
+  using Shape = DecodeShape<kDim>;
+  extern __shared__ __align__(128) std::byte shared[];
+  LetSuccessorStart();
+  WaitForInputs();
+  DecodeCursor<kDim> cursor;
+  const DecodeRange range = FindRange(params, cursor);
+  ZeroEmptyRows<T, kDim>(params);
+  if (static_cast<int>(blockIdx.x) >= range.blocks) return;
+  const int64_t begin = range.Begin(blockIdx.x), end = range.Begin(blockIdx.x + 1);
+  const int heads = params.kv_heads * params.slices, warp = threadIdx.x / 32;
+
+  const uint32_t own_slices = SharedAddress(shared) + warp * 2 * Shape::kHalfBytes;
+  const auto block_at = [&](const DecodeCursor<kDim>& at) {
+    return params.attend
+        .block_table[at.entry * params.attend.block_table_stride + at.step * Shape::kStepTokens / kKvBlockTokens];
+  };
+  DecodeCursor<kDim> ahead = cursor;
+  int64_t next = begin;
+  int next_stage = 0, next_block = block_at(ahead);
+  // Queues the copies of step `next`; the block table is read one step before it is needed.
+  const auto copy_next = [&] {
+    if (next < end) {
+      CopySlice<kDim>(params, ahead, next_block, own_slices + next_stage * Shape::kStageBytes);
+      next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
+      if (++next < end) {
+        ahead.Advance(params.attend, heads);
+        next_block = block_at(ahead);
+      }
+    }
+    CommitCopies();
+  };
+  for (int i = 0; i < Shape::kStages - 1; ++i) copy_next();
+
+  DecodeState<T, kDim> state;
+  state.Start(params, cursor.entry, cursor.head);
+  int stage = 0;
+  for (int64_t step = begin;; ++step) {
+    copy_next();
+    WaitForCopies<Shape::kStages - 1>();
+    __syncwarp();
+    const int token = cursor.step * Shape::kStepTokens + warp * kSliceTokens;
+    if (token < cursor.length && token + kSliceTokens > cursor.first) {
+      state.Add(params.attend, cursor, token, own_slices + stage * Shape::kStageBytes);
+    }
+    __syncwarp();
+    const bool last = step + 1 == end;
+    if (last || cursor.step + 1 == cursor.end) {
+      FinishRow(params, range, cursor, step, state, reinterpret_cast<float*>(shared + stage * Shape::kStageBytes));
+      if (last) return;
+      cursor.Advance(params.attend, heads);
+      state.Start(params, cursor.entry, cursor.head);
+    } else {
+      ++cursor.step;
+    }
+    stage = stage + 1 == Shape::kStages ? 0 : stage + 1;
+  }
+}
+
+template <typename T>
+void AttendDecode(Context& context, const AttendParams& params, int entries) {
+  const DecodeParams decode{
+      .attend = params,
+      .entries = entries,
+      .kv_heads = params.kv.kv_heads,
+      .slices = (params.group + kDecodeHeads - 1) / kDecodeHeads,
+      .partial = static_cast<float*>(context.attend.partial.data()),
+      .state = static_cast<float2*>(context.attend.state.data()),
+      .ticket = static_cast<int32_t*>(context.attend.ticket.data()),
+  };
+  const auto launch = [&](auto dim) {
+    constexpr int kDim = decltype(dim)::value;
+    const auto kernel = &DecodeAttention<T, kDim>;
+    context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kDecodeSharedBytes),
+                 "decode attention's shared memory");
+    Launch(context, kernel, dim3(context.attend.decode_blocks), dim3(DecodeShape<kDim>::kThreads), kDecodeSharedBytes, decode);
+  };
+  switch (params.kv.key_dim) {
+    case 64:
+      return launch(std::integral_constant<int, 64>());
+    case 96:
+      return launch(std::integral_constant<int, 96>());
+    case 128:
+      return launch(std::integral_constant<int, 128>());
+    case 256:
+      return launch(std::integral_constant<int, 256>());
+  }
+}
+
+}  // namespace berth::kernels::cuda

@@ -1,0 +1,7 @@
+#include "kernels/cuda/attend/decode.cuh"
+
+namespace berth::kernels::cuda {
+
+template void AttendDecode<__nv_bfloat16>(Context& context, const AttendParams& params, int entries);
+
+}  // namespace berth::kernels::cuda

@@ -1,0 +1,7 @@
+#include "kernels/cuda/attend/decode.cuh"
+
+namespace berth::kernels::cuda {
+
+template void AttendDecode<__half>(Context& context, const AttendParams& params, int entries);
+
+}  // namespace berth::kernels::cuda

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace berth::kernels::cuda {
+
+// Wrappers of PTX that sm_80 and later have, and the fragment layouts that the callers rely on (PTX ISA, "Matrix Fragments for
+// mma.m16n8k16"). With g = lane / 4 and t = lane % 4:
+//   A [16 x 16]: a0 (g; 2t, 2t+1), a1 (g+8; 2t, 2t+1), a2 (g; 2t+8, 2t+9), a3 (g+8; 2t+8, 2t+9)
+//   B [16 x 8]:  b0 (2t, 2t+1; g), b1 (2t+8, 2t+9; g)
+//   C [16 x 8]:  c0 (g; 2t), c1 (g; 2t+1), c2 (g+8; 2t), c3 (g+8; 2t+1)
+
+__device__ inline uint32_t SharedAddress(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// Copies 16 bytes to shared memory, or zeroes them.
+__device__ inline void CopyAsync(uint32_t to, const void* from, bool copy) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(copy ? 16 : 0) : "memory");
+}
+__device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits until at most `kPending` of this thread's latest groups are under way.
+template <int kPending>
+__device__ void WaitForCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// Four 8 x 8 matrices of 16-bit values; lanes 8 i to 8 i + 7 hold the addresses of matrix i's rows.
+__device__ inline void LoadMatrices(uint32_t (&to)[4], uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(row)
+               : "memory");
+}
+__device__ inline void LoadMatricesTransposed(uint32_t (&to)[4], uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(row)
+               : "memory");
+}
+// Transposes an 8 x 8 matrix of 16-bit values that lies across the warp.
+__device__ inline uint32_t TransposeMatrix(uint32_t x) {
+  uint32_t y;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
+
+template <typename T>
+__device__ void Multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+template <>
+__device__ inline void Multiply<__nv_bfloat16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+template <>
+__device__ inline void Multiply<__half>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Two values in one register, the first in the low half.
+template <typename T>
+__device__ uint32_t Pack(float low, float high);
+template <>
+__device__ inline uint32_t Pack<__nv_bfloat16>(float low, float high) {
+  uint32_t x;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  return x;
+}
+template <>
+__device__ inline uint32_t Pack<__half>(float low, float high) {
+  uint32_t x;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  return x;
+}
+
+__device__ inline float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+inline constexpr float kLog2E = 1.4426950408889634f;
+
+// tanh to about 1e-7.
+__device__ inline float Tanh(float x) { return 1 - __fdividef(2, Exp2(2 * kLog2E * x) + 1); }
+
+// Byte offset of 16-byte chunk `chunk` of a row of kDim 16-bit values in shared memory. Chunks are permuted so that the same
+// chunk of eight consecutive rows lies in eight different groups of banks.
+template <int kDim>
+__device__ uint32_t ChunkOffset(int row, int chunk) {
+  static_assert(kDim % 64 == 0 || kDim == 96);
+  const int permuted = kDim % 64 == 0 ? chunk ^ (row & 7) : chunk ^ (row >> 1 & 3);
+  return row * kDim * 2 + permuted * 16;
+}
+
+}  // namespace berth::kernels::cuda

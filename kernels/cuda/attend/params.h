@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/context.h"
+#include "kernels/dtype.h"
+#include "kernels/kv_layout.h"
+
+namespace berth::kernels::cuda {
+
+// AttendArgs as kernels take them. Strides are in elements unless they say bytes.
+struct AttendParams {
+  const void* q;
+  void* out;
+  int64_t q_stride, q_head_stride, out_stride, out_head_stride;
+  const int32_t *position, *sequence_of, *query_start, *context_length, *block_table;
+  int64_t block_table_stride;
+  KvLayer kv;
+  int rows;   // of q and out
+  int group;  // query heads per kv head
+  float scale, softcap;
+  int window;
+  const float* alibi_slope;
+};
+
+// Which entries of the batch a kernel serves, and how many rows they have together.
+struct AttendEntries {
+  int first = 0;
+  int count = 0;
+  int rows = 0;
+};
+
+// Query heads that one tensor core tile of the decode kernel takes.
+inline constexpr int kDecodeHeads = 8;
+
+// Head sizes that the tensor core kernels know.
+inline bool IsTensorCoreHead(int64_t dim) { return dim == 64 || dim == 96 || dim == 128 || dim == 256; }
+
+// One row per entry: entry i is row i. Key and value heads have one of the sizes above, all rows start on 16 bytes. The launch
+// depends on no length.
+template <typename T>
+void AttendDecode(Context& context, const AttendParams& params, int entries);
+
+// Entries of any number of rows. Same conditions.
+template <typename T>
+void AttendPrefill(Context& context, const AttendParams& params, const AttendEntries& entries);
+
+// As AttendPrefill, for compute capability 9.0, heads of 128 in groups of at most 128, and blocks and heads of the pool that
+// lie whole rows apart.
+template <typename T>
+void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries);
+
+// Every head size up to 256, all rows.
+template <typename T>
+void AttendGeneric(Context& context, const AttendParams& params);
+
+}  // namespace berth::kernels::cuda

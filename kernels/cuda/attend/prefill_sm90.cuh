@@ -1,0 +1,219 @@
+#pragma once
+
+#include <cuda.h>
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "kernels/cuda/attend/prefill_sm90_work.cuh"
+#include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/numeric.cuh"
+
+// Attention of prompt chunks on Hopper, after FlashAttention-3 (Shah et al. 2024), for heads of 128. A thread block stays on
+// its multiprocessor and takes one tile of rows after the other. Two groups of four warps take 64 rows each; a thread of a
+// third group brings queries, and keys and values in tiles of two KV blocks, by bulk tensor copies, those of the next rows
+// while the last are being finished. While a tile's values are multiplied the next tile's scores are already queued, so that
+// the softmax of one hides behind the products of the other.
+namespace berth::kernels::cuda {
+
+#ifdef BERTH_HAS_SM90A
+
+// Values behind the entry's last may be NaN, whose product with a weight of zero is NaN: a group zeroes them before it
+// multiplies.
+__device__ inline void ZeroValues(uint32_t values, int from, int thread, int group_barrier) {
+  using Shape = PrefillSm90Shape;
+  const int chunks = (Shape::kTokens - from) * 8;
+  for (int i = thread; i < chunks * Shape::kColumns; i += 128) {
+    const uint32_t at = values + i / chunks * Shape::kTileColumn + from * 128 + i % chunks * 16;
+    asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(at), "r"(0) : "memory");
+  }
+  sm90::FenceShared();
+  sm90::SyncWarpgroup(group_barrier);
+}
+
+// One group's 64 rows. Its products of a tile are queued by Score and AddValues and waited for by the caller.
+template <typename T>
+struct PrefillSm90State {
+  using Shape = PrefillSm90Shape;
+  PrefillRows rows;
+  float out[Shape::kDim / 8][4];
+  float score[Shape::kTokens / 8][4];
+  uint32_t weight[Shape::kTokens / 16][4];
+
+  __device__ void Score(uint32_t queries, uint32_t keys) {
+    sm90::FenceProducts();
+#pragma unroll
+    for (int k = 0; k < Shape::kDim / 16; ++k) {
+      sm90::MultiplyShared<T>(score, sm90::Descriptor(queries + k / 4 * Shape::kQueryColumn + k % 4 * 32),
+                              sm90::Descriptor(keys + k / 4 * Shape::kTileColumn + k % 4 * 32), k > 0);
+    }
+    sm90::CommitProducts();
+  }
+
+  __device__ void AddValues(uint32_t values) {
+    sm90::FenceProducts();
+#pragma unroll
+    for (int k = 0; k < Shape::kTokens / 16; ++k) {
+      sm90::MultiplyRegisters<T>(out, weight[k], sm90::Descriptor(values + k * 16 * 128, Shape::kTileColumn));
+    }
+    sm90::CommitProducts();
+  }
+
+  __device__ void PackAll() {
+#pragma unroll
+    for (int k = 0; k < Shape::kTokens / 16; ++k) PackWeights<T>(score, k, weight[k]);
+  }
+};
+
+// The groups queue their products in turns, so that one's softmax runs beside the other's products. Each takes a turn for every
+// tile of keys but the first, whether it sees it or not.
+__device__ inline int TurnBarrier(int group) { return 3 + group; }
+
+// A group's part of one piece of work; `before`: tiles of keys that came before it.
+template <typename T>
+__device__ void Consume(const AttendParams& params, const PrefillWork& work, int before, uint32_t queries, uint32_t tiles,
+                        PrefillShared& shared) {
+  using Shape = PrefillSm90Shape;
+  const int group = threadIdx.x / 128;
+  const PrefillTile& tile = work.tile;
+  const int group_row = tile.first_row + group * Shape::kGroupRows, warp_row = group_row + threadIdx.x % 128 / 32 * 16;
+  const int warp_first = tile.position + warp_row / params.group, warp_last = tile.position + (warp_row + 15) / params.group;
+  const int group_last = tile.position + (group_row + Shape::kGroupRows - 1) / params.group;
+  const bool modified = params.softcap > 0 || params.alibi_slope != nullptr;
+  PrefillSm90State<T> state = {};
+  state.rows.Start(params, tile, work.kv_head, warp_row);
+
+  const uint32_t own_queries = queries + group * Shape::kGroupRows * 128;
+  const auto stage_of = [&](int t) { return (before + t - work.begin) % Shape::kStages; };
+  const auto keys_of = [&](int t) { return tiles + stage_of(t) * 2 * Shape::kTileBytes; };
+  const auto wait = [&](uint64_t(&full)[Shape::kStages], int t) {
+    sm90::Wait(SharedAddress(&full[stage_of(t)]), (before + t - work.begin) / Shape::kStages % 2);
+  };
+  const auto release = [&](uint64_t& empty) {
+    if (threadIdx.x % 32 == 0) sm90::Arrive(SharedAddress(&empty));
+  };
+  const auto weigh = [&](int t, float(&rescale)[2]) {
+    const int token = t * Shape::kTokens;
+    if (modified) state.rows.Modify(params, token, state.score);
+    if (token + Shape::kTokens - 1 > warp_first || (params.window > 0 && token <= warp_last - params.window)) {
+      state.rows.Mask(params.window, token, state.score);
+    }
+    state.rows.Weigh(params.scale, state.score, rescale);
+  };
+  const auto add_values = [&](int t) {
+    wait(shared.values_full, t);
+    const uint32_t values = keys_of(t) + Shape::kTileBytes;
+    const int seen = tile.length - t * Shape::kTokens;
+    if (seen < Shape::kTokens) ZeroValues(values, seen, threadIdx.x % 128, 1 + group);
+    state.AddValues(values);
+  };
+
+  const int end = min(work.end, group_last / Shape::kTokens + 1);
+  float rescale[2];
+  wait(shared.keys_full, work.begin);
+  state.Score(own_queries, keys_of(work.begin));
+  sm90::WaitForProducts<0>();
+  sm90::Settle(state.score);
+  release(shared.keys_empty[stage_of(work.begin)]);
+  weigh(work.begin, rescale);
+  state.PackAll();
+  for (int t = work.begin + 1; t < end; ++t) {
+    wait(shared.keys_full, t);
+    sm90::AwaitOther(TurnBarrier(group));
+    state.Score(own_queries, keys_of(t));
+    add_values(t - 1);
+    sm90::TellOther(TurnBarrier(1 - group));
+    sm90::WaitForProducts<1>();
+    sm90::Settle(state.score);
+    release(shared.keys_empty[stage_of(t)]);
+    weigh(t, rescale);
+    sm90::WaitForProducts<0>();
+    sm90::Settle(state.out);
+    release(shared.values_empty[stage_of(t - 1)]);
+    Rescale(rescale, state.out);
+    state.PackAll();
+  }
+  sm90::Arrive(SharedAddress(&shared.queries_empty));
+  add_values(end - 1);
+  sm90::WaitForProducts<0>();
+  sm90::Settle(state.out);
+  release(shared.values_empty[stage_of(end - 1)]);
+  // The other group may see a tile more. It must come before this group's word that it is done with it.
+  for (int t = end; t < work.end; ++t) {
+    wait(shared.keys_full, t);
+    release(shared.keys_empty[stage_of(t)]);
+    wait(shared.values_full, t);
+    release(shared.values_empty[stage_of(t)]);
+    sm90::AwaitOther(TurnBarrier(group));
+    sm90::TellOther(TurnBarrier(1 - group));
+  }
+  state.rows.template Store<T>(params, tile, work.kv_head, warp_row, state.out);
+}
+
+#endif
+
+// Grid: a block per multiprocessor, or fewer.
+template <typename T>
+__global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
+    PrefillAttentionSm90(const __grid_constant__ AttendParams params, const __grid_constant__ AttendEntries entries,
+                         const __grid_constant__ PrefillMaps maps) {
+#ifdef BERTH_HAS_SM90A
+  using Shape = PrefillSm90Shape;
+  extern __shared__ std::byte memory[];
+  __shared__ PrefillShared shared;
+  LetSuccessorStart();
+  if (threadIdx.x == 0) shared.Start();
+  __syncthreads();
+  WaitForInputs();
+  const uint32_t queries = (SharedAddress(memory) + Shape::kAlignment - 1) / Shape::kAlignment * Shape::kAlignment;
+  const uint32_t tiles = queries + Shape::kQueryBytes;
+  if (threadIdx.x >= Shape::kConsumers) {
+    sm90::GiveRegisters<Shape::kProducerRegisters>();
+    if (threadIdx.x < Shape::kConsumers + 32) Produce(params, entries, maps, queries, tiles, shared);
+    return;
+  }
+  sm90::TakeRegisters<Shape::kConsumerRegisters>();
+  if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));
+  for (int round = 0, before = 0;; ++round) {
+    sm90::Wait(SharedAddress(&shared.queries_full), round % 2);
+    const PrefillWork work = shared.work;
+    if (work.tile.rows == 0) return;
+    Consume<T>(params, work, before, queries, tiles, shared);
+    before += work.end - work.begin;
+  }
+#endif
+}
+
+template <typename T>
+void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries) {
+  using Shape = PrefillSm90Shape;
+  constexpr cuuint64_t kElement = sizeof(T), kRowBytes = Shape::kDim * kElement;
+  const auto make = [&](CUtensorMap& map, const void* base, std::initializer_list<cuuint64_t> size,
+                        std::initializer_list<cuuint64_t> stride, std::initializer_list<cuuint32_t> box) {
+    constexpr cuuint32_t kSteps[] = {1, 1, 1};
+    const CUtensorMapDataType type =
+        params.kv.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    const CUresult result = context.encode_tiled(&map, type, size.size(), const_cast<void*>(base), size.begin(), stride.begin(),
+                                                 box.begin(), kSteps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    BERTH_CHECK(result == CUDA_SUCCESS) << "no tensor map of attention's inputs: error " << static_cast<int>(result);
+  };
+  const int heads = params.kv.kv_heads;
+  const auto group = static_cast<cuuint32_t>(params.group);
+  PrefillMaps maps{.block_rows = params.kv.block_stride / static_cast<int64_t>(kRowBytes),
+                   .head_rows = params.kv.head_stride / static_cast<int64_t>(kRowBytes),
+                   .taken = static_cast<int32_t*>(context.attend.ticket.data()) + context.attend.decode_blocks,
+                   .tile_tokens = Shape::kRows / params.group};
+  make(maps.queries, params.q, {Shape::kDim, cuuint64_t{group} * heads, static_cast<cuuint64_t>(params.rows)},
+       {params.q_head_stride * kElement, params.q_stride * kElement}, {64, group, static_cast<cuuint32_t>(maps.tile_tokens)});
+  // The pool's size is not known here: the map bounds nothing.
+  make(maps.pool, params.kv.base, {Shape::kDim, cuuint64_t{1} << 31}, {kRowBytes}, {64, kKvBlockTokens});
+  const auto kernel = &PrefillAttentionSm90<T>;
+  context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes),
+               "prefill attention's shared memory");
+  const int64_t most = (int64_t{entries.rows} / maps.tile_tokens + entries.count) * heads;
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(most, context.multiprocessors));
+  Launch(context, kernel, dim3(blocks), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries, maps);
+}
+
+}  // namespace berth::kernels::cuda

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace berth::kernels {
+
+// Whether the kernels run on the device. FAILED_PRECONDITION says why not: no device, no driver, a driver older than the
+// runtime that this program was built with, a device that is too old.
+absl::Status CheckCudaDevice(int device);
+
+struct CudaMemory {
+  size_t free = 0, total = 0;
+};
+absl::StatusOr<CudaMemory> GetCudaMemory(int device);
+
+}  // namespace berth::kernels

@@ -1,0 +1,195 @@
+#include "kernels/cuda/upload.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/check.h"
+#include "base/status.h"
+#include "kernels/cuda/convert.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/piece_queue.h"
+#include "kernels/weight_memory.h"
+
+namespace berth::kernels {
+namespace {
+
+using cuda::Piece;
+using cuda::PieceQueue;
+
+absl::Status Fault(cudaError_t error, std::string_view what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("device fault in uploading weights, ", std::string(what), ": ", cudaGetErrorString(error)));
+}
+
+// One thread's way to the device: while one of its two chunks is fetched and converted, it fills the other.
+class Lane {
+ public:
+  Lane(const CudaWeightUploaderOptions& options, PieceQueue& queue)
+      : options_(options), queue_(queue), thread_([this] { Run(); }) {}
+  void Join() { thread_.join(); }
+
+ private:
+  struct Chunk {
+    std::byte* pinned = nullptr;
+    std::byte* staging = nullptr;  // on the device, for what has to be converted
+    cudaEvent_t done = nullptr;
+  };
+
+  void Run() {
+    absl::Status status = SetUp();
+    Piece piece;
+    for (size_t i = 0; status.ok() && queue_.Pop(&piece); ++i) status = Move(piece, chunks_[i % chunks_.size()]);
+    if (status.ok()) status = Fault(cudaStreamSynchronize(stream_), "waiting");
+    if (!status.ok()) queue_.Fail(status);
+    TearDown();
+  }
+
+  absl::Status SetUp() {
+    BERTH_RETURN_IF_ERROR(Fault(cudaSetDevice(options_.device), "selecting the device"));
+    BERTH_RETURN_IF_ERROR(Fault(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
+    for (Chunk& chunk : chunks_) {
+      BERTH_RETURN_IF_ERROR(Fault(cudaHostAlloc(&chunk.pinned, options_.chunk_bytes, cudaHostAllocDefault), "pinning memory"));
+      BERTH_RETURN_IF_ERROR(Fault(cudaMalloc(&chunk.staging, options_.chunk_bytes), "reserving a staging buffer"));
+      BERTH_RETURN_IF_ERROR(Fault(cudaEventCreateWithFlags(&chunk.done, cudaEventDisableTiming), "making an event"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Move(const Piece& piece, Chunk& chunk) {
+    const size_t bytes = RowBytes(piece.from, piece.elements);
+    const bool convert = piece.from != piece.to;
+    BERTH_RETURN_IF_ERROR(Fault(cudaEventSynchronize(chunk.done), "waiting"));
+    std::memcpy(chunk.pinned, piece.source, bytes);
+    std::byte* const target = convert ? chunk.staging : piece.out;
+    BERTH_RETURN_IF_ERROR(Fault(cudaMemcpyAsync(target, chunk.pinned, bytes, cudaMemcpyHostToDevice, stream_), "a copy"));
+    if (convert) cuda::ConvertWeights(piece.from, chunk.staging, piece.elements, piece.to, piece.out, stream_);
+    BERTH_RETURN_IF_ERROR(Fault(cudaGetLastError(), "a launch"));
+    return Fault(cudaEventRecord(chunk.done, stream_), "an event");
+  }
+
+  void TearDown() {
+    if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+    for (Chunk& chunk : chunks_) {
+      if (chunk.done != nullptr) cudaEventDestroy(chunk.done);
+      cudaFreeHost(chunk.pinned);
+      cudaFree(chunk.staging);
+    }
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  }
+
+  const CudaWeightUploaderOptions options_;
+  PieceQueue& queue_;
+  cudaStream_t stream_ = nullptr;
+  std::array<Chunk, 2> chunks_;
+  std::thread thread_;
+};
+
+class CudaWeightUploader final : public WeightUploader {
+ public:
+  explicit CudaWeightUploader(const CudaWeightUploaderOptions& options) : options_(options) {}
+  ~CudaWeightUploader() override { JoinLanes(); }
+
+  absl::Status Init() {
+    BERTH_CHECK(options_.dtype == DType::kBF16 || options_.dtype == DType::kF16) << Info(options_.dtype).name;
+    if (const cudaError_t error = cudaSetDevice(options_.device); error != cudaSuccess) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("device ", options_.device, " cannot be used: ", cudaGetErrorString(error)));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Reserve(const WeightSizes& sizes) override {
+    const size_t bytes = sizes.Bytes(options_.dtype);
+    size_t free = 0, total = 0;
+    BERTH_RETURN_IF_ERROR(Fault(cudaMemGetInfo(&free, &total), "asking for free memory"));
+    if (bytes > free) {
+      return absl::ResourceExhaustedError(
+          absl::StrFormat("the weights take %d MiB of device %d, of which %d of %d MiB are free: %d MiB are missing",
+                          Mebibytes(bytes), options_.device, free >> 20, total >> 20, Mebibytes(bytes - free)));
+    }
+    BERTH_ASSIGN_OR_RETURN(Buffer buffer, MakeCudaAllocator(options_.device)->Allocate(bytes));
+    memory_.Hold(std::move(buffer));
+    // The allocator's zeros must not arrive after the first weights: the lanes' streams do not wait for the default one.
+    return Fault(cudaStreamSynchronize(nullptr), "waiting");
+  }
+
+  absl::StatusOr<LinearWeight> Matrix(const LinearWeight& host) override {
+    const LinearWeight weight = memory_.TakeMatrix(options_.dtype, host.n(), host.k);
+    std::byte* out = Data(weight);
+    for (const LinearWeight::Segment& segment : host.segments) {
+      const int64_t rows_at_once = options_.chunk_bytes / RowBytes(segment.dtype, host.k);
+      BERTH_CHECK(rows_at_once > 0) << "a row of " << host.k << " values does not fit into a chunk";
+      for (int64_t row = 0; row < segment.rows; row += rows_at_once) {
+        const int64_t elements = std::min(rows_at_once, segment.rows - row) * host.k;
+        Push({segment.dtype, segment.data + row * RowBytes(segment.dtype, host.k), elements, options_.dtype, out});
+        out += RowBytes(options_.dtype, elements);
+      }
+    }
+    return weight;
+  }
+
+  absl::StatusOr<Tensor> Vector(const Tensor& host) override {
+    const size_t bytes = RowBytes(DType::kF32, host.elements());
+    BERTH_CHECK(bytes <= options_.chunk_bytes) << host.DebugString() << " does not fit into a chunk";
+    std::byte* const out = memory_.Take(bytes);
+    Push({DType::kF32, static_cast<const std::byte*>(host.raw()), host.elements(), DType::kF32, out});
+    return Tensor(out, DType::kF32, {host.elements()});
+  }
+
+  absl::StatusOr<LinearWeight> Random(int64_t rows, int64_t k, uint64_t seed, float scale) override {
+    const LinearWeight weight = memory_.TakeMatrix(options_.dtype, rows, k);
+    BERTH_RETURN_IF_ERROR(Fault(cudaSetDevice(options_.device), "selecting the device"));
+    cuda::FillRandomWeights(seed, scale, rows * k, options_.dtype, Data(weight), nullptr);
+    BERTH_RETURN_IF_ERROR(Fault(cudaGetLastError(), "a launch"));
+    return weight;
+  }
+
+  absl::StatusOr<std::vector<Buffer>> Finish() override {
+    JoinLanes();
+    BERTH_RETURN_IF_ERROR(queue_.fault());
+    BERTH_RETURN_IF_ERROR(Fault(cudaStreamSynchronize(nullptr), "waiting"));
+    std::vector<Buffer> buffers;
+    buffers.push_back(memory_.Release());
+    return buffers;
+  }
+
+ private:
+  static size_t Mebibytes(size_t bytes) { return (bytes + (size_t{1} << 20) - 1) >> 20; }
+  static std::byte* Data(const LinearWeight& weight) { return const_cast<std::byte*>(weight.segments.front().data); }
+
+  void Push(const Piece& piece) {
+    while (static_cast<int>(lanes_.size()) < options_.threads) lanes_.push_back(std::make_unique<Lane>(options_, queue_));
+    queue_.Push(piece);
+  }
+
+  void JoinLanes() {
+    queue_.Close();
+    for (const std::unique_ptr<Lane>& lane : lanes_) lane->Join();
+    lanes_.clear();
+  }
+
+  const CudaWeightUploaderOptions options_;
+  WeightMemory memory_;
+  PieceQueue queue_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<WeightUploader>> MakeCudaWeightUploader(const CudaWeightUploaderOptions& options) {
+  auto uploader = std::make_unique<CudaWeightUploader>(options);
+  BERTH_RETURN_IF_ERROR(uploader->Init());
+  return uploader;
+}
+
+}  // namespace berth::kernels

@@ -1,0 +1,277 @@
+// Attention on one GPU: decode rows against the bandwidth of a plain read in the same run, prompt chunks in TFLOP/s. Calls
+// follow one another in a CUDA graph and rotate among KV pools that together exceed the L2 cache; a figure is the median of the
+// graph's launches, divided by the calls in it.
+//   attend_bench [filter]     runs the cases whose name contains `filter`
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/stages.h"
+
+namespace berth::kernels {
+namespace {
+
+constexpr int64_t kKvBytes = int64_t{6} << 30;        // all pools together
+constexpr int64_t kRotationBytes = int64_t{1} << 30;  // that one graph walks through, if the case is smaller
+constexpr int kRepetitions = 30;
+constexpr double kTensorCoreTflops = 790;
+
+void Check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+
+Buffer Allocate(Allocator& allocator, size_t bytes) {
+  auto made = allocator.Allocate(bytes);
+  if (made.ok()) return *std::move(made);
+  std::fprintf(stderr, "%s\n", made.status().ToString().c_str());
+  std::exit(1);
+}
+
+__global__ void FillRandom(uint16_t* out, int64_t count) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count; i += int64_t{gridDim.x} * blockDim.x) {
+    const uint32_t hash = static_cast<uint32_t>(i) * 2654435761u >> 13;
+    out[i] = static_cast<uint16_t>(0x3e00 | (hash & 0x81ff));  // bf16 of size 1/8 to 1/2, both signs
+  }
+}
+
+// The most that can be read: every block copies its share in pieces of 16 KiB, six under way.
+constexpr int kReadStages = 6, kReadBytes = 16 << 10;
+__global__ void BulkRead(const std::byte* from, int64_t pieces) {
+#if __CUDA_ARCH__ >= 900
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ uint64_t barrier[kReadStages];
+  if (threadIdx.x != 0) return;
+  const auto address = [](const void* pointer) { return static_cast<uint32_t>(__cvta_generic_to_shared(pointer)); };
+  for (uint64_t& b : barrier) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(address(&b)) : "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  const int64_t begin = pieces * blockIdx.x / gridDim.x, end = pieces * (blockIdx.x + 1) / gridDim.x;
+  const auto copy = [&](int64_t piece) {
+    const int stage = (piece - begin) % kReadStages;
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(address(&barrier[stage])), "r"(kReadBytes)
+                 : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     address(shared + stage * kReadBytes)),
+                 "l"(from + piece * kReadBytes), "r"(kReadBytes), "r"(address(&barrier[stage]))
+                 : "memory");
+  };
+  for (int64_t piece = begin; piece < std::min(begin + kReadStages, end); ++piece) copy(piece);
+  for (int64_t piece = begin; piece < end; ++piece) {
+    const uint32_t phase = (piece - begin) / kReadStages % 2, at = address(&barrier[(piece - begin) % kReadStages]);
+    uint32_t done = 0;
+    while (done == 0) {
+      asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.b32 %0, 1, 0, p; }"
+                   : "=r"(done)
+                   : "r"(at), "r"(phase)
+                   : "memory");
+    }
+    if (piece + kReadStages < end) copy(piece + kReadStages);
+  }
+#endif
+}
+
+struct Time {
+  double median = 0, least = 0, most = 0;  // µs
+};
+
+struct Entry {
+  int context, rows;
+};
+
+class Bench {
+ public:
+  Bench() : allocator_(MakeCudaAllocator(0)) {
+    Check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking), "stream");
+    context_.ReadDevice(0, /*generic=*/false);
+    if (!cuda::ReserveAttend(context_, *allocator_).ok()) std::exit(1);
+    kv_ = Allocate(*allocator_, kKvBytes);
+    FillRandom<<<1024, 256, 0, context_.stream>>>(static_cast<uint16_t*>(kv_.data()), kKvBytes / 2);
+    Check(cudaStreamSynchronize(context_.stream), "filling the pools");
+    cudaDeviceProp properties;
+    Check(cudaGetDeviceProperties(&properties, 0), "device");
+    multiprocessors_ = properties.multiProcessorCount;
+    std::printf("%s, %d multiprocessors\n", properties.name, multiprocessors_);
+  }
+
+  void Anchor() {
+    Check(cudaFuncSetAttribute(BulkRead, cudaFuncAttributeMaxDynamicSharedMemorySize, kReadStages * kReadBytes), "anchor");
+    const int64_t pieces = (int64_t{2} << 30) / kReadBytes;
+    const Time time = Measure(3, [&](int i) {
+      BulkRead<<<2 * multiprocessors_, 32, kReadStages * kReadBytes, context_.stream>>>(
+          static_cast<const std::byte*>(kv_.data()) + i * pieces * kReadBytes, pieces);
+    });
+    read_gbps_ = static_cast<double>(pieces) * kReadBytes / time.median / 1e3;
+    std::printf("bulk read of 2 GiB: %.0f GB/s (%.1f us, %.1f-%.1f)\n", read_gbps_, time.median, time.least, time.most);
+  }
+
+  // Leaves out the kernels of one architecture.
+  void UseGenericSet() { context_.hopper = false; }
+
+  // `decode`: one row per entry.
+  void Attend(const std::string& name, int q_heads, int kv_heads, int dim, const std::vector<Entry>& entries, bool decode) {
+    std::vector<int32_t> position, sequence, start = {0}, context, table;
+    int64_t width = 1, blocks = 0, kv_rows = 0;
+    double flops = 0;
+    for (const Entry& entry : entries) width = std::max<int64_t>(width, (entry.context + 63) / 64);
+    for (const Entry& entry : entries) {
+      for (int i = 0; i < entry.rows; ++i) {
+        position.push_back(entry.context - entry.rows + i);
+        sequence.push_back(static_cast<int32_t>(context.size()));
+        flops += 4.0 * dim * q_heads * (position.back() + 1);
+      }
+      start.push_back(static_cast<int32_t>(position.size()));
+      context.push_back(entry.context);
+      kv_rows += entry.context;
+      for (int64_t i = 0; i < width; ++i) table.push_back(i < (entry.context + 63) / 64 ? static_cast<int32_t>(blocks++) : 0);
+    }
+    std::vector<int32_t> scrambled(blocks);
+    std::iota(scrambled.begin(), scrambled.end(), 0);
+    std::shuffle(scrambled.begin(), scrambled.end(), std::mt19937(1));
+    for (int32_t& block : table) block = scrambled[block];
+    const int rows = static_cast<int>(position.size()), sequences = static_cast<int>(context.size());
+    std::vector<Buffer> buffers;
+    const auto ints = [&](const std::vector<int32_t>& values, std::initializer_list<int64_t> shape) {
+      buffers.push_back(Allocate(*allocator_, values.size() * 4));
+      Check(cudaMemcpy(buffers.back().data(), values.data(), values.size() * 4, cudaMemcpyHostToDevice), "upload");
+      return Tensor(buffers.back().data(), DType::kI32, shape);
+    };
+    const auto activations = [&] {
+      buffers.push_back(Allocate(*allocator_, int64_t{rows} * q_heads * dim * 2));
+      FillRandom<<<256, 256>>>(static_cast<uint16_t*>(buffers.back().data()), int64_t{rows} * q_heads * dim);
+      Check(cudaDeviceSynchronize(), "filling");
+      return Tensor(buffers.back().data(), DType::kBF16, {rows, q_heads, dim});
+    };
+    const int64_t head_stride = int64_t{2} * kKvBlockTokens * dim * 2, pool_bytes = blocks * kv_heads * head_stride;
+    AttendArgs args{.q = activations(),
+                    .batch = {.tokens = rows,
+                              .sequences = sequences,
+                              .decode_sequences = decode ? sequences : 0,
+                              .position = ints(position, {rows}),
+                              .sequence_of = ints(sequence, {rows}),
+                              .query_start = ints(start, {sequences + 1}),
+                              .context_length = ints(context, {sequences}),
+                              .block_table = ints(table, {sequences, width})},
+                    .kv = {.base = static_cast<std::byte*>(kv_.data()),
+                           .dtype = DType::kBF16,
+                           .kv_heads = kv_heads,
+                           .key_dim = dim,
+                           .value_dim = dim,
+                           .block_stride = kv_heads * head_stride,
+                           .head_stride = head_stride},
+                    .scale = 1 / std::sqrt(static_cast<float>(dim)),
+                    .out = activations()};
+    const int pools = static_cast<int>(std::clamp<int64_t>(kRotationBytes / pool_bytes, 1, 64));
+    const int calls = decode ? std::max(pools, static_cast<int>(std::min<int64_t>(kKvBytes / pool_bytes, 4))) : 4;
+    const int64_t places = std::min<int64_t>(calls, kKvBytes / pool_bytes);
+    const Time time = Measure(calls, [&](int i) {
+      args.kv.base = static_cast<std::byte*>(kv_.data()) + i % places * pool_bytes;
+      cuda::Attend(context_, args);
+    });
+    Check(context_.fault.ok() ? cudaSuccess : cudaErrorUnknown, context_.fault.ToString().c_str());
+    const double bytes = 4.0 * kv_rows * kv_heads * dim + 4.0 * rows * q_heads * dim;
+    std::printf("%-34s %9.1f us (%.1f-%.1f)", name.c_str(), time.median, time.least, time.most);
+    if (decode) {
+      const double gbps = bytes / time.median / 1e3;
+      std::printf("  %8.1f MB  %5.0f GB/s  %4.1f %% of the read, floor %.1f us\n", bytes / 1e6, gbps, 100 * gbps / read_gbps_,
+                  bytes / read_gbps_ / 1e3);
+    } else {
+      const double tflops = flops / time.median / 1e6;
+      std::printf("  %8.2f GFLOP  %4.0f TFLOP/s  %4.1f %% of %.0f\n", flops / 1e9, tflops, 100 * tflops / kTensorCoreTflops,
+                  kTensorCoreTflops);
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  Time Measure(int calls, const std::function<void(int)>& call) {
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    Check(cudaStreamBeginCapture(context_.stream, cudaStreamCaptureModeThreadLocal), "capture");
+    for (int i = 0; i < calls; ++i) call(i);
+    Check(cudaStreamEndCapture(context_.stream, &graph), "capture");
+    Check(cudaGraphInstantiate(&executable, graph, 0), "graph");
+    cudaEvent_t begin, end;
+    Check(cudaEventCreate(&begin), "event");
+    Check(cudaEventCreate(&end), "event");
+    std::vector<double> times;
+    for (int i = -3; i < kRepetitions; ++i) {
+      Check(cudaEventRecord(begin, context_.stream), "event");
+      Check(cudaGraphLaunch(executable, context_.stream), "graph");
+      Check(cudaEventRecord(end, context_.stream), "event");
+      Check(cudaEventSynchronize(end), "a launch");
+      float ms = 0;
+      Check(cudaEventElapsedTime(&ms, begin, end), "event");
+      if (i >= 0) times.push_back(ms * 1e3 / calls);
+    }
+    cudaGraphExecDestroy(executable);
+    cudaGraphDestroy(graph);
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    std::sort(times.begin(), times.end());
+    return {times[times.size() / 2], times.front(), times.back()};
+  }
+
+  cuda::Context context_;
+  std::unique_ptr<Allocator> allocator_;
+  Buffer kv_;
+  int multiprocessors_ = 0;
+  double read_gbps_ = 1;
+};
+
+struct Model {
+  const char* name;
+  int q_heads, kv_heads, dim;
+};
+
+int Main(const std::string& filter) {
+  Bench bench;
+  bench.Anchor();
+  const auto run = [&](const std::string& name, const Model& m, const std::vector<Entry>& entries, bool decode) {
+    if (name.find(filter) != std::string::npos) bench.Attend(name, m.q_heads, m.kv_heads, m.dim, entries, decode);
+  };
+  std::mt19937 random(7);
+  std::vector<Entry> mixed;
+  for (int i = 0; i < 256; ++i) mixed.push_back({1 + static_cast<int>(random() % 2000), 1});
+  const Model models[] = {{"M1 16/8 d128", 16, 8, 128},
+                          {"M2 32/8 d128", 32, 8, 128},
+                          {"32/32 d128", 32, 32, 128},
+                          {"9/3 d64", 9, 3, 64},
+                          {"16/8 d256", 16, 8, 256}};
+  const auto prefill = [&](const Model& m) {
+    const std::string name = m.name;
+    run(name + " prefill 1024", m, {{1024, 1024}}, false);
+    run(name + " prefill 8192", m, {{8192, 8192}}, false);
+    run(name + " prefill 8 x 1024", m, std::vector<Entry>(8, {1024, 1024}), false);
+    run(name + " prefill 512 at 8192", m, {{8192, 512}}, false);
+  };
+  for (const Model& m : models) {
+    const std::string name = m.name;
+    for (const int batch : {1, 8, 64}) {
+      run(name + " decode " + std::to_string(batch) + " x 1000", m, std::vector<Entry>(batch, {1000, 1}), true);
+    }
+    if (m.kv_heads <= 8) run(name + " decode 256 x 1-2000", m, mixed, true);
+    run(name + " decode 1 x 32000", m, {{32000, 1}}, true);
+    prefill(m);
+  }
+  std::printf("without the kernels of one architecture:\n");
+  bench.UseGenericSet();
+  prefill(models[0]);
+  prefill(models[1]);
+  return 0;
+}
+
+}  // namespace
+}  // namespace berth::kernels
+
+int main(int argc, char** argv) { return berth::kernels::Main(argc > 1 ? argv[1] : ""); }

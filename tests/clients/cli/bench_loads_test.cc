@@ -1,0 +1,142 @@
+#include "clients/cli/bench_loads.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "clients/cli/bench_floor.h"
+#include "clients/cli/bench_metrics.h"
+#include "clients/cli/bench_report.h"
+
+namespace berth::cli {
+namespace {
+
+using testing::HasSubstr;
+
+std::string Error(const std::string& list) {
+  return std::string(ParseLoads(list, {.trace = {{4, 2}}, .arrivals = {1}}).status().message());
+}
+
+TEST(ParseLoadsTest, ALetterIsItsUsualRows) {
+  const TraceFiles files{.trace = std::vector<TraceRequest>(2000, {5, 7})};
+  const std::vector<BenchLoad> loads = ParseLoads("A,C,E,B:3x10/2", files).value();
+  std::vector<std::string> names;
+  for (const BenchLoad& load : loads) names.push_back(load.name);
+  EXPECT_THAT(names, testing::ElementsAre("A 1 x 32/128", "A 1 x 1024/512", "C trace 1000 @ 256", "C trace 2000 @ 1024",
+                                          "E 1 x 8192/1", "B 3 x 10/2"));
+  EXPECT_EQ(loads[2].in_flight, 256);
+  EXPECT_EQ(loads[2].requests.size(), 1000u);
+  EXPECT_EQ(loads[4].requests[0].output, 1);
+  EXPECT_EQ(loads[5].requests.size(), 3u);
+}
+
+TEST(ParseLoadsTest, ArrivalsFollowTheRate) {
+  const auto loads = ParseLoads("P:2@4", {.trace = {{1, 1}, {2, 2}}, .arrivals = {0.5, 3}}).value();
+  EXPECT_EQ(loads[0].requests[0].arrival, 0.125);
+  EXPECT_EQ(loads[0].requests[1].arrival, 0.75);
+}
+
+TEST(ReadArrivalsTest, TimesNeverFall) {
+  const std::vector<double> arrivals = ReadArrivals("tests/bench/arrivals.json").value();
+  EXPECT_EQ(arrivals.size(), 800u);
+  EXPECT_TRUE(std::is_sorted(arrivals.begin(), arrivals.end()));
+  EXPECT_NEAR(arrivals.back() / 800, 1, 0.1) << "the mean gap is the unit";
+  const std::string path = testing::TempDir() + "/arrivals.json";
+  std::ofstream(path) << "[1, 2, 1.5]";
+  EXPECT_THAT(std::string(ReadArrivals(path).status().message()), HasSubstr("entry 2 is no later time: 1.5"));
+}
+
+TEST(ParseLoadsTest, WhatIsNoLoadIsAnError) {
+  for (const std::string list : {"", "Z", "A:", "A:5", "A:5/0", "A:5/6x", "AB", "C:1", "B:1x2/3 "}) {
+    EXPECT_THAT(Error(list), HasSubstr("is no load")) << list;
+  }
+  EXPECT_THAT(Error("C:2@1"), HasSubstr("the trace has 1 requests, 2 are asked for"));
+}
+
+// The shapes of tests/bench/models.
+model::DecoderSpec SpecOf(const std::string& name) {
+  model::DecoderSpec spec{.hidden = name == "m1" ? 2048 : 4096, .vocab = name == "m1" ? 92544 : 128256};
+  model::LayerSpec layer;
+  layer.attention = {.q_heads = name == "m1" ? 16 : 32, .kv_heads = 8, .head_dim = 128};
+  layer.mlp.intermediate = name == "m1" ? 8192 : 14336;
+  spec.layers.assign(name == "m1" ? 24 : 32, layer);
+  return spec;
+}
+
+Floor FloorOf(const std::string& model, const std::string& load) {
+  TraceFiles files;
+  files.trace = ReadTrace("tests/bench/trace.json", 2000, 1).value();
+  const BenchLoad parsed = ParseLoads(load, files).value()[0];
+  return ComputeFloor(SpecOf(model), parsed.requests, parsed.in_flight, {});
+}
+
+// The floors of the table that the engine is held against, within the rounding of what they were computed from.
+TEST(ComputeFloorTest, AgreesWithTheKnownOnes) {
+  EXPECT_NEAR(FloorOf("m1", "A:1024/512").token_ms, 0.76, 0.01);
+  EXPECT_NEAR(FloorOf("m2", "A:1024/512").token_ms, 3.26, 0.01);
+  EXPECT_NEAR(FloorOf("m1", "B:8x512/256").token_ms, 0.84, 0.01);
+  EXPECT_NEAR(FloorOf("m2", "B:8x512/256").token_ms, 3.37, 0.01);
+  EXPECT_NEAR(FloorOf("m1", "B:64x512/256").serial, 28700, 300);
+  EXPECT_NEAR(FloorOf("m2", "B:256x512/256").serial, 13500, 100);
+  EXPECT_NEAR(FloorOf("m1", "C:1000@256").serial, 48300, 700);
+  EXPECT_NEAR(FloorOf("m1", "C:1000@256").overlapped, 56400, 1200);
+  EXPECT_NEAR(FloorOf("m2", "C:2000@1024").serial, 18100, 200);
+  EXPECT_NEAR(FloorOf("m2", "C:2000@1024").overlapped, 21400, 300);
+  EXPECT_NEAR(FloorOf("m1", "D:1024").first_ms, 4.1, 0.1);
+  EXPECT_NEAR(FloorOf("m2", "D:1024").first_ms, 18.5, 0.2);
+}
+
+TEST(ComputeFloorTest, AStepReadsTheWeightsOnceAndItsRowsKv) {
+  const Floor floor = FloorOf("m2", "G:2x100/2");
+  const double body = 32.0 * (4096 * 6144 + 4096 * 4096 + 3 * 4096 * 14336), head = 4096.0 * 128256;
+  EXPECT_DOUBLE_EQ(floor.step_bytes, 2 * (body + head) + 2 * 100 * 131072.0);
+  EXPECT_DOUBLE_EQ(floor.step_flops, 2 * 2 * (body + head) + 2 * 100 * 32 * 4 * 4096.0);
+}
+
+TEST(LoadFiguresTest, CountsFromTheHandOver) {
+  // Two requests, one of which waits for the other's end.
+  RunTimes run{.requests = {{.added = 0, .first = 1, .last = 3, .tokens = 3}, {.added = 3, .first = 4, .last = 6, .tokens = 2}},
+               .gaps = {1, 1, 2},
+               .tokens = {{1, 1}, {2, 1}, {3, 1}, {4, 1}, {6, 1}},
+               .end = 6};
+  const std::vector<Figure> figures = LoadFigures({{.prompt = 5, .output = 3}, {.prompt = 7, .output = 2}}, {run});
+  const auto value = [&](const std::string& name) { return FindFigure(figures, name)->median; };
+  EXPECT_DOUBLE_EQ(value("ttft_mean"), 1000);
+  EXPECT_DOUBLE_EQ(value("tpot_mean"), 1500);
+  EXPECT_DOUBLE_EQ(value("itl_p50"), 1000);
+  EXPECT_DOUBLE_EQ(value("itl_p99"), 1980);
+  EXPECT_DOUBLE_EQ(value("output_rate"), 5 / 6.0);
+  EXPECT_DOUBLE_EQ(value("total_rate"), 17 / 6.0);
+  EXPECT_DOUBLE_EQ(value("decode_rate"), 1 / 2.0);
+}
+
+TEST(LoadFiguresTest, TheMedianIsAmongRepeats) {
+  const Figure figure = MakeFigure("x", "ms", {5, 1, 2});
+  EXPECT_EQ(figure.median, 2);
+  EXPECT_EQ(figure.low, 1);
+  EXPECT_EQ(figure.high, 5);
+  EXPECT_EQ(MakeFigure("x", "ms", {4, 2}).median, 3);
+}
+
+TEST(FormatRowTest, NamesTheFloorAndTheShareOfIt) {
+  const Floor floor{.step_bytes = 3e9, .step_flops = 4e9, .token_ms = 0.8, .serial = 100, .overlapped = 120};
+  LoadRow row{.kind = BenchLoad::Kind::kOne,
+              .name = "A 1 x 5/6",
+              .figures = {{.name = "tpot_mean", .unit = "ms", .median = 1.6, .low = 1.5, .high = 1.7}},
+              .floor = floor};
+  EXPECT_EQ(
+      FormatRow(row),
+      "A 1 x 5/6               tpot_mean 1.6 [1.5-1.7] ms  | step 3 GB, 4 GFLOP  | floor of tpot_mean 0.8, reached 50.0 %");
+  row.kind = BenchLoad::Kind::kTrace;
+  row.figures = {{.name = "output_rate", .unit = "tok/s", .median = 25, .low = 25, .high = 25}};
+  EXPECT_THAT(FormatRow(row), HasSubstr("floor of output_rate 100 (overlapped 120), reached 25.0 %"));
+  row.floor.reset();
+  EXPECT_EQ(FormatRow(row), "A 1 x 5/6               output_rate 25 [25-25] tok/s");
+}
+
+}  // namespace
+}  // namespace berth::cli

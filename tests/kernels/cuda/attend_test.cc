@@ -1,0 +1,323 @@
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/stages.h"
+#include "tests/kernels/cuda/twin_tensors.h"
+
+namespace berth::kernels {
+namespace {
+
+constexpr float kGuard = 123;
+constexpr int64_t kGap = 8;  // guard values between rows
+
+struct Entry {
+  int context = 1;
+  int rows = 1;
+};
+
+struct AttendCase {
+  int q_heads = 2, kv_heads = 1, dim = 64;
+  std::vector<Entry> entries;
+  bool decode = false;  // the entries of one row at the front are announced as such
+  int window = 0;
+  float softcap = 0;
+  bool alibi = false;
+};
+
+std::string Name(const AttendCase& c) {
+  return std::to_string(c.q_heads) + "/" + std::to_string(c.kv_heads) + " heads of " + std::to_string(c.dim) + ", " +
+         std::to_string(c.entries.size()) + " entries, the first of " + std::to_string(c.entries[0].context) + ", window " +
+         std::to_string(c.window) + ", softcap " + std::to_string(c.softcap) + (c.alibi ? ", ALiBi" : "") +
+         (c.decode ? ", decode" : "");
+}
+
+// Blocks lie scrambled in the pool, and what no token owns is NaN on both sides. Rows of queries and outputs lie apart, with
+// guard values before, between and behind.
+class CudaAttendTest : public TwinTensors {
+ protected:
+  void SetUp() override {
+    TwinTensors::SetUp();
+    if (IsSkipped()) return;
+    ASSERT_EQ(cudaStreamCreate(&generic_.stream), cudaSuccess);
+    generic_.ReadDevice(0, /*generic=*/true);
+    ASSERT_TRUE(cuda::ReserveAttend(generic_, *allocator_).ok());
+  }
+  void TearDown() override {
+    if (generic_.stream != nullptr) cudaStreamDestroy(generic_.stream);
+  }
+
+  struct Problem {
+    AttendArgs host, device;
+    Twin* out_memory;
+  };
+
+  Problem Make(const AttendCase& c) {
+    Problem problem;
+    std::vector<int32_t> position, sequence, start = {0}, context;
+    int width = 1, decode = 0;
+    for (const Entry& entry : c.entries) {
+      const auto index = static_cast<int32_t>(context.size());
+      for (int i = 0; i < entry.rows; ++i) {
+        position.push_back(entry.context - entry.rows + i);
+        sequence.push_back(index);
+      }
+      if (c.decode && entry.rows == 1 && decode == index) ++decode;
+      start.push_back(static_cast<int32_t>(position.size()));
+      context.push_back(entry.context);
+      width = std::max(width, (entry.context + kKvBlockTokens - 1) / kKvBlockTokens);
+    }
+    const int rows = static_cast<int>(position.size()), sequences = static_cast<int>(context.size());
+    Twin& table = TwinTensors::Make(DType::kI32, DType::kI32, {sequences, width});
+    auto* blocks = table.host.data<int32_t>();
+    std::iota(blocks, blocks + sequences * width, 1);
+    std::shuffle(blocks, blocks + sequences * width, random_);
+    Upload(table);
+    const Twin &positions = Ints(position), &sequence_of = Ints(sequence), &starts = Ints(start), &contexts = Ints(context);
+    const Twin& pool = MakePool(c, blocks, width);
+    const Twin &queries = Rows(rows, c), &slopes = Floats({c.q_heads}, 0.1f, 0.02f);
+    Twin& out = Rows(rows, c);
+    std::fill_n(out.host.data<float>(), out.host.elements(), kGuard);
+    FillWithGuards(out);
+    problem.out_memory = &out;
+    const auto args = [&](auto side) {
+      return AttendArgs{.q = View(side(queries), rows, c),
+                        .batch = {.tokens = rows,
+                                  .sequences = sequences,
+                                  .decode_sequences = decode,
+                                  .position = side(positions),
+                                  .sequence_of = side(sequence_of),
+                                  .query_start = side(starts),
+                                  .context_length = side(contexts),
+                                  .block_table = side(table)},
+                        .kv = Layer(side(pool), c),
+                        .scale = 1 / std::sqrt(static_cast<float>(c.dim)),
+                        .window = c.window,
+                        .softcap = c.softcap,
+                        .alibi_slope = c.alibi ? side(slopes) : Tensor(),
+                        .out = View(side(out), rows, c)};
+    };
+    problem.host = args([](const Twin& twin) { return twin.host; });
+    problem.device = args([](const Twin& twin) { return twin.device; });
+    return problem;
+  }
+
+  // Memory of rows with gaps, one row before and one behind.
+  Twin& Rows(int rows, const AttendCase& c) { return Values({rows + 2, c.q_heads * c.dim + kGap}); }
+  static Tensor View(const Tensor& memory, int rows, const AttendCase& c) {
+    const int64_t stride = memory.dim(1);
+    auto* from = static_cast<std::byte*>(memory.raw()) + stride * Info(memory.dtype()).block_bytes;
+    return Tensor(from, memory.dtype(), {rows, c.q_heads, c.dim}, {stride, c.dim, 1});
+  }
+
+  const Twin& MakePool(const AttendCase& c, const int32_t* blocks, int width) {
+    const auto entries = static_cast<int64_t>(c.entries.size());
+    Twin& pool = TwinTensors::Make(DType::kF32, GetParam(), {entries * width + 1, c.kv_heads, 2 * kKvBlockTokens, c.dim});
+    auto* values = pool.host.data<float>();
+    std::fill_n(values, pool.host.elements(), std::nanf(""));
+    for (int64_t e = 0; e < entries; ++e) {
+      for (int t = 0; t < c.entries[e].context; ++t) {
+        const int64_t block = blocks[e * width + t / kKvBlockTokens];
+        for (int64_t half = 0; half < 2 * c.kv_heads; ++half) {
+          float* row = values + ((block * c.kv_heads * 2 + half) * kKvBlockTokens + t % kKvBlockTokens) * c.dim;
+          for (int i = 0; i < c.dim; ++i) row[i] = Round(normal_(random_));
+        }
+      }
+    }
+    Upload(pool);
+    return pool;
+  }
+
+  static KvLayer Layer(const Tensor& pool, const AttendCase& c) {
+    const int64_t head = 2 * kKvBlockTokens * c.dim * Info(pool.dtype()).block_bytes;
+    return {.base = static_cast<std::byte*>(pool.raw()),
+            .dtype = pool.dtype(),
+            .kv_heads = c.kv_heads,
+            .key_dim = c.dim,
+            .value_dim = c.dim,
+            .block_stride = c.kv_heads * head,
+            .head_stride = head};
+  }
+
+  void FillWithGuards(const Twin& twin) {
+    const uint16_t guard = GetParam() == DType::kBF16 ? cpu::ToBf16(kGuard) : cpu::ToHalf(kGuard);
+    const std::vector<uint16_t> guards(twin.host.elements(), guard);
+    Copy(twin.device.raw(), guards.data(), guards.size() * sizeof(guard));
+  }
+
+  // Every head of every row is as near as the dtype allows, and nothing else was written.
+  void ExpectSame(const Problem& problem) {
+    ASSERT_TRUE(cuda_->Sync().ok());
+    const Tensor &out = problem.host.out, &memory = problem.out_memory->host;
+    const std::vector<float> actual = Download(problem.out_memory->device);
+    const auto* expected = memory.data<float>();
+    const int64_t stride = out.stride(0), dim = out.dim(2);
+    for (int64_t i = 0; i < memory.elements(); ++i) {
+      const bool guard = i < stride || i >= stride * (out.dim(0) + 1) || i % stride >= stride - kGap;
+      ASSERT_TRUE(!guard || actual[i] == kGuard) << "guard value " << i << " was overwritten";
+    }
+    for (int64_t row = 0; row < out.dim(0); ++row) {
+      for (int64_t head = 0; head < out.dim(1); ++head) {
+        double difference = 0, size = 0;
+        for (int64_t i = 0; i < dim; ++i) {
+          const int64_t at = (row + 1) * stride + head * dim + i;
+          ASSERT_FALSE(std::isnan(actual[at])) << "row " << row << ", head " << head << ", dimension " << i;
+          difference += (actual[at] - expected[at]) * (actual[at] - expected[at]);
+          size += expected[at] * expected[at];
+        }
+        ASSERT_LE(std::sqrt(difference), Tolerance() * std::sqrt(size)) << "row " << row << ", head " << head;
+      }
+    }
+  }
+
+  void Compare(const AttendCase& c) {
+    SCOPED_TRACE(Name(c));
+    const Problem problem = Make(c);
+    cpu_->Attend(problem.host);
+    cuda_->Attend(problem.device);
+    ExpectSame(problem);
+    // Without the kernels of one architecture.
+    FillWithGuards(*problem.out_memory);
+    cuda::Attend(generic_, problem.device);
+    ASSERT_EQ(cudaStreamSynchronize(generic_.stream), cudaSuccess);
+    ExpectSame(problem);
+    twins_.clear();
+    buffers_.clear();
+  }
+
+  // Through every head size and group.
+  void CompareShapes(const std::vector<Entry>& entries, bool decode) {
+    for (const int dim : {64, 96, 128, 256}) {
+      for (const int group : {1, 2, 4, 7, 8}) {
+        Compare({.q_heads = 2 * group, .kv_heads = 2, .dim = dim, .entries = entries, .decode = decode});
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+
+  cuda::Context generic_;
+};
+
+std::vector<Entry> DecodeEntries(std::initializer_list<int> contexts) {
+  std::vector<Entry> entries;
+  for (const int context : contexts) entries.push_back({context, 1});
+  return entries;
+}
+
+TEST_P(CudaAttendTest, DecodeMatchesTheCpu) { CompareShapes(DecodeEntries({63, 1, 64, 65, 300, 16, 17}), /*decode=*/true); }
+
+TEST_P(CudaAttendTest, ChunksMatchTheCpu) {
+  // A whole prompt, a chunk that starts and ends within a block, a chunk of whole blocks, one row, a row of a new sequence.
+  CompareShapes({{70, 70}, {163, 33}, {128, 64}, {201, 1}, {1, 1}}, /*decode=*/false);
+}
+
+TEST_P(CudaAttendTest, LongContextsMatchTheCpu) {
+  for (const int dim : {64, 128, 256}) {
+    Compare({.q_heads = 4, .kv_heads = 2, .dim = dim, .entries = DecodeEntries({1000}), .decode = true});
+    Compare({.q_heads = 4, .kv_heads = 1, .dim = dim, .entries = {{1000, 1}, {999, 1}, {640, 257}}, .decode = true});
+  }
+}
+
+TEST_P(CudaAttendTest, DecodeRowsAndChunksShareABatch) {
+  for (const int dim : {64, 96, 128, 256}) {
+    Compare({.q_heads = 4, .kv_heads = 2, .dim = dim, .entries = {{130, 1}, {64, 1}, {90, 90}, {333, 40}}, .decode = true});
+  }
+}
+
+TEST_P(CudaAttendTest, ManyEntriesOfAllLengths) {
+  std::vector<Entry> entries;
+  for (int i = 0; i < 300; ++i) entries.push_back({1 + i * 37 % 150, 1});
+  Compare({.q_heads = 4, .kv_heads = 2, .dim = 64, .entries = entries, .decode = true});
+  Compare({.q_heads = 2, .kv_heads = 1, .dim = 128, .entries = entries, .decode = false});
+}
+
+TEST_P(CudaAttendTest, GroupsOfMoreThanEightHeads) {
+  for (const bool decode : {false, true}) {
+    Compare({.q_heads = 71, .kv_heads = 1, .dim = 64, .entries = {{100, 1}, {7, 1}, {65, 3}}, .decode = decode});
+  }
+}
+
+TEST_P(CudaAttendTest, WindowSoftcapAndAlibi) {
+  for (const int dim : {64, 96, 128, 256}) {
+    for (const bool decode : {false, true}) {
+      const std::vector<Entry> entries = {{63, 1}, {300, 1}, {128, 1}, {150, 150}, {260, 70}};
+      for (const int window : {1, 20, 64, 100, 1000}) {
+        Compare({.q_heads = 4, .kv_heads = 2, .dim = dim, .entries = entries, .decode = decode, .window = window});
+      }
+      Compare({.q_heads = 4, .kv_heads = 2, .dim = dim, .entries = entries, .decode = decode, .softcap = 3});
+      Compare({.q_heads = 4, .kv_heads = 2, .dim = dim, .entries = entries, .decode = decode, .alibi = true});
+      Compare({.q_heads = 6,
+               .kv_heads = 2,
+               .dim = dim,
+               .entries = entries,
+               .decode = decode,
+               .window = 90,
+               .softcap = 5,
+               .alibi = true});
+    }
+  }
+}
+
+TEST_P(CudaAttendTest, OddHeadSizes) {
+  for (const int dim : {16, 80, 200}) {
+    Compare({.q_heads = 5, .kv_heads = 5, .dim = dim, .entries = {{33, 1}, {140, 12}}, .decode = true, .alibi = true});
+  }
+}
+
+TEST_P(CudaAttendTest, EqualBatchesGiveEqualBits) {
+  for (const bool decode : {false, true}) {
+    const Problem problem =
+        Make({.q_heads = 8, .kv_heads = 2, .dim = 128, .entries = DecodeEntries({700, 65, 3, 400}), .decode = decode});
+    std::vector<float> first;
+    for (int run = 0; run < 5; ++run) {
+      cuda_->Attend(problem.device);
+      ASSERT_TRUE(cuda_->Sync().ok());
+      const std::vector<float> out = Download(problem.out_memory->device);
+      if (run == 0) first = out;
+      ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size() * sizeof(float)), 0) << "run " << run;
+    }
+  }
+}
+
+// A batch that is padded to a captured size, and lengths that change between launches of the graph.
+TEST_P(CudaAttendTest, ACapturedLaunchFollowsTheLengthsOnTheDevice) {
+  const AttendCase c{.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = DecodeEntries({500, 90, 1, 257}), .decode = true};
+  const Problem problem = Make(c);
+  cuda::Context context;
+  ASSERT_EQ(cudaStreamCreate(&context.stream), cudaSuccess);
+  context.ReadDevice(0, /*generic=*/false);
+  ASSERT_TRUE(cuda::ReserveAttend(context, *allocator_).ok());
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  ASSERT_EQ(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  cuda::Attend(context, problem.device);
+  ASSERT_EQ(cudaStreamEndCapture(context.stream, &graph), cudaSuccess);
+  ASSERT_TRUE(context.fault.ok()) << context.fault;
+  ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+  const std::vector<std::vector<int32_t>> lengths = {{500, 90, 1, 257}, {3, 64, 1, 200}, {128, 0, 1, 0}, {499, 90, 1, 256}};
+  for (const std::vector<int32_t>& length : lengths) {
+    SCOPED_TRACE(length[0]);
+    const Tensor& out = problem.host.out;
+    const int64_t stride = out.stride(0);
+    for (size_t i = 0; i < length.size(); ++i) {
+      problem.host.batch.context_length.data<int32_t>()[i] = length[i];
+      problem.host.batch.position.data<int32_t>()[i] = std::max(length[i] - 1, 0);
+    }
+    cpu_->Attend(problem.host);
+    for (size_t i = 0; i < length.size(); ++i) {
+      if (length[i] == 0) std::fill_n(out.data<float>() + i * stride, stride - kGap, 0.f);
+    }
+    Copy(problem.device.batch.context_length.raw(), length.data(), length.size() * sizeof(int32_t));
+    ASSERT_EQ(cudaGraphLaunch(executable, context.stream), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(context.stream), cudaSuccess);
+    ExpectSame(problem);
+  }
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(context.stream);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaAttendTest, kDeviceTypes, DeviceTypeName);
+
+}  // namespace
+}  // namespace berth::kernels

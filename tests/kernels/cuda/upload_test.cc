@@ -1,0 +1,123 @@
+#include "kernels/cuda/upload.h"
+
+#include <cuda_runtime.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/upload.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "tests/kernels/weights.h"
+
+namespace berth::kernels {
+namespace {
+
+constexpr WeightSizes kRoom = {.matrix_elements = 1 << 20, .vector_elements = 1 << 12, .weights = 16};
+constexpr size_t kChunk = 20000;  // cuts the test's matrices into pieces
+
+// One upload on both backends, whose results must be the same bits.
+class CudaUploadTest : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    auto made = MakeCudaWeightUploader({.dtype = GetParam(), .threads = 3, .chunk_bytes = kChunk});
+    if (!made.ok()) GTEST_SKIP() << made.status();
+    cuda_ = *std::move(made);
+    cpu_ = MakeCpuWeightUploader({.dtype = GetParam()});
+    ASSERT_TRUE(cuda_->Reserve(kRoom).ok());
+    ASSERT_TRUE(cpu_->Reserve(kRoom).ok());
+  }
+
+  std::vector<std::byte> Fetch(const void* device, size_t bytes) {
+    std::vector<std::byte> host(bytes);
+    EXPECT_EQ(cudaMemcpy(host.data(), device, bytes, cudaMemcpyDeviceToHost), cudaSuccess);
+    return host;
+  }
+
+  void ExpectSame(const LinearWeight& device, const LinearWeight& host) {
+    ASSERT_EQ(device.segments.size(), 1u);
+    EXPECT_EQ(device.segments[0].dtype, GetParam());
+    EXPECT_EQ(device.segments[0].rows, host.segments[0].rows);
+    EXPECT_EQ(device.k, host.k);
+    const size_t bytes = host.n() * RowBytes(GetParam(), host.k);
+    const std::vector<std::byte> actual = Fetch(device.segments[0].data, bytes);
+    for (size_t i = 0; i < bytes; i += 2) {
+      ASSERT_EQ(std::memcmp(&actual[i], &host.segments[0].data[i], 2), 0)
+          << "element " << i / 2 % host.k << " of row " << i / 2 / host.k;
+    }
+  }
+
+  std::unique_ptr<WeightUploader> cuda_, cpu_;
+};
+
+TEST_P(CudaUploadTest, EveryTypeArrivesAsTheCpuConvertsIt) {
+  Random random(5);
+  for (const DType type : kWeightTypes) {
+    SCOPED_TRACE(std::string(Info(type).name));
+    const TestWeight weight = MakeWeight(type, 37, 768, random);
+    const auto device = cuda_->Matrix(weight.view), host = cpu_->Matrix(weight.view);
+    ASSERT_TRUE(device.ok() && host.ok());
+    const auto keep = cuda_->Finish();
+    ASSERT_TRUE(keep.ok()) << keep.status();
+    ExpectSame(*device, *host);
+    SetUp();
+  }
+}
+
+TEST_P(CudaUploadTest, SegmentsOfDifferentTypesBecomeOne) {
+  Random random(6);
+  const TestWeight q = MakeWeight(DType::kQ4_K, 64, 512, random), k = MakeWeight(DType::kQ6_K, 32, 512, random);
+  const TestWeight v = MakeWeight(DType::kF32, 33, 512, random);
+  LinearWeight qkv = q.view;
+  qkv.segments.insert(qkv.segments.end(), {k.view.segments[0], v.view.segments[0]});
+  const auto device = cuda_->Matrix(qkv), host = cpu_->Matrix(qkv);
+  const auto keep = cuda_->Finish();
+  ASSERT_TRUE(keep.ok()) << keep.status();
+  ExpectSame(*device, *host);
+}
+
+TEST_P(CudaUploadTest, ManyUnevenWeightsAndVectors) {
+  Random random(7);
+  std::vector<TestWeight> weights;
+  std::vector<std::vector<float>> vectors;
+  std::vector<LinearWeight> device, host;
+  std::vector<Tensor> device_vectors;
+  for (int i = 0; i < 6; ++i) {
+    weights.push_back(MakeWeight(kWeightTypes[i % 3], 11 + 7 * i, 101 + i, random));
+    vectors.push_back(random.Normals(300 + i));
+  }
+  for (int i = 0; i < 6; ++i) {
+    device.push_back(*cuda_->Matrix(weights[i].view));
+    host.push_back(*cpu_->Matrix(weights[i].view));
+    device_vectors.push_back(*cuda_->Vector(Floats(vectors[i])));
+  }
+  const auto keep = cuda_->Finish();
+  ASSERT_TRUE(keep.ok()) << keep.status();
+  for (int i = 0; i < 6; ++i) {
+    ExpectSame(device[i], host[i]);
+    const size_t bytes = vectors[i].size() * sizeof(float);
+    EXPECT_EQ(device_vectors[i].dim(0), static_cast<int64_t>(vectors[i].size()));
+    EXPECT_EQ(std::memcmp(Fetch(device_vectors[i].raw(), bytes).data(), vectors[i].data(), bytes), 0) << "vector " << i;
+  }
+}
+
+TEST_P(CudaUploadTest, RandomWeightsAreTheCpus) {
+  const auto device = cuda_->Random(129, 257, 99, 0.02f), host = cpu_->Random(129, 257, 99, 0.02f);
+  const auto keep = cuda_->Finish();
+  ASSERT_TRUE(keep.ok()) << keep.status();
+  ExpectSame(*device, *host);
+}
+
+TEST_P(CudaUploadTest, SaysHowMuchMemoryIsMissing) {
+  auto uploader = *MakeCudaWeightUploader({.dtype = GetParam()});
+  const absl::Status status = uploader->Reserve({.matrix_elements = int64_t{1} << 40, .weights = 1});
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("MiB are missing"), std::string::npos) << status;
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaUploadTest, ::testing::Values(DType::kBF16, DType::kF16),
+                         [](const auto& info) { return std::string(Info(info.param).name); });
+
+}  // namespace
+}  // namespace berth::kernels

@@ -1,0 +1,154 @@
+#include "worker/backend.h"
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "spdlog/spdlog.h"
+#include "worker/loader/model_loader.h"
+#include "worker/runtime/cpu_executor.h"
+#include "worker/runtime/gpu.h"
+#include "worker/runtime/sim_executor.h"
+#include "worker/service/sim_model.h"
+#include "worker/text/sim_tokenizer.h"
+
+namespace berth::worker {
+namespace {
+
+constexpr int kCpuSlots = 16;
+
+absl::StatusOr<Backend> MakeSimBackend(const WorkerOptions& options) {
+  const SimOptions& sim = options.sim;
+  Backend backend;
+  const int length = options.session_len > 0 ? std::min(options.session_len, sim.max_length) : sim.max_length;
+  BERTH_ASSIGN_OR_RETURN(backend.served,
+                         service::MakeSimModel(options.model_name.empty() ? "sim" : options.model_name, length));
+  backend.executor = std::make_unique<runtime::SimExecutor>(
+      runtime::SimExecutorOptions{.device = {.limits = {.slots = sim.slots,
+                                                        .kv_blocks = sim.kv_blocks,
+                                                        .max_step_tokens = 512,
+                                                        .max_length = length,
+                                                        .max_depth = 2},
+                                             .vocabulary = {.begin = text::SimVocabulary::kFirstPiece,
+                                                            .end = text::SimVocabulary::kEnd,
+                                                            .stop_probability = sim.stop_probability}},
+                                  .step_time = absl::Milliseconds(sim.step_ms),
+                                  .prefill_tokens_per_second = sim.prefill_tokens_per_second,
+                                  .faults = {.stall_after_tokens = sim.stall_after_tokens,
+                                             .exit_after_tokens = sim.exit_after_tokens,
+                                             .crash_on_token = sim.crash_on_token,
+                                             .slow_factor = sim.slow_factor}});
+  return backend;
+}
+
+// MemAvailable of /proc/meminfo; 0 when it cannot be read.
+size_t FreeMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string name, unit;
+  for (size_t kib = 0; file >> name >> kib;) {
+    if (name == "MemAvailable:") return kib << 10;
+    std::getline(file, unit);
+  }
+  return 0;
+}
+
+size_t KvBytes(const WorkerOptions& options) {
+  constexpr size_t kDefault = size_t{512} << 20;
+  if (options.kv_bytes > 0) return static_cast<size_t>(options.kv_bytes);
+  if (options.cache_max_entry_count == 0) return kDefault;
+  return static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count);
+}
+
+// What the services have to know of the model; its tokenizer data moves away.
+absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& options, loader::LoadedModel& loaded) {
+  service::ServedModel served;
+  served.name = options.model_name.empty() ? loaded.name : options.model_name;
+  served.family = loaded.spec.family;
+  served.eos_ids = loaded.tokenizer.generation_eos_ids;
+  if (served.eos_ids.empty() && loaded.tokenizer.eos_id >= 0) served.eos_ids = {loaded.tokenizer.eos_id};
+  served.defaults = {.temperature = loaded.generation.do_sample ? loaded.generation.temperature : 0,
+                     .top_p = loaded.generation.top_p,
+                     .top_k = loaded.generation.top_k,
+                     .repetition_penalty = loaded.generation.repetition_penalty};
+  served.context_length = options.session_len > 0 ? options.session_len : loaded.spec.max_position;
+  served.fingerprint = loaded.fingerprint;
+  const std::string chat_template = loaded.tokenizer.chat_template;
+  BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded.tokenizer)));
+  if (!chat_template.empty()) {
+    const auto text_of = [&](int32_t id) { return id < 0 ? "" : std::string(served.tokenizer->TokenBytes(id, true)); };
+    BERTH_ASSIGN_OR_RETURN(served.chat_template, text::ParseChatTemplate(chat_template, text_of(served.tokenizer->bos_id()),
+                                                                         text_of(served.tokenizer->eos_id())));
+  }
+  return served;
+}
+
+// Why the model runs on the CPU, or OK: it runs on the GPU. An error of the outer status: it has to, and cannot.
+absl::StatusOr<absl::Status> CheckDevice(const WorkerOptions& options) {
+  if (options.device == "cpu") return absl::FailedPreconditionError("--device is cpu");
+  absl::Status usable = runtime::CheckGpu(runtime::GpuOptions().device);
+  if (options.device == "cuda") BERTH_RETURN_IF_ERROR(usable);
+  return usable;
+}
+
+runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options) {
+  runtime::GpuOptions gpu{.dtype = options.dtype == "f16" ? kernels::DType::kF16 : kernels::DType::kBF16,
+                          .generic_kernels = options.kernel_set == "generic",
+                          .session_len = options.session_len,
+                          .kv_bytes = static_cast<size_t>(options.kv_bytes)};
+  if (options.max_batch_size > 0) gpu.slots = options.max_batch_size;
+  if (options.step_tokens > 0) gpu.max_step_tokens = options.step_tokens;
+  gpu.max_step_tokens = std::max(gpu.max_step_tokens, gpu.slots);
+  if (options.cache_max_entry_count > 0) gpu.kv_share = options.cache_max_entry_count;
+  return gpu;
+}
+
+runtime::CpuExecutorOptions MakeCpuOptions(const WorkerOptions& options) {
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  runtime::CpuExecutorOptions cpu{.threads = options.cpu_threads > 0 ? options.cpu_threads : cores,
+                                  .slots = options.max_batch_size > 0 ? options.max_batch_size : kCpuSlots,
+                                  .kv_bytes = KvBytes(options),
+                                  .session_len = options.session_len};
+  if (options.step_tokens > 0) cpu.max_step_tokens = options.step_tokens;
+  return cpu;
+}
+
+absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
+  BERTH_ASSIGN_OR_RETURN(const absl::Status gpu_usable, CheckDevice(options));
+  const runtime::GpuOptions gpu = MakeGpuOptions(options);
+  loader::LoadOptions load{
+      .format = options.load_format == "random" ? loader::LoadFormat::kRandom : loader::LoadFormat::kCheckpoint,
+      .seed = options.seed};
+  std::unique_ptr<kernels::WeightUploader> uploader;
+  if (gpu_usable.ok()) {
+    BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(gpu));
+    load.uploader = uploader.get();
+  }
+  BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loading, loader::LoadModel(options.model, load));
+  uploader.reset();
+  auto loaded = std::make_shared<loader::LoadedModel>(std::move(loading));
+  Backend backend;
+  BERTH_ASSIGN_OR_RETURN(backend.served, MakeServedModel(options, *loaded));
+  const runtime::RunnerModel model{
+      .spec = loaded->spec, .weights = loaded->weights, .tokenizer_size = backend.served.tokenizer->size()};
+  if (gpu_usable.ok()) {
+    BERTH_ASSIGN_OR_RETURN(backend.executor, runtime::MakeGpuExecutor(model, gpu));
+    backend.default_depth = backend.executor->limits().max_depth;
+  } else {
+    BERTH_ASSIGN_OR_RETURN(backend.executor, runtime::MakeCpuExecutor(model, MakeCpuOptions(options), base::SystemClock()));
+    spdlog::info("the model runs on the CPU: {}", std::string(gpu_usable.message()));
+  }
+  backend.model = std::move(loaded);
+  return backend;
+}
+
+}  // namespace
+
+absl::StatusOr<Backend> MakeBackend(const WorkerOptions& options) {
+  return options.sim.enabled ? MakeSimBackend(options) : MakeModelBackend(options);
+}
+
+}  // namespace berth::worker

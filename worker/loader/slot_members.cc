@@ -1,0 +1,96 @@
+#include "worker/loader/slot_members.h"
+
+#include <optional>
+
+#include "base/check.h"
+#include "base/status.h"
+
+namespace berth::loader {
+namespace {
+
+using kernels::LinearWeight;
+using kernels::Tensor;
+using model::Slot;
+
+void SetUpNorm(const model::NormSpec& spec, kernels::Norm& norm) {
+  norm.kind = spec.kind;
+  norm.epsilon = spec.epsilon;
+  norm.weight_offset = spec.weight_offset;
+}
+
+}  // namespace
+
+model::DecoderWeights EmptyWeights(const model::DecoderSpec& spec) {
+  model::DecoderWeights out;
+  SetUpNorm(spec.final_norm, out.final_norm);
+  for (const model::LayerSpec& layer : spec.layers) {
+    model::LayerWeights& weights = out.layers.emplace_back();
+    SetUpNorm(layer.attention_norm, weights.attention_norm);
+    SetUpNorm(layer.mlp_norm, weights.mlp_norm);
+    weights.q_norm.epsilon = weights.k_norm.epsilon = layer.attention_norm.epsilon;
+  }
+  return out;
+}
+
+LinearWeight* MatrixMember(model::DecoderWeights& weights, Slot slot, int layer) {
+  switch (slot) {
+    case Slot::kEmbed:
+      return &weights.embed;
+    case Slot::kHead:
+      return &weights.head;
+    case Slot::kQkv:
+      return &weights.layers[layer].qkv;
+    case Slot::kAttentionOut:
+      return &weights.layers[layer].attention_out;
+    case Slot::kMlpUp:
+      return &weights.layers[layer].mlp_up;
+    case Slot::kMlpDown:
+      return &weights.layers[layer].mlp_down;
+    default:
+      return nullptr;
+  }
+}
+
+Tensor& VectorMember(model::DecoderWeights& all, Slot slot, int layer) {
+  if (slot == Slot::kFinalNorm) return all.final_norm.weight;
+  if (slot == Slot::kFinalNormBias) return all.final_norm.bias;
+  model::LayerWeights& weights = all.layers[layer];
+  switch (slot) {
+    case Slot::kAttentionNorm:
+      return weights.attention_norm.weight;
+    case Slot::kAttentionNormBias:
+      return weights.attention_norm.bias;
+    case Slot::kQkvBias:
+      return weights.qkv_bias;
+    case Slot::kQNorm:
+      return weights.q_norm.weight;
+    case Slot::kKNorm:
+      return weights.k_norm.weight;
+    case Slot::kAttentionOutBias:
+      return weights.attention_out_bias;
+    case Slot::kMlpNorm:
+      return weights.mlp_norm.weight;
+    case Slot::kMlpNormBias:
+      return weights.mlp_norm.bias;
+    case Slot::kMlpUpBias:
+      return weights.mlp_up_bias;
+    default:
+      BERTH_CHECK(slot == Slot::kMlpDownBias) << model::Info(slot).name << " is a matrix";
+  }
+  return weights.mlp_down_bias;
+}
+
+absl::Status ForEachSlot(const model::DecoderSpec& spec,
+                         absl::FunctionRef<absl::Status(Slot slot, int layer, const model::SlotShape& shape)> visit) {
+  for (int i = 0; i < model::kSlotCount; ++i) {
+    const Slot slot = static_cast<Slot>(i);
+    const int layers = model::Info(slot).per_layer ? static_cast<int>(spec.layers.size()) : 1;
+    for (int layer = 0; layer < layers; ++layer) {
+      const std::optional<model::SlotShape> shape = model::ShapeOf(spec, slot, layer);
+      if (shape.has_value()) BERTH_RETURN_IF_ERROR(visit(slot, layer, *shape));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace berth::loader

@@ -1,0 +1,83 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/upload.h"
+#include "worker/runtime/gpu.h"
+#include "worker/runtime/queued_executor.h"
+
+namespace berth::runtime {
+namespace {
+
+constexpr int kDepth = 2;
+
+kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOptions& options) {
+  kernels::CudaOpsOptions ops{.device = options.device,
+                              .generic_kernels = options.generic_kernels,
+                              .max_tokens = options.max_step_tokens,
+                              .max_hidden = spec.hidden};
+  for (const model::LayerSpec& layer : spec.layers) {
+    const int64_t heads = layer.attention.q_heads + 2 * layer.attention.kv_heads;
+    const int64_t up = (layer.mlp.gated ? 2 : 1) * layer.mlp.intermediate;
+    ops.max_product = std::max<int64_t>({ops.max_product, spec.hidden, heads * layer.attention.head_dim, up});
+  }
+  return ops;
+}
+
+// Blocks of the KV pool in what all else has left of the device's memory; at least one sequence of full length fits.
+absl::StatusOr<int> FindKvBlocks(const model::DecoderSpec& spec, const GpuOptions& options, int max_length) {
+  BERTH_ASSIGN_OR_RETURN(const kernels::CudaMemory memory, kernels::GetCudaMemory(options.device));
+  const size_t block_bytes = KvBlockBytes(spec, options.dtype);
+  auto bytes = static_cast<size_t>(static_cast<double>(memory.free) * options.kv_share);
+  if (options.kv_bytes > 0) bytes = std::min(bytes, options.kv_bytes);
+  const size_t want = ((max_length + engine::kBlockTokens - 1) / engine::kBlockTokens + 1) * block_bytes;
+  if (bytes < want) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the KV cache of one sequence of ", max_length, " tokens needs ", want, " bytes, and ", want - bytes,
+        " of them are missing: ", bytes, " are allowed of the ", memory.free, " that are free on device ", options.device));
+  }
+  // One block more is reserved for padding.
+  return static_cast<int>(std::min<size_t>(bytes / block_bytes - 1, INT32_MAX / engine::kBlockTokens));
+}
+
+}  // namespace
+
+absl::Status CheckGpu(int device) { return kernels::CheckCudaDevice(device); }
+
+absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options) {
+  BERTH_RETURN_IF_ERROR(options.Validate());
+  BERTH_RETURN_IF_ERROR(CheckGpu(options.device));
+  return kernels::MakeCudaWeightUploader({.device = options.device, .dtype = options.dtype});
+}
+
+absl::StatusOr<std::unique_ptr<engine::Executor>> MakeGpuExecutor(const RunnerModel& model, const GpuOptions& options) {
+  BERTH_RETURN_IF_ERROR(options.Validate());
+  BERTH_ASSIGN_OR_RETURN(const int max_length, SequenceLength(model.spec, options.session_len));
+  RunnerDevice device;
+  BERTH_ASSIGN_OR_RETURN(device.ops, kernels::MakeCudaOps(OpsOptions(model.spec, options)));
+  device.memory = kernels::MakeCudaAllocator(options.device);
+  device.staging = kernels::MakePinnedAllocator(options.device);
+  const RunnerOptions runner_options{.slots = options.slots,
+                                     .dtype = options.dtype,
+                                     .kv_dtype = options.dtype,
+                                     .max_step_tokens = options.max_step_tokens,
+                                     .max_length = max_length,
+                                     .depth = kDepth};
+  BERTH_ASSIGN_OR_RETURN(device.runner,
+                         ModelRunner::Create(model, runner_options, *device.ops, {*device.memory, *device.staging}));
+  BERTH_ASSIGN_OR_RETURN(const int kv_blocks, FindKvBlocks(model.spec, options, max_length));
+  BERTH_RETURN_IF_ERROR(device.runner->ReserveKv(kv_blocks, *device.memory));
+  if (options.recordings) BERTH_RETURN_IF_ERROR(device.runner->RecordDecodeSteps());
+  const engine::ExecutorLimits limits{.slots = options.slots,
+                                      .kv_blocks = kv_blocks,
+                                      .max_step_tokens = options.max_step_tokens,
+                                      .max_length = max_length,
+                                      .max_depth = kDepth,
+                                      .vocab_size = model.spec.vocab};
+  return std::make_unique<QueuedExecutor>(limits, std::move(device));
+}
+
+}  // namespace berth::runtime

@@ -1,0 +1,15 @@
+#include "worker/runtime/gpu.h"
+
+namespace berth::runtime {
+
+absl::Status CheckGpu(int device) { return absl::FailedPreconditionError("this program was built without CUDA"); }
+
+absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options) {
+  return CheckGpu(options.device);
+}
+
+absl::StatusOr<std::unique_ptr<engine::Executor>> MakeGpuExecutor(const RunnerModel& model, const GpuOptions& options) {
+  return CheckGpu(options.device);
+}
+
+}  // namespace berth::runtime
