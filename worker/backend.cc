@@ -86,12 +86,10 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
   return served;
 }
 
-// Why the model runs on the CPU, or OK: it runs on the GPU. An error of the outer status: it has to, and cannot.
-absl::StatusOr<absl::Status> CheckDevice(const WorkerOptions& options) {
+// Why the model cannot run on the GPU, or is not to.
+absl::Status CheckGpu(const WorkerOptions& options) {
   if (options.device == "cpu") return absl::FailedPreconditionError("--device is cpu");
-  absl::Status usable = runtime::CheckGpu(runtime::GpuOptions().device);
-  if (options.device == "cuda") BERTH_RETURN_IF_ERROR(usable);
-  return usable;
+  return runtime::CheckGpu(runtime::GpuOptions().device);
 }
 
 runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options) {
@@ -117,7 +115,8 @@ runtime::CpuExecutorOptions MakeCpuOptions(const WorkerOptions& options) {
 }
 
 absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
-  BERTH_ASSIGN_OR_RETURN(const absl::Status gpu_usable, CheckDevice(options));
+  const absl::Status gpu_usable = CheckGpu(options);
+  if (options.device == "cuda") BERTH_RETURN_IF_ERROR(gpu_usable);
   const runtime::GpuOptions gpu = MakeGpuOptions(options);
   loader::LoadOptions load{
       .format = options.load_format == "random" ? loader::LoadFormat::kRandom : loader::LoadFormat::kCheckpoint,
