@@ -135,16 +135,14 @@ void SampleRow(const SampleArgs& args, int64_t r) {
   token = -1;
   logprob = 0;
   const int32_t slot = args.slot.data<int32_t>()[r];
-  if (!args.last_token.empty()) args.last_token.data<int32_t>()[slot] = 0;
   if (!args.top_token.empty()) {
     std::fill_n(args.top_token.data<int32_t>() + r * args.top_token.stride(0), kMaxLogprobs, -1);
     std::fill_n(args.top_logprob.data<float>() + r * args.top_logprob.stride(0), kMaxLogprobs, kBanned);
   }
   if (std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isnan(logit); })) return;
   const SlotSampling params = LoadParams(args, slot);
-  uint32_t* counts = args.counts.data<uint32_t>() + slot * args.counts.stride(0);
   ApplyMaskAndEdits(args, r, logits);
-  ApplyPenalties(params, counts, logits);
+  ApplyPenalties(params, args.counts.data<uint32_t>() + slot * args.counts.stride(0), logits);
   const int32_t best = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   if (vocab == 0 || logits[best] == kBanned) return;
   std::vector<float> weights(vocab);
@@ -155,14 +153,22 @@ void SampleRow(const SampleArgs& args, int64_t r) {
     logprob = static_cast<float>(logits[token] - log_total);
     if (!args.top_token.empty()) ReportTop(args, r, params.logprobs, log_total, logits);
   }
-  ++counts[token];
-  if (!args.last_token.empty()) args.last_token.data<int32_t>()[slot] = token;
+}
+
+// Rows that fill a step up share a slot, so this is not for several threads.
+void StoreDraws(const SampleArgs& args) {
+  for (int64_t r = 0; r < args.logits.dim(0); ++r) {
+    const int32_t slot = args.slot.data<int32_t>()[r], token = args.token.data<int32_t>()[r];
+    if (token >= 0) ++args.counts.data<uint32_t>()[slot * args.counts.stride(0) + token];
+    if (!args.last_token.empty()) args.last_token.data<int32_t>()[slot] = std::max(token, 0);
+  }
 }
 
 }  // namespace
 
 void Sample(Context& context, const SampleArgs& args) {
   context.pool.Run(static_cast<int>(args.logits.dim(0)), [&](int row, int) { SampleRow(args, row); });
+  StoreDraws(args);
 }
 
 }  // namespace berth::kernels::cpu
