@@ -12,14 +12,16 @@ TEST(Shard, RunsPostedFunctionsInOrderOnOneThread) {
   Shard shard(std::make_unique<grpc::CompletionQueue>());
   shard.Start();
   std::string order;
-  base::Notification done;
+  base::Notification both_posted, done;
   std::thread::id first, last;
   shard.Post([&] {
+    both_posted.Wait();
     order += "a";
     first = std::this_thread::get_id();
     shard.Post([&] { order += "c"; });
   });
   shard.Post([&] { order += "b"; });
+  both_posted.Notify();
   std::thread other([&] {
     shard.Post([&] {
       shard.Post([&] {
