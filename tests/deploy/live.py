@@ -35,7 +35,6 @@ class Prometheus:
         }
         for job in config["scrape_configs"]:
             job["static_configs"] = targets[job["job_name"]]
-            job.pop("relabel_configs", None)
         path = os.path.join(folder, "prometheus.yml")
         with open(path, "w") as file:
             yaml.safe_dump(config, file)
