@@ -170,6 +170,12 @@ def test_compose(flags):
     assert scraped == metrics
 
 
+def test_the_handbook_names_flags_that_exist(flags):
+    text = open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8").read()
+    named = set(re.findall(r"`(--[a-z-]+)", text)) - {"--now"}
+    assert named and named <= set().union(*flags.values())
+
+
 def test_dockerfiles():
     for path in glob.glob(os.path.join(ROOT, "deploy/docker/Dockerfile*")):
         if not path.endswith(".dockerignore"):

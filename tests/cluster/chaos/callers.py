@@ -115,7 +115,7 @@ class Request:
         return spec
 
     def _spoil(self, spec):
-        draw = self.random
+        draw = random.Random(self.seed)
         numbers = [0, -1, 1, 3, 2**31 - 1, -(2**31), 129]
         floats = [float("nan"), float("inf"), -1.0, 0.0, 3.0, 1e30]
         for _ in range(draw.randint(1, 3)):

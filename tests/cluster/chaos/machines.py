@@ -3,6 +3,7 @@ import asyncio
 import http.client
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ from processes import Process  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
 WAIT_SECONDS = 30
+MEMORY_BYTES = 6 << 30  # of addresses, per program: one that grows without bound ends alone
 
 
 def free_port():
@@ -49,6 +51,7 @@ class Program:
 
     async def start(self):
         self.process = await asyncio.to_thread(Process, *self.command, log=self.log)
+        resource.prlimit(self.process.child.pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         self.down = False
 
     @property
