@@ -28,6 +28,12 @@ def manifests():
                 yield path, document
 
 
+def pod_template(document):
+    """Of what makes pods; else empty."""
+    spec = document.get("spec", {})
+    return spec.get("template") or spec.get("leaderWorkerTemplate", {}).get("workerTemplate", {})
+
+
 def overlays():
     return sorted(glob.glob(K8S + "/overlays/*"))
 
@@ -47,8 +53,8 @@ def unknown_flags(arguments, known):
     return [argument for argument in arguments if argument.startswith("--") and argument.split("=")[0] not in known]
 
 
-def validate(path):
-    done = subprocess.run([os.path.join(TOOLS, "kubernetes-validate"), "--strict", path], capture_output=True, text=True)
+def validate(*paths):
+    done = subprocess.run([os.path.join(TOOLS, "kubernetes-validate"), "--strict", *paths], capture_output=True, text=True)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     unknown = set(re.findall(r"Couldn't find schema for kind (\w+)", said))
@@ -56,8 +62,7 @@ def validate(path):
 
 
 def test_plain_manifests_are_valid():
-    for path in {path for path, _ in manifests()}:
-        validate(path)
+    validate(*sorted({path for path, _ in manifests()}))
 
 
 @pytest.mark.parametrize("overlay", overlays(), ids=os.path.basename)
@@ -92,7 +97,7 @@ def test_overlays_name_every_worker_once():
 def test_containers_have_flags_that_exist_and_ports_that_probes_name(flags):
     seen = 0
     for path, document in manifests():
-        pods = document.get("spec", {}).get("template", {}).get("spec", {})
+        pods = pod_template(document).get("spec", {})
         for container in pods.get("containers", []):
             seen += 1
             assert not unknown_flags(container["args"], flags[container["image"]]), path
@@ -104,15 +109,15 @@ def test_containers_have_flags_that_exist_and_ports_that_probes_name(flags):
             assert mounted == {volume["name"] for volume in pods["volumes"]}, path
             security = container["securityContext"]
             assert security["readOnlyRootFilesystem"] and not security["allowPrivilegeEscalation"] and pods["securityContext"]["runAsNonRoot"]
-    assert seen >= 2
+    assert seen >= 3
 
 
 def test_selectors_and_references_meet():
     pods, names = [], set()
     for _, document in manifests():
         names.add((document["kind"], document["metadata"]["name"]))
-        if "template" in document.get("spec", {}):
-            pods.append(document["spec"]["template"]["metadata"]["labels"])
+        if template := pod_template(document):
+            pods.append(template["metadata"]["labels"])
     for path, document in manifests():
         spec = document.get("spec", {})
         selector = spec.get("podSelector") or spec.get("selector") or {}
