@@ -1,5 +1,6 @@
 #include "gateway/relay/stream.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/random/distributions.h"
@@ -69,8 +70,9 @@ GenerationStream::GenerationStream(GenerationRequest request)
   // A caller that resumes by itself has seen a start when it has seen any message.
   resuming_ = request_.spec.has_resume();
   started_ = progress_.next_seq() > 0;
-  for (int i = progress_.choices_size(); i < request_.spec.sampling().choice_count(); ++i)
-    progress_.add_choices()->set_index(i);
+  // A request that is refused has a stream too, until its caller has heard so.
+  const int choices = std::min(request_.spec.sampling().choice_count(), kMaxChoices);
+  for (int i = progress_.choices_size(); i < choices; ++i) progress_.add_choices()->set_index(i);
   for (const v1::ResumeFrom::Choice& choice : progress_.choices()) has_tokens_ |= choice.token_ids_size() > 0;
 }
 

@@ -7,9 +7,13 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <utility>
+#include <vector>
+
 #include "absl/synchronization/mutex.h"
 #include "grpc/support/log.h"
 #include "prometheus/text_serializer.h"
+#include "proto/rpc/process_metrics.h"
 
 namespace berth::rpc {
 namespace {
@@ -67,7 +71,9 @@ bool TerminateWithParent() {
 }
 
 std::string SerializeMetrics(const prometheus::Registry& registry) {
-  return prometheus::TextSerializer().Serialize(registry.Collect());
+  std::vector<prometheus::MetricFamily> families = registry.Collect();
+  for (prometheus::MetricFamily& family : CollectProcessMetrics()) families.push_back(std::move(family));
+  return prometheus::TextSerializer().Serialize(families);
 }
 
 }  // namespace berth::rpc

@@ -33,7 +33,7 @@ class ShutdownSignal {
 // Asks the kernel to send SIGTERM when the parent process dies. False when it is dead already.
 bool TerminateWithParent();
 
-// The registry in Prometheus' text format.
+// The registry and the process's own metrics in Prometheus' text format.
 std::string SerializeMetrics(const prometheus::Registry& registry);
 
 }  // namespace berth::rpc

@@ -141,7 +141,7 @@ def test_every_bad_input_is_one_clear_error_and_nobody_else_notices(cluster):
         "top_p": [0, -0.1, 1.1],
         "top_k": [-2],
         "min_p": [-0.1, 1.5],
-        "n": [0, -1, 129, 1.5],
+        "n": [0, -1, 129, 2147483647, 1.5],
         "repetition_penalty": [0, -1],
         "presence_penalty": [3],
         "logprobs": [-1, 21],

@@ -1,6 +1,10 @@
 #include <atomic>
+#include <map>
+#include <sstream>
 #include <string>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "boost/asio/connect.hpp"
 #include "boost/asio/io_context.hpp"
 #include "boost/beast/core.hpp"
@@ -44,6 +48,25 @@ TEST(HttpListener, ServesProbesAndMetrics) {
   EXPECT_THAT(Fetch(port, "/metrics").second, testing::HasSubstr("berth_test_total 3"));
   EXPECT_EQ(Fetch(port, "/else").first, 404);
   EXPECT_EQ(Fetch(port, "/live", http::verb::delete_).first, 405);
+}
+
+TEST(SerializeMetrics, TellsOfTheProcess) {
+  std::map<std::string, double> values;
+  std::istringstream text(SerializeMetrics(prometheus::Registry()));
+  for (std::string line; std::getline(text, line);) {
+    if (line.starts_with('#')) continue;
+    const size_t blank = line.rfind(' ');
+    values[line.substr(0, line.find_first_of("{ "))] = std::stod(line.substr(blank));
+  }
+  EXPECT_GT(values["process_resident_memory_bytes"], 1 << 20);
+  EXPECT_GT(values["process_open_fds"], 2);
+  EXPECT_GT(values["process_max_fds"], values["process_open_fds"]);
+  EXPECT_GE(values["process_threads"], 1);
+  EXPECT_GE(values["process_cpu_seconds_total"], 0);
+  const double age = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()) - values["process_start_time_seconds"];
+  EXPECT_GT(age, -2);
+  EXPECT_LT(age, 3600);
+  EXPECT_EQ(values["berth_build_info"], 1);
 }
 
 TEST(HttpListener, AnOccupiedPortIsOneClearError) {
