@@ -12,7 +12,7 @@ import threading
 import pytest
 from processes import Process, text_of, until
 
-REQUEST = {"model": "sim", "prompt": "once upon a time", "max_tokens": 20, "ignore_eos": True, "temperature": 0}
+REQUEST = {"model": "sim", "prompt": "once upon a time", "max_tokens": 20, "ignore_eos": True, "temperature": 0, "seed": 7}
 KEYS = "tenant acme\nkey sha256:" + hashlib.sha256(b"secret").hexdigest() + " acme\n"
 
 
