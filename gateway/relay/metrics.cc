@@ -50,6 +50,9 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       queue_wait(
           HistogramFamily(registry, "berth_gateway_queue_wait_seconds", "Wait for room at a worker, of requests that waited.")
               .Add({}, LatencyBuckets())),
+      failover_gap(HistogramFamily(registry, "berth_gateway_failover_gap_seconds",
+                                   "From a stream's last tokens of a lost worker to the first of the next.")
+                       .Add({}, LatencyBuckets())),
       overhead_route(Overhead(registry, "route")),
       overhead_forward(Overhead(registry, "forward")),
       slow_client_aborts(
@@ -64,7 +67,13 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       streams_open_(GaugeFamily(registry, "berth_gateway_streams_open", "Generations of this gateway at each worker.")),
       worker_up_(GaugeFamily(registry, "berth_gateway_worker_up", "1 while the link to the worker stands.")),
       worker_state_(GaugeFamily(registry, "berth_gateway_worker_state", "1 for the state that the worker reports.")),
-      queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")) {}
+      queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")),
+      retries_(
+          CounterFamily(registry, "berth_gateway_retries_total", "Requests sent again before their first token, by reason.")),
+      circuit_state_(GaugeFamily(registry, "berth_gateway_circuit_state",
+                                 "0 closed, 1 half-open, 2 open: the worker's faults keep work from it.")),
+      circuit_transitions_(
+          CounterFamily(registry, "berth_gateway_circuit_transitions_total", "Changes of the circuit's state.")) {}
 
 void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code,
                                   absl::Duration duration) {
@@ -82,7 +91,15 @@ void GatewayMetrics::FailedOver(bool mid_stream, bool ok) {
   failovers_.Add({{"phase", mid_stream ? "mid_stream" : "before_first_token"}, {"result", ok ? "ok" : "failed"}}).Increment();
 }
 
-void GatewayMetrics::SetWorker(const routing::WorkerView& worker) {
+void GatewayMetrics::Retried(std::string_view reason) { retries_.Add({{"reason", std::string(reason)}}).Increment(); }
+
+void GatewayMetrics::CircuitChanged(const routing::WorkerView& worker, routing::Circuit to) {
+  constexpr std::array<const char*, 3> kNames = {"closed", "half_open", "open"};
+  circuit_transitions_.Add({{"worker", worker.address.id}, {"to", kNames[static_cast<int>(to)]}}).Increment();
+}
+
+void GatewayMetrics::SetWorker(const routing::WorkerView& worker, absl::Duration now) {
+  circuit_state_.Add({{"worker", worker.address.id}}).Set(static_cast<double>(worker.circuit(now)));
   const bool up = worker.link == routing::LinkState::kUp;
   worker_up_.Add({{"worker", worker.address.id}}).Set(up);
   streams_open_.Add({{"worker", worker.address.id}}).Set(worker.open_streams);

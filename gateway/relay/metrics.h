@@ -26,7 +26,11 @@ class GatewayMetrics {
   void Routed(std::string_view policy, std::string_view outcome);
   void Shed(std::string_view reason);
   void FailedOver(bool mid_stream, bool ok);
-  void SetWorker(const routing::WorkerView& worker);
+  // A request was sent again before its first token: "worker_lost", "unavailable" or "draining".
+  void Retried(std::string_view reason);
+  void CircuitChanged(const routing::WorkerView& worker, routing::Circuit to);
+  // `now` is base::Clock::Monotonic.
+  void SetWorker(const routing::WorkerView& worker, absl::Duration now);
   // Requests of low, normal and high priority.
   void SetQueueDepth(const std::array<int, 3>& depths);
 
@@ -34,6 +38,8 @@ class GatewayMetrics {
   // Between two batches of one stream's tokens.
   prometheus::Histogram& inter_token_latency;
   prometheus::Histogram& queue_wait;
+  // From a stream's last tokens of a lost worker to the first of the next.
+  prometheus::Histogram& failover_gap;
   // Phases of what the gateway adds: placing a request, and handing a worker's frame on to the callers.
   prometheus::Histogram& overhead_route;
   prometheus::Histogram& overhead_forward;
@@ -49,6 +55,9 @@ class GatewayMetrics {
   prometheus::Family<prometheus::Gauge>& worker_up_;
   prometheus::Family<prometheus::Gauge>& worker_state_;
   prometheus::Family<prometheus::Gauge>& queue_depth_;
+  prometheus::Family<prometheus::Counter>& retries_;
+  prometheus::Family<prometheus::Gauge>& circuit_state_;
+  prometheus::Family<prometheus::Counter>& circuit_transitions_;
 };
 
 // The name of a canonical code, as metrics and errors spell it: "OK", "INVALID_ARGUMENT", …

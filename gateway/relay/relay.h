@@ -19,6 +19,7 @@
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/outbox.h"
+#include "gateway/relay/retry_budget.h"
 #include "gateway/relay/stream.h"
 #include "gateway/relay/timers.h"
 #include "gateway/relay/worker_link.h"
@@ -94,13 +95,19 @@ class Relay : private WorkerLink::Owner {
   // Sinks are told at the end of the outermost turn, when nothing refers to a stream any more.
   class Turn;
 
-  // relay.cc: the life of a stream.
-  absl::Status Accept(Stream& stream);
+  // relay_placing.cc: from a request to a worker.
   void Place(Stream& stream);
+  static int WaitingPriority(const Stream& stream);
   void Wait(Stream& stream);
   // False when it has to wait. It is ended when no worker can serve it.
   bool TryPlace(Stream& stream);
   void Submit(Stream& stream, const routing::RouteDecision& decision);
+  void PumpQueue();
+  void OnWaitedTooLong(Stream& stream);
+  int StreamLimit() const;
+
+  // relay.cc: the life of a stream.
+  absl::Status Accept(Stream& stream);
   // What waits in the outbox is still delivered before `status`.
   void EndStream(Stream& stream, absl::Status status);
   // Ends the running attempt on our side; with `cancel` the worker is told, and keeps its place until it answers.
@@ -111,23 +118,27 @@ class Relay : private WorkerLink::Owner {
   void MarkReady(Stream& stream);
   void GiveUp(Stream& stream);
   void CheckSlowness(Stream& stream);
-  void PumpQueue();
   void FlushReady();
   void StopTimer(std::optional<Timers::Id>& timer);
   void SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay,
                 void (Relay::*expired)(Stream&));
   void OnDeadline(Stream& stream);
-  void OnWaitedTooLong(Stream& stream);
-  int StreamLimit() const;
+  void ShowWorker(int worker) { metrics_.SetWorker(view_.worker(worker), clock_.Monotonic()); }
 
   // relay_workers.cc: what workers send.
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
   void HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now);
   void HandleError(Stream& stream, const absl::Status& status);
+  void EndSuspicion(Attempt& attempt);
+
+  // relay_failover.cc: workers that are lost, or do not go on.
   // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because
   // of it.
   void Lose(Stream& stream, const absl::Status& why, bool died);
   void LoseAll(int worker, const absl::Status& why);
+  // Why the stream may not go on elsewhere, if so.
+  absl::Status MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over);
+  void BlameWorker(int worker);
   std::vector<Stream*> StreamsOf(int worker);
 
   // relay_cancel.cc: cancels of requests that are not this gateway's.
@@ -146,6 +157,7 @@ class Relay : private WorkerLink::Owner {
   GatewayMetrics& metrics_;
   routing::ClusterView view_;
   admission::WaitingQueue queue_;
+  RetryBudget retry_budget_;
   std::vector<std::unique_ptr<WorkerLink>> links_;
   std::function<void()> on_change_;
   bool draining_ = false, stopped_ = false;
@@ -158,6 +170,8 @@ class Relay : private WorkerLink::Owner {
   absl::flat_hash_map<uint64_t, Attempt> attempts_;
   absl::flat_hash_map<RequestKey, uint64_t> by_request_;
   std::vector<std::unique_ptr<PendingCancel>> cancels_;
+  // Of workers that are ejected: the end of it.
+  absl::flat_hash_map<int, Timers::Id> circuit_timers_;
   int turns_ = 0;
   std::vector<uint64_t> ready_;
 };

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
-#include "base/hash.h"
 #include "gateway/routing/rendezvous.h"
 
 namespace berth::routing {
@@ -15,6 +14,11 @@ const v1::Model* WorkerView::FindModel(std::string_view name) const {
   if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
   const auto found = std::find_if(models.begin(), models.end(), [&](const v1::Model& model) { return model.name() == name; });
   return found == models.end() ? nullptr : &*found;
+}
+
+Circuit WorkerView::circuit(absl::Duration now) const {
+  if (now < ejected_until) return Circuit::kOpen;
+  return ejections > 0 ? Circuit::kHalfOpen : Circuit::kClosed;
 }
 
 ClusterView::ClusterView(std::vector<WorkerAddress> workers) {
@@ -67,6 +71,21 @@ void ClusterView::StreamClosed(int index) {
   --workers_[index].open_streams;
 }
 
+bool ClusterView::Faulted(int index, absl::Duration now) {
+  WorkerView& worker = workers_[index];
+  if (++worker.faults < kFaultsToEject || worker.circuit(now) == Circuit::kOpen) return false;
+  const auto is_open = [now](const WorkerView& other) { return other.circuit(now) == Circuit::kOpen; };
+  if (2 * (1 + std::count_if(workers_.begin(), workers_.end(), is_open)) > size()) return false;
+  worker.ejected_until = now + std::min(kFirstEjection * (1 << std::min(worker.ejections, 16)), kMaxEjection);
+  ++worker.ejections;
+  return true;
+}
+
+bool ClusterView::Succeeded(int index) {
+  workers_[index].faults = 0;
+  return std::exchange(workers_[index].ejections, 0) > 0;
+}
+
 bool ClusterView::CanTakeNew(int index, absl::Duration now) const {
   const WorkerView& worker = workers_[index];
   return worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY &&
@@ -117,9 +136,5 @@ bool IsOlder(const v1::Incarnation& a, const v1::Incarnation& b) {
 }
 
 bool IsSame(const v1::Incarnation& a, const v1::Incarnation& b) { return !IsOlder(a, b) && !IsOlder(b, a); }
-
-uint64_t IncarnationId(const v1::Incarnation& incarnation) {
-  return base::HashCombine(static_cast<uint64_t>(incarnation.start_time_micros()), incarnation.random());
-}
 
 }  // namespace berth::routing

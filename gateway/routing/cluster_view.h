@@ -15,12 +15,21 @@ namespace berth::routing {
 inline constexpr absl::Duration kSuspicionAge = absl::Seconds(1);
 inline constexpr absl::Duration kFailureAge = absl::Milliseconds(2500);
 
+// So many faults in a row eject a worker: it gets no work that another can do. Another fault after that time ejects it again,
+// for twice as long; a request that ends well closes the matter.
+inline constexpr int kFaultsToEject = 5;
+inline constexpr absl::Duration kFirstEjection = absl::Seconds(5);
+inline constexpr absl::Duration kMaxEjection = absl::Seconds(60);
+
 enum class LinkState {
   kDown,
   // Lost a moment ago: its streams may still be taken up again, new ones wait.
   kReconnecting,
   kUp,
 };
+
+// Whether a worker's faults keep work from it. The values are those of the metric.
+enum class Circuit { kClosed = 0, kHalfOpen = 1, kOpen = 2 };
 
 // What this gateway knows of one discovered worker.
 struct WorkerView {
@@ -36,8 +45,15 @@ struct WorkerView {
   absl::Duration last_frame;
   // Of this gateway, submitted and not ended.
   int open_streams = 0;
+  // A suspect runs there that has not finished its first step: no other may join it.
+  bool has_suspect = false;
+  // In a row: no request ended well since the first of them.
+  int faults = 0;
+  int ejections = 0;
+  absl::Duration ejected_until = -absl::InfiniteDuration();
 
   bool HasRoom() const { return open_streams < load.submit_credit(); }
+  Circuit circuit(absl::Duration now) const;
   // The served model of this name, or the only one when `name` is empty; null when there is none.
   const v1::Model* FindModel(std::string_view name) const;
 };
@@ -64,6 +80,12 @@ class ClusterView {
   void Detached(int index, LinkState state);
   void StreamOpened(int index) { ++workers_[index].open_streams; }
   void StreamClosed(int index);
+  void SetSuspect(int index, bool there) { workers_[index].has_suspect = there; }
+  // The worker died, or failed a request for a reason of its own. True when that ejects it. Never is more than half of
+  // the workers ejected.
+  bool Faulted(int index, absl::Duration now);
+  // A request ended well there. True when that closes its circuit.
+  bool Succeeded(int index);
 
   // Attached, ready and heard of lately.
   bool CanTakeNew(int index, absl::Duration now) const;
@@ -87,7 +109,5 @@ class ClusterView {
 // Incarnations are ordered by start time, then by their random part.
 bool IsOlder(const v1::Incarnation& a, const v1::Incarnation& b);
 bool IsSame(const v1::Incarnation& a, const v1::Incarnation& b);
-// One number for callers to compare; journals and metadata carry it too.
-uint64_t IncarnationId(const v1::Incarnation& incarnation);
 
 }  // namespace berth::routing

@@ -24,6 +24,10 @@ struct RouteRequest {
   uint64_t fingerprint = 0;
   // Only workers that read this journal.
   std::optional<std::string> journal_domain;
+  // Has just failed the request: taken only when there is no other. -1: none.
+  int avoid = -1;
+  // May have killed a worker: at most one such request is tried at a worker at a time.
+  bool suspect = false;
 };
 
 enum class RouteOutcome {
@@ -43,9 +47,9 @@ struct RouteDecision {
 
 // Chooses a worker. Pure: equal views give equal answers, so gateways need not talk to each other.
 //
-// The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped. A worker beyond its
-// bound (IsOverBound) is passed over for requests that may spill, unless all are. Without a key the least loaded worker is
-// taken.
+// The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped, and ejected ones and
+// the one to avoid unless there are no others. A worker beyond its bound (IsOverBound) is passed over for requests that may
+// spill, unless all are. Without a key the least loaded worker is taken.
 RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now);
 
 // The worker that owns a session: the first of the rank order that is attached, also while it drains; -1 when none is.
