@@ -3,12 +3,11 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "gateway/discovery/discovery.h"
 #include "gateway/relay/relay.h"
-#include "gateway/routing/worker_list.h"
 
 namespace berth::gateway {
 
@@ -20,7 +19,7 @@ struct GatewayOptions {
   int admin_port = 23335;
   int metrics_port = 23336;
   int http_threads = 2;
-  std::vector<routing::WorkerAddress> workers;
+  discovery::DiscoveryOptions discovery;
   relay::RelayOptions relay;
 };
 
@@ -35,7 +34,8 @@ struct GatewayPorts {
 class Gateway {
  public:
   // Listens on all ports and begins to attach workers. `on_all_workers` runs once, on a thread of the gateway, when every
-  // worker has been ready at the same time. UNAVAILABLE names the address that cannot be listened on.
+  // worker has been ready at the same time. INVALID_ARGUMENT and NOT_FOUND say what is wrong with the list of workers;
+  // UNAVAILABLE names the address that cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Gateway>> Start(const GatewayOptions& options, std::function<void()> on_all_workers);
   ~Gateway();
 

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/relay/placement.h"
-#include "gateway/routing/rendezvous.h"
 #include "proto/rpc/client_call.h"
 #include "proto/rpc/status.h"
 
@@ -159,8 +158,6 @@ int CallerServices::AnyWorker(const std::string& model) const {
   return -1;
 }
 
-int CallerServices::OwnerOf(const std::string& session_id) const {
-  return routing::SessionOwner(context_.relay.view(), routing::SessionKey(context_.tenant, session_id));
-}
+int CallerServices::OwnerOf(const std::string& session_id) const { return context_.relay.OwnerOf(context_.tenant, session_id); }
 
 }  // namespace berth::gateway

@@ -21,7 +21,8 @@ relay::GenerationRequest MakeRequest(const CallerContext& context, const rpc::Se
   return {.tenant = context.tenant,
           .spec = std::move(spec),
           .deadline = context.clock.Monotonic() + TimeLeft(server),
-          .traceparent = call.metadata("traceparent")};
+          .traceparent = call.metadata("traceparent"),
+          .worker_hint = call.metadata("x-worker-hint")};
 }
 
 // "hit", "new", "spill" or "rebind".

@@ -194,7 +194,10 @@ void Connection::HandleCompletion(const char* method, absl::StatusOr<CompletionR
                                                });
                                              });
   if (request->stream) formatter_.emplace(*head_);
-  generation_->Start({.tenant = context_.tenant, .spec = std::move(request->spec), .traceparent = RequestHeader("traceparent")},
+  generation_->Start({.tenant = context_.tenant,
+                      .spec = std::move(request->spec),
+                      .traceparent = RequestHeader("traceparent"),
+                      .worker_hint = RequestHeader("X-Worker-Hint")},
                      std::move(request->more_prompts));
 }
 

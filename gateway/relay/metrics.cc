@@ -31,6 +31,9 @@ prometheus::Histogram& Overhead(prometheus::Registry& registry, const char* phas
       .Add({{"phase", phase}}, OverheadBuckets());
 }
 
+constexpr std::array<v1::WorkerState, 4> kStates = {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_READY,
+                                                    v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY};
+
 // "READY", …: the enum's name without its prefix.
 std::string StateName(v1::WorkerState state) {
   std::string name = v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1);
@@ -70,6 +73,8 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")),
       retries_(
           CounterFamily(registry, "berth_gateway_retries_total", "Requests sent again before their first token, by reason.")),
+      config_reloads_(
+          CounterFamily(registry, "berth_gateway_config_reloads_total", "Lists of workers that were read again, by result.")),
       circuit_state_(GaugeFamily(registry, "berth_gateway_circuit_state",
                                  "0 closed, 1 half-open, 2 open: the worker's faults keep work from it.")),
       circuit_transitions_(
@@ -103,9 +108,19 @@ void GatewayMetrics::SetWorker(const routing::WorkerView& worker, absl::Duration
   const bool up = worker.link == routing::LinkState::kUp;
   worker_up_.Add({{"worker", worker.address.id}}).Set(up);
   streams_open_.Add({{"worker", worker.address.id}}).Set(worker.open_streams);
-  for (v1::WorkerState state :
-       {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_READY, v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY}) {
+  for (v1::WorkerState state : kStates) {
     worker_state_.Add({{"worker", worker.address.id}, {"state", StateName(state)}}).Set(up && worker.load.state() == state);
+  }
+}
+
+void GatewayMetrics::ConfigReloaded(bool ok) { config_reloads_.Add({{"result", ok ? "ok" : "failed"}}).Increment(); }
+
+void GatewayMetrics::RemoveWorker(const std::string& worker_id) {
+  for (prometheus::Family<prometheus::Gauge>* family : {&worker_up_, &streams_open_, &circuit_state_}) {
+    family->Remove(&family->Add({{"worker", worker_id}}));
+  }
+  for (v1::WorkerState state : kStates) {
+    worker_state_.Remove(&worker_state_.Add({{"worker", worker_id}, {"state", StateName(state)}}));
   }
 }
 

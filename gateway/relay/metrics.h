@@ -31,6 +31,10 @@ class GatewayMetrics {
   void CircuitChanged(const routing::WorkerView& worker, routing::Circuit to);
   // `now` is base::Clock::Monotonic.
   void SetWorker(const routing::WorkerView& worker, absl::Duration now);
+  // Its gauges are shown no more.
+  void RemoveWorker(const std::string& worker_id);
+  // A list of workers was read again, or could not be.
+  void ConfigReloaded(bool ok);
   // Requests of low, normal and high priority.
   void SetQueueDepth(const std::array<int, 3>& depths);
 
@@ -56,6 +60,7 @@ class GatewayMetrics {
   prometheus::Family<prometheus::Gauge>& worker_state_;
   prometheus::Family<prometheus::Gauge>& queue_depth_;
   prometheus::Family<prometheus::Counter>& retries_;
+  prometheus::Family<prometheus::Counter>& config_reloads_;
   prometheus::Family<prometheus::Gauge>& circuit_state_;
   prometheus::Family<prometheus::Counter>& circuit_transitions_;
 };

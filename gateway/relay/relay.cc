@@ -24,26 +24,62 @@ absl::Status SlowClientError() {
 }  // namespace
 
 Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
-             LinkFactory factory, GatewayMetrics& metrics)
+             LinkFactory factory, SessionLookup lookup, GatewayMetrics& metrics)
     : options_(std::move(options)),
       clock_(clock),
       timers_(timers),
       factory_(std::move(factory)),
+      lookup_(std::move(lookup)),
       metrics_(metrics),
       view_(std::move(workers)),
       queue_(options_.max_waiting) {
+  for (int i = 0; i < view_.size(); ++i) AddLink(i);
+}
+
+void Relay::AddLink(int worker) {
+  const WorkerLink::Context context{
+      .gateway_id = options_.gateway_id, .clock = clock_, .timers = timers_, .factory = factory_, .owner = *this};
+  links_.resize(view_.size());
+  links_[worker] = std::make_unique<WorkerLink>(context, worker, view_.worker(worker).address);
+  if (started_) links_[worker]->Open();
+  ShowWorker(worker);
+}
+
+void Relay::SetWorkers(std::vector<routing::WorkerAddress> workers) {
+  if (stopped_) return;
+  const Turn turn(*this);
   for (int i = 0; i < view_.size(); ++i) {
-    const WorkerLink::Context context{
-        .gateway_id = options_.gateway_id, .clock = clock_, .timers = timers_, .factory = factory_, .owner = *this};
-    links_.push_back(std::make_unique<WorkerLink>(context, i, view_.worker(i).address));
-    ShowWorker(i);
+    const routing::WorkerView& worker = view_.worker(i);
+    if (!worker.discovered || std::find(workers.begin(), workers.end(), worker.address) != workers.end()) continue;
+    const bool moved =
+        std::any_of(workers.begin(), workers.end(), [&](const auto& other) { return other.id == worker.address.id; });
+    view_.Remove(i);
+    if (moved && worker.link != routing::LinkState::kDown) {
+      links_[i]->Close();
+      OnLost(i, absl::UnavailableError(absl::StrCat("worker ", worker.address.id, " has another address now")));
+    } else if (worker.open_streams == 0) {
+      DropWorker(i);
+    }
   }
+  for (routing::WorkerAddress& worker : workers) {
+    if (view_.Find(worker.id) < 0 && !view_.Restore(worker)) AddLink(view_.Add(std::move(worker)));
+  }
+  PumpQueue();
+  if (on_change_) on_change_();
+}
+
+void Relay::DropWorker(int worker) {
+  links_[worker]->Close();
+  if (view_.worker(worker).link != routing::LinkState::kDown) view_.Detached(worker, routing::LinkState::kDown);
+  metrics_.RemoveWorker(view_.worker(worker).address.id);
+  if (const auto timer = circuit_timers_.extract(worker)) timers_.Cancel(timer.mapped());
 }
 
 Relay::~Relay() { Stop(); }
 
 void Relay::Start(std::function<void()> on_change) {
   on_change_ = std::move(on_change);
+  started_ = true;
   for (const auto& link : links_) link->Open();
 }
 
@@ -186,8 +222,10 @@ void Relay::EraseAttempt(uint64_t attempt) {
   BERTH_CHECK(it != attempts_.end()) << "attempt " << attempt << " was erased twice";
   EndSuspicion(it->second);
   view_.StreamClosed(it->second.worker);
-  ShowWorker(it->second.worker);
+  const int worker = it->second.worker;
   attempts_.erase(it);
+  ShowWorker(worker);
+  if (!view_.worker(worker).discovered && view_.worker(worker).open_streams == 0) DropWorker(worker);
 }
 
 void Relay::MarkReady(Stream& stream) {

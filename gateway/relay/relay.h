@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/lru_map.h"
 #include "gateway/admission/waiting_queue.h"
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
@@ -39,7 +40,16 @@ struct RelayOptions {
   size_t max_pending_bytes = 64 << 10;
   absl::Duration max_unread = absl::Seconds(30);
   int max_failovers = 2;
+  // A session that is idle for this long goes to its first rank, if it is not there.
+  absl::Duration move_idle = absl::Seconds(60);
+  // Of the workers' sessions.
+  absl::Duration session_ttl = absl::Hours(24);
 };
+
+// Asks a worker whether it holds a session; `done` runs later, on the relay's thread, soon also when nobody answers.
+using SessionLookup =
+    std::function<void(int worker, const v1::HasSessionRequest& request,
+                       absl::AnyInvocable<void(const absl::Status& status, const v1::HasSessionResponse& response)> done)>;
 
 // Learns that a stream has something to read. Called from within the relay: do not destroy it there; reading and abandoning are
 // fine.
@@ -57,11 +67,14 @@ class StreamSink {
 class Relay : private WorkerLink::Owner {
  public:
   Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
-        LinkFactory factory, GatewayMetrics& metrics);
+        LinkFactory factory, SessionLookup lookup, GatewayMetrics& metrics);
   ~Relay() override;
 
   // Opens the links. `on_change` runs whenever a worker came or went.
   void Start(std::function<void()> on_change);
+  // Discovery's latest list. A worker that is not on it any more ends what it runs and gets nothing new; one at another address
+  // is lost.
+  void SetWorkers(std::vector<routing::WorkerAddress> workers);
   // Takes nothing new; `idle` runs once, when no stream is left.
   void Drain(absl::AnyInvocable<void()> idle);
   // Ends all streams with UNAVAILABLE and closes the links.
@@ -82,6 +95,9 @@ class Relay : private WorkerLink::Owner {
   // one of this gateway. `done` hears whether it was found.
   void Cancel(const std::string& tenant, const v1::CancelRequest& request, absl::AnyInvocable<void(bool found)> done);
 
+  // The worker that answers for a session: the one it was last placed at, or its first rank; -1 when none is attached.
+  int OwnerOf(const std::string& tenant, const std::string& session_id) const;
+
   const routing::ClusterView& view() const { return view_; }
   int open_streams() const { return static_cast<int>(streams_.size()); }
   int waiting() const { return queue_.size(); }
@@ -91,6 +107,11 @@ class Relay : private WorkerLink::Owner {
   struct Stream;
   struct Attempt;
   struct PendingCancel;
+  struct Placement {
+    int worker = -1;
+    uint64_t incarnation = 0;
+    absl::Duration used;
+  };
   using RequestKey = std::pair<std::string, std::string>;
   // Sinks are told at the end of the outermost turn, when nothing refers to a stream any more.
   class Turn;
@@ -106,7 +127,19 @@ class Relay : private WorkerLink::Owner {
   void OnWaitedTooLong(Stream& stream);
   int StreamLimit() const;
 
+  // relay_sessions.cc: where sessions are.
+  // True when workers are asked for the stream's session first: Place is called again.
+  bool Locate(Stream& stream);
+  void HandleLookup(uint64_t id, int worker, const absl::Status& status, const v1::HasSessionResponse& response);
+  // The session was last used `idle` ago at `worker`: keeps it there, or moves it.
+  void KeepOrMove(Stream& stream, int worker, absl::Duration idle);
+  void NotePlacement(const Stream& stream);
+  int HintedWorker(const std::string& hint) const;
+
   // relay.cc: the life of a stream.
+  void AddLink(int worker);
+  // Of a worker that discovery does not name any more, once nothing runs there.
+  void DropWorker(int worker);
   absl::Status Accept(Stream& stream);
   // What waits in the outbox is still delivered before `status`.
   void EndStream(Stream& stream, absl::Status status);
@@ -154,13 +187,16 @@ class Relay : private WorkerLink::Owner {
   const base::Clock& clock_;
   Timers& timers_;
   const LinkFactory factory_;
+  const SessionLookup lookup_;
   GatewayMetrics& metrics_;
   routing::ClusterView view_;
   admission::WaitingQueue queue_;
   RetryBudget retry_budget_;
+  // Where sessions were last placed, by SessionKey: a hint that workers may prove wrong.
+  base::LruMap<uint64_t, Placement> placements_{size_t{1} << 17};
   std::vector<std::unique_ptr<WorkerLink>> links_;
   std::function<void()> on_change_;
-  bool draining_ = false, stopped_ = false;
+  bool started_ = false, draining_ = false, stopped_ = false;
   absl::AnyInvocable<void()> idle_;
   absl::BitGen random_;
 

@@ -79,6 +79,8 @@ void Relay::Lose(Stream& stream, const absl::Status& why, bool died) {
   if (stream.spec().session().mode() == v1::SESSION_MODE_INTERACTIVE) stream.journal_domain = worker.journal_domain;
   stream.failovers += !handed_over;
   stream.avoid = died ? -1 : stream.worker;
+  stream.held_by = -1;
+  stream.moved = false;
   stream.in_gap = had_tokens;
   stream.resume = stream.generation.ResumeSpec(worker.address.id);
   if (!died && !handed_over && stream.failovers > 1) {
@@ -157,6 +159,7 @@ void Relay::OnLost(int worker, const absl::Status& status) {
     answer.set_request_id(cancels_[i]->request_id);
     HandleCancelAnswer(worker, answer);
   }
+  if (!view_.worker(worker).discovered) DropWorker(worker);
   PumpQueue();
   if (on_change_) on_change_();
 }

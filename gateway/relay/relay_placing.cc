@@ -22,6 +22,7 @@ absl::Status WaitedTooLongError() {
 }  // namespace
 
 void Relay::Place(Stream& stream) {
+  if (Locate(stream)) return;
   if (!queue_.HasAhead(WaitingPriority(stream)) && TryPlace(stream)) return;
   Wait(stream);
   PumpQueue();
@@ -46,6 +47,8 @@ bool Relay::TryPlace(Stream& stream) {
   if (static_cast<int>(attempts_.size()) >= StreamLimit()) return false;
   routing::RouteRequest request = RouteRequestFor(stream.generation);
   request.journal_domain = stream.journal_domain;
+  request.held_by = stream.held_by;
+  request.moved = stream.moved;
   request.avoid = stream.avoid;
   request.suspect = stream.suspect;
   const routing::RouteDecision decision = routing::Route(view_, request, clock_.Monotonic());
@@ -70,6 +73,7 @@ void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
   attempts_[stream.attempt] = {.worker = decision.worker, .stream = stream.id, .suspect = stream.suspect};
   view_.StreamOpened(decision.worker);
   if (stream.suspect) view_.SetSuspect(decision.worker, true);
+  NotePlacement(stream);
   ShowWorker(decision.worker);
   v1::Submit submit;
   submit.set_stream_id(stream.attempt);

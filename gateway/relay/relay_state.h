@@ -36,6 +36,14 @@ struct Relay::Stream {
   int failovers = 0;
   // The worker that gave the stream up last; -1 when it died.
   int avoid = -1;
+  // Workers that are still to say whether they hold the session, and the best answer so far.
+  int lookups = 0;
+  int holder = -1;
+  uint64_t holder_version = 0;
+  absl::Duration holder_idle;
+  // Of RouteRequest.
+  bool located = false, moved = false;
+  int held_by = -1;
   // A failover went on and has no tokens yet.
   bool in_gap = false;
   absl::Duration waiting_since, last_tokens_at;

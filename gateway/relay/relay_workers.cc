@@ -77,6 +77,7 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
       if (view_.Succeeded(stream.worker)) {
         metrics_.CircuitChanged(view_.worker(stream.worker), routing::Circuit::kClosed);
       }
+      NotePlacement(stream);
       stream.generation.OnFinished(*event.mutable_finished());
       EndStream(stream, absl::OkStatus());
       break;

@@ -22,6 +22,8 @@ struct GenerationRequest {
   // Of base::Clock::Monotonic.
   absl::Duration deadline = absl::InfiniteDuration();
   std::string traceparent;
+  // "worker_id/incarnation" that an earlier turn of the session ran at, as the caller says; "": not known.
+  std::string worker_hint;
 };
 
 // Checks what the gateway itself relies on, and fixes what must be the same on every worker that ever runs the request: id,

@@ -22,17 +22,48 @@ Circuit WorkerView::circuit(absl::Duration now) const {
 }
 
 ClusterView::ClusterView(std::vector<WorkerAddress> workers) {
-  for (WorkerAddress& address : workers) {
-    hashes_.push_back(WorkerHash(address.id));
-    workers_.push_back({.address = std::move(address), .hash = hashes_.back()});
+  for (WorkerAddress& address : workers) Add(std::move(address));
+}
+
+std::vector<int> ClusterView::Rank(uint64_t key) const {
+  std::vector<uint64_t> hashes;
+  std::vector<int> indices;
+  for (int i = 0; i < size(); ++i) {
+    if (!workers_[i].discovered) continue;
+    hashes.push_back(workers_[i].hash);
+    indices.push_back(i);
   }
+  std::vector<int> order = RankWorkers(key, hashes);
+  for (int& index : order) index = indices[index];
+  return order;
+}
+
+int ClusterView::Add(WorkerAddress address) {
+  const uint64_t hash = WorkerHash(address.id);
+  WorkerView worker{.address = std::move(address), .hash = hash};
+  for (int i = 0; i < size(); ++i) {
+    if (workers_[i].discovered || workers_[i].open_streams > 0) continue;
+    workers_[i] = std::move(worker);
+    return i;
+  }
+  workers_.push_back(std::move(worker));
+  return size() - 1;
 }
 
 int ClusterView::Find(std::string_view worker_id) const {
   for (int i = 0; i < size(); ++i) {
-    if (workers_[i].address.id == worker_id) return i;
+    if (workers_[i].discovered && workers_[i].address.id == worker_id) return i;
   }
   return -1;
+}
+
+bool ClusterView::Restore(const WorkerAddress& address) {
+  for (WorkerView& worker : workers_) {
+    if (worker.discovered || worker.link == LinkState::kDown || worker.address != address) continue;
+    worker.discovered = true;
+    return true;
+  }
+  return false;
 }
 
 absl::Status ClusterView::Attached(int index, const v1::WorkerHello& hello, absl::Duration now) {
@@ -88,7 +119,7 @@ bool ClusterView::Succeeded(int index) {
 
 bool ClusterView::CanTakeNew(int index, absl::Duration now) const {
   const WorkerView& worker = workers_[index];
-  return worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY &&
+  return worker.discovered && worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY &&
          now - worker.last_frame < kSuspicionAge;
 }
 

@@ -31,9 +31,11 @@ enum class LinkState {
 // Whether a worker's faults keep work from it. The values are those of the metric.
 enum class Circuit { kClosed = 0, kHalfOpen = 1, kOpen = 2 };
 
-// What this gateway knows of one discovered worker.
+// What this gateway knows of one worker.
 struct WorkerView {
   WorkerAddress address;
+  // False once discovery does not name it any more: it gets no new work, and its place may go to another worker.
+  bool discovered = true;
   uint64_t hash = 0;
   LinkState link = LinkState::kDown;
   // Of the newest hello; zero before the first.
@@ -58,17 +60,22 @@ struct WorkerView {
   const v1::Model* FindModel(std::string_view name) const;
 };
 
-// All discovered workers, by index. Thread: one owner.
+// All workers, by index. Thread: one owner.
 class ClusterView {
  public:
   explicit ClusterView(std::vector<WorkerAddress> workers);
 
   int size() const { return static_cast<int>(workers_.size()); }
   const WorkerView& worker(int index) const { return workers_[index]; }
-  // In the order of the indices.
-  const std::vector<uint64_t>& hashes() const { return hashes_; }
-  // -1 when no such worker was discovered.
+  // The discovered workers, best for the key first.
+  std::vector<int> Rank(uint64_t key) const;
+  // -1 when no such worker is discovered.
   int Find(std::string_view worker_id) const;
+  // Discovery names a worker that it did not name before. Its index is that of a removed one without streams, or a new one.
+  int Add(WorkerAddress address);
+  void Remove(int index) { workers_[index].discovered = false; }
+  // Discovery names a worker again that was removed and still has a link. False: there is none.
+  bool Restore(const WorkerAddress& address);
 
   // A link's hello. FAILED_PRECONDITION, and nothing changes, when it names another worker or an older incarnation than the
   // last.
@@ -103,7 +110,6 @@ class ClusterView {
 
  private:
   std::vector<WorkerView> workers_;
-  std::vector<uint64_t> hashes_;
 };
 
 // Incarnations are ordered by start time, then by their random part.

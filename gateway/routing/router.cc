@@ -38,7 +38,7 @@ std::vector<int> Candidates(const ClusterView& view, const RouteRequest& request
 bool AnyMayComeBack(const ClusterView& view, const RouteRequest& request) {
   for (int index = 0; index < view.size(); ++index) {
     const WorkerView& worker = view.worker(index);
-    if (!Serves(worker, request)) continue;
+    if (!worker.discovered || !Serves(worker, request)) continue;
     if (worker.link == LinkState::kReconnecting) return true;
     if (worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY) return true;
   }
@@ -73,6 +73,7 @@ RouteDecision Spilling(const ClusterView& view, const RouteRequest& request, con
                        int preferred) {
   const double mean = MeanRunning(view, candidates);
   const auto place = [&](int index) {
+    if (index == preferred && request.moved) return Placed(index, v1::AFFINITY_REBIND);
     if (index == preferred) return Placed(index, request.starts_session ? v1::AFFINITY_NEW : v1::AFFINITY_HIT);
     return Placed(index, index == candidates.front() ? v1::AFFINITY_REBIND : v1::AFFINITY_SPILL);
   };
@@ -93,7 +94,7 @@ RouteDecision FollowUp(const ClusterView& view, const RouteRequest& request, con
     if (view.worker(index).link != LinkState::kUp || !HasRoom(view.worker(index), request)) {
       return {.outcome = RouteOutcome::kNoRoom};
     }
-    return Placed(index, index == order.front() ? v1::AFFINITY_HIT : v1::AFFINITY_REBIND);
+    return Placed(index, index == order.front() && !request.moved ? v1::AFFINITY_HIT : v1::AFFINITY_REBIND);
   };
   int leaving = -1;
   for (int index : order) {
@@ -123,7 +124,10 @@ bool IsOverBound(const v1::LoadReport& load, double mean_running) {
 }
 
 RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now) {
-  const std::vector<int> order = RankWorkers(request.key.value_or(0), view.hashes());
+  std::vector<int> order = view.Rank(request.key.value_or(0));
+  if (const auto held = std::find(order.begin(), order.end(), request.held_by); held != order.end()) {
+    std::rotate(order.begin(), held, held + 1);
+  }
   if (!request.may_spill) return FollowUp(view, request, order, now);
   const std::vector<int> candidates = Candidates(view, request, order, now);
   if (candidates.empty()) return {.outcome = AnyMayComeBack(view, request) ? RouteOutcome::kNoRoom : RouteOutcome::kNoWorker};
@@ -131,8 +135,40 @@ RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::
 }
 
 int SessionOwner(const ClusterView& view, uint64_t key) {
-  for (int index : RankWorkers(key, view.hashes())) {
+  for (int index : view.Rank(key)) {
     if (view.worker(index).link == LinkState::kUp) return index;
+  }
+  return -1;
+}
+
+bool CanHold(const ClusterView& view, int index, const RouteRequest& request) {
+  return view.worker(index).discovered && view.worker(index).link == LinkState::kUp && Serves(view.worker(index), request);
+}
+
+std::vector<int> PossibleHolders(const ClusterView& view, const RouteRequest& request, int hinted, absl::Time oldest) {
+  constexpr size_t kRanks = 3;
+  std::vector<int> ranks = view.Rank(*request.key);
+  std::erase_if(ranks, [&](int index) { return !CanHold(view, index, request); });
+  std::vector<int> holders;
+  if (ranks.empty()) return holders;
+  const v1::Incarnation& first = view.worker(ranks.front()).incarnation;
+  const bool is_young = first.start_time_micros() > absl::ToUnixMicros(oldest);
+  for (size_t i = 1; i < std::min(ranks.size(), kRanks); ++i) {
+    const bool was_before = is_young && IsOlder(view.worker(ranks[i]).incarnation, first);
+    if (was_before || ranks[i] == hinted) holders.push_back(ranks[i]);
+  }
+  const auto place = std::find(ranks.begin(), ranks.end(), hinted);
+  if (place - ranks.begin() >= static_cast<int>(kRanks) && place != ranks.end()) holders.push_back(hinted);
+  return holders;
+}
+
+int MoveTarget(const ClusterView& view, const RouteRequest& request, int holder, absl::Duration now) {
+  for (int index : view.Rank(*request.key)) {
+    if (!CanHold(view, index, request)) continue;
+    const std::string& journal = view.worker(index).journal_domain;
+    const bool has_history = request.may_spill || (!journal.empty() && journal == view.worker(holder).journal_domain);
+    const bool is_free = view.CanTakeNew(index, now) && view.worker(index).circuit(now) != Circuit::kOpen;
+    return index != holder && has_history && is_free ? index : -1;
   }
   return -1;
 }

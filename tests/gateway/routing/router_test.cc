@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kKey = 12345;
 
-std::vector<int> Order(const ClusterView& view) { return RankWorkers(kKey, view.hashes()); }
+std::vector<int> Order(const ClusterView& view) { return view.Rank(kKey); }
 
 RouteDecision RouteFor(const ClusterView& view, RouteRequest request) {
   request.model = "m";
@@ -47,7 +47,7 @@ TEST(RouterTest, AFailedWorkersSessionsMoveToTheNextRankAndNoOthers) {
   const ClusterView before = view;
   view.Detached(2, LinkState::kDown);
   for (uint64_t key = 0; key < 500; ++key) {
-    const std::vector<int> order = RankWorkers(key, view.hashes());
+    const std::vector<int> order = view.Rank(key);
     const RouteDecision decision = RouteFor(view, {.key = key});
     if (order[0] == 2) {
       ExpectPlaced(decision, order[1], v1::AFFINITY_REBIND);
