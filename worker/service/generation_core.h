@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/lru_map.h"
 #include "proto/berth/v1/worker.pb.h"
 #include "proto/rpc/shard.h"
 #include "worker/engine/engine.h"
@@ -84,7 +86,12 @@ class GenerationCore {
   const ServedModel& model() const { return parts_.model; }
   const CoreOptions& options() const { return options_; }
 
+  // Since the last request of a session that only routes; nothing when this worker has not seen it, or not for long.
+  std::optional<absl::Duration> IdleOf(const std::string& tenant, const std::string& session_id) const;
+
  private:
+  static uint64_t AffinityKey(const std::string& tenant, const std::string& session_id);
+  void SeeAffinity(Submission& submission);
   void TakeOver(Request& request, const v1::ResumeFrom& resume, RequestSink& sink, uint64_t stream_id);
   absl::Status Admit(const Submission& submission) const;
   void BeginTurn(Request& request);
@@ -121,6 +128,8 @@ class GenerationCore {
   absl::AnyInvocable<void(uint64_t, absl::Duration)> on_batch_end_;
   bool in_batch_ = false;
   absl::Status refusal_;
+  // When sessions that only route were last seen here, by AffinityKey.
+  base::LruMap<uint64_t, absl::Duration> seen_{size_t{1} << 17};
   std::vector<absl::AnyInvocable<void()>> when_idle_;
   std::mt19937_64 seeds_;
   uint64_t next_serial_ = 1;

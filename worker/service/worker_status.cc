@@ -17,10 +17,6 @@ absl::Status Draining() {
 
 }  // namespace
 
-uint64_t IncarnationNumber(const v1::Incarnation& incarnation) {
-  return static_cast<uint64_t>(incarnation.start_time_micros()) << 12 | (incarnation.random() & 0xfff);
-}
-
 WorkerStatus::WorkerStatus(const WorkerIdentity& identity, const Parts& parts) : identity_(identity), parts_(parts) {}
 
 void WorkerStatus::Start() {

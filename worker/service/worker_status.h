@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "proto/berth/v1/worker.pb.h"
 #include "proto/rpc/health.h"
+#include "proto/rpc/incarnation.h"
 #include "proto/rpc/shard.h"
 #include "worker/engine/engine.h"
 #include "worker/service/generation_core.h"
@@ -20,8 +21,7 @@ struct WorkerIdentity {
   bool test_engine = false;
 };
 
-// The incarnation as one ordered number: what Started, session holders and metrics say.
-uint64_t IncarnationNumber(const v1::Incarnation& incarnation);
+using rpc::IncarnationNumber;
 
 // What this worker tells of itself, and whether it takes requests: drained by operators, given up when a step stalls. Thread:
 // I/O thread.

@@ -297,17 +297,19 @@ absl::StatusOr<SessionInfo> SessionTable::Get(const SessionKey& key) {
   const auto found = entries_.find(key);
   std::shared_ptr<const History> history = found == entries_.end() ? nullptr : found->second.history;
   const bool busy = found != entries_.end() && found->second.running;
+  const bool held = history != nullptr;
   if (!busy && (found == entries_.end() || found->second.pending.empty())) {
     absl::StatusOr<History> loaded = journal_->Load(key);
     if (absl::IsNotFound(loaded.status())) return NotFound(key);
     if (!loaded.ok()) return loaded.status();
     history = std::make_shared<const History>(*std::move(loaded));
   }
-  if (history == nullptr) return SessionInfo{.busy = busy};
+  if (history == nullptr) return SessionInfo{.busy = busy, .held = true};
   return SessionInfo{.position = static_cast<int64_t>(history->tokens.size()),
                      .version = history->version,
                      .busy = busy,
                      .durable = history->durable,
+                     .held = held,
                      .idle = clock_.Now() - history->last_used};
 }
 
