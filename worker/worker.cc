@@ -5,8 +5,8 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
@@ -14,6 +14,7 @@
 #include "proto/rpc/process.h"
 #include "proto/rpc/status.h"
 #include "spdlog/spdlog.h"
+#include "worker/session/redis_journal.h"
 
 namespace berth::worker {
 namespace {
@@ -26,7 +27,14 @@ absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const WorkerOption
       if (--left == 0) raise(SIGSTOP);
     };
   }
-  return session::OpenSqliteJournal(options.journal.substr(std::string("sqlite:").size()), std::move(freeze));
+  if (constexpr absl::string_view kSqlite = "sqlite:"; absl::StartsWith(options.journal, kSqlite)) {
+    return session::OpenSqliteJournal(options.journal.substr(kSqlite.size()), std::move(freeze));
+  }
+  BERTH_ASSIGN_OR_RETURN(session::RedisOptions redis, session::ParseRedisUrl(options.journal));
+  redis.ca_file = options.journal_tls.ca_file;
+  redis.cert_file = options.journal_tls.cert_file;
+  redis.key_file = options.journal_tls.key_file;
+  return session::OpenRedisJournal(std::move(redis), std::move(freeze));
 }
 
 absl::Status SetLogLevel(const std::string& level) {

@@ -76,6 +76,14 @@ TEST(WorkerTest, BadOptionsAreOneClearError) {
   EXPECT_THAT(error([](auto& o) { o.host = "0.0.0.0"; }), ::testing::HasSubstr("--tls-cert"));
   EXPECT_THAT(error([](auto& o) { o.depth = -1; }), ::testing::HasSubstr("--depth"));
   EXPECT_THAT(error([](auto& o) { o.journal = "redis"; }), ::testing::HasSubstr("--journal"));
+  const std::string hides_password = error([](auto& o) { o.journal = "redis://:secret@cache:0"; });
+  EXPECT_THAT(hides_password,
+              ::testing::AllOf(::testing::HasSubstr("cache:0"), ::testing::Not(::testing::HasSubstr("secret"))));
+  EXPECT_THAT(error([](auto& o) {
+                o.journal = "rediss://cache";
+                o.journal_tls.cert_file = "x.pem";
+              }),
+              ::testing::HasSubstr("--journal-key"));
   EXPECT_THAT(error([](auto& o) { o.journal = "sqlite:/nonexistent/x.db"; }), ::testing::HasSubstr("/nonexistent/x.db"));
   EXPECT_THAT(error([](auto& o) { o.worker_id = "a/b"; }), ::testing::HasSubstr("--worker-id"));
   EXPECT_THAT(error([](auto& o) {
