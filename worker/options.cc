@@ -138,7 +138,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--session-ttl", options->session_ttl_hours, "Hours until an unused session expires");
   app.add_option("--max-sessions", options->max_sessions, "Sessions open at once");
   app.add_option("--log-level", options->log_level, "debug, info, warn or error");
-  app.add_option("--shutdown-grace", options->shutdown_grace_seconds, "Seconds that running requests get at SIGTERM");
+  app.add_option("--shutdown-grace", options->shutdown_grace_seconds,
+                 "Seconds that running requests get after a drain or SIGTERM; then others go on with them");
   app.add_flag("--parent-watch", options->parent_watch, "End when the parent process dies");
   AddSimFlags(app, options->sim);
   *done = false;

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -18,6 +19,9 @@
 
 namespace berth::worker {
 namespace {
+
+// How long a draining worker takes requests still that others send before they learn of it.
+constexpr absl::Duration kDrainAccept = absl::Seconds(5);
 
 absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const WorkerOptions& options) {
   if (options.journal == "memory") return session::MakeMemoryJournal();
@@ -98,10 +102,20 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
                                                                                .shard = io,
                                                                                .metrics = *metrics_,
                                                                                .clock = clock});
+  const absl::Duration grace = absl::Seconds(options_.shutdown_grace_seconds);
   status_ = std::make_unique<service::WorkerStatus>(
-      identity_,
-      service::WorkerStatus::Parts{
-          .core = *core_, .engine = *engine_, .sessions = *sessions_, .health = health_, .shard = io, .clock = clock});
+      identity_, service::WorkerStatus::Parts{.core = *core_,
+                                              .engine = *engine_,
+                                              .sessions = *sessions_,
+                                              .health = health_,
+                                              .shard = io,
+                                              .clock = clock,
+                                              .drain_accept = std::min(grace, kDrainAccept),
+                                              .drain_deadline = grace,
+                                              .on_change = [this](const std::string& state) {
+                                                spdlog::info("worker {}: {}", identity_.worker_id, state);
+                                                if (watchdog_ != nullptr) watchdog_->Say(absl::StrCat("STATUS=", state));
+                                              }});
   links_ = std::make_unique<service::LinkHub>(service::LinkOptions{.drop_write = options_.sim.drop_write}, *core_, *status_,
                                               *metrics_, io, clock);
   core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
@@ -162,23 +176,23 @@ Worker::~Worker() {
   sessions_.reset();
 }
 
-void Worker::AwaitIdle(absl::Duration timeout) {
-  auto idle = std::make_shared<base::Notification>();
-  data_server_.shard().Post([this, idle] { core_->WhenIdle([idle] { idle->Notify(); }); });
-  idle->WaitFor(timeout);
-}
-
 void Worker::Stop() {
   if (!std::exchange(serving_, false)) return;
   spdlog::info("worker {} stops", identity_.worker_id);
   rpc::Shard& io = data_server_.shard();
-  io.Post([this] { status_->Drain(absl::ZeroDuration()); });
-  AwaitIdle(absl::Seconds(options_.shutdown_grace_seconds));
-  const absl::Status stopping = rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", "the worker is stopping");
-  io.Post([this, stopping] { core_->FailAll(stopping); });
+  if (watchdog_ != nullptr) watchdog_->Say("STOPPING=1");
+  auto drained = std::make_shared<base::Notification>();
+  io.Post([this, drained] {
+    status_->Drain([drained] { drained->Notify(); });
+    if (links_->links() == 0) status_->OnUnlinked();
+  });
   // Of a healthy link or caller the last events are on their way in no time.
-  AwaitIdle(absl::Seconds(2));
-  io.Post([this, stopping] { links_->CloseAll(stopping); });
+  drained->WaitFor(absl::Seconds(options_.shutdown_grace_seconds) + absl::Seconds(2));
+  const absl::Status stopping = rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", "the worker is stopping");
+  io.Post([this, stopping] {
+    core_->FailAll(stopping);
+    links_->CloseAll(stopping);
+  });
   health_.EndWatches();
   engine_->Stop();
   pump_.reset();
