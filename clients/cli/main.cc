@@ -62,7 +62,7 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
   app.add_option("--cpu-threads", serve.cpu_threads, "Threads per worker; default: an equal share of the cores")
       ->check(CLI::PositiveNumber);
   app.add_option("--journal", serve.journal,
-                 "Where the workers keep sessions, sqlite:PATH or memory; default: a file for this run");
+                 "Where the workers keep sessions, sqlite:PATH, a Redis URL or memory; default: a file for this run");
   app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
 }
 

@@ -101,7 +101,8 @@ void GenerationCore::SeeAffinity(Submission& submission) {
 }
 
 absl::Status GenerationCore::Admit(const Submission& submission) const {
-  absl::Status status = refusal_;
+  const bool kept = keep_sessions_ && submission.follow_up();
+  absl::Status status = kept ? absl::OkStatus() : refusal_;
   if (status.ok() && requests() >= options_.max_requests) {
     status = rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "OVERLOADED",
                                                       absl::StrCat("the worker has ", requests(), " requests")),

@@ -73,8 +73,11 @@ class GenerationCore {
   // Runs after each batch; the last step's number and time.
   void OnBatchEnd(absl::AnyInvocable<void(uint64_t, absl::Duration)> callback) { on_batch_end_ = std::move(callback); }
 
-  // Every further submit is refused with this error; OK: they are taken again.
-  void Refuse(const absl::Status& error) { refusal_ = error; }
+  // Submits are refused with this error; OK: they are taken again. With `keep_sessions` follow-up turns are taken still.
+  void Refuse(const absl::Status& error, bool keep_sessions = false) {
+    refusal_ = error;
+    keep_sessions_ = keep_sessions;
+  }
   // Ends every running request with an error.
   void FailAll(const absl::Status& error);
   // Runs when the last request is gone, at once if none is there.
@@ -103,6 +106,7 @@ class GenerationCore {
   void OnPrepared(uint64_t serial, int attempt, absl::StatusOr<PreparedPrompt> prompt);
   void StartPrepared();
   absl::Status Start(Request& request);
+  void FillStarted(Request& request, int prompt_tokens) const;
   void Replay(Request& request, Choice& choice, const v1::ResumeFrom::Choice& given, int max_tokens);
   int MaxTokens(const Request& request) const;
   std::vector<int32_t> StopTokens(const v1::StopCriteria& stop) const;
@@ -130,6 +134,7 @@ class GenerationCore {
   absl::Status refusal_;
   // When sessions that only route were last seen here, by AffinityKey.
   base::LruMap<uint64_t, absl::Duration> seen_{size_t{1} << 17};
+  bool keep_sessions_ = false;
   std::vector<absl::AnyInvocable<void()>> when_idle_;
   std::mt19937_64 seeds_;
   uint64_t next_serial_ = 1;

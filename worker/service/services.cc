@@ -217,7 +217,7 @@ AdminServices::AdminServices(Parts parts, rpc::Server& server) : parts_(std::mov
   server.Register(admin_);
   server.AddServerStream(admin_, &Service::RequestDrain, [this](std::shared_ptr<DrainCall> call) {
     parts_.io.Post([this, call] {
-      parts_.status.Drain(parts_.drain_accept);
+      parts_.status.Drain();
       Report(call);
     });
   });
