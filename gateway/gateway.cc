@@ -240,8 +240,8 @@ class Gateway::Impl {
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& options, std::function<void()> on_all_workers) {
   BERTH_ASSIGN_OR_RETURN(Loaded loaded, Load(options));
   BERTH_ASSIGN_OR_RETURN(std::unique_ptr<discovery::Discovery> discovery, discovery::Discovery::Make(options.discovery));
-  auto gateway = std::unique_ptr<Gateway>(new Gateway(
-      std::make_unique<Impl>(options, std::move(discovery), std::move(on_all_workers), std::move(loaded))));
+  auto gateway = std::unique_ptr<Gateway>(
+      new Gateway(std::make_unique<Impl>(options, std::move(discovery), std::move(on_all_workers), std::move(loaded))));
   BERTH_RETURN_IF_ERROR(gateway->impl_->Start());
   return gateway;
 }

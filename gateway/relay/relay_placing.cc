@@ -36,7 +36,8 @@ int Relay::WaitingPriority(const Stream& stream) {
 void Relay::Wait(Stream& stream) {
   stream.state = State::kWaiting;
   stream.waiting_since = clock_.Monotonic();
-  const absl::Duration wait = wait_estimate_.Wait(queue_.CountAhead(WaitingPriority(stream)), static_cast<int>(attempts_.size()));
+  const absl::Duration wait =
+      wait_estimate_.Wait(queue_.CountAhead(WaitingPriority(stream)), static_cast<int>(attempts_.size()));
   if (absl::Status late = CheckInTime(stream, wait); !late.ok()) {
     return EndStream(stream, std::move(late));
   }
