@@ -138,9 +138,7 @@ void Relay::Place(Stream& stream) {
 void Relay::Wait(Stream& stream) {
   stream.state = State::kWaiting;
   stream.waiting_since = clock_.Monotonic();
-  const absl::Duration wait =
-      wait_estimate_.Wait(queue_.CountAhead(stream.spec().priority()), static_cast<int>(attempts_.size()));
-  if (absl::Status late = CheckInTime(stream, wait); !late.ok()) {
+  if (absl::Status late = CheckInTime(stream, queue_.CountAhead(stream.spec().priority())); !late.ok()) {
     return EndStream(stream, std::move(late));
   }
   const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, stream.spec().priority());
@@ -310,15 +308,11 @@ void Relay::GiveUp(Stream& stream) {
 void Relay::PumpQueue() {
   if (queue_.size() == 0) return;
   const Turn turn(*this);
+  ShedLate();
   for (uint64_t id : queue_.InOrder()) {
     if (static_cast<int>(attempts_.size()) >= StreamLimit() || !view_.AnyRoom(clock_.Monotonic())) break;
     const auto it = streams_.find(id);
-    if (it == streams_.end()) continue;
-    if (absl::Status late = CheckInTime(*it->second, absl::ZeroDuration()); !late.ok()) {
-      EndStream(*it->second, std::move(late));
-      continue;
-    }
-    if (!TryPlace(*it->second)) continue;
+    if (it == streams_.end() || !TryPlace(*it->second)) continue;
     queue_.Remove(id);
     metrics_.queue_wait.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - it->second->waiting_since));
   }
