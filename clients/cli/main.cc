@@ -1,6 +1,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -148,8 +149,9 @@ absl::Status RunServe(Flags flags) {
     if (flags.ready_line) {
       std::cout << FormatReadyLine(ready) << std::endl;
     } else {
-      std::cout << "serving at http://" << serve.host << ":" << ready.http_port << " (OpenAI) and " << serve.host << ":"
-                << ready.grpc_port << " (gRPC)" << std::endl;
+      const bool tls = std::count(serve.gateway_flags.begin(), serve.gateway_flags.end(), "--ssl-certfile") > 0;
+      std::cout << "serving at " << (tls ? "https://" : "http://") << serve.host << ":" << ready.http_port << " (OpenAI) and "
+                << serve.host << ":" << ready.grpc_port << " (gRPC)" << std::endl;
     }
   });
 }

@@ -173,8 +173,10 @@ class Relay : private WorkerLink::Owner {
   absl::Status Admit(Stream& stream);
   // From the estimate that was charged to what was used.
   void SettleCharge(const Stream& stream);
-  // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it had to wait so long.
-  absl::Status CheckInTime(const Stream& stream, absl::Duration wait);
+  // RESOURCE_EXHAUSTED "OVERLOADED" for a request behind `ahead` others that would not end before its deadline.
+  absl::Status CheckInTime(const Stream& stream, int ahead);
+  // Ends those that wait and would not end in time any more. Seldom: it looks at all of them.
+  void ShedLate();
 
   // relay_workers.cc: what workers send.
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
@@ -228,6 +230,7 @@ class Relay : private WorkerLink::Owner {
   std::vector<std::unique_ptr<PendingCancel>> cancels_;
   // Of workers that are ejected: the end of it.
   absl::flat_hash_map<int, Timers::Id> circuit_timers_;
+  absl::Duration next_shed_ = -absl::InfiniteDuration();
   int turns_ = 0;
   std::vector<uint64_t> ready_;
 };

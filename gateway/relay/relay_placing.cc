@@ -36,9 +36,7 @@ int Relay::WaitingPriority(const Stream& stream) {
 void Relay::Wait(Stream& stream) {
   stream.state = State::kWaiting;
   stream.waiting_since = clock_.Monotonic();
-  const absl::Duration wait =
-      wait_estimate_.Wait(queue_.CountAhead(WaitingPriority(stream)), static_cast<int>(attempts_.size()));
-  if (absl::Status late = CheckInTime(stream, wait); !late.ok()) {
+  if (absl::Status late = CheckInTime(stream, queue_.CountAhead(WaitingPriority(stream))); !late.ok()) {
     return EndStream(stream, std::move(late));
   }
   const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, WaitingPriority(stream));
@@ -106,17 +104,13 @@ void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
 void Relay::PumpQueue() {
   if (queue_.size() == 0) return;
   const Turn turn(*this);
+  ShedLate();
   for (uint64_t id : queue_.InOrder()) {
     // With nobody attached all that wait are told so.
     const bool room = view_.AnyRoom(clock_.Monotonic()) || view_.UpCount() == 0;
     if (static_cast<int>(attempts_.size()) >= StreamLimit() || !room) break;
     const auto it = streams_.find(id);
-    if (it == streams_.end()) continue;
-    if (absl::Status late = CheckInTime(*it->second, absl::ZeroDuration()); !late.ok()) {
-      EndStream(*it->second, std::move(late));
-      continue;
-    }
-    if (!TryPlace(*it->second)) continue;
+    if (it == streams_.end() || !TryPlace(*it->second)) continue;
     queue_.Remove(id);
     metrics_.queue_wait.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - it->second->waiting_since));
   }

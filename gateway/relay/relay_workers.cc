@@ -74,7 +74,7 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
       HandleTokens(stream, *event.mutable_delta(), now);
       break;
     case v1::StreamEvent::kFinished:
-      wait_estimate_.Ended(now - stream.submitted_at, event.finished().usage().completion_tokens());
+      wait_estimate_.Ended(stream.spec().priority(), now - stream.submitted_at, event.finished().usage().completion_tokens());
       if (view_.Succeeded(stream.worker)) {
         metrics_.CircuitChanged(view_.worker(stream.worker), routing::Circuit::kClosed);
       }
