@@ -8,7 +8,8 @@ namespace berth::kernels::cuda {
 
 #if __CUDA_ARCH__ >= 900
 
-// Blocks of one cluster and their shared memory (PTX ISA, "Cluster", "st.async"). Every kernel has clusters, if only of one.
+// Blocks of one cluster and their shared memory (PTX ISA, "Cluster", "st.async"). A launch without clusters has one rank, and
+// may use nothing else of these: illegal instructions were seen.
 __device__ inline int ClusterRank() {
   uint32_t rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
