@@ -101,6 +101,7 @@ __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>
     total += warp_steps[w];
   }
   total *= heads;
+  // No more blocks than the largest share leaves work for, so that rows have few parts.
   const int64_t most = (total + gridDim.x - 1) / gridDim.x;
   const DecodeRange range{total, total == 0 ? 0 : static_cast<int>((total + most - 1) / most)};
   if (static_cast<int>(blockIdx.x) >= range.blocks) return range;
