@@ -25,7 +25,6 @@ inline constexpr size_t kSamplePartBytes = 512;  // what sampling keeps of the p
 
 // What attention keeps. See attend/.
 struct AttendResources {
-  int decode_blocks = 0;
   Buffer parts;  // where the blocks of decode attention leave their parts of a row, zeros between launches
   Buffer taken;  // i32 [1] pieces of work that prefill attention has taken, 0 between launches
 };

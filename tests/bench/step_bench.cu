@@ -31,7 +31,7 @@ constexpr int kRepeats = 20, kGroups = 5;
 struct Options {
   std::vector<std::string> shapes;
   std::vector<int> tokens;
-  bool attend = false;  // attend=1: attention in the step too
+  bool attend = false;  // attend=1: steps with attention and greedy sampling too
   bool blas = true;     // blas=0: without the baseline
   bool ops = true;      // ops=0: whole steps only
   int choices = 0;      // choices=8: instead of all that, so many of cuBLASLt's proposals for every product
@@ -88,6 +88,8 @@ class Bench {
     context_.blas_workspace = Allocate(cuda::kBlasWorkspaceBytes);
     context_.normed = Allocate(size_t{8192} * 8192 * 2);
     context_.product = Allocate(size_t{256} << 20);
+    context_.sample_parts = Allocate(512 * cuda::kSamplePartBytes);
+    BERTH_CHECK(cuda::ReserveAttend(context_, *allocator_).ok());
     cudaDeviceProp properties;
     Check(cudaGetDeviceProperties(&properties, 0));
     std::printf("%s, %d SMs; shared %d KiB, chunk %d, %d CTAs per SM\n", properties.name, properties.multiProcessorCount,
@@ -164,7 +166,7 @@ class Bench {
       const auto step = [&](bool attend) {
         ForLayers([&](int i) {
           AttnIn(i);
-          if (attend) Attend();
+          if (attend) Attend(i);
           AttnOut(i);
           MlpUp(i);
           MlpDown(i);
@@ -173,7 +175,18 @@ class Bench {
       };
       const int64_t bytes = layers * (QkvBytes() + OutBytes() + UpBytes() + DownBytes()) + HeadBytes();
       Report(kind, "all products of a step", 1, bytes, [&] { step(false); });
-      if (options_.attend) Report(kind, "step with attention", 1, bytes, [&] { step(true); });
+      if (options_.attend) {
+        const int64_t kv = int64_t{tokens} * kContext * shape.kv_heads * shape.head_dim * 4 * layers;
+        Report(kind, "step with attention", 1, bytes + kv, [&] { step(true); });
+        Report(kind, "step with attention and greedy", 1, bytes + kv, [&] {
+          step(true);
+          Sample();
+        });
+        Report(kind, "head and greedy", 1, HeadBytes(), [&] {
+          Head();
+          Sample();
+        });
+      }
       context_.hopper = hopper;
     }
   }
@@ -236,7 +249,9 @@ class Bench {
     tokens_ = tokens;
     const int blocks = (kContext + kKvBlockTokens - 1) / kKvBlockTokens;
     const int64_t head = 2 * kKvBlockTokens * shape.head_dim * 2;
-    pool_ = Allocate(int64_t{tokens} * blocks * shape.kv_heads * head);
+    pool_bytes_ = int64_t{tokens} * blocks * shape.kv_heads * head;
+    pool_ = Allocate(pool_bytes_ * shape.layers);
+    FillRandom<<<4096, 256>>>(static_cast<uint16_t*>(pool_.data()), pool_bytes_ * shape.layers / 2, 9);
     kv_ = {.base = static_cast<std::byte*>(pool_.data()),
            .dtype = kType,
            .kv_heads = shape.kv_heads,
@@ -250,6 +265,12 @@ class Bench {
     inter_ = Allocate(int64_t{tokens} * shape.inter * 2);
     logits_ = Allocate(int64_t{tokens} * shape.vocab * 4);
     norm_ = Allocate(shape.hidden * 4);
+    const std::vector<SlotSampling> greedy(tokens, SlotSampling{.temperature = 0});
+    params_ = Allocate(greedy.size() * sizeof(SlotSampling));
+    Check(cudaMemcpy(params_.data(), greedy.data(), greedy.size() * sizeof(SlotSampling), cudaMemcpyDefault));
+    counts_ = Allocate(int64_t{tokens} * shape.vocab * 4);
+    token_ = Allocate(tokens * 4);
+    logprob_ = Allocate(tokens * 4);
     frequency_ = Allocate(shape.head_dim * 2);
     FillOnes<<<1, 256>>>(static_cast<float*>(norm_.data()), shape.hidden);
     FillOnes<<<1, 256>>>(static_cast<float*>(frequency_.data()), shape.head_dim / 2);
@@ -301,11 +322,28 @@ class Bench {
                             .kv_heads = shape_->kv_heads,
                             .head_dim = shape_->head_dim,
                             .batch = batch_,
-                            .kv = kv_,
+                            .kv = LayerKv(layer),
                             .q = Q()});
   }
   Tensor Q() const { return Tensor(q_.data(), kType, {tokens_, shape_->q_heads, shape_->head_dim}); }
-  void Attend() { cuda::Attend(context_, {.q = Q(), .batch = batch_, .kv = kv_, .scale = 0.09f, .out = Q()}); }
+  KvLayer LayerKv(int layer) const {
+    KvLayer kv = kv_;
+    kv.base += layer * pool_bytes_;
+    return kv;
+  }
+  void Attend(int layer) {
+    cuda::Attend(context_, {.q = Q(), .batch = batch_, .kv = LayerKv(layer), .scale = 0.09f, .out = Q()});
+  }
+  void Sample() {
+    cuda::Sample(context_, {.logits = Tensor(logits_.data(), DType::kF32, {tokens_, shape_->vocab}),
+                            .slot = batch_.sequence_of,
+                            .position = batch_.position,
+                            .params = Tensor(params_.data(), DType::kU8, {tokens_, int64_t{sizeof(SlotSampling)}}),
+                            .counts = Tensor(counts_.data(), DType::kU32, {tokens_, shape_->vocab}),
+                            .tokenizer_size = shape_->vocab,
+                            .token = Tensor(token_.data(), DType::kI32, {tokens_}),
+                            .logprob = Tensor(logprob_.data(), DType::kF32, {tokens_})});
+  }
   void AttnOut(int layer) {
     cuda::ProjectOut(context_, {.in = Rows(q_, QDim()),
                                 .weight = Weight(LayerWeights(layer) + QkvBytes(), shape_->hidden, QDim()),
@@ -335,9 +373,9 @@ class Bench {
   const std::unique_ptr<Allocator> allocator_;
   cuda::Context context_;
   const Shape* shape_ = nullptr;
-  int64_t tokens_ = 0;
+  int64_t tokens_ = 0, pool_bytes_ = 0;
   double bandwidth_ = 1, spread_ = 0;
-  Buffer weights_, pool_, residual_, q_, inter_, logits_, norm_, frequency_, ints_;
+  Buffer weights_, pool_, residual_, q_, inter_, logits_, norm_, frequency_, ints_, params_, counts_, token_, logprob_;
   Batch batch_;
   KvLayer kv_;
 };

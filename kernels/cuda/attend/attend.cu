@@ -10,7 +10,6 @@ namespace berth::kernels::cuda {
 namespace {
 
 constexpr int kMaxHeadDim = 256;
-constexpr int kDecodeBlocksPerMultiprocessor = 2;
 constexpr int64_t kAccessBytes = 16;
 
 // Whether every row of every head starts on a 16-byte boundary.
@@ -51,8 +50,7 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
 
 absl::Status ReserveAttend(Context& context, Allocator& allocator) {
   AttendResources& resources = context.attend;
-  resources.decode_blocks = context.multiprocessors * kDecodeBlocksPerMultiprocessor;
-  const size_t parts = size_t{1} * resources.decode_blocks * kDecodeHeads * (kMaxHeadDim / 4);
+  const size_t parts = size_t{kMaxDecodeBlocks} * context.multiprocessors * kDecodeHeads * (kMaxHeadDim / 4);
   BERTH_ASSIGN_OR_RETURN(resources.parts, allocator.Allocate(parts * sizeof(DecodePart)));
   BERTH_ASSIGN_OR_RETURN(resources.taken, allocator.Allocate(sizeof(int32_t)));
   return absl::OkStatus();

@@ -249,11 +249,14 @@ void AttendDecode(Context& context, const AttendParams& params, int entries) {
   };
   const auto launch_shape = [&](auto shape) {
     using Shape = decltype(shape);
-    Launch(context, DecodeAttention<T, Shape>, context.attend.decode_blocks, Shape::kThreads, Shape::kSharedBytes, decode);
+    const int blocks = context.multiprocessors * Shape::kBlocksPerMultiprocessor;
+    Launch(context, DecodeAttention<T, Shape>, blocks, Shape::kThreads, Shape::kSharedBytes, decode);
   };
   const auto launch = [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
-    if (entries <= kFewEntries) return launch_shape(DecodeShape<kDim, true>());
+    if constexpr (kDim <= 128) {
+      if (entries <= kFewEntries) return launch_shape(DecodeShape<kDim, true>());
+    }
     launch_shape(DecodeShape<kDim, false>());
   };
   switch (params.kv.key_dim) {

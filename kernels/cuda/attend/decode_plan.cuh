@@ -9,7 +9,8 @@
 namespace berth::kernels::cuda {
 
 inline constexpr int kSliceTokens = 16;
-// So many entries take smaller blocks: there is little to have under way, and kernels before and behind get room beside them.
+// So many entries take fewer and smaller blocks: there is little to have under way, and the kernels before and behind get room
+// beside them.
 inline constexpr int kFewEntries = 4;
 
 // A thread block.
@@ -23,6 +24,7 @@ struct DecodeShape {
   static constexpr int kStageBytes = kWarps * 2 * kHalfBytes;
   // Two of the larger fit on an sm_80 or later with 192 KiB, no more on Hopper, so that all its SMs get as many.
   static constexpr int kSharedBytes = (kFew ? 64 : 96) << 10;
+  static constexpr int kBlocksPerMultiprocessor = kFew ? 1 : kMaxDecodeBlocks;
   static constexpr int kStages = kSharedBytes / kStageBytes;
   static constexpr int kOutStride = kDim + 4;  // floats between heads of a warp's part, free of bank conflicts
   static_assert(kStages >= 2 && kDecodeHeads * kOutStride * 4 <= 2 * kHalfBytes);
@@ -99,6 +101,7 @@ __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>
     total += warp_steps[w];
   }
   total *= heads;
+  // No more blocks than the largest share leaves work for, so that rows have few parts.
   const int64_t most = (total + gridDim.x - 1) / gridDim.x;
   const DecodeRange range{total, total == 0 ? 0 : static_cast<int>((total + most - 1) / most)};
   if (static_cast<int>(blockIdx.x) >= range.blocks) return range;
