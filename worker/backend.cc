@@ -87,13 +87,14 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
 }
 
 // Why the model cannot run on the GPU, or is not to.
-absl::Status CheckGpu(const WorkerOptions& options) {
-  if (options.device == "cpu") return absl::FailedPreconditionError("--device is cpu");
-  return runtime::CheckGpu(runtime::GpuOptions().device);
+absl::Status CheckGpu(const DeviceChoice& choice) {
+  if (choice.cpu) return absl::FailedPreconditionError("--device is cpu");
+  return runtime::CheckGpu(choice.index);
 }
 
-runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options) {
-  runtime::GpuOptions gpu{.dtype = options.dtype == "f16" ? kernels::DType::kF16 : kernels::DType::kBF16,
+runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options, int device) {
+  runtime::GpuOptions gpu{.device = device,
+                          .dtype = options.dtype == "f16" ? kernels::DType::kF16 : kernels::DType::kBF16,
                           .generic_kernels = options.kernel_set == "generic",
                           .session_len = options.session_len,
                           .kv_bytes = static_cast<size_t>(options.kv_bytes)};
@@ -115,9 +116,10 @@ runtime::CpuExecutorOptions MakeCpuOptions(const WorkerOptions& options) {
 }
 
 absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
-  const absl::Status gpu_usable = CheckGpu(options);
-  if (options.device == "cuda") BERTH_RETURN_IF_ERROR(gpu_usable);
-  const runtime::GpuOptions gpu = MakeGpuOptions(options);
+  BERTH_ASSIGN_OR_RETURN(const DeviceChoice choice, ParseDevice(options.device));
+  const absl::Status gpu_usable = CheckGpu(choice);
+  if (choice.cuda) BERTH_RETURN_IF_ERROR(gpu_usable);
+  const runtime::GpuOptions gpu = MakeGpuOptions(options, choice.index);
   loader::LoadOptions load{
       .format = options.load_format == "random" ? loader::LoadFormat::kRandom : loader::LoadFormat::kCheckpoint,
       .seed = options.seed};

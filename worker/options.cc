@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "worker/session/redis_options.h"
 
 namespace berth::worker {
@@ -55,6 +57,16 @@ void AddSimFlags(CLI::App& app, SimOptions& sim) {
 
 }  // namespace
 
+absl::StatusOr<DeviceChoice> ParseDevice(const std::string& text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits(':', 1));
+  DeviceChoice choice{.cuda = parts[0] == "cuda", .cpu = parts[0] == "cpu"};
+  const bool known = choice.cuda || choice.cpu || parts[0] == "auto";
+  const bool numbered = parts.size() == 1 || (!choice.cpu && absl::SimpleAtoi(parts[1], &choice.index) && choice.index >= 0);
+  if (known && numbered) return choice;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--device is ", text, ", want cpu, cuda or auto, or cuda:K or auto:K with the number of a GPU"));
+}
+
 absl::Status WorkerOptions::Validate() const {
   const auto refuse = [](const char* flag, auto value, const char* want) {
     return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, ", want ", want));
@@ -74,12 +86,13 @@ absl::Status WorkerOptions::Validate() const {
   if (step_tokens < 0 || step_tokens == 1) return refuse("--step-tokens", step_tokens, "0, or 2 or more");
   if (depth < 0) return refuse("--depth", depth, "0 or more");
   for (const auto& [flag, value, choices] :
-       {Choice{"--device", device, {"auto", "cpu", "cuda"}}, Choice{"--dtype", dtype, {"bf16", "f16"}},
-        Choice{"--kernel-set", kernel_set, {"auto", "generic"}}, Choice{"--load-format", load_format, {"auto", "random"}}}) {
+       {Choice{"--dtype", dtype, {"bf16", "f16"}}, Choice{"--kernel-set", kernel_set, {"auto", "generic"}},
+        Choice{"--load-format", load_format, {"auto", "random"}}}) {
     if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
       return refuse(flag, value, absl::StrJoin(choices, " or ").c_str());
     }
   }
+  if (const absl::Status status = ParseDevice(device).status(); !status.ok()) return status;
   if (cpu_threads < 0) return refuse("--cpu-threads", cpu_threads, "0 or more");
   if (kv_bytes < 0) return refuse("--kv-bytes", kv_bytes, "0 or more");
   if (!(cache_max_entry_count >= 0 && cache_max_entry_count < 1)) {
@@ -106,7 +119,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--model", options->model, "GGUF file or Hugging Face directory");
   app.add_option("--load-format", options->load_format, "auto, or random: weights of no checkpoint, from config.json alone");
   app.add_option("--seed", options->seed, "Seed of random weights");
-  app.add_option("--device", options->device, "cpu, cuda or auto");
+  app.add_option("--device", options->device,
+                 "cpu; cuda or cuda:K: GPU K; auto or auto:K: that GPU if it can be used, else the CPU");
   app.add_option("--dtype", options->dtype, "Of the GPU's weights, activations and KV: bf16 or f16");
   app.add_option("--kernel-set", options->kernel_set, "auto, or generic: only kernels that run on every GPU");
   app.add_option("--model-name", options->model_name, "Name to serve it under");

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "proto/rpc/channel.h"
 
@@ -26,6 +27,15 @@ struct SimOptions {
   int drop_write = 0;            // every so many frames to gateways; 0: never
 };
 
+// What --device names.
+struct DeviceChoice {
+  bool cuda = false;  // a GPU or an error
+  bool cpu = false;   // neither: a GPU that can be used, else the CPU
+  int index = 0;      // of the GPU
+};
+// cpu, auto or cuda, the last two with :K for another GPU than the first. INVALID_ARGUMENT names the text.
+absl::StatusOr<DeviceChoice> ParseDevice(const std::string& text);
+
 struct WorkerOptions {
   std::string model;                 // path of a GGUF file or a Hugging Face directory
   std::string load_format = "auto";  // or random: only the model's config.json is read
@@ -38,7 +48,7 @@ struct WorkerOptions {
   rpc::TlsOptions tls;
   bool serve_callers = false;
 
-  std::string device = "auto";      // cpu, cuda; auto: a GPU that can be used, else the CPU
+  std::string device = "auto";      // as for ParseDevice
   std::string dtype = "bf16";       // of the GPU's weights, activations and KV: bf16 or f16
   std::string kernel_set = "auto";  // or generic: only kernels that run on every GPU
   int session_len = 0;

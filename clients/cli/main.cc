@@ -15,6 +15,7 @@
 #include "CLI/App.hpp"
 #include "CLI/Config.hpp"
 #include "CLI/Formatter.hpp"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "clients/cli/admin_command.h"
@@ -60,6 +61,8 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
   app.add_option("--model-name", serve.model_name, "Name to serve the model by; default: the file's or directory's");
   app.add_option("--session-len", flags.session_len, "Tokens of a session's context")->check(CLI::PositiveNumber);
   app.add_option("--max-batch-size", flags.max_batch_size, "Sequences at once per worker")->check(CLI::PositiveNumber);
+  app.add_option("--device", serve.device, "cpu; auto or cuda: each worker a GPU; auto:K or cuda:K: GPU K for the only worker")
+      ->capture_default_str();
   app.add_option("--cpu-threads", serve.cpu_threads, "Threads per worker; default: an equal share of the cores")
       ->check(CLI::PositiveNumber);
   app.add_option("--journal", serve.journal,
@@ -133,6 +136,9 @@ class TemporaryFolder {
 absl::Status RunServe(Flags flags) {
   ServeOptions& serve = flags.serve;
   if (serve.model.empty() != flags.sim) return absl::InvalidArgumentError("want one of a model and --sim");
+  if (serve.workers > 1 && absl::StrContains(serve.device, ':')) {
+    return absl::InvalidArgumentError(absl::StrCat("--device is ", serve.device, ", one GPU for ", serve.workers, " workers"));
+  }
   std::unique_ptr<TemporaryFolder> folder;
   if (serve.journal.empty()) {
     BERTH_ASSIGN_OR_RETURN(folder, TemporaryFolder::Make());
@@ -166,6 +172,7 @@ absl::StatusOr<std::vector<std::string>> ServeArguments(const Flags& flags) {
   if (!serve.journal.empty()) add("--journal", serve.journal);
   for (const std::string& flag : serve.worker_flags) arguments.push_back(absl::StrCat("--worker-flag=", flag));
   add("--workers", absl::StrCat(serve.workers));
+  add("--device", serve.device);
   add("--host", serve.host);
   add("--port", absl::StrCat(serve.http_port));
   add("--grpc-port", absl::StrCat(serve.grpc_port));

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/clock.h"
@@ -93,6 +94,8 @@ class Supervisor {
       arguments.push_back("--sim");
     } else {
       add("--model", options_.model);
+      const bool chosen = options_.device == "cpu" || absl::StrContains(options_.device, ':');
+      add("--device", chosen ? options_.device : absl::StrCat(options_.device, ":", index));
     }
     arguments.insert(arguments.end(), options_.worker_flags.begin(), options_.worker_flags.end());
     return arguments;

@@ -69,10 +69,7 @@ def byte_characters():
     return {**{byte: chr(byte) for byte in printable}, **{byte: chr(256 + i) for i, byte in enumerate(others)}}
 
 
-def main(config_path, folder):
-    config = json.load(open(config_path, encoding="utf-8"))
-    os.makedirs(folder, exist_ok=True)
-    shutil.copy(config_path, os.path.join(folder, "config.json"))
+def write_tokenizer(folder):
     vocabulary = {character: byte for byte, character in byte_characters().items()}
     tokenizer = {"version": "1.0", "added_tokens": [], "normalizer": None,
                  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
@@ -81,6 +78,13 @@ def main(config_path, folder):
                            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocabulary, "merges": []}}
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
         json.dump(tokenizer, file)
+
+
+def main(config_path, folder):
+    config = json.load(open(config_path, encoding="utf-8"))
+    os.makedirs(folder, exist_ok=True)
+    shutil.copy(config_path, os.path.join(folder, "config.json"))
+    write_tokenizer(folder)
     write_weights(config, os.path.join(folder, "model.safetensors"))
 
 

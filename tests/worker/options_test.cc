@@ -1,5 +1,6 @@
 #include "worker/options.h"
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/backend.h"
@@ -21,11 +22,22 @@ TEST(WorkerOptionsTest, ChoicesAreChecked) {
   EXPECT_TRUE((WorkerOptions{.model = "m", .load_format = "random", .device = "cuda", .dtype = "f16", .kernel_set = "generic"}
                    .Validate()
                    .ok()));
-  EXPECT_THAT(Refusal({.model = "m", .device = "gpu"}), HasSubstr("--device is gpu, want auto or cpu or cuda"));
+  EXPECT_THAT(Refusal({.model = "m", .device = "gpu"}), HasSubstr("--device is gpu, want cpu, cuda or auto"));
   EXPECT_THAT(Refusal({.model = "m", .dtype = "f32"}), HasSubstr("--dtype is f32, want bf16 or f16"));
   EXPECT_THAT(Refusal({.model = "m", .kernel_set = "fast"}), HasSubstr("--kernel-set is fast, want auto or generic"));
   EXPECT_THAT(Refusal({.model = "m", .load_format = "gguf"}), HasSubstr("--load-format is gguf, want auto or random"));
   EXPECT_THAT(Refusal({.model = "m", .depth = -1}), HasSubstr("--depth is -1"));
+}
+
+TEST(WorkerOptionsTest, DevicesAreNumbered) {
+  EXPECT_EQ(ParseDevice("cuda:3")->index, 3);
+  EXPECT_TRUE(ParseDevice("cuda:3")->cuda);
+  EXPECT_FALSE(ParseDevice("auto:1")->cuda);
+  EXPECT_EQ(ParseDevice("auto:1")->index, 1);
+  EXPECT_TRUE(ParseDevice("cpu")->cpu);
+  for (const char* wrong : {"", "cuda:", "cuda:-1", "cuda:x", "cuda:1:2", "cpu:0", "gpu:0", "cuda:99999999999"}) {
+    EXPECT_THAT(Refusal({.model = "m", .device = wrong}), HasSubstr(absl::StrCat("--device is ", wrong, ", want")));
+  }
 }
 
 TEST(BackendTest, AGpuThatWasAskedForMustBeThere) {

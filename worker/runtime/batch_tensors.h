@@ -52,6 +52,7 @@ class BatchTensors {
   absl::StatusOr<StepTensors> Fill(const engine::StepPlan& plan, const BatchPlace& place);
 
   const kernels::Tensor& last_token() const { return last_token_; }  // i32 [slots + 1]
+  const kernels::Tensor& logits() const { return logits_; }          // f32 [slots, vocab]
 
  private:
   struct Counts {

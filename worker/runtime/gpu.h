@@ -9,6 +9,7 @@
 #include "kernels/weight_uploader.h"
 #include "worker/engine/executor.h"
 #include "worker/runtime/model_runner.h"
+#include "worker/runtime/queued_executor.h"
 
 namespace berth::runtime {
 
@@ -32,6 +33,9 @@ absl::Status CheckGpu(int device);
 
 // Where the weights of a model go that MakeGpuExecutor is to run with the same options.
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options);
+
+// The device's memory and kernels for steps of such a model, without a runner. Errors as of MakeGpuExecutor.
+absl::StatusOr<RunnerDevice> OpenGpu(const model::DecoderSpec& spec, const GpuOptions& options);
 
 // The executor of a model whose weights are in the device's memory. Everything it will ever need is reserved and recorded when
 // this returns. INVALID_ARGUMENT names the option that does not fit the model; RESOURCE_EXHAUSTED says what does not fit the

@@ -53,13 +53,18 @@ absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const G
   return kernels::MakeCudaWeightUploader({.device = options.device, .dtype = options.dtype});
 }
 
-absl::StatusOr<std::unique_ptr<engine::Executor>> MakeGpuExecutor(const RunnerModel& model, const GpuOptions& options) {
+absl::StatusOr<RunnerDevice> OpenGpu(const model::DecoderSpec& spec, const GpuOptions& options) {
   BERTH_RETURN_IF_ERROR(options.Validate());
-  BERTH_ASSIGN_OR_RETURN(const int max_length, SequenceLength(model.spec, options.session_len));
   RunnerDevice device;
-  BERTH_ASSIGN_OR_RETURN(device.ops, kernels::MakeCudaOps(OpsOptions(model.spec, options)));
+  BERTH_ASSIGN_OR_RETURN(device.ops, kernels::MakeCudaOps(OpsOptions(spec, options)));
   device.memory = kernels::MakeCudaAllocator(options.device);
   device.staging = kernels::MakePinnedAllocator(options.device);
+  return device;
+}
+
+absl::StatusOr<std::unique_ptr<engine::Executor>> MakeGpuExecutor(const RunnerModel& model, const GpuOptions& options) {
+  BERTH_ASSIGN_OR_RETURN(const int max_length, SequenceLength(model.spec, options.session_len));
+  BERTH_ASSIGN_OR_RETURN(RunnerDevice device, OpenGpu(model.spec, options));
   const RunnerOptions runner_options{.slots = options.slots,
                                      .dtype = options.dtype,
                                      .kv_dtype = options.dtype,

@@ -8,6 +8,10 @@ absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const G
   return CheckGpu(options.device);
 }
 
+absl::StatusOr<RunnerDevice> OpenGpu(const model::DecoderSpec& spec, const GpuOptions& options) {
+  return CheckGpu(options.device);
+}
+
 absl::StatusOr<std::unique_ptr<engine::Executor>> MakeGpuExecutor(const RunnerModel& model, const GpuOptions& options) {
   return CheckGpu(options.device);
 }

@@ -57,6 +57,8 @@ class ModelRunner {
   absl::StatusOr<engine::StepResult> Await();
 
   KvCache& kv_cache() { return *kv_cache_; }
+  // Of the rows that the last queued plan samples, in its order: f32 [slots, vocab] on the device, as sampling leaves them.
+  const kernels::Tensor& logits() const { return batch_->logits(); }
 
  private:
   struct Sample {

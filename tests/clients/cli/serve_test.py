@@ -87,7 +87,15 @@ class ServeTest(unittest.TestCase):
             self.assertGreaterEqual(int(threads), 1)
             self.assertRegex(flags.pop("--journal"), "^sqlite:/.*/sessions.db$")
             self.assertEqual(flags, {"--model": "the model", "--model-name": "m", "--worker-id": name, "--port": "0", "--session-len": "512",
-                                     "--depth": "2"})
+                                     "--depth": "2", "--device": "auto:" + str(int(name[-1]) - 1)})
+
+    def test_a_device_for_each_worker(self):
+        for flags, want in ((["--device", "cuda"], ["cuda:0", "cuda:1"]), (["--device", "cpu"], ["cpu", "cpu"])):
+            _, workers, _ = self.started(*flags)
+            self.assertEqual([worker["flags"][worker["flags"].index("--device") + 1] for _, worker in sorted(workers.items())], want)
+        serve = self.serve("--workers", "2", "--device", "cuda:1")
+        self.assertIn("--device is cuda:1, one GPU for 2 workers", serve.process.stderr.read())
+        self.assertEqual(serve.process.wait(), 1)
 
     def test_stops_the_gateway_then_the_workers(self):
         for number in (signal.SIGTERM, signal.SIGINT):
