@@ -40,7 +40,9 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
         HandleEvent(event, now);
       }
     }
-    if (const v1::WorkerState state = view_.worker(worker).load.state(); state != before) {
+    // Its last event may have ended the link to a worker that was removed.
+    const bool attached = view_.worker(worker).link == routing::LinkState::kUp;
+    if (const v1::WorkerState state = view_.worker(worker).load.state(); attached && state != before) {
       ShowWorker(worker);
       if (state == v1::WORKER_STATE_UNHEALTHY) {
         LoseAll(worker, absl::UnavailableError("the worker reports that it is unhealthy"));
