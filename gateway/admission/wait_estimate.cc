@@ -12,21 +12,27 @@ constexpr double kMinShare = 0.01;
 
 }  // namespace
 
+void WaitEstimate::Means::Add(double more_seconds, double more_tokens) {
+  ended = std::min(ended + 1, kWindow);
+  seconds += (more_seconds - seconds) / ended;
+  tokens += (more_tokens - tokens) / ended;
+}
+
 void WaitEstimate::Ended(int priority, absl::Duration held, int64_t tokens) {
-  ended_ = std::min(ended_ + 1, kWindow);
-  seconds_ += (absl::ToDoubleSeconds(held) - seconds_) / ended_;
-  tokens_ += (static_cast<double>(tokens) - tokens_) / ended_;
+  all_.Add(absl::ToDoubleSeconds(held), static_cast<double>(tokens));
+  classes_[PriorityClass(priority)].Add(absl::ToDoubleSeconds(held), static_cast<double>(tokens));
   for (int i = 0; i < 3; ++i) shares_[i] += ((PriorityClass(priority) <= i) - shares_[i]) / kWindow;
 }
 
 absl::Duration WaitEstimate::Wait(int priority, int ahead, int running) const {
   const double share = std::max(shares_[PriorityClass(priority)], kMinShare);
-  return absl::Seconds(seconds_ * (ahead + 1) / std::max(running, 1) / share);
+  return absl::Seconds(all_.seconds * (ahead + 1) / std::max(running, 1) / share);
 }
 
-absl::Duration WaitEstimate::Run(int64_t max_tokens) const {
-  const double share = max_tokens > 0 && tokens_ > 0 ? std::min(1.0, static_cast<double>(max_tokens) / tokens_) : 1;
-  return absl::Seconds(seconds_ * share);
+absl::Duration WaitEstimate::Run(int priority, int64_t max_tokens) const {
+  const Means& means = classes_[PriorityClass(priority)];
+  const double share = max_tokens > 0 && means.tokens > 0 ? std::min(1.0, static_cast<double>(max_tokens) / means.tokens) : 1;
+  return absl::Seconds(means.seconds * share);
 }
 
 }  // namespace berth::admission

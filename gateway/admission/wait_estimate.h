@@ -11,19 +11,26 @@ namespace berth::admission {
 // once than begun. Averages over about the last hundred requests. Thread: one owner.
 class WaitEstimate {
  public:
-  // A request of this priority has left its worker after `held`, with so many output tokens.
+  // A request of this priority has left its worker, or was cut off, after `held`, with so many output tokens.
   void Ended(int priority, absl::Duration held, int64_t tokens);
 
   // Until a place is free for a request of this priority behind `ahead` others, while `running` hold one: what ends makes room,
   // of which those of a higher priority that come meanwhile take as large a share as they did of late. Zero before the first
   // has ended.
   absl::Duration Wait(int priority, int ahead, int running) const;
-  // Of a request with at most `max_tokens` of output; 0: no limit.
-  absl::Duration Run(int64_t max_tokens) const;
+  // Of a request with at most `max_tokens` of output; 0: no limit. Workers too serve a higher priority first.
+  absl::Duration Run(int priority, int64_t max_tokens) const;
 
  private:
-  int ended_ = 0;
-  double seconds_ = 0, tokens_ = 0;  // means
+  struct Means {
+    int ended = 0;
+    double seconds = 0, tokens = 0;
+
+    void Add(double more_seconds, double more_tokens);
+  };
+
+  Means all_;
+  std::array<Means, 3> classes_;  // by PriorityClass
   // Of what ended, by PriorityClass: of this class or a lower one.
   std::array<double, 3> shares_ = {1, 1, 1};
 };

@@ -289,6 +289,12 @@ void Relay::SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, a
   });
 }
 
-void Relay::OnDeadline(Stream& stream) { EndStream(stream, DeadlineError()); }
+void Relay::OnDeadline(Stream& stream) {
+  // Else only those that are quick enough would make the estimate.
+  if (stream.state == State::kRunning) {
+    wait_estimate_.Ended(stream.spec().priority(), clock_.Monotonic() - stream.submitted_at, stream.generation.output_tokens());
+  }
+  EndStream(stream, DeadlineError());
+}
 
 }  // namespace berth::relay

@@ -55,7 +55,7 @@ absl::Status Relay::CheckInTime(const Stream& stream, int ahead) {
   const int priority = stream.spec().priority();
   const absl::Duration wait = wait_estimate_.Wait(priority, ahead, static_cast<int>(attempts_.size()));
   const absl::Duration left = deadline - clock_.Monotonic();
-  if (wait + wait_estimate_.Run(stream.spec().stop().max_tokens()) <= left) return absl::OkStatus();
+  if (wait + wait_estimate_.Run(priority, stream.spec().stop().max_tokens()) <= left) return absl::OkStatus();
   metrics_.Shed("deadline", priority);
   return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "OVERLOADED",
                                                   "the request would not end before its deadline: too many are before it"),

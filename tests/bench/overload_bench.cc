@@ -1,5 +1,6 @@
 // Requests at a fixed rate to a gateway, whatever becomes of those before them: how many end within their deadline, and how
-// soon the others are refused. One in forty has a high priority. Prints one line of JSON.
+// soon the others are refused. One in forty has a high priority. What is sent in the first five seconds does not count. Prints
+// one line of JSON.
 //
 //   overload_bench HOST:PORT [requests_per_second = 1280] [seconds = 10] [deadline_seconds = 5] [max_tokens = 50]
 
@@ -26,6 +27,7 @@ namespace {
 using namespace berth;
 
 constexpr int kChannels = 4;
+constexpr double kWarmUp = 5;
 
 struct Load {
   double rate = 1280, seconds = 10, deadline = 5;
@@ -69,9 +71,9 @@ class Generator {
   void Tick() {
     if (start_ == absl::InfinitePast()) start_ = absl::Now();
     const double elapsed = absl::ToDoubleSeconds(absl::Now() - start_);
-    const int due = static_cast<int>(std::min(elapsed, load_.seconds) * load_.rate);
+    const int due = static_cast<int>(std::min(elapsed, kWarmUp + load_.seconds) * load_.rate);
     while (sent_ < due) Send(sent_++);
-    if (elapsed < load_.seconds) {
+    if (elapsed < kWarmUp + load_.seconds) {
       shard_.After(absl::Milliseconds(2), [this] { Tick(); });
     } else {
       last_sent_ = true;
@@ -87,7 +89,8 @@ class Generator {
   void Send(int index) {
     const bool high = index % 40 == 0;
     Figures& figures = classes_[high];
-    ++figures.sent;
+    const bool counts = index >= kWarmUp * load_.rate;
+    figures.sent += counts;
     ++open_;
     v1::GenerateRequest request;
     v1::GenerationSpec& spec = *request.mutable_generation();
@@ -97,8 +100,8 @@ class Generator {
     spec.set_priority(high ? 10 : 0);
     rpc::CallUnary(shard_, *stubs_[index % kChannels], &v1::InferenceService::Stub::PrepareAsyncGenerate, request,
                    {.timeout = absl::Seconds(load_.deadline)},
-                   [this, &figures, sent_at = absl::Now()](const absl::Status& status, v1::GenerateResponse&) {
-                     figures.Add(status, absl::Now() - sent_at);
+                   [this, &figures, counts, sent_at = absl::Now()](const absl::Status& status, v1::GenerateResponse&) {
+                     if (counts) figures.Add(status, absl::Now() - sent_at);
                      if (--open_ == 0 && last_sent_) done_.Notify();
                    });
   }

@@ -8,7 +8,7 @@ namespace {
 TEST(WaitEstimateTest, NothingIsRefusedBeforeAnythingIsKnown) {
   const WaitEstimate estimate;
   EXPECT_EQ(estimate.Wait(0, 1000, 1), absl::ZeroDuration());
-  EXPECT_EQ(estimate.Run(0), absl::ZeroDuration());
+  EXPECT_EQ(estimate.Run(0, 0), absl::ZeroDuration());
 }
 
 TEST(WaitEstimateTest, PlacesBecomeFreeAsFastAsRequestsEnd) {
@@ -22,9 +22,9 @@ TEST(WaitEstimateTest, PlacesBecomeFreeAsFastAsRequestsEnd) {
 TEST(WaitEstimateTest, AShortAnswerTakesItsShareOfTheMean) {
   WaitEstimate estimate;
   estimate.Ended(0, absl::Seconds(2), 100);
-  EXPECT_EQ(estimate.Run(0), absl::Seconds(2));
-  EXPECT_EQ(estimate.Run(25), absl::Milliseconds(500));
-  EXPECT_EQ(estimate.Run(100000), absl::Seconds(2)) << "most answers end before their limit";
+  EXPECT_EQ(estimate.Run(0, 0), absl::Seconds(2));
+  EXPECT_EQ(estimate.Run(0, 25), absl::Milliseconds(500));
+  EXPECT_EQ(estimate.Run(0, 100000), absl::Seconds(2)) << "most answers end before their limit";
 }
 
 TEST(WaitEstimateTest, AHigherPriorityTakesItsShareFirst) {
@@ -36,11 +36,21 @@ TEST(WaitEstimateTest, AHigherPriorityTakesItsShareFirst) {
   EXPECT_GT(estimate.Wait(0, 7, 8), absl::Seconds(50)) << "nothing is left for it";
 }
 
+TEST(WaitEstimateTest, EachPriorityTakesItsOwnTime) {
+  WaitEstimate estimate;
+  for (int i = 0; i < 100; ++i) {
+    estimate.Ended(1, absl::Seconds(1), 10);
+    estimate.Ended(0, absl::Seconds(3), 10);
+  }
+  EXPECT_NEAR(absl::ToDoubleSeconds(estimate.Run(7, 0)), 1, 1e-9);
+  EXPECT_NEAR(absl::ToDoubleSeconds(estimate.Run(0, 0)), 3, 1e-9);
+}
+
 TEST(WaitEstimateTest, FollowsAChange) {
   WaitEstimate estimate;
   for (int i = 0; i < 1000; ++i) estimate.Ended(0, absl::Seconds(1), 10);
   for (int i = 0; i < 500; ++i) estimate.Ended(0, absl::Seconds(3), 10);
-  EXPECT_GT(estimate.Run(0), absl::Seconds(2.9));
+  EXPECT_GT(estimate.Run(0, 0), absl::Seconds(2.9));
 }
 
 }  // namespace
