@@ -74,6 +74,7 @@ DASHBOARDS = {
         ("Inference", "s", quantiles("vllm:request_inference_time_seconds")),
         ("KV cache", "percentunit", [(f"vllm:kv_cache_usage_perc{{{WORKER}}}", "{{worker}}")]),
         ("KV blocks", "none", [(f"sum by (state) (berth_worker_kv_blocks{{{WORKER}}})", "{{state}}")]),
+        ("Workers by size of their KV cache", "none", [("count by (num_gpu_blocks, block_size) (vllm:cache_config_info)", "{{num_gpu_blocks}} blocks of {{block_size}}")]),
         ("Put back for want of KV", "ops", rate("vllm:num_preemptions_total", "worker", WORKER)),
         ("Requests by end", "reqps", rate("vllm:request_success_total", "finished_reason", WORKER)),
         ("Refused", "reqps", rate("berth_worker_rejected_total", "worker", WORKER)),
