@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
@@ -10,48 +11,74 @@
 #include "gateway/http/http_server.h"
 #include "gateway/relay/grpc_link.h"
 #include "proto/rpc/channel.h"
+#include "proto/rpc/files.h"
 #include "proto/rpc/health.h"
 #include "proto/rpc/http_listener.h"
 #include "proto/rpc/process.h"
 #include "proto/rpc/server.h"
+#include "spdlog/spdlog.h"
 
 namespace berth::gateway {
 namespace {
 
-// Until callers authenticate, all of them are one tenant.
-constexpr char kTenant[] = "default";
 // For the last words to callers whose streams were ended, and for their calls to close.
 constexpr absl::Duration kLastWords = absl::Seconds(2);
 // Prompts of this size come over HTTP, too.
 constexpr int kMaxMessageBytes = 33 << 20;
 
-rpc::ServerOptions Listening(const GatewayOptions& options, int port, bool reflection) {
-  return {.host = options.host, .port = port, .reflection = reflection, .max_message_bytes = kMaxMessageBytes};
+// What is read from files before anything starts, and again when they change.
+struct Loaded {
+  std::shared_ptr<grpc::ChannelCredentials> worker_credentials;
+  std::unique_ptr<http::TlsContext> http_tls;  // null: plaintext
+  rpc::ApiKeys api_keys;
+  absl::Time certificate_expiry = absl::InfiniteFuture();
+};
+
+absl::StatusOr<Loaded> Load(const GatewayOptions& options) {
+  Loaded loaded;
+  if (options.admin_host != "localhost" && options.admin_host != "::1" && options.admin_host.rfind("127.", 0) != 0 &&
+      options.tls.ca_file.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("the admin host is ", options.admin_host,
+                                                   ": beyond loopback the admin port needs a CA for client certificates"));
+  }
+  BERTH_ASSIGN_OR_RETURN(loaded.worker_credentials, rpc::MakeChannelCredentials(options.worker_tls));
+  BERTH_ASSIGN_OR_RETURN(loaded.api_keys, rpc::ApiKeys::Load(options.api_keys));
+  if (!options.tls.enabled()) return loaded;
+  BERTH_ASSIGN_OR_RETURN(loaded.http_tls, http::TlsContext::Load(options.tls));
+  BERTH_ASSIGN_OR_RETURN(loaded.certificate_expiry, rpc::CheckTlsFiles(options.tls, /*server=*/true));
+  return loaded;
 }
 
 }  // namespace
 
 class Gateway::Impl {
  public:
-  Impl(const GatewayOptions& options, std::function<void()> on_all_workers,
-       std::shared_ptr<grpc::ChannelCredentials> credentials)
+  Impl(const GatewayOptions& options, std::function<void()> on_all_workers, Loaded loaded)
       : options_(options),
         on_all_workers_(std::move(on_all_workers)),
         metrics_(registry_),
         rpc_metrics_(registry_, base::SystemClock()),
-        server_(Listening(options, options.grpc_port, /*reflection=*/false)),
+        http_tls_(std::move(loaded.http_tls)),
+        server_({.host = options.host, .port = options.grpc_port, .tls = options.tls, .max_message_bytes = kMaxMessageBytes}),
         timers_(server_.shard()),
         relay_(options.relay, options.workers, base::SystemClock(), timers_,
-               relay::GrpcLinkFactory(server_.shard(), credentials), metrics_),
-        stubs_(options.workers, credentials),
+               relay::GrpcLinkFactory(server_.shard(), loaded.worker_credentials), metrics_),
+        stubs_(options.workers, loaded.worker_credentials),
         callers_({.relay = relay_,
                   .metrics = metrics_,
                   .rpc_metrics = rpc_metrics_,
                   .clock = base::SystemClock(),
-                  .tenant = kTenant},
+                  .authenticator = authenticator_},
                  stubs_),
-        admin_(relay_, server_.shard()),
-        admin_server_(Listening(options, options.admin_port, /*reflection=*/true)) {}
+        admin_({.relay = relay_,
+                .relay_shard = server_.shard(),
+                .on_drain = [this](bool draining) { OnDrain(draining); },
+                .set_log_level = rpc::SetLogLevel,
+                .drain_accept = options.drain_accept}),
+        admin_server_({.host = options.admin_host, .port = options.admin_port, .tls = options.tls, .reflection = true}) {
+    if (options.api_keys.enabled()) authenticator_.Replace(std::move(loaded.api_keys));
+    metrics_.SetCertificateExpiry(loaded.certificate_expiry);
+  }
 
   absl::Status Start() {
     callers_.AddTo(server_);
@@ -62,6 +89,7 @@ class Gateway::Impl {
     started_ = true;
     BERTH_RETURN_IF_ERROR(admin_server_.Start());
     BERTH_RETURN_IF_ERROR(StartHttp());
+    BERTH_RETURN_IF_ERROR(WatchFiles());
     server_.shard().Post([this] { relay_.Start([this] { OnWorkersChanged(); }); });
     return absl::OkStatus();
   }
@@ -73,6 +101,7 @@ class Gateway::Impl {
   // Parts in order: no new work, what runs ends, what is left is told so, then the servers.
   void Stop(absl::Duration grace) {
     if (std::exchange(stopped_, true)) return;
+    watcher_.reset();
     health_.SetReady(false);
     if (http_ != nullptr) http_->Drain();
     if (started_) {
@@ -100,9 +129,10 @@ class Gateway::Impl {
         .host = options_.host,
         .port = options_.http_port,
         .threads = options_.http_threads,
+        .tls = http_tls_.get(),
         .connection = {
             .generation = {.shard = server_.shard(), .relay = relay_, .metrics = metrics_, .clock = base::SystemClock()},
-            .tenant = kTenant,
+            .authenticator = authenticator_,
             .ready = [this] { return health_.ready(); }}};
     BERTH_ASSIGN_OR_RETURN(http_, http::HttpServer::Start(http));
     BERTH_ASSIGN_OR_RETURN(probes_, rpc::HttpListener::Start({.host = options_.host,
@@ -113,11 +143,47 @@ class Gateway::Impl {
     return absl::OkStatus();
   }
 
+  absl::Status WatchFiles() {
+    std::vector<std::string> files = options_.tls.files();
+    for (const std::string& file : options_.worker_tls.files()) files.push_back(file);
+    if (!options_.api_keys.file.empty()) files.push_back(options_.api_keys.file);
+    if (files.empty()) return absl::OkStatus();
+    BERTH_ASSIGN_OR_RETURN(watcher_, rpc::FileWatcher::Start(std::move(files), [this] { Reload(); }));
+    return absl::OkStatus();
+  }
+
+  // On the watcher's thread. What is no good is logged, and what was there before stays in use.
+  void Reload() {
+    absl::StatusOr<rpc::ApiKeys> keys = rpc::ApiKeys::Load(options_.api_keys);
+    absl::Status status = keys.status();
+    if (keys.ok() && options_.api_keys.enabled()) authenticator_.Replace(*std::move(keys));
+    if (http_tls_ != nullptr) {
+      status.Update(http_tls_->Reload());
+      const absl::StatusOr<absl::Time> expiry = rpc::CheckTlsFiles(options_.tls, /*server=*/true);
+      if (expiry.ok()) metrics_.SetCertificateExpiry(*expiry);
+    }
+    if (options_.worker_tls.enabled()) status.Update(rpc::CheckTlsFiles(options_.worker_tls, /*server=*/false).status());
+    metrics_.Reloaded(status.ok());
+    if (status.ok()) {
+      spdlog::info("keys and certificates were read again");
+    } else {
+      spdlog::warn("not taken over: {}", std::string(status.message()));
+    }
+  }
+
+  // On the shard.
+  void OnDrain(bool draining) {
+    draining_ = draining;
+    spdlog::info("{}", draining ? "draining" : "taking requests again");
+    if (draining) health_.SetReady(false);
+    OnWorkersChanged();
+  }
+
   // On the shard. Readiness does not fall again because workers failed: callers get a clear error then.
   void OnWorkersChanged() {
     int ready = 0;
     for (int i = 0; i < relay_.view().size(); ++i) ready += relay_.view().CanTakeNew(i, base::SystemClock().Monotonic());
-    if (ready > 0) health_.SetReady(true);
+    if (ready > 0 && !draining_) health_.SetReady(true);
     if (ready == relay_.view().size() && on_all_workers_) std::exchange(on_all_workers_, nullptr)();
   }
 
@@ -126,6 +192,8 @@ class Gateway::Impl {
   prometheus::Registry registry_;
   relay::GatewayMetrics metrics_;
   RpcMetrics rpc_metrics_;
+  rpc::Authenticator authenticator_;
+  const std::unique_ptr<http::TlsContext> http_tls_;
   rpc::HealthService health_;
   rpc::Server server_;
   relay::ShardTimers timers_;
@@ -136,13 +204,15 @@ class Gateway::Impl {
   rpc::Server admin_server_;
   std::unique_ptr<http::HttpServer> http_;
   std::unique_ptr<rpc::HttpListener> probes_;
+  std::unique_ptr<rpc::FileWatcher> watcher_;
+  bool draining_ = false;  // on the shard
   bool started_ = false, stopped_ = false;
 };
 
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& options, std::function<void()> on_all_workers) {
-  BERTH_ASSIGN_OR_RETURN(std::shared_ptr<grpc::ChannelCredentials> credentials, rpc::MakeChannelCredentials({}));
+  BERTH_ASSIGN_OR_RETURN(Loaded loaded, Load(options));
   auto gateway =
-      std::unique_ptr<Gateway>(new Gateway(std::make_unique<Impl>(options, std::move(on_all_workers), std::move(credentials))));
+      std::unique_ptr<Gateway>(new Gateway(std::make_unique<Impl>(options, std::move(on_all_workers), std::move(loaded))));
   BERTH_RETURN_IF_ERROR(gateway->impl_->Start());
   return gateway;
 }

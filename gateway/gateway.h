@@ -9,6 +9,8 @@
 #include "absl/time/time.h"
 #include "gateway/relay/relay.h"
 #include "gateway/routing/worker_list.h"
+#include "proto/rpc/api_keys.h"
+#include "proto/rpc/tls.h"
 
 namespace berth::gateway {
 
@@ -20,6 +22,13 @@ struct GatewayOptions {
   int admin_port = 23335;
   int metrics_port = 23336;
   int http_threads = 2;
+  // Between the end of readiness and the first refusal of a drain.
+  absl::Duration drain_accept = absl::Seconds(5);
+  // Of the admin port: beyond loopback it demands client certificates.
+  std::string admin_host = "127.0.0.1";
+  // Towards callers, on all ports but that of metrics; and towards workers.
+  rpc::TlsOptions tls, worker_tls;
+  rpc::ApiKeyOptions api_keys;
   std::vector<routing::WorkerAddress> workers;
   relay::RelayOptions relay;
 };
@@ -34,8 +43,10 @@ struct GatewayPorts {
 // A whole gateway in this process: wires the rooms and stops them in order. Thread: the owner's.
 class Gateway {
  public:
-  // Listens on all ports and begins to attach workers. `on_all_workers` runs once, on a thread of the gateway, when every
-  // worker has been ready at the same time. UNAVAILABLE names the address that cannot be listened on.
+  // Listens on all ports and begins to attach workers. INVALID_ARGUMENT names a file of keys or certificates that is no good;
+  // later such files are read again when they change, and those that are no good are logged and passed over. `on_all_workers`
+  // runs once, on a thread of the gateway, when every worker has been ready at the same time. UNAVAILABLE names the address
+  // that cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Gateway>> Start(const GatewayOptions& options, std::function<void()> on_all_workers);
   ~Gateway();
 

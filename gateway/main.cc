@@ -14,6 +14,8 @@
 #include "base/mutex.h"
 #include "gateway/gateway.h"
 #include "proto/rpc/process.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
 
 namespace {
 
@@ -22,6 +24,7 @@ struct Flags {
   std::string workers;
   bool wait_workers = false;
   double drain_seconds = 30;
+  std::string log_level = "info";
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
@@ -34,6 +37,17 @@ void AddFlags(CLI::App& app, Flags& flags) {
   port("--grpc-port", flags.gateway.grpc_port, "Port of the gRPC API");
   port("--admin-port", flags.gateway.admin_port, "Port of AdminService and reflection");
   port("--metrics-port", flags.gateway.metrics_port, "Port of /metrics, /live and /ready");
+  app.add_option("--admin-host", flags.gateway.admin_host, "Address of the admin port; beyond loopback it needs --ssl-ca-certs")
+      ->capture_default_str();
+  app.add_option("--ssl-certfile", flags.gateway.tls.cert_file, "Certificate for callers, over HTTP and gRPC (PEM)");
+  app.add_option("--ssl-keyfile", flags.gateway.tls.key_file, "Its key (PEM)");
+  app.add_option("--ssl-ca-certs", flags.gateway.tls.ca_file, "CA of the callers: they need certificates of it (PEM)");
+  app.add_option("--worker-tls-ca", flags.gateway.worker_tls.ca_file, "CA of the workers' certificates (PEM)");
+  app.add_option("--worker-tls-cert", flags.gateway.worker_tls.cert_file, "Certificate for workers that demand one (PEM)");
+  app.add_option("--worker-tls-key", flags.gateway.worker_tls.key_file, "Its key (PEM)");
+  app.add_option("--api-keys", flags.gateway.api_keys.keys, "Keys that callers may use; default: none is asked for");
+  app.add_option("--api-keys-file", flags.gateway.api_keys.file, "File of keys, tenants and their limits (docs/security.md)");
+  app.add_option("--log-level", flags.log_level, "debug, info, warn or error")->capture_default_str();
   app.add_option("--http-threads", flags.gateway.http_threads, "Threads for HTTP")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
@@ -65,6 +79,11 @@ int main(int argc, char** argv) {
   AddFlags(app, flags);
   CLI11_PARSE(app, argc, argv);
 
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("berth-gateway"));
+  if (absl::Status status = berth::rpc::SetLogLevel(flags.log_level); !status.ok()) {
+    absl::FPrintF(stderr, "berth-gateway: --log-level: %s\n", std::string(status.message()));
+    return 2;
+  }
   absl::StatusOr<std::vector<berth::routing::WorkerAddress>> workers = berth::routing::ParseWorkerList(flags.workers);
   if (!workers.ok()) {
     absl::FPrintF(stderr, "berth-gateway: --workers: %s\n", std::string(workers.status().message()));

@@ -99,9 +99,9 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--port", options->port, "Data port; 0: any");
   app.add_option("--admin-port", options->admin_port, "Admin port; 0: any");
   app.add_option("--metrics-port", options->metrics_port, "Port of /live, /ready and /metrics; 0: any");
-  app.add_option("--tls-cert", options->tls.cert_file, "Certificate (PEM)");
-  app.add_option("--tls-key", options->tls.key_file, "Its key (PEM)");
-  app.add_option("--tls-ca", options->tls.ca_file, "CA of the gateways' certificates (PEM)");
+  app.add_option("--tls-cert,--ssl-certfile", options->tls.cert_file, "Certificate (PEM)");
+  app.add_option("--tls-key,--ssl-keyfile", options->tls.key_file, "Its key (PEM)");
+  app.add_option("--tls-ca,--ssl-ca-certs", options->tls.ca_file, "CA of the gateways' certificates (PEM)");
   app.add_flag("--serve-callers", options->serve_callers, "Serve generations to direct callers too");
   app.add_option("--session-len", options->session_len, "Tokens of one sequence; 0: the model's context");
   app.add_option("--max-batch-size", options->max_batch_size, "Sequences computed at once; 0: 256 on a GPU, else 16");

@@ -29,14 +29,6 @@ absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const WorkerOption
   return session::OpenSqliteJournal(options.journal.substr(std::string("sqlite:").size()), std::move(freeze));
 }
 
-absl::Status SetLogLevel(const std::string& level) {
-  if (level != "debug" && level != "info" && level != "warn" && level != "error") {
-    return rpc::FieldError("level", absl::StrCat("is \"", level, "\", want debug, info, warn or error"));
-  }
-  spdlog::set_level(spdlog::level::from_str(level));
-  return absl::OkStatus();
-}
-
 service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
   service::WorkerIdentity identity{.worker_id = options.worker_id, .joined = absl::Now(), .test_engine = options.sim.enabled};
   identity.incarnation.set_start_time_micros(absl::ToUnixMicros(identity.joined));
@@ -48,7 +40,7 @@ service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options, std::function<void()> on_fault) {
   BERTH_RETURN_IF_ERROR(options.Validate());
-  BERTH_RETURN_IF_ERROR(SetLogLevel(options.log_level));
+  BERTH_RETURN_IF_ERROR(rpc::SetLogLevel(options.log_level));
   BERTH_ASSIGN_OR_RETURN(std::unique_ptr<session::Journal> journal, MakeJournal(options));
   BERTH_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options));
   std::unique_ptr<Worker> worker(new Worker(options, std::move(backend)));
@@ -105,7 +97,7 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
                                                                                        .serve_callers = options_.serve_callers},
                                                         data_server_);
   admin_services_ = std::make_unique<service::AdminServices>(
-      service::AdminServices::Parts{.status = *status_, .io = io, .set_log_level = SetLogLevel}, admin_server_);
+      service::AdminServices::Parts{.status = *status_, .io = io, .set_log_level = rpc::SetLogLevel}, admin_server_);
   engine_->OnDeviceFault([this, on_fault = std::move(on_fault)](const absl::Status& fault) {
     spdlog::error("device fault: {}", std::string(fault.message()));
     data_server_.shard().Post(

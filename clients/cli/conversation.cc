@@ -3,6 +3,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "clients/cli/api_key.h"
 #include "proto/rpc/status.h"
 
 namespace berth::cli {
@@ -54,6 +55,7 @@ absl::Status Conversation::Ask(const std::string& text, const std::function<void
     base::MutexLock lock(mutex_);
     turn_ = turn;
   }
+  AddApiKey(turn->context, options_.api_key);
   const auto stream = inference_->StreamGenerate(&turn->context, request);
   v1::StreamGenerateResponse response;
   while (stream->Read(&response)) {
@@ -80,6 +82,7 @@ bool Conversation::Interrupt() {
   request.set_session_id(turn->session_id);
   v1::CancelResponse response;
   grpc::ClientContext context;
+  AddApiKey(context, options_.api_key);
   const grpc::Status status = inference_->Cancel(&context, request, &response);
   // A server that does not answer, or has not seen the request yet: then the stream goes.
   if (!status.ok() || !response.found()) turn->context.TryCancel();
@@ -93,6 +96,7 @@ absl::Status Conversation::Close() {
   request.set_model(options_.model);
   v1::CloseSessionResponse response;
   grpc::ClientContext context;
+  AddApiKey(context, options_.api_key);
   return rpc::FromGrpc(sessions_->CloseSession(&context, request, &response));
 }
 

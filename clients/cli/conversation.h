@@ -15,8 +15,9 @@
 namespace berth::cli {
 
 struct ConversationOptions {
-  std::string model;   // empty: the only one served
-  std::string system;  // empty: none
+  std::string model;    // empty: the only one served
+  std::string system;   // empty: none
+  std::string api_key;  // empty: none
   v1::SamplingParams sampling;
   v1::StopCriteria stop;
 };

@@ -16,6 +16,7 @@
 #include "CLI/Formatter.hpp"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "clients/cli/admin_command.h"
 #include "clients/cli/chat.h"
 #include "clients/cli/conversation.h"
 #include "clients/cli/interrupt_watcher.h"
@@ -40,6 +41,7 @@ struct Flags {
   std::optional<float> temperature, top_p;
   std::optional<int> top_k, max_tokens;
   std::optional<uint64_t> seed;
+  rpc::TlsOptions tls;
 };
 
 void AddServeFlags(CLI::App& app, Flags& flags) {
@@ -62,6 +64,29 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
   app.add_option("--journal", serve.journal,
                  "Where the workers keep sessions, sqlite:PATH or memory; default: a file for this run");
   app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
+}
+
+// Of a server whose gateway checks its callers.
+void AddGatewayFlags(CLI::App& app, std::vector<std::string>& gateway_flags) {
+  const auto add = [&](const char* name, const char* what) {
+    app.add_option_function<std::string>(
+        name,
+        [&gateway_flags, name](const std::string& value) {
+          gateway_flags.insert(gateway_flags.end(), {name, value});
+        },
+        what);
+  };
+  app.add_option_function<std::vector<std::string>>(
+      "--api-keys",
+      [&gateway_flags](const std::vector<std::string>& keys) {
+        for (const std::string& key : keys) gateway_flags.push_back(absl::StrCat("--api-keys=", key));
+      },
+      "Keys that callers may use; default: none is asked for");
+  add("--api-keys-file", "File of keys, tenants and their limits");
+  add("--ssl-certfile", "Certificate for callers (PEM)");
+  add("--ssl-keyfile", "Its key (PEM)");
+  add("--ssl-ca-certs", "CA of the callers: they need certificates of it (PEM)");
+  app.add_option("--gateway-flag", gateway_flags, "A flag for the gateway, as --gateway-flag=--max-waiting=100");
 }
 
 void AddChatFlags(CLI::App& app, Flags& flags) {
@@ -170,7 +195,7 @@ absl::Status RunChat(Flags flags) {
   if (flags.seed.has_value()) options.sampling.set_seed(*flags.seed);
   if (flags.max_tokens.has_value()) options.stop.set_max_tokens(*flags.max_tokens);
   BlockInterrupts();  // before gRPC starts its threads
-  BERTH_ASSIGN_OR_RETURN(const auto credentials, rpc::MakeChannelCredentials({}));
+  BERTH_ASSIGN_OR_RETURN(const auto credentials, rpc::MakeChannelCredentials(flags.tls));
   Conversation conversation(rpc::MakeChannel(flags.server, credentials), options);
   const InterruptWatcher interrupts([&conversation] {
     if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
@@ -207,6 +232,7 @@ int Run(int argc, char** argv) {
   serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");
   serve.add_flag("--ready-line", serve_flags.ready_line, "Print the ports as a line of JSON when ready");
   AddServeFlags(serve, serve_flags);
+  AddGatewayFlags(serve, serve_flags.serve.gateway_flags);
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
   auto* const model =
       chat.add_option("model", chat_flags.serve.model, "Start a server for this GGUF file or Hugging Face directory");
@@ -215,6 +241,9 @@ int Run(int argc, char** argv) {
       ->capture_default_str();
   AddServeFlags(chat, chat_flags);
   AddChatFlags(chat, chat_flags);
+  AddClientTlsFlags(chat, chat_flags.tls);
+  chat.add_option("--api-key", chat_flags.conversation.api_key, "Key for the server");
+  AdminCommand admin(*app.add_subcommand("admin", "Look after a running gateway or worker"));
   CLI::App& bench = *app.add_subcommand("bench", "Measure")->require_subcommand(1);
   CLI::App& bench_engine =
       *bench.add_subcommand("engine", "The engine without RPC: the flags of berth-bench")->prefix_command();
@@ -223,6 +252,8 @@ int Run(int argc, char** argv) {
   absl::Status status;
   if (bench_engine.parsed()) {
     status = Become("berth-bench", bench_engine.remaining());
+  } else if (admin.parsed()) {
+    status = admin.Run();
   } else if (serve.parsed()) {
     BlockServeSignals();
     status = RunServe(serve_flags);

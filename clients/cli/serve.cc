@@ -103,20 +103,22 @@ class Supervisor {
       absl::StrAppend(out, worker->name(), "=127.0.0.1:", worker->ready()->port);
     });
     const auto& ready = gateway_->ready();
-    return {options_.program_folder + "/berth-gateway",
-            "--workers",
-            list,
-            "--host",
-            options_.host,
-            "--http-port",
-            absl::StrCat(ready.has_value() ? ready->http_port : options_.http_port),
-            "--grpc-port",
-            absl::StrCat(ready.has_value() ? ready->grpc_port : options_.grpc_port),
-            "--admin-port",
-            absl::StrCat(options_.admin_port),
-            "--metrics-port",
-            absl::StrCat(options_.metrics_port),
-            "--wait-workers"};
+    std::vector<std::string> arguments = {options_.program_folder + "/berth-gateway",
+                                          "--workers",
+                                          list,
+                                          "--host",
+                                          options_.host,
+                                          "--http-port",
+                                          absl::StrCat(ready.has_value() ? ready->http_port : options_.http_port),
+                                          "--grpc-port",
+                                          absl::StrCat(ready.has_value() ? ready->grpc_port : options_.grpc_port),
+                                          "--admin-port",
+                                          absl::StrCat(options_.admin_port),
+                                          "--metrics-port",
+                                          absl::StrCat(options_.metrics_port),
+                                          "--wait-workers"};
+    arguments.insert(arguments.end(), options_.gateway_flags.begin(), options_.gateway_flags.end());
+    return arguments;
   }
 
   void Wait() {

@@ -20,10 +20,11 @@ struct ServeOptions {
   int grpc_port = 23334;
   int admin_port = 23335;
   int metrics_port = 23336;
-  int cores = 1;                          // divided among the workers
-  int cpu_threads = 0;                    // per worker; 0: the worker's share of the cores
-  std::string journal;                    // of the sessions, shared by the workers
-  std::vector<std::string> worker_flags;  // handed to each worker as they are
+  int cores = 1;                           // divided among the workers
+  int cpu_threads = 0;                     // per worker; 0: the worker's share of the cores
+  std::string journal;                     // of the sessions, shared by the workers
+  std::vector<std::string> worker_flags;   // handed to each worker as they are
+  std::vector<std::string> gateway_flags;  // and to the gateway
 };
 
 // Starts the workers, then the gateway, keeps them alive, and stops them in order on SIGINT or SIGTERM: the gateway, then the

@@ -7,12 +7,6 @@
 #include "proto/rpc/status.h"
 
 namespace berth::admission {
-namespace {
-
-int DepthIndex(int priority) { return priority < 0 ? 0 : priority == 0 ? 1 : 2; }
-
-}  // namespace
-
 absl::StatusOr<std::optional<uint64_t>> WaitingQueue::Push(uint64_t id, int priority) {
   BERTH_CHECK(!places_.contains(id)) << "request " << id << " already waits";
   const Place place(-priority, arrivals_++);
@@ -22,7 +16,7 @@ absl::StatusOr<std::optional<uint64_t>> WaitingQueue::Push(uint64_t id, int prio
     displaced = std::prev(order_.end())->second;
     Remove(*displaced);
   }
-  ++depths_[DepthIndex(priority)];
+  ++depths_[PriorityClass(priority)];
   order_.emplace(place, id);
   places_.emplace(id, place);
   return displaced;
@@ -31,7 +25,7 @@ absl::StatusOr<std::optional<uint64_t>> WaitingQueue::Push(uint64_t id, int prio
 void WaitingQueue::Remove(uint64_t id) {
   const auto found = places_.find(id);
   if (found == places_.end()) return;
-  --depths_[DepthIndex(-found->second.first)];
+  --depths_[PriorityClass(-found->second.first)];
   order_.erase(found->second);
   places_.erase(found);
 }
@@ -42,6 +36,12 @@ std::vector<uint64_t> WaitingQueue::InOrder() const {
   for (const auto& [place, id] : order_) ids.push_back(id);
   return ids;
 }
+
+int WaitingQueue::CountAhead(int priority) const {
+  return static_cast<int>(std::distance(order_.begin(), order_.upper_bound(Place(-priority, UINT64_MAX))));
+}
+
+int PriorityClass(int priority) { return priority < 0 ? 0 : priority == 0 ? 1 : 2; }
 
 absl::Status QueueFullError() {
   return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "QUEUE_FULL",

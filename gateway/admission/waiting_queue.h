@@ -31,6 +31,8 @@ class WaitingQueue {
   int size() const { return static_cast<int>(order_.size()); }
   // Requests of negative, zero and positive priority.
   const std::array<int, 3>& depths() const { return depths_; }
+  // How many would be served before a newcomer of this priority.
+  int CountAhead(int priority) const;
   // Requests of higher or equal priority, which would be served before a newcomer.
   bool HasAhead(int priority) const { return !order_.empty() && order_.begin()->first.first <= -priority; }
 
@@ -44,6 +46,9 @@ class WaitingQueue {
   std::map<Place, uint64_t> order_;
   absl::flat_hash_map<uint64_t, Place> places_;
 };
+
+// 0 of a negative priority, 1 of zero, 2 of a positive one.
+int PriorityClass(int priority);
 
 // The refusal of a request for want of room, with the delay after which to try again.
 absl::Status QueueFullError();

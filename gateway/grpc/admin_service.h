@@ -1,5 +1,11 @@
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "gateway/relay/relay.h"
 #include "proto/berth/v1/admin.grpc.pb.h"
 #include "proto/rpc/server.h"
@@ -7,19 +13,37 @@
 
 namespace berth::gateway {
 
-// AdminService of a gateway: ListWorkers. Drain, Undrain and SetLogLevel are UNIMPLEMENTED. Outlives its server.
+// AdminService of a gateway. A drain turns readiness off at once and refuses new generations a while later, when load balancers
+// have noticed; what runs goes on. Outlives its server.
 class AdminService {
  public:
-  // `relay_shard` owns the relay, and outlives this service's server.
-  AdminService(relay::Relay& relay, rpc::Shard& relay_shard) : relay_(relay), relay_shard_(relay_shard) {}
+  struct Parts {
+    relay::Relay& relay;
+    // Owns the relay, and outlives this service's server.
+    rpc::Shard& relay_shard;
+    // On the relay's shard.
+    std::function<void(bool draining)> on_drain;
+    // INVALID_ARGUMENT for an unknown level. Thread-safe.
+    std::function<absl::Status(const std::string& level)> set_log_level;
+    absl::Duration drain_accept = absl::Seconds(5);
+  };
+  explicit AdminService(Parts parts) : parts_(std::move(parts)) {}
 
   // Before server.Start().
   void AddTo(rpc::Server& server);
 
  private:
-  relay::Relay& relay_;
-  rpc::Shard& relay_shard_;
+  using DrainCall = rpc::ServerStreamCall<v1::DrainRequest, v1::DrainResponse>;
+
+  // On the relay's shard.
+  void Drain();
+  void Undrain();
+  void Report(const std::shared_ptr<DrainCall>& call);
+
+  const Parts parts_;
   v1::AdminService::AsyncService service_;
+  bool draining_ = false;
+  uint64_t drains_ = 0;
 };
 
 // What AdminService tells of the workers.

@@ -38,13 +38,29 @@ struct Answer {
 
   const std::shared_ptr<rpc::UnaryCall<Request, Response>> call;
   RpcMetrics::Call meter;
+  std::shared_ptr<const rpc::Tenant> tenant;
 };
+
+// Null when the caller was refused.
+template <typename Request, typename Response>
+std::shared_ptr<Answer<Request, Response>> Begin(const CallerContext& context,
+                                                 std::shared_ptr<rpc::UnaryCall<Request, Response>> call, const char* service,
+                                                 const char* method) {
+  auto tenant = Authenticate(context, *call);
+  auto answer = std::make_shared<Answer<Request, Response>>(context, std::move(call), service, method);
+  if (tenant.ok()) {
+    answer->tenant = *std::move(tenant);
+    return answer;
+  }
+  answer->Fail(tenant.status());
+  return nullptr;
+}
 
 // Sends the call on to a worker in the tenant's name, and its answer back.
 template <typename Request, typename Response, typename Stub, typename Prepare>
 void Forward(const CallerContext& context, std::shared_ptr<Answer<Request, Response>> answer, Stub& stub, Prepare prepare) {
   const rpc::CallOptions options{.timeout = std::min(TimeLeft(answer->call->context()), kForwardTimeout),
-                                 .metadata = {{"x-berth-tenant", context.tenant}}};
+                                 .metadata = {{"x-berth-tenant", answer->tenant->name}}};
   const std::shared_ptr<rpc::ClientCall> forwarded =
       rpc::CallUnary(answer->call->shard(), stub, prepare, answer->call->request(), options,
                      [answer](const absl::Status& status, Response& response) {
@@ -74,77 +90,71 @@ void CallerServices::AddInference(rpc::Server& server) {
       inference_, &Inference::AsyncService::RequestGenerate, [this](auto call) { RunGenerate(context_, std::move(call)); },
       rpc::Server::kOften);
   server.AddUnary(inference_, &Inference::AsyncService::RequestCancel, [this](auto call) {
-    const auto answer =
-        std::make_shared<Answer<v1::CancelRequest, v1::CancelResponse>>(context_, call, "InferenceService", "Cancel");
+    const auto answer = Begin(context_, call, "InferenceService", "Cancel");
+    if (answer == nullptr) return;
     if (call->request().request_id().empty() && call->request().session_id().empty()) {
       return answer->Fail(rpc::FieldError("request_id", "is empty, and so is session_id"));
     }
-    context_.relay.Cancel(context_.tenant, call->request(), [answer](bool found) {
+    context_.relay.Cancel(answer->tenant->name, call->request(), [answer](bool found) {
       v1::CancelResponse response;
       response.set_found(found);
       answer->Finish(response);
     });
   });
   const auto forward_any = [this](auto answer, auto prepare) {
+    if (answer == nullptr) return;
     const std::string& model = answer->call->request().model();
     const int worker = AnyWorker(model);
     if (worker < 0) return answer->Fail(relay::NoWorkerError(context_.relay.view(), model));
     Forward(context_, answer, stubs_.inference(worker), prepare);
   };
   server.AddUnary(inference_, &Inference::AsyncService::RequestTokenize, [this, forward_any](auto call) {
-    forward_any(std::make_shared<Answer<v1::TokenizeRequest, v1::TokenizeResponse>>(context_, std::move(call),
-                                                                                    "InferenceService", "Tokenize"),
-                &Inference::Stub::PrepareAsyncTokenize);
+    forward_any(Begin(context_, std::move(call), "InferenceService", "Tokenize"), &Inference::Stub::PrepareAsyncTokenize);
   });
   server.AddUnary(inference_, &Inference::AsyncService::RequestDetokenize, [this, forward_any](auto call) {
-    forward_any(std::make_shared<Answer<v1::DetokenizeRequest, v1::DetokenizeResponse>>(context_, std::move(call),
-                                                                                        "InferenceService", "Detokenize"),
-                &Inference::Stub::PrepareAsyncDetokenize);
+    forward_any(Begin(context_, std::move(call), "InferenceService", "Detokenize"), &Inference::Stub::PrepareAsyncDetokenize);
   });
 }
 
 void CallerServices::AddSession(rpc::Server& server) {
   server.Register(session_);
   const auto forward_owner = [this](auto answer, auto prepare) {
+    if (answer == nullptr) return;
     const std::string& session = answer->call->request().session_id();
     if (session.empty()) return answer->Fail(rpc::FieldError("session_id", "is empty"));
-    const int worker = OwnerOf(session);
+    const int worker = OwnerOf(*answer->tenant, session);
     if (worker < 0) return answer->Fail(relay::NoWorkerError(context_.relay.view(), answer->call->request().model()));
     Forward(context_, answer, stubs_.session(worker), prepare);
   };
   server.AddUnary(session_, &Session::AsyncService::RequestGetSession, [this, forward_owner](auto call) {
-    forward_owner(std::make_shared<Answer<v1::GetSessionRequest, v1::GetSessionResponse>>(context_, std::move(call),
-                                                                                          "SessionService", "GetSession"),
-                  &Session::Stub::PrepareAsyncGetSession);
+    forward_owner(Begin(context_, std::move(call), "SessionService", "GetSession"), &Session::Stub::PrepareAsyncGetSession);
   });
   server.AddUnary(session_, &Session::AsyncService::RequestCloseSession, [this, forward_owner](auto call) {
-    forward_owner(std::make_shared<Answer<v1::CloseSessionRequest, v1::CloseSessionResponse>>(context_, std::move(call),
-                                                                                              "SessionService", "CloseSession"),
-                  &Session::Stub::PrepareAsyncCloseSession);
+    forward_owner(Begin(context_, std::move(call), "SessionService", "CloseSession"), &Session::Stub::PrepareAsyncCloseSession);
   });
   server.AddUnary(session_, &Session::AsyncService::RequestForkSession, [this, forward_owner](auto call) {
-    forward_owner(std::make_shared<Answer<v1::ForkSessionRequest, v1::ForkSessionResponse>>(context_, std::move(call),
-                                                                                            "SessionService", "ForkSession"),
-                  &Session::Stub::PrepareAsyncForkSession);
+    forward_owner(Begin(context_, std::move(call), "SessionService", "ForkSession"), &Session::Stub::PrepareAsyncForkSession);
   });
 }
 
 void CallerServices::AddModel(rpc::Server& server) {
   server.Register(model_);
   server.AddUnary(model_, &Model::AsyncService::RequestListModels, [this](auto call) {
-    Answer<v1::ListModelsRequest, v1::ListModelsResponse> answer(context_, std::move(call), "ModelService", "ListModels");
+    const auto answer = Begin(context_, std::move(call), "ModelService", "ListModels");
+    if (answer == nullptr) return;
     v1::ListModelsResponse response;
     for (v1::Model& model : context_.relay.view().Models()) *response.add_models() = std::move(model);
-    answer.Finish(response);
+    answer->Finish(response);
   });
   server.AddUnary(model_, &Model::AsyncService::RequestGetModel, [this](auto call) {
-    Answer<v1::GetModelRequest, v1::GetModelResponse> answer(context_, call, "ModelService", "GetModel");
+    const auto answer = Begin(context_, call, "ModelService", "GetModel");
+    if (answer == nullptr) return;
     v1::GetModelResponse response;
     for (v1::Model& model : context_.relay.view().Models()) {
       if (model.name() == call->request().name()) *response.mutable_model() = std::move(model);
     }
-    if (response.has_model()) return answer.Finish(response);
-    answer.Fail(relay::NoWorkerError(context_.relay.view(), call->request().name()));
+    if (response.has_model()) return answer->Finish(response);
+    answer->Fail(relay::NoWorkerError(context_.relay.view(), call->request().name()));
   });
 }
 
@@ -159,8 +169,8 @@ int CallerServices::AnyWorker(const std::string& model) const {
   return -1;
 }
 
-int CallerServices::OwnerOf(const std::string& session_id) const {
-  return routing::SessionOwner(context_.relay.view(), routing::SessionKey(context_.tenant, session_id));
+int CallerServices::OwnerOf(const rpc::Tenant& tenant, const std::string& session_id) const {
+  return routing::SessionOwner(context_.relay.view(), routing::SessionKey(tenant.name, session_id));
 }
 
 }  // namespace berth::gateway

@@ -25,7 +25,7 @@ class CallerServices {
 
   // A worker that is up, the least loaded first; -1 when none serves `model`.
   int AnyWorker(const std::string& model) const;
-  int OwnerOf(const std::string& session_id) const;
+  int OwnerOf(const rpc::Tenant& tenant, const std::string& session_id) const;
 
   const CallerContext context_;
   WorkerStubs& stubs_;

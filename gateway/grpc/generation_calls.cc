@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/status.h"
 #include "gateway/relay/collector.h"
 
 namespace berth::gateway {
@@ -15,13 +16,15 @@ namespace {
 constexpr absl::Duration kStatusGrace = absl::Seconds(10);
 
 relay::GenerationRequest MakeRequest(const CallerContext& context, const rpc::ServerCall& call,
-                                     const grpc::ServerContext& server, v1::GenerationSpec& spec) {
+                                     const grpc::ServerContext& server, std::shared_ptr<const rpc::Tenant> tenant,
+                                     v1::GenerationSpec& spec) {
   if (spec.session_id().empty()) spec.set_session_id(call.metadata("x-session-id"));
   if (spec.request_id().empty()) spec.set_request_id(call.metadata("x-request-id"));
-  return {.tenant = context.tenant,
+  return {.tenant = tenant->name,
           .spec = std::move(spec),
           .deadline = context.clock.Monotonic() + TimeLeft(server),
-          .traceparent = call.metadata("traceparent")};
+          .traceparent = call.metadata("traceparent"),
+          .limits = std::move(tenant)};
 }
 
 // "hit", "new", "spill" or "rebind".
@@ -42,13 +45,16 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
   Generation(const CallerContext& context, std::shared_ptr<Call> call, const char* method)
       : context_(context), call_(std::move(call)), meter_(context.rpc_metrics, "InferenceService", method), method_(method) {}
 
-  void Start(v1::GenerationSpec& spec) {
+  // An error when the caller is refused: then nothing has begun.
+  absl::Status Start(v1::GenerationSpec& spec) {
     model_ = context_.relay.view().ModelLabel(spec.model());
+    BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const rpc::Tenant> tenant, Authenticate(context_, *call_));
     call_->OnCancel([self = this->shared_from_this()] {
       self->context_.relay.Abandon(self->stream_);
       self->Ended(absl::StatusCode::kCancelled);
     });
-    stream_ = context_.relay.Open(MakeRequest(context_, *call_, call_->context(), spec), *this);
+    stream_ = context_.relay.Open(MakeRequest(context_, *call_, call_->context(), std::move(tenant), spec), *this);
+    return absl::OkStatus();
   }
 
  protected:
@@ -72,7 +78,7 @@ class Streaming : public Generation<StreamGenerateCall> {
 
   void Start() {
     call_->OnWritten([self = shared_from_this(), this] { OnReadable(); });
-    Generation::Start(*call_->request().mutable_generation());
+    if (absl::Status status = Generation::Start(*call_->request().mutable_generation()); !status.ok()) return Finish(status);
     OnReadable();
   }
 
@@ -108,7 +114,7 @@ class Collecting : public Generation<GenerateCall> {
       : Generation(context, std::move(call), "Generate") {}
 
   void Start() {
-    Generation::Start(*call_->request().mutable_generation());
+    if (absl::Status status = Generation::Start(*call_->request().mutable_generation()); !status.ok()) return Fail(status);
     OnReadable();
   }
 
@@ -118,23 +124,29 @@ class Collecting : public Generation<GenerateCall> {
         collector_.Add(*item->message);
         continue;
       }
-      Ended(item->end->code());
-      if (!item->end->ok()) return call_->Fail(*item->end);
+      if (!item->end->ok()) return Fail(*item->end);
+      Ended(absl::StatusCode::kOk);
       AddPlacement(call_->context(), collector_.response().started());
       return call_->Finish(collector_.response());
     }
   }
 
-  void OnGivenUp(const absl::Status& status) override {
+  void OnGivenUp(const absl::Status& status) override { Fail(status); }
+
+ private:
+  void Fail(const absl::Status& status) {
     Ended(status.code());
     call_->Fail(status);
   }
 
- private:
   relay::Collector collector_;
 };
 
 }  // namespace
+
+absl::StatusOr<std::shared_ptr<const rpc::Tenant>> Authenticate(const CallerContext& context, const rpc::ServerCall& call) {
+  return context.authenticator.Authenticate(call.metadata("authorization"));
+}
 
 absl::Duration TimeLeft(const grpc::ServerContext& context) {
   const std::chrono::system_clock::time_point deadline = context.deadline();

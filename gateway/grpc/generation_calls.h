@@ -8,6 +8,7 @@
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/relay.h"
 #include "proto/berth/v1/inference.grpc.pb.h"
+#include "proto/rpc/api_keys.h"
 #include "proto/rpc/server_call.h"
 
 namespace berth::gateway {
@@ -18,8 +19,7 @@ struct CallerContext {
   relay::GatewayMetrics& metrics;
   RpcMetrics& rpc_metrics;
   const base::Clock& clock;
-  // Of every caller, until callers authenticate.
-  std::string tenant;
+  const rpc::Authenticator& authenticator;
 };
 
 using StreamGenerateCall = rpc::ServerStreamCall<v1::StreamGenerateRequest, v1::StreamGenerateResponse>;
@@ -29,6 +29,9 @@ using GenerateCall = rpc::UnaryCall<v1::GenerateRequest, v1::GenerateResponse>;
 // x-worker-id, x-worker-incarnation and x-affinity.
 void RunStreamGenerate(const CallerContext& context, std::shared_ptr<StreamGenerateCall> call);
 void RunGenerate(const CallerContext& context, std::shared_ptr<GenerateCall> call);
+
+// By the call's metadata `authorization`; UNAUTHENTICATED.
+absl::StatusOr<std::shared_ptr<const rpc::Tenant>> Authenticate(const CallerContext& context, const rpc::ServerCall& call);
 
 // Time until the caller's deadline; infinite when there is none.
 absl::Duration TimeLeft(const grpc::ServerContext& context);

@@ -1,7 +1,5 @@
 #include "gateway/http/connection.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <sstream>
 #include <utility>
@@ -14,6 +12,7 @@
 #include "boost/beast/http/read.hpp"
 #include "boost/beast/http/write.hpp"
 #include "gateway/http/error_body.h"
+#include "gateway/http/rate_headers.h"
 #include "gateway/routing/cluster_view.h"
 #include "proto/rpc/status.h"
 
@@ -27,8 +26,13 @@ namespace bhttp = boost::beast::http;
 constexpr auto kIdleTimeout = std::chrono::seconds(75);
 constexpr auto kBodyTimeout = std::chrono::seconds(60);
 constexpr auto kWriteTimeout = std::chrono::seconds(60);
+constexpr auto kHandshakeTimeout = std::chrono::seconds(10);
+// For the peer's goodbye.
+constexpr auto kCloseTimeout = std::chrono::seconds(2);
 constexpr auto kDiscardTimeout = std::chrono::seconds(10);
 constexpr size_t kMaxHeaderBytes = 64 << 10;
+// Of a next request, while the answer to this one is made.
+constexpr size_t kMaxEarlyBytes = 512;
 // Of a body that was refused: a caller that sends it before it reads must get to the answer.
 constexpr size_t kMaxDiscardBytes = 256 << 20;
 
@@ -41,16 +45,20 @@ bool IsProtocolError(const boost::system::error_code& error) {
 
 }  // namespace
 
-Connection::Connection(asio::ip::tcp::socket socket, const ConnectionContext& context, std::function<void()> on_gone)
-    : stream_(std::move(socket)), executor_(stream_.get_executor()), context_(context), on_gone_(std::move(on_gone)) {}
+Connection::Connection(asio::ip::tcp::socket socket, TlsContext::Snapshot tls, const ConnectionContext& context,
+                       std::function<void()> on_gone)
+    : stream_(std::move(socket), std::move(tls)),
+      executor_(stream_.get_executor()),
+      context_(context),
+      on_gone_(std::move(on_gone)) {}
 
 Connection::~Connection() { on_gone_(); }
 
 void Connection::Start() {
   asio::post(executor_, [self = shared_from_this()] {
     boost::system::error_code ignored;
-    self->stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-    self->ReadHeader();
+    self->stream_.tcp().socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+    self->Handshake();
   });
 }
 
@@ -70,18 +78,27 @@ void Connection::CloseNow() {
   if (generation_ != nullptr) generation_->Abandon();
   generation_.reset();
   boost::system::error_code ignored;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
-  stream_.close();
+  stream_.tcp().socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+  stream_.tcp().close();
+}
+
+void Connection::Handshake() {
+  if (stream_.tls() == nullptr) return ReadHeader();
+  stream_.tcp().expires_after(kHandshakeTimeout);
+  stream_.tls()->async_handshake(asio::ssl::stream_base::server, [self = shared_from_this()](const ErrorCode& error) {
+    if (error) return self->CloseNow();
+    self->ReadHeader();
+  });
 }
 
 void Connection::ReadHeader() {
   if (closed_) return;
   busy_ = false;
-  if (draining_) return CloseNow();
+  if (draining_) return CloseAfterAnswer();
   parser_.emplace();
   parser_->body_limit(context_.max_body_bytes);
   parser_->header_limit(kMaxHeaderBytes);
-  stream_.expires_after(kIdleTimeout);
+  stream_.tcp().expires_after(kIdleTimeout);
   bhttp::async_read_header(stream_, buffer_, *parser_,
                            [self = shared_from_this()](const ErrorCode& error, size_t) { self->OnHeader(error); });
 }
@@ -100,7 +117,7 @@ void Connection::OnHeader(const ErrorCode& error) {
 }
 
 void Connection::ReadBody() {
-  stream_.expires_after(kBodyTimeout);
+  stream_.tcp().expires_after(kBodyTimeout);
   bhttp::async_read(stream_, buffer_, *parser_,
                     [self = shared_from_this()](const ErrorCode& error, size_t) { self->OnBody(error); });
 }
@@ -108,7 +125,7 @@ void Connection::ReadBody() {
 void Connection::OnBody(const ErrorCode& error) {
   if (closed_) return;
   if (error) return RejectUnreadable(error);
-  stream_.expires_never();
+  stream_.tcp().expires_never();
   Watch();
   Handle();
 }
@@ -125,18 +142,21 @@ void Connection::RejectUnreadable(const ErrorCode& error) {
                    absl::StrCat("not a request that can be read: ", error.message()), "bad_request");
 }
 
+// Reads on while the answer is made, to learn of a caller who goes away.
 void Connection::Watch() {
-  stream_.socket().async_wait(asio::ip::tcp::socket::wait_read,
-                              [self = shared_from_this()](const ErrorCode& error) { self->OnPeerEvent(error); });
+  watching_ = true;
+  answered_ = false;
+  stream_.async_read_some(buffer_.prepare(kMaxEarlyBytes),
+                          [self = shared_from_this()](const ErrorCode& error, size_t read) { self->OnWatched(error, read); });
 }
 
-void Connection::OnPeerEvent(const ErrorCode& error) {
-  if (error || closed_ || !busy_) return;
-  char byte = 0;
-  const ssize_t peeked = recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (peeked == 0 || (peeked < 0 && errno != EAGAIN && errno != EINTR)) return CloseNow();
-  // A next request that came early is read after this answer.
-  if (peeked < 0) Watch();
+void Connection::OnWatched(const ErrorCode& error, size_t read) {
+  watching_ = false;
+  buffer_.commit(read);
+  if (closed_) return;
+  if (answered_ && (!error || error == asio::error::operation_aborted)) return NextRequest();
+  // What came early belongs to the next request; from then on nobody watches.
+  if (error) CloseNow();
 }
 
 void Connection::Handle() {
@@ -144,13 +164,17 @@ void Connection::Handle() {
   const std::string path = PathOf(request.target());
   const bool is_get = request.method() == bhttp::verb::get, is_post = request.method() == bhttp::verb::post;
   constexpr beast::string_view kModels = "/v1/models";
-  if (path == "/v1/chat/completions" && is_post)
-    return HandleCompletion("/v1/chat/completions", ParseChatCompletion(request.body()));
-  if (path == "/v1/completions" && is_post) return HandleCompletion("/v1/completions", ParseTextCompletion(request.body()));
   if (path == "/health" && is_get) {
     return context_.ready() ? Respond(200, R"({"status":"healthy"})")
                             : RespondError(absl::UnavailableError("no worker is attached"));
   }
+  absl::StatusOr<std::shared_ptr<const rpc::Tenant>> tenant =
+      context_.authenticator.Authenticate(RequestHeader("Authorization"));
+  if (!tenant.ok()) return RespondError(tenant.status());
+  if (path == "/v1/chat/completions" && is_post)
+    return HandleCompletion("/v1/chat/completions", *std::move(tenant), ParseChatCompletion(request.body()));
+  if (path == "/v1/completions" && is_post)
+    return HandleCompletion("/v1/completions", *std::move(tenant), ParseTextCompletion(request.body()));
   if (path == kModels && is_get) return HandleModels("");
   if (path.rfind("/v1/models/", 0) == 0 && is_get) return HandleModels(path.substr(kModels.size() + 1));
   const bool known =
@@ -176,7 +200,8 @@ void Connection::HandleModels(std::string name) {
   });
 }
 
-void Connection::HandleCompletion(const char* method, absl::StatusOr<CompletionRequest> request) {
+void Connection::HandleCompletion(const char* method, std::shared_ptr<const rpc::Tenant> tenant,
+                                  absl::StatusOr<CompletionRequest> request) {
   if (!request.ok()) return RespondError(request.status());
   if (request->spec.session_id().empty()) request->spec.set_session_id(RequestHeader("X-Session-Id"));
   head_ = ResponseHead{.chat = request->chat,
@@ -194,13 +219,18 @@ void Connection::HandleCompletion(const char* method, absl::StatusOr<CompletionR
                                                });
                                              });
   if (request->stream) formatter_.emplace(*head_);
-  generation_->Start({.tenant = context_.tenant, .spec = std::move(request->spec), .traceparent = RequestHeader("traceparent")},
+  const std::string& name = tenant->name;
+  generation_->Start({.tenant = name,
+                      .spec = std::move(request->spec),
+                      .traceparent = RequestHeader("traceparent"),
+                      .limits = std::move(tenant)},
                      std::move(request->more_prompts));
 }
 
 void Connection::OnBatch(Generation::Batch batch) {
   if (closed_ || generation_ == nullptr) return;
   if (batch.given_up) return CloseNow();
+  if (!head_sent_) levels_ = batch.levels;
   const bool last = batch.end.has_value();
   if (last && !head_sent_ && batch.messages.empty()) {
     generation_.reset();
@@ -223,7 +253,7 @@ void Connection::OnBatch(Generation::Batch batch) {
   WriteEvents(std::move(out), last);
 }
 
-std::string Connection::StreamHead(const v1::StreamGenerateResponse& first) const {
+std::string Connection::StreamHead(const v1::StreamGenerateResponse& first) {
   bhttp::response<bhttp::empty_body> head(bhttp::status::ok, parser_->get().version());
   head.set(bhttp::field::content_type, "text/event-stream; charset=utf-8");
   head.set(bhttp::field::cache_control, "no-cache");
@@ -231,6 +261,7 @@ std::string Connection::StreamHead(const v1::StreamGenerateResponse& first) cons
   if (first.has_started()) {
     head.set("X-Worker-Hint", absl::StrCat(first.started().worker_id(), "/", first.started().worker_incarnation()));
   }
+  for (const auto& [name, value] : RateHeaders(std::exchange(levels_, {}))) head.set(name, value);
   head.keep_alive(keep_alive_ && chunked_);
   if (chunked_) head.chunked(true);
   std::ostringstream text;
@@ -240,11 +271,11 @@ std::string Connection::StreamHead(const v1::StreamGenerateResponse& first) cons
 
 void Connection::WriteEvents(std::string text, bool last) {
   out_ = std::move(text);
-  stream_.expires_after(kWriteTimeout);
+  stream_.tcp().expires_after(kWriteTimeout);
   asio::async_write(stream_, asio::buffer(out_), [self = shared_from_this(), last](const ErrorCode& error, size_t) {
     if (error) return self->CloseNow();
     if (self->closed_) return;
-    self->stream_.expires_never();
+    self->stream_.tcp().expires_never();
     if (!last) return self->generation_->Taken();
     self->generation_.reset();
     self->AnswerDone(self->keep_alive_ && self->chunked_);
@@ -255,6 +286,7 @@ void Connection::RespondError(const absl::Status& status) {
   const int retry_after = RetryAfterSeconds(status);
   response_.emplace();
   if (retry_after > 0) response_->set(bhttp::field::retry_after, absl::StrCat(retry_after));
+  if (absl::IsUnauthenticated(status)) response_->set(bhttp::field::www_authenticate, "Bearer");
   Respond(HttpStatusOf(status), ErrorBody(status));
 }
 
@@ -268,10 +300,11 @@ void Connection::Respond(int code, std::string body) {
   response_->version(parser_->get().version() == 10 ? 10 : 11);
   response_->result(code);
   response_->set(bhttp::field::content_type, "application/json");
+  for (const auto& [name, value] : RateHeaders(std::exchange(levels_, {}))) response_->set(name, value);
   response_->keep_alive(keep_alive_);
   response_->body() = std::move(body);
   response_->prepare_payload();
-  stream_.expires_after(kWriteTimeout);
+  stream_.tcp().expires_after(kWriteTimeout);
   bhttp::async_write(stream_, *response_,
                      [self = shared_from_this()](const ErrorCode& error, size_t) { self->OnResponded(error); });
 }
@@ -282,8 +315,8 @@ void Connection::OnResponded(const ErrorCode& error) {
   if (closed_) return;
   if (!discard_rest_) return AnswerDone(keep_alive_);
   ErrorCode ignored;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  stream_.expires_after(kDiscardTimeout);
+  stream_.tcp().socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  stream_.tcp().expires_after(kDiscardTimeout);
   Discard(kMaxDiscardBytes);
 }
 
@@ -297,10 +330,19 @@ void Connection::Discard(size_t left) {
 }
 
 void Connection::AnswerDone(bool keep_alive) {
-  ErrorCode ignored;
-  stream_.socket().cancel(ignored);
-  if (!keep_alive) return CloseNow();
-  ReadHeader();
+  keep_alive_ = keep_alive;
+  if (!watching_) return NextRequest();
+  answered_ = true;
+  stream_.tcp().cancel();
+}
+
+void Connection::NextRequest() { return keep_alive_ ? ReadHeader() : CloseAfterAnswer(); }
+
+// TLS has a goodbye of its own, without which the caller cannot tell the end from a cut.
+void Connection::CloseAfterAnswer() {
+  if (stream_.tls() == nullptr) return CloseNow();
+  stream_.tcp().expires_after(kCloseTimeout);
+  stream_.tls()->async_shutdown([self = shared_from_this()](const ErrorCode&) { self->CloseNow(); });
 }
 
 std::string Connection::RequestHeader(beast::string_view name) const { return std::string(parser_->get()[name]); }

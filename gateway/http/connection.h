@@ -8,20 +8,20 @@
 #include "boost/asio/any_io_executor.hpp"
 #include "boost/asio/ip/tcp.hpp"
 #include "boost/beast/core/flat_buffer.hpp"
-#include "boost/beast/core/tcp_stream.hpp"
 #include "boost/beast/http/message.hpp"
 #include "boost/beast/http/parser.hpp"
 #include "boost/beast/http/string_body.hpp"
 #include "gateway/http/generation.h"
 #include "gateway/http/request.h"
 #include "gateway/http/response.h"
+#include "gateway/http/stream.h"
+#include "proto/rpc/api_keys.h"
 
 namespace berth::http {
 
 struct ConnectionContext {
   Generation::Context generation;
-  // Of every caller, until callers authenticate.
-  std::string tenant;
+  const rpc::Authenticator& authenticator;
   // A worker is attached. Any thread.
   std::function<bool()> ready;
   size_t max_body_bytes = 32 << 20;
@@ -31,8 +31,9 @@ struct ConnectionContext {
 // Thread: its strand, except where said.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  // `on_gone` runs in the destructor.
-  Connection(boost::asio::ip::tcp::socket socket, const ConnectionContext& context, std::function<void()> on_gone);
+  // `tls` is null for plaintext; `on_gone` runs in the destructor.
+  Connection(boost::asio::ip::tcp::socket socket, TlsContext::Snapshot tls, const ConnectionContext& context,
+             std::function<void()> on_gone);
   ~Connection();
 
   // Any thread.
@@ -46,17 +47,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using Response = boost::beast::http::response<boost::beast::http::string_body>;
 
   // Reading.
+  void Handshake();
   void ReadHeader();
   void OnHeader(const ErrorCode& error);
   void ReadBody();
   void OnBody(const ErrorCode& error);
   void RejectUnreadable(const ErrorCode& error);
   void Watch();
-  void OnPeerEvent(const ErrorCode& error);
+  void OnWatched(const ErrorCode& error, size_t read);
 
   // Answering.
   void Handle();
-  void HandleCompletion(const char* method, absl::StatusOr<CompletionRequest> request);
+  void HandleCompletion(const char* method, std::shared_ptr<const rpc::Tenant> tenant,
+                        absl::StatusOr<CompletionRequest> request);
   void HandleModels(std::string name);
   void Respond(int code, std::string body);
   void RespondError(const absl::Status& status);
@@ -64,16 +67,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void OnResponded(const ErrorCode& error);
   void Discard(size_t left);
   void AnswerDone(bool keep_alive);
+  void NextRequest();
+  void CloseAfterAnswer();
   void CloseNow();
 
   // A completion's batches.
   void OnBatch(Generation::Batch batch);
-  std::string StreamHead(const v1::StreamGenerateResponse& first) const;
+  std::string StreamHead(const v1::StreamGenerateResponse& first);
   void WriteEvents(std::string text, bool last);
 
   std::string RequestHeader(boost::beast::string_view name) const;
 
-  boost::beast::tcp_stream stream_;
+  Stream stream_;
   const boost::asio::any_io_executor executor_;
   const ConnectionContext context_;
   const std::function<void()> on_gone_;
@@ -83,9 +88,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string out_;
 
   bool busy_ = false, keep_alive_ = false, draining_ = false, closed_ = false, discard_rest_ = false;
+  bool watching_ = false, answered_ = false;
   bool chunked_ = false, head_sent_ = false;
   std::shared_ptr<Generation> generation_;
   std::optional<ResponseHead> head_;
+  admission::RateLimiter::Levels levels_;
   std::optional<EventFormatter> formatter_;
 };
 

@@ -21,6 +21,7 @@ void Generation::Start(relay::GenerationRequest request, std::vector<v1::Prompt>
           if (i > 0) *part.spec.mutable_prompt() = std::move(more_prompts[i - 1]);
           parts_[i].id = context_.relay.Open(std::move(part), *this);
         }
+        if (request.limits != nullptr) levels_ = context_.relay.RateLevels(*request.limits);
         OnReadable();
       });
 }
@@ -102,6 +103,7 @@ void Generation::AbandonParts() {
 
 void Generation::DeliverBatch(Batch batch) {
   taken_ = false;
+  batch.levels = std::exchange(levels_, {});
   if (deliver_) deliver_(std::move(batch));
 }
 

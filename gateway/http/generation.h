@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "gateway/admission/rate_limiter.h"
 #include "gateway/relay/collector.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/relay.h"
@@ -29,6 +30,8 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
     std::optional<v1::GenerateResponse> whole;
     // The last batch.
     std::optional<absl::Status> end;
+    // In the first batch: what is left of the tenant's limits.
+    admission::RateLimiter::Levels levels;
     // The caller was given up: the connection is to be closed.
     bool given_up = false;
   };
@@ -75,6 +78,7 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
   int choice_count_ = 1;  // of each part
   v1::Usage usage_;       // of the parts that have ended
   bool named_ = false;    // the first request's id is the answer's
+  admission::RateLimiter::Levels levels_;
   bool taken_ = true;
   bool ended_ = false;
   // While the relay holds this sink.

@@ -141,7 +141,8 @@ class HttpServer::Impl {
 
   void Open(tcp::socket socket) {
     const uint64_t id = open_.Add();
-    auto connection = std::make_shared<Connection>(std::move(socket), options_.connection, [this, id] {
+    TlsContext::Snapshot tls = options_.tls == nullptr ? nullptr : options_.tls->current();
+    auto connection = std::make_shared<Connection>(std::move(socket), std::move(tls), options_.connection, [this, id] {
       if (open_.Remove(id, options_.max_connections)) asio::post(accept_strand_, [this] { Accept(); });
     });
     open_.Set(id, connection);

@@ -14,6 +14,8 @@ struct HttpServerOptions {
   int port = 0;  // 0: any free one
   int threads = 2;
   int max_connections = 4096;
+  // Null: plaintext. Outlives the server.
+  const TlsContext* tls = nullptr;
   ConnectionContext connection;
 };
 

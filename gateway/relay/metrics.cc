@@ -3,8 +3,13 @@
 #include <algorithm>
 #include <cctype>
 
+#include "gateway/admission/waiting_queue.h"
+
 namespace berth::relay {
 namespace {
+
+constexpr std::array<const char*, 3> kPriorities = {"low", "normal", "high"};
+constexpr size_t kMaxTenants = 1000;
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
@@ -58,13 +63,17 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       requests_(CounterFamily(registry, "berth_gateway_requests_total", "Generations that ended, by method, model and code.")),
       duration_(HistogramFamily(registry, "berth_gateway_request_duration_seconds", "From a generation's arrival to its end.")),
       routed_(CounterFamily(registry, "berth_gateway_routing_decisions_total", "Placements by policy and outcome.")),
-      shed_(CounterFamily(registry, "berth_gateway_shed_total", "Requests refused for want of room, by reason.")),
+      shed_(CounterFamily(registry, "berth_gateway_shed_total", "Requests refused for want of room, by reason and priority.")),
+      rate_limited_(CounterFamily(registry, "berth_gateway_rate_limited_total", "Requests refused by their tenant's limits.")),
       failovers_(
           CounterFamily(registry, "berth_gateway_failovers_total", "Streams taken to another worker, by phase and result.")),
       streams_open_(GaugeFamily(registry, "berth_gateway_streams_open", "Generations of this gateway at each worker.")),
       worker_up_(GaugeFamily(registry, "berth_gateway_worker_up", "1 while the link to the worker stands.")),
       worker_state_(GaugeFamily(registry, "berth_gateway_worker_state", "1 for the state that the worker reports.")),
-      queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")) {}
+      queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")),
+      reloads_(CounterFamily(registry, "berth_gateway_config_reloads_total", "Files of keys and certificates read again.")),
+      certificate_expiry_(
+          GaugeFamily(registry, "berth_gateway_tls_cert_expiry_timestamp_seconds", "When the server's certificate expires.")) {}
 
 void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code,
                                   absl::Duration duration) {
@@ -76,7 +85,21 @@ void GatewayMetrics::Routed(std::string_view policy, std::string_view outcome) {
   routed_.Add({{"policy", std::string(policy)}, {"outcome", std::string(outcome)}}).Increment();
 }
 
-void GatewayMetrics::Shed(std::string_view reason) { shed_.Add({{"reason", std::string(reason)}}).Increment(); }
+void GatewayMetrics::Shed(std::string_view reason, int priority) {
+  shed_.Add({{"reason", std::string(reason)}, {"priority", kPriorities[admission::PriorityClass(priority)]}}).Increment();
+}
+
+void GatewayMetrics::RateLimited(const std::string& tenant) {
+  base::MutexLock lock(mutex_);
+  const bool known = tenants_.contains(tenant) || (tenants_.size() < kMaxTenants && tenants_.insert(tenant).second);
+  rate_limited_.Add({{"tenant", known ? tenant : "other"}}).Increment();
+}
+
+void GatewayMetrics::Reloaded(bool ok) { reloads_.Add({{"result", ok ? "ok" : "error"}}).Increment(); }
+
+void GatewayMetrics::SetCertificateExpiry(absl::Time expiry) {
+  if (expiry != absl::InfiniteFuture()) certificate_expiry_.Add({}).Set(static_cast<double>(absl::ToUnixSeconds(expiry)));
+}
 
 void GatewayMetrics::FailedOver(bool mid_stream, bool ok) {
   failovers_.Add({{"phase", mid_stream ? "mid_stream" : "before_first_token"}, {"result", ok ? "ok" : "failed"}}).Increment();
@@ -93,8 +116,7 @@ void GatewayMetrics::SetWorker(const routing::WorkerView& worker) {
 }
 
 void GatewayMetrics::SetQueueDepth(const std::array<int, 3>& depths) {
-  constexpr std::array<const char*, 3> kNames = {"low", "normal", "high"};
-  for (size_t i = 0; i < kNames.size(); ++i) queue_depth_.Add({{"priority", kNames[i]}}).Set(depths[i]);
+  for (size_t i = 0; i < kPriorities.size(); ++i) queue_depth_.Add({{"priority", kPriorities[i]}}).Set(depths[i]);
 }
 
 std::string CodeName(absl::StatusCode code) { return absl::StatusCodeToString(code); }

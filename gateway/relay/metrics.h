@@ -4,8 +4,10 @@
 #include <string>
 #include <string_view>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "base/mutex.h"
 #include "gateway/routing/cluster_view.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
@@ -24,7 +26,14 @@ class GatewayMetrics {
   void RequestEnded(std::string_view method, std::string_view model, std::string_view code, absl::Duration duration);
   // `policy` is session, prefix or least_loaded.
   void Routed(std::string_view policy, std::string_view outcome);
-  void Shed(std::string_view reason);
+  // A request was refused for want of room: "queue_full", "queue_timeout" or "deadline".
+  void Shed(std::string_view reason, int priority);
+  // Refused by its limits. Beyond the first thousand tenants' names they count as "other".
+  void RateLimited(const std::string& tenant);
+  // Keys and certificates were read again.
+  void Reloaded(bool ok);
+  // Of the server's certificate; no series without one.
+  void SetCertificateExpiry(absl::Time expiry);
   void FailedOver(bool mid_stream, bool ok);
   void SetWorker(const routing::WorkerView& worker);
   // Requests of low, normal and high priority.
@@ -44,11 +53,16 @@ class GatewayMetrics {
   prometheus::Family<prometheus::Histogram>& duration_;
   prometheus::Family<prometheus::Counter>& routed_;
   prometheus::Family<prometheus::Counter>& shed_;
+  prometheus::Family<prometheus::Counter>& rate_limited_;
   prometheus::Family<prometheus::Counter>& failovers_;
   prometheus::Family<prometheus::Gauge>& streams_open_;
   prometheus::Family<prometheus::Gauge>& worker_up_;
   prometheus::Family<prometheus::Gauge>& worker_state_;
   prometheus::Family<prometheus::Gauge>& queue_depth_;
+  prometheus::Family<prometheus::Counter>& reloads_;
+  prometheus::Family<prometheus::Gauge>& certificate_expiry_;
+  base::Mutex mutex_;
+  absl::flat_hash_set<std::string> tenants_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The name of a canonical code, as metrics and errors spell it: "OK", "INVALID_ARGUMENT", …

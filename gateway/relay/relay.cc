@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/status.h"
 #include "gateway/relay/placement.h"
 #include "gateway/relay/relay_state.h"
 #include "google/protobuf/util/time_util.h"
@@ -54,8 +55,12 @@ void Relay::Start(std::function<void()> on_change) {
   for (const auto& link : links_) link->Open();
 }
 
+void Relay::SetDraining(bool draining) {
+  if (!shutting_down_) draining_ = draining;
+}
+
 void Relay::Drain(absl::AnyInvocable<void()> idle) {
-  draining_ = true;
+  draining_ = shutting_down_ = true;
   idle_ = std::move(idle);
   ReportIdle();
 }
@@ -69,7 +74,7 @@ void Relay::ReportIdle() {
 
 void Relay::Stop() {
   if (std::exchange(stopped_, true)) return;
-  draining_ = true;
+  draining_ = shutting_down_ = true;
   const Turn turn(*this);
   std::vector<uint64_t> ids;
   for (const auto& [id, stream] : streams_) ids.push_back(id);
@@ -107,6 +112,7 @@ absl::Status Relay::Accept(Stream& stream) {
   if (left <= absl::ZeroDuration()) return DeadlineError();
   if (draining_) return DrainingError();
   if (!view_.KnowsModel(request.spec.model())) return NoWorkerError(view_, request.spec.model());
+  BERTH_RETURN_IF_ERROR(Admit(stream));
   const auto [entry, fresh] = by_request_.try_emplace(RequestKey(request.tenant, request.spec.request_id()), stream.id);
   if (!fresh) {
     if (!request.spec.has_resume()) {
@@ -132,11 +138,22 @@ void Relay::Place(Stream& stream) {
 void Relay::Wait(Stream& stream) {
   stream.state = State::kWaiting;
   stream.waiting_since = clock_.Monotonic();
+  const absl::Duration wait =
+      wait_estimate_.Wait(queue_.CountAhead(stream.spec().priority()), static_cast<int>(attempts_.size()));
+  if (absl::Status late = CheckInTime(stream, wait); !late.ok()) {
+    return EndStream(stream, std::move(late));
+  }
   const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, stream.spec().priority());
-  if (!displaced.ok() || displaced->has_value()) metrics_.Shed("queue_full");
-  if (!displaced.ok()) return EndStream(stream, displaced.status());
+  if (!displaced.ok()) {
+    metrics_.Shed("queue_full", stream.spec().priority());
+    return EndStream(stream, displaced.status());
+  }
   SetTimer(stream, &Stream::wait_timer, options_.max_wait, &Relay::OnWaitedTooLong);
-  if (displaced->has_value()) EndStream(*streams_.at(**displaced), admission::QueueFullError());
+  if (displaced->has_value()) {
+    Stream& last = *streams_.at(**displaced);
+    metrics_.Shed("queue_full", last.spec().priority());
+    EndStream(last, admission::QueueFullError());
+  }
   metrics_.SetQueueDepth(queue_.depths());
 }
 
@@ -161,6 +178,7 @@ void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
   const GenerationRequest& request = stream.generation.request();
   stream.state = State::kRunning;
   stream.worker = decision.worker;
+  stream.submitted_at = clock_.Monotonic();
   stream.attempt = ++last_id_;
   attempts_[stream.attempt] = {.worker = decision.worker, .stream = stream.id};
   view_.StreamOpened(decision.worker);
@@ -213,6 +231,7 @@ void Relay::EndStream(Stream& stream, absl::Status status) {
   queue_.Remove(stream.id);
   metrics_.SetQueueDepth(queue_.depths());
   LeaveWorker(stream, /*cancel=*/true);
+  SettleCharge(stream);
   stream.state = State::kEnded;
   StopTimer(stream.deadline_timer);
   StopTimer(stream.wait_timer);
@@ -294,7 +313,12 @@ void Relay::PumpQueue() {
   for (uint64_t id : queue_.InOrder()) {
     if (static_cast<int>(attempts_.size()) >= StreamLimit() || !view_.AnyRoom(clock_.Monotonic())) break;
     const auto it = streams_.find(id);
-    if (it == streams_.end() || !TryPlace(*it->second)) continue;
+    if (it == streams_.end()) continue;
+    if (absl::Status late = CheckInTime(*it->second, absl::ZeroDuration()); !late.ok()) {
+      EndStream(*it->second, std::move(late));
+      continue;
+    }
+    if (!TryPlace(*it->second)) continue;
     queue_.Remove(id);
     metrics_.queue_wait.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - it->second->waiting_since));
   }
@@ -320,7 +344,7 @@ void Relay::SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, a
 void Relay::OnDeadline(Stream& stream) { EndStream(stream, DeadlineError()); }
 
 void Relay::OnWaitedTooLong(Stream& stream) {
-  metrics_.Shed("queue_timeout");
+  metrics_.Shed("queue_timeout", stream.spec().priority());
   EndStream(stream, WaitedTooLongError());
 }
 

@@ -15,6 +15,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "gateway/admission/rate_limiter.h"
+#include "gateway/admission/wait_estimate.h"
 #include "gateway/admission/waiting_queue.h"
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
@@ -63,6 +65,9 @@ class Relay : private WorkerLink::Owner {
   void Start(std::function<void()> on_change);
   // Takes nothing new; `idle` runs once, when no stream is left.
   void Drain(absl::AnyInvocable<void()> idle);
+  // Refuses new generations, or takes them again; no effect once Drain or Stop was called.
+  void SetDraining(bool draining);
+  bool draining() const { return draining_; }
   // Ends all streams with UNAVAILABLE and closes the links.
   void Stop();
 
@@ -80,6 +85,11 @@ class Relay : private WorkerLink::Owner {
   // Ends a running request of this tenant by its id, or by its session when the id is empty; asks the workers when it is not
   // one of this gateway. `done` hears whether it was found.
   void Cancel(const std::string& tenant, const v1::CancelRequest& request, absl::AnyInvocable<void(bool found)> done);
+
+  // What is left of a tenant's limits, as of this gateway's share.
+  admission::RateLimiter::Levels RateLevels(const rpc::Tenant& tenant) {
+    return rate_limiter_.Get(tenant, view_.AttachedGateways(), clock_.Monotonic());
+  }
 
   const routing::ClusterView& view() const { return view_; }
   int open_streams() const { return static_cast<int>(streams_.size()); }
@@ -120,6 +130,14 @@ class Relay : private WorkerLink::Owner {
   void OnWaitedTooLong(Stream& stream);
   int StreamLimit() const;
 
+  // relay_admission.cc: who is let in.
+  // RESOURCE_EXHAUSTED when the tenant's limits are used up; else the request is charged.
+  absl::Status Admit(Stream& stream);
+  // From the estimate that was charged to what was used.
+  void SettleCharge(const Stream& stream);
+  // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it had to wait so long.
+  absl::Status CheckInTime(const Stream& stream, absl::Duration wait);
+
   // relay_workers.cc: what workers send.
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
   void HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now);
@@ -146,9 +164,11 @@ class Relay : private WorkerLink::Owner {
   GatewayMetrics& metrics_;
   routing::ClusterView view_;
   admission::WaitingQueue queue_;
+  admission::RateLimiter rate_limiter_;
+  admission::WaitEstimate wait_estimate_;
   std::vector<std::unique_ptr<WorkerLink>> links_;
   std::function<void()> on_change_;
-  bool draining_ = false, stopped_ = false;
+  bool draining_ = false, shutting_down_ = false, stopped_ = false;
   absl::AnyInvocable<void()> idle_;
   absl::BitGen random_;
 

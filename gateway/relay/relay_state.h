@@ -31,7 +31,9 @@ struct Relay::Stream {
   std::optional<std::string> journal_domain;
   bool suspect = false;
   int failovers = 0;
-  absl::Duration waiting_since, last_tokens_at;
+  // Estimated, of a tenant with limits that was let in.
+  std::optional<int64_t> charged_tokens;
+  absl::Duration waiting_since, submitted_at, last_tokens_at;
   std::optional<Timers::Id> deadline_timer, wait_timer, unread_timer;
 };
 

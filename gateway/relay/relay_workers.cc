@@ -80,6 +80,7 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
       HandleTokens(stream, *event.mutable_delta(), now);
       break;
     case v1::StreamEvent::kFinished:
+      wait_estimate_.Ended(now - stream.submitted_at, event.finished().usage().completion_tokens());
       stream.generation.OnFinished(*event.mutable_finished());
       EndStream(stream, absl::OkStatus());
       break;

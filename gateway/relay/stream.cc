@@ -129,6 +129,7 @@ absl::Status GenerationStream::OnDelta(v1::Delta& delta) {
 
 void GenerationStream::OnFinished(v1::Finished& finished) {
   finished_ = true;
+  used_tokens_ = int64_t{finished.usage().prompt_tokens()} + finished.usage().completion_tokens();
   v1::StreamGenerateResponse message;
   *message.mutable_finished() = std::move(finished);
   Push(std::move(message));
@@ -153,6 +154,12 @@ std::vector<int32_t> GenerationStream::received_tokens() const {
   std::vector<int32_t> counts;
   for (const v1::ResumeFrom::Choice& choice : progress_.choices()) counts.push_back(choice.token_ids_size());
   return counts;
+}
+
+int64_t GenerationStream::output_tokens() const {
+  int64_t tokens = 0;
+  for (const v1::ResumeFrom::Choice& choice : progress_.choices()) tokens += choice.token_ids_size();
+  return tokens;
 }
 
 void GenerationStream::Push(v1::StreamGenerateResponse message) {

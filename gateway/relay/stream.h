@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "gateway/relay/outbox.h"
 #include "proto/berth/v1/generation.pb.h"
 #include "proto/berth/v1/worker.pb.h"
+#include "proto/rpc/api_keys.h"
 
 namespace berth::relay {
 
@@ -22,6 +24,8 @@ struct GenerationRequest {
   // Of base::Clock::Monotonic.
   absl::Duration deadline = absl::InfiniteDuration();
   std::string traceparent;
+  // Null: none.
+  std::shared_ptr<const rpc::Tenant> limits;
 };
 
 // Checks what the gateway itself relies on, and fixes what must be the same on every worker that ever runs the request: id,
@@ -57,6 +61,10 @@ class GenerationStream {
   const std::vector<std::string>& lost_holders() const { return lost_holders_; }
   // Per choice, as Reattach names them.
   std::vector<int32_t> received_tokens() const;
+  // Received, of all choices.
+  int64_t output_tokens() const;
+  // Of the prompt and the output, as the worker counted them at the end; 0 before.
+  int64_t used_tokens() const { return used_tokens_; }
   v1::Affinity affinity() const { return affinity_; }
   const std::string& worker_id() const { return worker_id_; }
   uint64_t worker_incarnation() const { return worker_incarnation_; }
@@ -69,6 +77,7 @@ class GenerationStream {
   v1::ResumeFrom progress_;
   bool started_ = false, has_tokens_ = false, finished_ = false, first_pushed_ = false;
   bool resuming_ = false;
+  int64_t used_tokens_ = 0;
   std::string lost_worker_;
   std::string worker_id_;
   uint64_t worker_incarnation_ = 0;

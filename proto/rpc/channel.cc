@@ -1,47 +1,46 @@
 #include "proto/rpc/channel.h"
 
-#include <fstream>
-#include <iterator>
-
-#include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "grpc/grpc.h"
 #include "grpcpp/create_channel.h"
+#include "grpcpp/security/tls_certificate_provider.h"
+#include "grpcpp/security/tls_credentials_options.h"
 
 namespace berth::rpc {
 namespace {
 
-absl::StatusOr<std::string> ReadPem(const std::string& path) {
-  if (path.empty()) return std::string();
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file || text.empty()) return absl::InvalidArgumentError(absl::StrCat("cannot read the PEM file ", path));
-  return text;
+using grpc::experimental::FileWatcherCertificateProvider;
+
+// How often gRPC looks at the files.
+constexpr unsigned kRefreshSeconds = 1;
+
+template <typename Options>
+void Watch(const TlsOptions& tls, Options& options) {
+  if (!tls.ca_file.empty()) options.watch_root_certs();
+  if (!tls.cert_file.empty()) options.watch_identity_key_cert_pairs();
 }
 
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(const TlsOptions& tls) {
   if (!tls.enabled()) return grpc::InsecureServerCredentials();
-  if (tls.cert_file.empty() || tls.key_file.empty())
-    return absl::InvalidArgumentError("TLS needs a certificate file and a key file");
-  BERTH_ASSIGN_OR_RETURN(std::string cert, ReadPem(tls.cert_file));
-  BERTH_ASSIGN_OR_RETURN(std::string key, ReadPem(tls.key_file));
-  BERTH_ASSIGN_OR_RETURN(std::string ca, ReadPem(tls.ca_file));
-  grpc::SslServerCredentialsOptions options(ca.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-                                                       : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_root_certs = std::move(ca);
-  options.pem_key_cert_pairs.push_back({std::move(key), std::move(cert)});
-  return grpc::SslServerCredentials(options);
+  BERTH_RETURN_IF_ERROR(CheckTlsFiles(tls, /*server=*/true).status());
+  grpc::experimental::TlsServerCredentialsOptions options(
+      std::make_shared<FileWatcherCertificateProvider>(tls.key_file, tls.cert_file, tls.ca_file, kRefreshSeconds));
+  Watch(tls, options);
+  options.set_cert_request_type(tls.ca_file.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+                                                    : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  return grpc::experimental::TlsServerCredentials(options);
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(const TlsOptions& tls) {
   if (!tls.enabled()) return grpc::InsecureChannelCredentials();
-  grpc::SslCredentialsOptions options;
-  BERTH_ASSIGN_OR_RETURN(options.pem_root_certs, ReadPem(tls.ca_file));
-  BERTH_ASSIGN_OR_RETURN(options.pem_cert_chain, ReadPem(tls.cert_file));
-  BERTH_ASSIGN_OR_RETURN(options.pem_private_key, ReadPem(tls.key_file));
-  return grpc::SslCredentials(options);
+  BERTH_RETURN_IF_ERROR(CheckTlsFiles(tls, /*server=*/false).status());
+  grpc::experimental::TlsChannelCredentialsOptions options;
+  options.set_certificate_provider(
+      std::make_shared<FileWatcherCertificateProvider>(tls.key_file, tls.cert_file, tls.ca_file, kRefreshSeconds));
+  Watch(tls, options);
+  return grpc::experimental::TlsCredentials(options);
 }
 
 grpc::ChannelArguments ClientChannelArguments() {
@@ -53,7 +52,8 @@ grpc::ChannelArguments ClientChannelArguments() {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  // What a connection attempt gets at least, TLS handshake included; one that is refused is over at once.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   return arguments;
 }

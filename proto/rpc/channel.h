@@ -8,18 +8,11 @@
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/support/channel_arguments.h"
+#include "proto/rpc/tls.h"
 
 namespace berth::rpc {
 
-// PEM files; all empty: plaintext.
-struct TlsOptions {
-  std::string cert_file;
-  std::string key_file;
-  std::string ca_file;  // of the peers: a server with it demands client certificates
-  bool enabled() const { return !cert_file.empty() || !ca_file.empty(); }
-};
-
-// INVALID_ARGUMENT names a file that cannot be read.
+// INVALID_ARGUMENT as CheckTlsFiles. A client checks that the server's certificate names the host it connects to.
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(const TlsOptions& tls);
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(const TlsOptions& tls);
 

@@ -10,10 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "grpc/support/log.h"
 #include "prometheus/text_serializer.h"
 #include "proto/rpc/process_metrics.h"
+#include "proto/rpc/status.h"
+#include "spdlog/spdlog.h"
 
 namespace berth::rpc {
 namespace {
@@ -68,6 +71,14 @@ bool TerminateWithParent() {
   const pid_t parent = getppid();
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   return getppid() == parent && parent != 1;
+}
+
+absl::Status SetLogLevel(const std::string& level) {
+  if (level != "debug" && level != "info" && level != "warn" && level != "error") {
+    return FieldError("level", absl::StrCat("is \"", level, "\", want debug, info, warn or error"));
+  }
+  spdlog::set_level(spdlog::level::from_str(level));
+  return absl::OkStatus();
 }
 
 std::string SerializeMetrics(const prometheus::Registry& registry) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/status/status.h"
 #include "base/mutex.h"
 #include "prometheus/registry.h"
 
@@ -32,6 +33,9 @@ class ShutdownSignal {
 
 // Asks the kernel to send SIGTERM when the parent process dies. False when it is dead already.
 bool TerminateWithParent();
+
+// Of spdlog: "debug", "info", "warn" or "error". INVALID_ARGUMENT for another.
+absl::Status SetLogLevel(const std::string& level);
 
 // The registry and the process's own metrics in Prometheus' text format.
 std::string SerializeMetrics(const prometheus::Registry& registry);

@@ -1,5 +1,6 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "proto/berth/v1/admin.grpc.pb.h"
+#include "spdlog/spdlog.h"
 #include "tests/gateway/grpc/gateway_fixture.h"
 
 namespace berth::gateway {
@@ -10,6 +11,22 @@ class AdminTest : public GatewayTest {
   std::unique_ptr<v1::AdminService::Stub> Admin() {
     return v1::AdminService::NewStub(
         grpc::CreateChannel(absl::StrCat("127.0.0.1:", gateway_->ports().admin), grpc::InsecureChannelCredentials()));
+  }
+  void Configure(GatewayOptions& options) override { options.drain_accept = absl::ZeroDuration(); }
+  absl::Status Generate() {
+    grpc::ClientContext context;
+    v1::GenerateRequest request;
+    *request.mutable_generation() = Request("hi").generation();
+    v1::GenerateResponse response;
+    return rpc::FromGrpc(inference_->Generate(&context, request, &response));
+  }
+  bool Ready() {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service("readiness");
+    grpc::health::v1::HealthCheckResponse response;
+    EXPECT_TRUE(grpc::health::v1::Health::NewStub(channel_)->Check(&context, request, &response).ok());
+    return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
   }
 };
 
@@ -24,10 +41,43 @@ TEST_F(AdminTest, ListsTheWorkers) {
   EXPECT_EQ(response.workers(1).load().submit_credit(), 64);
 }
 
-TEST_F(AdminTest, WhatAGatewayDoesNotOfferIsUnimplemented) {
-  grpc::ClientContext context;
+TEST_F(AdminTest, ADrainIsReportedUntilNothingRunsAndCanBeTakenBack) {
+  grpc::ClientContext stream_context, drain_context, undrain_context;
+  const auto running = inference_->StreamGenerate(&stream_context, Request("hold"));
+  v1::StreamGenerateResponse message;
+  ASSERT_TRUE(running->Read(&message));
+  const auto drain = Admin()->Drain(&drain_context, {});
+  v1::DrainResponse report;
+  ASSERT_TRUE(drain->Read(&report));
+  EXPECT_EQ(report.state(), v1::WORKER_STATE_DRAINING);
+  EXPECT_EQ(report.running(), 1);
+  EXPECT_FALSE(Ready());
+  // The next report comes when the time for load balancers to notice, none here, is over.
+  ASSERT_TRUE(drain->Read(&report));
+  EXPECT_EQ(rpc::Reason(Generate()), "DRAINING");
+  stream_context.TryCancel();
+  while (drain->Read(&report)) continue;
+  EXPECT_TRUE(drain->Finish().ok());
+  EXPECT_EQ(report.running(), 0);
+
   v1::UndrainResponse response;
-  EXPECT_EQ(Admin()->Undrain(&context, {}, &response).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  ASSERT_TRUE(Admin()->Undrain(&undrain_context, {}, &response).ok());
+  EXPECT_EQ(response.state(), v1::WORKER_STATE_READY);
+  EXPECT_TRUE(Generate().ok());
+  EXPECT_TRUE(Ready());
+}
+
+TEST_F(AdminTest, SetsTheLogLevelAndNamesAnUnknownOne) {
+  const spdlog::level::level_enum before = spdlog::get_level();
+  v1::SetLogLevelRequest request;
+  v1::SetLogLevelResponse response;
+  request.set_level("error");
+  grpc::ClientContext good, bad;
+  EXPECT_TRUE(Admin()->SetLogLevel(&good, request, &response).ok());
+  EXPECT_EQ(spdlog::get_level(), spdlog::level::err);
+  request.set_level("loud");
+  EXPECT_EQ(Admin()->SetLogLevel(&bad, request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  spdlog::set_level(before);
 }
 
 TEST_F(AdminTest, HealthIsServedOnTheDataPort) {

@@ -22,6 +22,7 @@ class GatewayTest : public ::testing::Test {
   void SetUp() override {
     GatewayOptions options{.http_port = 0, .grpc_port = 0, .admin_port = 0, .metrics_port = 0};
     options.relay.gateway_id = "g";
+    Configure(options);
     for (const auto& worker : workers_) options.workers.push_back({worker->id(), worker->address()});
     auto gateway = Gateway::Start(options, [this] { all_workers_.Notify(); });
     ASSERT_TRUE(gateway.ok()) << gateway.status();
@@ -30,6 +31,8 @@ class GatewayTest : public ::testing::Test {
     channel_ = grpc::CreateChannel(absl::StrCat("127.0.0.1:", gateway_->ports().grpc), grpc::InsecureChannelCredentials());
     inference_ = v1::InferenceService::NewStub(channel_);
   }
+
+  virtual void Configure(GatewayOptions& options) {}
 
   static v1::StreamGenerateRequest Request(const std::string& text, int tokens = 4) {
     v1::StreamGenerateRequest request;

@@ -58,7 +58,7 @@ TEST_F(RelayAdmissionTest, AFullQueueRefusesWithRetryInfo) {
   ASSERT_TRUE(b.caller->ended());
   EXPECT_EQ(b.caller->status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(rpc::RetryAfter(b.caller->status()).has_value());
-  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_shed_total{reason=\"queue_full\"} 1"));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_shed_total{priority=\"normal\",reason=\"queue_full\"} 1"));
   Running c = Run(WithPriority(1));
   EXPECT_FALSE(c.caller->ended());
   EXPECT_EQ(rpc::Reason(a.caller->status()), "QUEUE_FULL") << "displaced by the higher priority";
@@ -117,6 +117,63 @@ TEST_F(RelayAdmissionTest, TheLimitIsSharedAmongGateways) {
   workers_.SendFinished("w0", a.submit.stream_id());
   FindSubmit(c);
   EXPECT_FALSE(c.worker.empty());
+}
+
+TEST_F(RelayAdmissionTest, ATenantsTokensAreEstimatedAndCorrectedFromUsage) {
+  MakeAttached(1);
+  const auto limits = std::make_shared<const rpc::Tenant>(rpc::Tenant{.name = "t", .tokens_per_minute = 1000});
+  GenerationRequest request = Request();
+  request.limits = limits;
+  request.spec.mutable_prompt()->set_text(std::string(400, 'x'));
+  Running a = Run(request), b = Run(request);
+  EXPECT_NEAR(relay_->RateLevels(*limits).tokens->remaining, 800, 2) << "bytes / 4 of both prompts";
+  v1::StreamEvent finished;
+  finished.set_stream_id(a.submit.stream_id());
+  finished.mutable_finished()->mutable_usage()->set_prompt_tokens(350);
+  finished.mutable_finished()->mutable_usage()->set_completion_tokens(50);
+  workers_.SendEvent("w0", finished);
+  EXPECT_NEAR(relay_->RateLevels(*limits).tokens->remaining, 500, 2);
+  b.caller->Leave();
+  EXPECT_NEAR(relay_->RateLevels(*limits).tokens->remaining, 600, 2) << "it had not begun";
+  request.spec.mutable_prompt()->set_text(std::string(4000, 'x'));
+  Running c = Run(request);
+  ASSERT_TRUE(c.caller->ended());
+  EXPECT_EQ(rpc::Reason(c.caller->status()), "RATE_LIMITED");
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_rate_limited_total{tenant=\"t\"} 1"));
+}
+
+TEST_F(RelayAdmissionTest, WhatWouldEndTooLateIsRefusedAtOnce) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, /*credit=*/1);
+  Running a = Run(Request());
+  time_.Advance(absl::Seconds(1));
+  workers_.SendFinished("w0", a.submit.stream_id());
+  // Each takes a second, one after the other.
+  const auto within = [&](absl::Duration left, int priority = 0) {
+    GenerationRequest request = WithPriority(priority);
+    request.deadline = time_.Monotonic() + left;
+    return Run(std::move(request));
+  };
+  Running first = within(absl::Milliseconds(100));
+  EXPECT_FALSE(first.worker.empty()) << "there is room: nobody guesses";
+  Running second = within(absl::Seconds(2)), third = within(absl::Milliseconds(2900));
+  EXPECT_FALSE(second.caller->ended());
+  ASSERT_TRUE(third.caller->ended());
+  EXPECT_EQ(rpc::Reason(third.caller->status()), "OVERLOADED");
+  EXPECT_EQ(rpc::RetryAfter(third.caller->status()), absl::Seconds(2));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_shed_total{priority=\"normal\",reason=\"deadline\"} 1"));
+  Running urgent = within(absl::Milliseconds(2900), 1);
+  EXPECT_FALSE(urgent.caller->ended()) << "it goes before the second";
+  // What waited too long to end in time does not take a worker's place.
+  time_.Advance(absl::Milliseconds(1500));
+  workers_.SendFinished("w0", first.submit.stream_id());
+  FindSubmit(urgent);
+  EXPECT_EQ(urgent.worker, "w0");
+  time_.Advance(absl::Milliseconds(400));
+  workers_.SendFinished("w0", urgent.submit.stream_id());
+  ASSERT_TRUE(second.caller->ended());
+  EXPECT_EQ(rpc::Reason(second.caller->status()), "OVERLOADED");
+  EXPECT_TRUE(workers_.TakeSubmits("w0").empty());
 }
 
 TEST_F(RelayAdmissionTest, AFollowUpTurnWaitsForItsOwnWorkerAndLetsOthersPass) {

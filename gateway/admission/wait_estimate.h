@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace berth::admission {
+
+// How long a request would wait and run, from how long those before it did: what cannot be done in time is better refused at
+// once than begun. Averages over about the last hundred requests. Thread: one owner.
+class WaitEstimate {
+ public:
+  // A request has left its worker after `held`, with so many output tokens.
+  void Ended(absl::Duration held, int64_t tokens);
+
+  // Until a place is free for a request behind `ahead` others, while `running` hold one. Zero before the first has ended.
+  absl::Duration Wait(int ahead, int running) const;
+  // Of a request with at most `max_tokens` of output; 0: no limit.
+  absl::Duration Run(int64_t max_tokens) const;
+
+ private:
+  int ended_ = 0;
+  double seconds_ = 0, tokens_ = 0;  // means
+};
+
+}  // namespace berth::admission

@@ -1,0 +1,61 @@
+// Who the relay lets in: the tenants' limits, and what can still end in time.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "gateway/relay/relay_state.h"
+#include "proto/rpc/status.h"
+
+namespace berth::relay {
+namespace {
+
+// What a shed caller is told to wait at least and at most.
+constexpr absl::Duration kMinRetryDelay = absl::Seconds(1);
+constexpr absl::Duration kMaxRetryDelay = absl::Seconds(60);
+
+// Until its usage is known.
+int64_t PromptTokens(const v1::Prompt& prompt) {
+  if (prompt.has_token_ids()) return prompt.token_ids().ids_size();
+  return static_cast<int64_t>(prompt.ByteSizeLong()) / 4;
+}
+
+}  // namespace
+
+absl::Status Relay::Admit(Stream& stream) {
+  const GenerationRequest& request = stream.generation.request();
+  if (request.limits == nullptr) return absl::OkStatus();
+  if (request.spec.priority() > request.limits->max_priority) {
+    return rpc::FieldError("priority", absl::StrCat("is ", request.spec.priority(), ", tenant ", request.tenant,
+                                                    " may ask for ", request.limits->max_priority, " at most"));
+  }
+  const int64_t tokens = PromptTokens(request.spec.prompt());
+  absl::Status status = rate_limiter_.Take(*request.limits, tokens, view_.AttachedGateways(), clock_.Monotonic());
+  if (!status.ok()) {
+    metrics_.RateLimited(request.tenant);
+    return status;
+  }
+  stream.charged_tokens = tokens;
+  return absl::OkStatus();
+}
+
+void Relay::SettleCharge(const Stream& stream) {
+  if (!stream.charged_tokens.has_value()) return;
+  int64_t used = stream.generation.used_tokens();
+  if (!stream.generation.finished() && stream.generation.started()) {
+    used = *stream.charged_tokens + stream.generation.output_tokens();
+  }
+  rate_limiter_.Correct(*stream.generation.request().limits, used - *stream.charged_tokens);
+}
+
+absl::Status Relay::CheckInTime(const Stream& stream, absl::Duration wait) {
+  const absl::Duration deadline = stream.generation.request().deadline;
+  if (deadline == absl::InfiniteDuration() || stream.resume.has_value()) return absl::OkStatus();
+  const absl::Duration left = deadline - clock_.Monotonic();
+  if (wait + wait_estimate_.Run(stream.spec().stop().max_tokens()) <= left) return absl::OkStatus();
+  metrics_.Shed("deadline", stream.spec().priority());
+  return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "OVERLOADED",
+                                                  "the request would not end before its deadline: too many are before it"),
+                             std::clamp(wait, kMinRetryDelay, kMaxRetryDelay));
+}
+
+}  // namespace berth::relay
