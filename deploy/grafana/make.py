@@ -51,6 +51,8 @@ DASHBOARDS = {
         ("gRPC calls", "reqps", rate("grpc_server_handled_total", "grpc_method, grpc_code")),
         ("gRPC calls begun", "reqps", rate("grpc_server_started_total", "grpc_method")),
         ("gRPC duration", "s", quantiles("grpc_server_handling_seconds", "grpc_method", (0.99,))),
+        ("Certificate expires in", "s", [("berth_gateway_tls_cert_expiry_timestamp_seconds - time()", "{{instance}}")]),
+        ("Keys and certificates read again", "ops", rate("berth_gateway_config_reloads_total", "result")),
         ("CPU", "percentunit", [('rate(process_cpu_seconds_total{job="berth-gateway"}' + RATE + ")", "{{instance}}")]),
         ("Memory", "bytes", [('process_resident_memory_bytes{job="berth-gateway"}', "{{instance}}")]),
         ("File descriptors", "none", [('process_open_fds{job="berth-gateway"}', "{{instance}}")]),

@@ -8,6 +8,7 @@ import asyncio
 import datetime
 import glob
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -39,6 +40,7 @@ def main():
     parser.add_argument("--json", help="append one line per scenario")
     parser.add_argument("--docs", help="keep the rows of its table up to date")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the programs end too
     try:
         wanted = find(arguments.scenario)
     except scenarios.BadScenario as error:
