@@ -1,5 +1,6 @@
 #include "gateway/gateway.h"
 
+#include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,7 +11,9 @@
 #include "gateway/grpc/caller_services.h"
 #include "gateway/http/http_server.h"
 #include "gateway/relay/grpc_link.h"
+#include "proto/berth/v1/worker.grpc.pb.h"
 #include "proto/rpc/channel.h"
+#include "proto/rpc/client_call.h"
 #include "proto/rpc/files.h"
 #include "proto/rpc/health.h"
 #include "proto/rpc/http_listener.h"
@@ -23,6 +26,8 @@ namespace {
 
 // For the last words to callers whose streams were ended, and for their calls to close.
 constexpr absl::Duration kLastWords = absl::Seconds(2);
+// A session whose worker does not answer in this time starts at its first rank.
+constexpr absl::Duration kLookupTimeout = absl::Milliseconds(250);
 // Prompts of this size come over HTTP, too.
 constexpr int kMaxMessageBytes = 33 << 20;
 
@@ -53,17 +58,25 @@ absl::StatusOr<Loaded> Load(const GatewayOptions& options) {
 
 class Gateway::Impl {
  public:
-  Impl(const GatewayOptions& options, std::function<void()> on_all_workers, Loaded loaded)
+  Impl(const GatewayOptions& options, std::unique_ptr<discovery::Discovery> discovery, std::function<void()> on_all_workers,
+       Loaded loaded)
       : options_(options),
+        discovery_(std::move(discovery)),
         on_all_workers_(std::move(on_all_workers)),
         metrics_(registry_),
         rpc_metrics_(registry_, base::SystemClock()),
         http_tls_(std::move(loaded.http_tls)),
         server_({.host = options.host, .port = options.grpc_port, .tls = options.tls, .max_message_bytes = kMaxMessageBytes}),
         timers_(server_.shard()),
-        relay_(options.relay, options.workers, base::SystemClock(), timers_,
-               relay::GrpcLinkFactory(server_.shard(), loaded.worker_credentials), metrics_),
-        stubs_(options.workers, loaded.worker_credentials),
+        relay_(
+            options.relay, discovery_->first(), base::SystemClock(), timers_,
+            relay::GrpcLinkFactory(server_.shard(), loaded.worker_credentials),
+            [this](int worker, const v1::HasSessionRequest& request, auto done) {
+              rpc::CallUnary(server_.shard(), stubs_.worker(worker), &v1::WorkerService::Stub::PrepareAsyncHasSession, request,
+                             {.timeout = kLookupTimeout}, std::move(done));
+            },
+            metrics_),
+        stubs_(relay_.view(), loaded.worker_credentials),
         callers_({.relay = relay_,
                   .metrics = metrics_,
                   .rpc_metrics = rpc_metrics_,
@@ -91,6 +104,9 @@ class Gateway::Impl {
     BERTH_RETURN_IF_ERROR(StartHttp());
     BERTH_RETURN_IF_ERROR(WatchFiles());
     server_.shard().Post([this] { relay_.Start([this] { OnWorkersChanged(); }); });
+    discovery_->Start([this](auto workers) {
+      server_.shard().Post([this, workers = std::move(workers)]() mutable { OnDiscovered(std::move(workers)); });
+    });
     return absl::OkStatus();
   }
 
@@ -103,6 +119,7 @@ class Gateway::Impl {
     if (std::exchange(stopped_, true)) return;
     watcher_.reset();
     health_.SetReady(false);
+    discovery_.reset();
     if (http_ != nullptr) http_->Drain();
     if (started_) {
       base::Notification idle, closed;
@@ -163,7 +180,7 @@ class Gateway::Impl {
       if (expiry.ok()) metrics_.SetCertificateExpiry(*expiry);
     }
     if (options_.worker_tls.enabled()) status.Update(rpc::CheckTlsFiles(options_.worker_tls, /*server=*/false).status());
-    metrics_.Reloaded(status.ok());
+    metrics_.ConfigReloaded(status.ok());
     if (status.ok()) {
       spdlog::info("keys and certificates were read again");
     } else {
@@ -179,15 +196,26 @@ class Gateway::Impl {
     OnWorkersChanged();
   }
 
+  // On the shard.
+  void OnDiscovered(absl::StatusOr<std::vector<routing::WorkerAddress>> workers) {
+    metrics_.ConfigReloaded(workers.ok());
+    if (workers.ok()) return relay_.SetWorkers(*std::move(workers));
+    spdlog::warn("workers: {}; those known stay", std::string(workers.status().message()));
+  }
+
   // On the shard. Readiness does not fall again because workers failed: callers get a clear error then.
   void OnWorkersChanged() {
-    int ready = 0;
-    for (int i = 0; i < relay_.view().size(); ++i) ready += relay_.view().CanTakeNew(i, base::SystemClock().Monotonic());
+    int ready = 0, discovered = 0;
+    for (int i = 0; i < relay_.view().size(); ++i) {
+      discovered += relay_.view().worker(i).discovered;
+      ready += relay_.view().CanTakeNew(i, base::SystemClock().Monotonic());
+    }
     if (ready > 0 && !draining_) health_.SetReady(true);
-    if (ready == relay_.view().size() && on_all_workers_) std::exchange(on_all_workers_, nullptr)();
+    if (ready > 0 && ready == discovered && on_all_workers_) std::exchange(on_all_workers_, nullptr)();
   }
 
   const GatewayOptions options_;
+  std::unique_ptr<discovery::Discovery> discovery_;
   std::function<void()> on_all_workers_;
   prometheus::Registry registry_;
   relay::GatewayMetrics metrics_;
@@ -211,8 +239,9 @@ class Gateway::Impl {
 
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& options, std::function<void()> on_all_workers) {
   BERTH_ASSIGN_OR_RETURN(Loaded loaded, Load(options));
-  auto gateway =
-      std::unique_ptr<Gateway>(new Gateway(std::make_unique<Impl>(options, std::move(on_all_workers), std::move(loaded))));
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<discovery::Discovery> discovery, discovery::Discovery::Make(options.discovery));
+  auto gateway = std::unique_ptr<Gateway>(
+      new Gateway(std::make_unique<Impl>(options, std::move(discovery), std::move(on_all_workers), std::move(loaded))));
   BERTH_RETURN_IF_ERROR(gateway->impl_->Start());
   return gateway;
 }

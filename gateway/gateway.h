@@ -3,12 +3,11 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "gateway/discovery/discovery.h"
 #include "gateway/relay/relay.h"
-#include "gateway/routing/worker_list.h"
 #include "proto/rpc/api_keys.h"
 #include "proto/rpc/tls.h"
 
@@ -29,7 +28,7 @@ struct GatewayOptions {
   // Towards callers, on all ports but that of metrics; and towards workers.
   rpc::TlsOptions tls, worker_tls;
   rpc::ApiKeyOptions api_keys;
-  std::vector<routing::WorkerAddress> workers;
+  discovery::DiscoveryOptions discovery;
   relay::RelayOptions relay;
 };
 
@@ -43,10 +42,10 @@ struct GatewayPorts {
 // A whole gateway in this process: wires the rooms and stops them in order. Thread: the owner's.
 class Gateway {
  public:
-  // Listens on all ports and begins to attach workers. INVALID_ARGUMENT names a file of keys or certificates that is no good;
-  // later such files are read again when they change, and those that are no good are logged and passed over. `on_all_workers`
-  // runs once, on a thread of the gateway, when every worker has been ready at the same time. UNAVAILABLE names the address
-  // that cannot be listened on.
+  // Listens on all ports and begins to attach workers. INVALID_ARGUMENT and NOT_FOUND say what is wrong with the list of
+  // workers, with a file of keys or with certificates; later such files are read again when they change, and those that are no
+  // good are logged and passed over. `on_all_workers` runs once, on a thread of the gateway, when every worker has been ready
+  // at the same time. UNAVAILABLE names the address that cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Gateway>> Start(const GatewayOptions& options, std::function<void()> on_all_workers);
   ~Gateway();
 

@@ -21,14 +21,20 @@ namespace {
 
 struct Flags {
   berth::gateway::GatewayOptions gateway;
-  std::string workers;
   bool wait_workers = false;
   double drain_seconds = 30;
   std::string log_level = "info";
+  double move_idle_seconds = 60;
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--workers", flags.workers, "Workers, as id=host:port,id=host:port,…")->required();
+  app.add_option("--workers", flags.gateway.discovery.workers,
+                 "Workers: id=host:port,…; file:PATH of such entries; dns:host:port,…; or srv:name,…")
+      ->required();
+  app.add_option("--dns-server", flags.gateway.discovery.dns_server, "host:port to ask instead of the system's DNS servers");
+  app.add_option("--move-idle", flags.move_idle_seconds, "A session idle for so many seconds moves to its first worker")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--host", flags.gateway.host, "Address to listen on")->capture_default_str();
   const auto port = [&](const char* name, int& value, const char* what) {
     app.add_option(name, value, std::string(what) + "; 0: any free one")->check(CLI::Range(0, 65535))->capture_default_str();
@@ -84,12 +90,7 @@ int main(int argc, char** argv) {
     absl::FPrintF(stderr, "berth-gateway: --log-level: %s\n", std::string(status.message()));
     return 2;
   }
-  absl::StatusOr<std::vector<berth::routing::WorkerAddress>> workers = berth::routing::ParseWorkerList(flags.workers);
-  if (!workers.ok()) {
-    absl::FPrintF(stderr, "berth-gateway: --workers: %s\n", std::string(workers.status().message()));
-    return 2;
-  }
-  flags.gateway.workers = *std::move(workers);
+  flags.gateway.relay.move_idle = absl::Seconds(flags.move_idle_seconds);
   if (flags.gateway.relay.gateway_id.empty()) {
     absl::BitGen random;
     flags.gateway.relay.gateway_id = absl::StrFormat("gateway-%d-%08x", getpid(), absl::Uniform<uint32_t>(random));

@@ -7,9 +7,27 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "worker/session/redis_options.h"
 
 namespace berth::worker {
 namespace {
+
+bool IsRedis(const std::string& journal) {
+  return absl::StartsWith(journal, "redis://") || absl::StartsWith(journal, "rediss://");
+}
+
+// The value of --journal may hold a password.
+absl::Status CheckJournal(const std::string& journal, const rpc::TlsOptions& tls) {
+  if (IsRedis(journal)) {
+    const absl::Status status = session::ParseRedisUrl(journal).status();
+    if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat("--journal ", status.message()));
+    if (tls.cert_file.empty() == tls.key_file.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError("--journal-cert and --journal-key want each other");
+  }
+  if (journal == "memory" || (absl::StartsWith(journal, "sqlite:") && journal.size() > 7)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--journal is ", journal.substr(0, journal.find(':')),
+                                                 ", want memory, sqlite:PATH, redis://… or rediss://…"));
+}
 
 bool IsLoopback(const std::string& host) { return host == "localhost" || host == "::1" || absl::StartsWith(host, "127."); }
 
@@ -68,9 +86,7 @@ absl::Status WorkerOptions::Validate() const {
     return refuse("--cache-max-entry-count", cache_max_entry_count, "at least 0 and less than 1");
   }
   if (tokenizer_threads < 1) return refuse("--tokenizer-threads", tokenizer_threads, "1 or more");
-  if (journal != "memory" && !(absl::StartsWith(journal, "sqlite:") && journal.size() > 7)) {
-    return refuse("--journal", journal, "memory or sqlite:PATH");
-  }
+  if (const absl::Status status = CheckJournal(journal, journal_tls); !status.ok()) return status;
   if (!(session_ttl_hours > 0)) return refuse("--session-ttl", session_ttl_hours, "more than 0");
   if (max_sessions < 1) return refuse("--max-sessions", max_sessions, "1 or more");
   if (!(shutdown_grace_seconds >= 0)) return refuse("--shutdown-grace", shutdown_grace_seconds, "0 or more");
@@ -79,7 +95,7 @@ absl::Status WorkerOptions::Validate() const {
   }
   if (sim.drop_write < 0 || sim.drop_write == 1) return refuse("--sim-drop-write", sim.drop_write, "0, or 2 or more");
   if (sim.freeze_in_commit != 0 && (sim.freeze_in_commit < 0 || journal == "memory")) {
-    return refuse("--sim-freeze-in-commit", sim.freeze_in_commit, "0, or 1 or more and a journal in SQLite");
+    return refuse("--sim-freeze-in-commit", sim.freeze_in_commit, "0, or 1 or more and a journal in SQLite or Redis");
   }
   return absl::OkStatus();
 }
@@ -113,11 +129,17 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--cache-max-entry-count", options->cache_max_entry_count,
                  "Share of the free memory for KV; 0: 0.8 of a GPU's, 512 MiB of the host's");
   app.add_option("--tokenizer-threads", options->tokenizer_threads, "Threads that render and encode prompts");
-  app.add_option("--journal", options->journal, "Where sessions are kept: memory or sqlite:PATH");
+  app.add_option("--journal", options->journal,
+                 "Where sessions are kept: memory, sqlite:PATH, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://…")
+      ->envname("BERTH_JOURNAL");
+  app.add_option("--journal-ca", options->journal_tls.ca_file, "CA of a rediss:// journal (PEM); default: the system's");
+  app.add_option("--journal-cert", options->journal_tls.cert_file, "Our certificate for it (PEM)");
+  app.add_option("--journal-key", options->journal_tls.key_file, "Its key (PEM)");
   app.add_option("--session-ttl", options->session_ttl_hours, "Hours until an unused session expires");
   app.add_option("--max-sessions", options->max_sessions, "Sessions open at once");
   app.add_option("--log-level", options->log_level, "debug, info, warn or error");
-  app.add_option("--shutdown-grace", options->shutdown_grace_seconds, "Seconds that running requests get at SIGTERM");
+  app.add_option("--shutdown-grace", options->shutdown_grace_seconds,
+                 "Seconds that running requests get after a drain or SIGTERM; then others go on with them");
   app.add_flag("--parent-watch", options->parent_watch, "End when the parent process dies");
   AddSimFlags(app, options->sim);
   *done = false;

@@ -51,7 +51,8 @@ struct WorkerOptions {
   double cache_max_entry_count = 0;  // share of the free memory for KV; 0: 0.8 of a GPU's, 512 MiB of the host's
   int tokenizer_threads = 2;
 
-  std::string journal = "memory";  // or sqlite:PATH
+  std::string journal = "memory";  // or sqlite:PATH, or a Redis URL
+  rpc::TlsOptions journal_tls;     // of a rediss:// one
   double session_ttl_hours = 24;
   int max_sessions = 100000;
 

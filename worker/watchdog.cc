@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <string_view>
 
 #include "absl/strings/str_cat.h"
 
@@ -29,10 +28,18 @@ absl::StatusOr<std::unique_ptr<Watchdog>> Watchdog::Make(const Options& options,
 Watchdog::~Watchdog() { close(descriptor_); }
 
 void Watchdog::Start() {
-  static constexpr std::string_view kWell = "WATCHDOG=1";
+  Say("READY=1");
+  Beat();
+}
+
+void Watchdog::Beat() {
+  Say("WATCHDOG=1");
+  shard_.After(period_, [this] { Beat(); });
+}
+
+void Watchdog::Say(std::string_view what) {
   // A supervisor that does not read has as many of these as it needs; one that is gone needs none.
-  sendto(descriptor_, kWell.data(), kWell.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address_), length_);
-  shard_.After(period_, [this] { Start(); });
+  sendto(descriptor_, what.data(), what.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address_), length_);
 }
 
 }  // namespace berth::worker

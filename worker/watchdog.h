@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -11,9 +12,9 @@
 
 namespace berth::worker {
 
-// Tells a supervisor that the process is well, by systemd's watchdog protocol: WATCHDOG=1 to a datagram socket, sent from the
-// I/O thread, so that a process that is frozen or whose I/O thread hangs falls silent. Thread: made and destroyed by the owner,
-// while the shard does not run or after it has stopped.
+// Tells a supervisor how the process is, by systemd's protocol of lines to a datagram socket. WATCHDOG=1 is sent from the I/O
+// thread again and again, so that a process that is frozen or whose I/O thread hangs falls silent. Thread: made and destroyed
+// by the owner, while the shard does not run or after it has stopped.
 class Watchdog {
  public:
   struct Options {
@@ -25,10 +26,13 @@ class Watchdog {
   static absl::StatusOr<std::unique_ptr<Watchdog>> Make(const Options& options, rpc::Shard& shard);
   ~Watchdog();
 
-  // Sends the first word and goes on until the shard stops. Thread: the shard's.
+  // READY=1, and WATCHDOG=1 from now on until the shard stops. Thread: the shard's.
   void Start();
+  // Says one more thing, e.g. "STOPPING=1". Any thread.
+  void Say(std::string_view what);
 
  private:
+  void Beat();
   Watchdog(absl::Duration period, rpc::Shard& shard, const sockaddr_un& address, socklen_t length, int descriptor)
       : period_(period), shard_(shard), address_(address), length_(length), descriptor_(descriptor) {}
 

@@ -2,11 +2,12 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
@@ -14,9 +15,13 @@
 #include "proto/rpc/process.h"
 #include "proto/rpc/status.h"
 #include "spdlog/spdlog.h"
+#include "worker/session/redis_journal.h"
 
 namespace berth::worker {
 namespace {
+
+// How long a draining worker takes requests still that others send before they learn of it.
+constexpr absl::Duration kDrainAccept = absl::Seconds(5);
 
 absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const WorkerOptions& options) {
   if (options.journal == "memory") return session::MakeMemoryJournal();
@@ -26,7 +31,14 @@ absl::StatusOr<std::unique_ptr<session::Journal>> MakeJournal(const WorkerOption
       if (--left == 0) raise(SIGSTOP);
     };
   }
-  return session::OpenSqliteJournal(options.journal.substr(std::string("sqlite:").size()), std::move(freeze));
+  if (constexpr absl::string_view kSqlite = "sqlite:"; absl::StartsWith(options.journal, kSqlite)) {
+    return session::OpenSqliteJournal(options.journal.substr(kSqlite.size()), std::move(freeze));
+  }
+  BERTH_ASSIGN_OR_RETURN(session::RedisOptions redis, session::ParseRedisUrl(options.journal));
+  redis.ca_file = options.journal_tls.ca_file;
+  redis.cert_file = options.journal_tls.cert_file;
+  redis.key_file = options.journal_tls.key_file;
+  return session::OpenRedisJournal(std::move(redis), std::move(freeze));
 }
 
 service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
@@ -82,10 +94,20 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
                                                                                .shard = io,
                                                                                .metrics = *metrics_,
                                                                                .clock = clock});
+  const absl::Duration grace = absl::Seconds(options_.shutdown_grace_seconds);
   status_ = std::make_unique<service::WorkerStatus>(
-      identity_,
-      service::WorkerStatus::Parts{
-          .core = *core_, .engine = *engine_, .sessions = *sessions_, .health = health_, .shard = io, .clock = clock});
+      identity_, service::WorkerStatus::Parts{.core = *core_,
+                                              .engine = *engine_,
+                                              .sessions = *sessions_,
+                                              .health = health_,
+                                              .shard = io,
+                                              .clock = clock,
+                                              .drain_accept = std::min(grace, kDrainAccept),
+                                              .drain_deadline = grace,
+                                              .on_change = [this](const std::string& state) {
+                                                spdlog::info("worker {}: {}", identity_.worker_id, state);
+                                                if (watchdog_ != nullptr) watchdog_->Say(absl::StrCat("STATUS=", state));
+                                              }});
   links_ = std::make_unique<service::LinkHub>(service::LinkOptions{.drop_write = options_.sim.drop_write}, *core_, *status_,
                                               *metrics_, io, clock);
   core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
@@ -146,23 +168,23 @@ Worker::~Worker() {
   sessions_.reset();
 }
 
-void Worker::AwaitIdle(absl::Duration timeout) {
-  auto idle = std::make_shared<base::Notification>();
-  data_server_.shard().Post([this, idle] { core_->WhenIdle([idle] { idle->Notify(); }); });
-  idle->WaitFor(timeout);
-}
-
 void Worker::Stop() {
   if (!std::exchange(serving_, false)) return;
   spdlog::info("worker {} stops", identity_.worker_id);
   rpc::Shard& io = data_server_.shard();
-  io.Post([this] { status_->Drain(absl::ZeroDuration()); });
-  AwaitIdle(absl::Seconds(options_.shutdown_grace_seconds));
-  const absl::Status stopping = rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", "the worker is stopping");
-  io.Post([this, stopping] { core_->FailAll(stopping); });
+  if (watchdog_ != nullptr) watchdog_->Say("STOPPING=1");
+  auto drained = std::make_shared<base::Notification>();
+  io.Post([this, drained] {
+    status_->Drain([drained] { drained->Notify(); });
+    if (links_->links() == 0) status_->OnUnlinked();
+  });
   // Of a healthy link or caller the last events are on their way in no time.
-  AwaitIdle(absl::Seconds(2));
-  io.Post([this, stopping] { links_->CloseAll(stopping); });
+  drained->WaitFor(absl::Seconds(options_.shutdown_grace_seconds) + absl::Seconds(2));
+  const absl::Status stopping = rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", "the worker is stopping");
+  io.Post([this, stopping] {
+    core_->FailAll(stopping);
+    links_->CloseAll(stopping);
+  });
   health_.EndWatches();
   engine_->Stop();
   pump_.reset();

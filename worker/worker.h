@@ -32,7 +32,8 @@ class Worker {
   // Stop()
   ~Worker();
 
-  // Refuses new requests, waits for the running ones until the grace is over, fails the rest, and stops all parts in order.
+  // Drains: after a while of still accepting refuses new requests, waits for the running ones until the grace is over, hands
+  // the rest over to other workers. Then stops all parts in order.
   void Stop();
 
   // The line that tells a parent that this worker serves, in JSON.
@@ -42,7 +43,6 @@ class Worker {
   Worker(const WorkerOptions& options, Backend backend);
   absl::Status Serve(std::unique_ptr<session::Journal> journal, std::function<void()> on_fault);
   absl::Status StartServers();
-  void AwaitIdle(absl::Duration timeout);
   std::string Scrape();
 
   const WorkerOptions options_;

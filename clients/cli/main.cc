@@ -1,6 +1,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -62,7 +63,7 @@ void AddServeFlags(CLI::App& app, Flags& flags) {
   app.add_option("--cpu-threads", serve.cpu_threads, "Threads per worker; default: an equal share of the cores")
       ->check(CLI::PositiveNumber);
   app.add_option("--journal", serve.journal,
-                 "Where the workers keep sessions, sqlite:PATH or memory; default: a file for this run");
+                 "Where the workers keep sessions, sqlite:PATH, a Redis URL or memory; default: a file for this run");
   app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
 }
 
@@ -148,8 +149,9 @@ absl::Status RunServe(Flags flags) {
     if (flags.ready_line) {
       std::cout << FormatReadyLine(ready) << std::endl;
     } else {
-      std::cout << "serving at http://" << serve.host << ":" << ready.http_port << " (OpenAI) and " << serve.host << ":"
-                << ready.grpc_port << " (gRPC)" << std::endl;
+      const bool tls = std::count(serve.gateway_flags.begin(), serve.gateway_flags.end(), "--ssl-certfile") > 0;
+      std::cout << "serving at " << (tls ? "https://" : "http://") << serve.host << ":" << ready.http_port << " (OpenAI) and "
+                << serve.host << ":" << ready.grpc_port << " (gRPC)" << std::endl;
     }
   });
 }

@@ -2,21 +2,26 @@
 
 #include <algorithm>
 
+#include "gateway/admission/waiting_queue.h"
+
 namespace berth::admission {
 namespace {
 
 constexpr int kWindow = 100;
+constexpr double kMinShare = 0.01;
 
 }  // namespace
 
-void WaitEstimate::Ended(absl::Duration held, int64_t tokens) {
+void WaitEstimate::Ended(int priority, absl::Duration held, int64_t tokens) {
   ended_ = std::min(ended_ + 1, kWindow);
   seconds_ += (absl::ToDoubleSeconds(held) - seconds_) / ended_;
   tokens_ += (static_cast<double>(tokens) - tokens_) / ended_;
+  for (int i = 0; i < 3; ++i) shares_[i] += ((PriorityClass(priority) <= i) - shares_[i]) / kWindow;
 }
 
-absl::Duration WaitEstimate::Wait(int ahead, int running) const {
-  return absl::Seconds(seconds_ * (ahead + 1) / std::max(running, 1));
+absl::Duration WaitEstimate::Wait(int priority, int ahead, int running) const {
+  const double share = std::max(shares_[PriorityClass(priority)], kMinShare);
+  return absl::Seconds(seconds_ * (ahead + 1) / std::max(running, 1) / share);
 }
 
 absl::Duration WaitEstimate::Run(int64_t max_tokens) const {

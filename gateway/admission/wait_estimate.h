@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "absl/time/time.h"
@@ -10,17 +11,21 @@ namespace berth::admission {
 // once than begun. Averages over about the last hundred requests. Thread: one owner.
 class WaitEstimate {
  public:
-  // A request has left its worker after `held`, with so many output tokens.
-  void Ended(absl::Duration held, int64_t tokens);
+  // A request of this priority has left its worker after `held`, with so many output tokens.
+  void Ended(int priority, absl::Duration held, int64_t tokens);
 
-  // Until a place is free for a request behind `ahead` others, while `running` hold one. Zero before the first has ended.
-  absl::Duration Wait(int ahead, int running) const;
+  // Until a place is free for a request of this priority behind `ahead` others, while `running` hold one: what ends makes room,
+  // of which those of a higher priority that come meanwhile take as large a share as they did of late. Zero before the first
+  // has ended.
+  absl::Duration Wait(int priority, int ahead, int running) const;
   // Of a request with at most `max_tokens` of output; 0: no limit.
   absl::Duration Run(int64_t max_tokens) const;
 
  private:
   int ended_ = 0;
   double seconds_ = 0, tokens_ = 0;  // means
+  // Of what ended, by PriorityClass: of this class or a lower one.
+  std::array<double, 3> shares_ = {1, 1, 1};
 };
 
 }  // namespace berth::admission

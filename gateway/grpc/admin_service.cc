@@ -76,6 +76,7 @@ v1::ListWorkersResponse ListWorkers(const routing::ClusterView& view) {
   v1::ListWorkersResponse response;
   for (int i = 0; i < view.size(); ++i) {
     const routing::WorkerView& worker = view.worker(i);
+    if (!worker.discovered) continue;
     v1::ListWorkersResponse::Worker& entry = *response.add_workers();
     entry.set_worker_id(worker.address.id);
     entry.set_address(worker.address.address);

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/relay/placement.h"
-#include "gateway/routing/rendezvous.h"
 #include "proto/rpc/client_call.h"
 #include "proto/rpc/status.h"
 
@@ -170,7 +169,7 @@ int CallerServices::AnyWorker(const std::string& model) const {
 }
 
 int CallerServices::OwnerOf(const rpc::Tenant& tenant, const std::string& session_id) const {
-  return routing::SessionOwner(context_.relay.view(), routing::SessionKey(tenant.name, session_id));
+  return context_.relay.OwnerOf(tenant.name, session_id);
 }
 
 }  // namespace berth::gateway

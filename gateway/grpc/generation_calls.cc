@@ -24,6 +24,7 @@ relay::GenerationRequest MakeRequest(const CallerContext& context, const rpc::Se
           .spec = std::move(spec),
           .deadline = context.clock.Monotonic() + TimeLeft(server),
           .traceparent = call.metadata("traceparent"),
+          .worker_hint = call.metadata("x-worker-hint"),
           .limits = std::move(tenant)};
 }
 

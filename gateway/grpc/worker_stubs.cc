@@ -4,12 +4,17 @@
 
 namespace berth::gateway {
 
-WorkerStubs::WorkerStubs(const std::vector<routing::WorkerAddress>& workers,
-                         const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
-  for (const routing::WorkerAddress& worker : workers) {
-    const std::shared_ptr<grpc::Channel> channel = rpc::MakeChannel(worker.address, credentials);
-    workers_.push_back({.inference = v1::InferenceService::NewStub(channel), .session = v1::SessionService::NewStub(channel)});
-  }
+WorkerStubs::Worker& WorkerStubs::Of(int worker) {
+  if (static_cast<int>(workers_.size()) <= worker) workers_.resize(worker + 1);
+  Worker& stubs = workers_[worker];
+  const std::string& address = view_.worker(worker).address.address;
+  if (stubs.address == address) return stubs;
+  const std::shared_ptr<grpc::Channel> channel = rpc::MakeChannel(address, credentials_);
+  stubs = {.address = address,
+           .inference = v1::InferenceService::NewStub(channel),
+           .session = v1::SessionService::NewStub(channel),
+           .worker = v1::WorkerService::NewStub(channel)};
+  return stubs;
 }
 
 }  // namespace berth::gateway

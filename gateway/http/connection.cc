@@ -223,6 +223,7 @@ void Connection::HandleCompletion(const char* method, std::shared_ptr<const rpc:
   generation_->Start({.tenant = name,
                       .spec = std::move(request->spec),
                       .traceparent = RequestHeader("traceparent"),
+                      .worker_hint = RequestHeader("X-Worker-Hint"),
                       .limits = std::move(tenant)},
                      std::move(request->more_prompts));
 }

@@ -36,6 +36,9 @@ prometheus::Histogram& Overhead(prometheus::Registry& registry, const char* phas
       .Add({{"phase", phase}}, OverheadBuckets());
 }
 
+constexpr std::array<v1::WorkerState, 4> kStates = {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_READY,
+                                                    v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY};
+
 // "READY", …: the enum's name without its prefix.
 std::string StateName(v1::WorkerState state) {
   std::string name = v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1);
@@ -55,6 +58,9 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       queue_wait(
           HistogramFamily(registry, "berth_gateway_queue_wait_seconds", "Wait for room at a worker, of requests that waited.")
               .Add({}, LatencyBuckets())),
+      failover_gap(HistogramFamily(registry, "berth_gateway_failover_gap_seconds",
+                                   "From a stream's last tokens of a lost worker to the first of the next.")
+                       .Add({}, LatencyBuckets())),
       overhead_route(Overhead(registry, "route")),
       overhead_forward(Overhead(registry, "forward")),
       slow_client_aborts(
@@ -71,9 +77,16 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       worker_up_(GaugeFamily(registry, "berth_gateway_worker_up", "1 while the link to the worker stands.")),
       worker_state_(GaugeFamily(registry, "berth_gateway_worker_state", "1 for the state that the worker reports.")),
       queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")),
-      reloads_(CounterFamily(registry, "berth_gateway_config_reloads_total", "Files of keys and certificates read again.")),
       certificate_expiry_(
-          GaugeFamily(registry, "berth_gateway_tls_cert_expiry_timestamp_seconds", "When the server's certificate expires.")) {}
+          GaugeFamily(registry, "berth_gateway_tls_cert_expiry_timestamp_seconds", "When the server's certificate expires.")),
+      retries_(
+          CounterFamily(registry, "berth_gateway_retries_total", "Requests sent again before their first token, by reason.")),
+      config_reloads_(CounterFamily(registry, "berth_gateway_config_reloads_total",
+                                    "Workers' addresses, keys or certificates that were read again, by result.")),
+      circuit_state_(GaugeFamily(registry, "berth_gateway_circuit_state",
+                                 "0 closed, 1 half-open, 2 open: the worker's faults keep work from it.")),
+      circuit_transitions_(
+          CounterFamily(registry, "berth_gateway_circuit_transitions_total", "Changes of the circuit's state.")) {}
 
 void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code,
                                   absl::Duration duration) {
@@ -95,8 +108,6 @@ void GatewayMetrics::RateLimited(const std::string& tenant) {
   rate_limited_.Add({{"tenant", known ? tenant : "other"}}).Increment();
 }
 
-void GatewayMetrics::Reloaded(bool ok) { reloads_.Add({{"result", ok ? "ok" : "error"}}).Increment(); }
-
 void GatewayMetrics::SetCertificateExpiry(absl::Time expiry) {
   if (expiry != absl::InfiniteFuture()) certificate_expiry_.Add({}).Set(static_cast<double>(absl::ToUnixSeconds(expiry)));
 }
@@ -105,13 +116,31 @@ void GatewayMetrics::FailedOver(bool mid_stream, bool ok) {
   failovers_.Add({{"phase", mid_stream ? "mid_stream" : "before_first_token"}, {"result", ok ? "ok" : "failed"}}).Increment();
 }
 
-void GatewayMetrics::SetWorker(const routing::WorkerView& worker) {
+void GatewayMetrics::Retried(std::string_view reason) { retries_.Add({{"reason", std::string(reason)}}).Increment(); }
+
+void GatewayMetrics::CircuitChanged(const routing::WorkerView& worker, routing::Circuit to) {
+  constexpr std::array<const char*, 3> kNames = {"closed", "half_open", "open"};
+  circuit_transitions_.Add({{"worker", worker.address.id}, {"to", kNames[static_cast<int>(to)]}}).Increment();
+}
+
+void GatewayMetrics::SetWorker(const routing::WorkerView& worker, absl::Duration now) {
+  circuit_state_.Add({{"worker", worker.address.id}}).Set(static_cast<double>(worker.circuit(now)));
   const bool up = worker.link == routing::LinkState::kUp;
   worker_up_.Add({{"worker", worker.address.id}}).Set(up);
   streams_open_.Add({{"worker", worker.address.id}}).Set(worker.open_streams);
-  for (v1::WorkerState state :
-       {v1::WORKER_STATE_STARTING, v1::WORKER_STATE_READY, v1::WORKER_STATE_DRAINING, v1::WORKER_STATE_UNHEALTHY}) {
+  for (v1::WorkerState state : kStates) {
     worker_state_.Add({{"worker", worker.address.id}, {"state", StateName(state)}}).Set(up && worker.load.state() == state);
+  }
+}
+
+void GatewayMetrics::ConfigReloaded(bool ok) { config_reloads_.Add({{"result", ok ? "ok" : "error"}}).Increment(); }
+
+void GatewayMetrics::RemoveWorker(const std::string& worker_id) {
+  for (prometheus::Family<prometheus::Gauge>* family : {&worker_up_, &streams_open_, &circuit_state_}) {
+    family->Remove(&family->Add({{"worker", worker_id}}));
+  }
+  for (v1::WorkerState state : kStates) {
+    worker_state_.Remove(&worker_state_.Add({{"worker", worker_id}, {"state", StateName(state)}}));
   }
 }
 

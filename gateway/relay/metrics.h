@@ -30,12 +30,18 @@ class GatewayMetrics {
   void Shed(std::string_view reason, int priority);
   // Refused by its limits. Beyond the first thousand tenants' names they count as "other".
   void RateLimited(const std::string& tenant);
-  // Keys and certificates were read again.
-  void Reloaded(bool ok);
   // Of the server's certificate; no series without one.
   void SetCertificateExpiry(absl::Time expiry);
   void FailedOver(bool mid_stream, bool ok);
-  void SetWorker(const routing::WorkerView& worker);
+  // A request was sent again before its first token: "worker_lost", "unavailable" or "draining".
+  void Retried(std::string_view reason);
+  void CircuitChanged(const routing::WorkerView& worker, routing::Circuit to);
+  // `now` is base::Clock::Monotonic.
+  void SetWorker(const routing::WorkerView& worker, absl::Duration now);
+  // Its gauges are shown no more.
+  void RemoveWorker(const std::string& worker_id);
+  // Workers' addresses, keys or certificates were read again, or were no good.
+  void ConfigReloaded(bool ok);
   // Requests of low, normal and high priority.
   void SetQueueDepth(const std::array<int, 3>& depths);
 
@@ -43,6 +49,8 @@ class GatewayMetrics {
   // Between two batches of one stream's tokens.
   prometheus::Histogram& inter_token_latency;
   prometheus::Histogram& queue_wait;
+  // From a stream's last tokens of a lost worker to the first of the next.
+  prometheus::Histogram& failover_gap;
   // Phases of what the gateway adds: placing a request, and handing a worker's frame on to the callers.
   prometheus::Histogram& overhead_route;
   prometheus::Histogram& overhead_forward;
@@ -59,8 +67,11 @@ class GatewayMetrics {
   prometheus::Family<prometheus::Gauge>& worker_up_;
   prometheus::Family<prometheus::Gauge>& worker_state_;
   prometheus::Family<prometheus::Gauge>& queue_depth_;
-  prometheus::Family<prometheus::Counter>& reloads_;
   prometheus::Family<prometheus::Gauge>& certificate_expiry_;
+  prometheus::Family<prometheus::Counter>& retries_;
+  prometheus::Family<prometheus::Counter>& config_reloads_;
+  prometheus::Family<prometheus::Gauge>& circuit_state_;
+  prometheus::Family<prometheus::Counter>& circuit_transitions_;
   base::Mutex mutex_;
   absl::flat_hash_set<std::string> tenants_ ABSL_GUARDED_BY(mutex_);
 };

@@ -7,7 +7,6 @@
 #include "base/status.h"
 #include "gateway/relay/placement.h"
 #include "gateway/relay/relay_state.h"
-#include "google/protobuf/util/time_util.h"
 #include "proto/rpc/status.h"
 
 namespace berth::relay {
@@ -19,12 +18,6 @@ absl::Status DrainingError() {
   return rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the gateway is shutting down");
 }
 
-absl::Status WaitedTooLongError() {
-  return rpc::WithRetryAfter(
-      rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "QUEUE_TIMEOUT", "no worker had room for the request in time"),
-      absl::Seconds(5));
-}
-
 absl::Status SlowClientError() {
   return rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "SLOW_CLIENT", "the caller does not read its stream");
 }
@@ -32,26 +25,62 @@ absl::Status SlowClientError() {
 }  // namespace
 
 Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
-             LinkFactory factory, GatewayMetrics& metrics)
+             LinkFactory factory, SessionLookup lookup, GatewayMetrics& metrics)
     : options_(std::move(options)),
       clock_(clock),
       timers_(timers),
       factory_(std::move(factory)),
+      lookup_(std::move(lookup)),
       metrics_(metrics),
       view_(std::move(workers)),
       queue_(options_.max_waiting) {
+  for (int i = 0; i < view_.size(); ++i) AddLink(i);
+}
+
+void Relay::AddLink(int worker) {
+  const WorkerLink::Context context{
+      .gateway_id = options_.gateway_id, .clock = clock_, .timers = timers_, .factory = factory_, .owner = *this};
+  links_.resize(view_.size());
+  links_[worker] = std::make_unique<WorkerLink>(context, worker, view_.worker(worker).address);
+  if (started_) links_[worker]->Open();
+  ShowWorker(worker);
+}
+
+void Relay::SetWorkers(std::vector<routing::WorkerAddress> workers) {
+  if (stopped_) return;
+  const Turn turn(*this);
   for (int i = 0; i < view_.size(); ++i) {
-    const WorkerLink::Context context{
-        .gateway_id = options_.gateway_id, .clock = clock_, .timers = timers_, .factory = factory_, .owner = *this};
-    links_.push_back(std::make_unique<WorkerLink>(context, i, view_.worker(i).address));
-    metrics_.SetWorker(view_.worker(i));
+    const routing::WorkerView& worker = view_.worker(i);
+    if (!worker.discovered || std::find(workers.begin(), workers.end(), worker.address) != workers.end()) continue;
+    const bool moved =
+        std::any_of(workers.begin(), workers.end(), [&](const auto& other) { return other.id == worker.address.id; });
+    view_.Remove(i);
+    if (moved && worker.link != routing::LinkState::kDown) {
+      links_[i]->Close();
+      OnLost(i, absl::UnavailableError(absl::StrCat("worker ", worker.address.id, " has another address now")));
+    } else if (worker.open_streams == 0) {
+      DropWorker(i);
+    }
   }
+  for (routing::WorkerAddress& worker : workers) {
+    if (view_.Find(worker.id) < 0 && !view_.Restore(worker)) AddLink(view_.Add(std::move(worker)));
+  }
+  PumpQueue();
+  if (on_change_) on_change_();
+}
+
+void Relay::DropWorker(int worker) {
+  links_[worker]->Close();
+  if (view_.worker(worker).link != routing::LinkState::kDown) view_.Detached(worker, routing::LinkState::kDown);
+  metrics_.RemoveWorker(view_.worker(worker).address.id);
+  if (const auto timer = circuit_timers_.extract(worker)) timers_.Cancel(timer.mapped());
 }
 
 Relay::~Relay() { Stop(); }
 
 void Relay::Start(std::function<void()> on_change) {
   on_change_ = std::move(on_change);
+  started_ = true;
   for (const auto& link : links_) link->Open();
 }
 
@@ -84,6 +113,7 @@ void Relay::Stop() {
     }
   }
   while (!cancels_.empty()) FinishCancel(*cancels_.back(), false);
+  for (const auto& [worker, timer] : circuit_timers_) timers_.Cancel(timer);
   for (const auto& link : links_) link->Close();
 }
 
@@ -125,77 +155,9 @@ absl::Status Relay::Accept(Stream& stream) {
     by_request_[RequestKey(request.tenant, request.spec.request_id())] = stream.id;
   }
   stream.registered = true;
+  retry_budget_.CountRequest(clock_.Monotonic());
   if (request.deadline != absl::InfiniteDuration()) SetTimer(stream, &Stream::deadline_timer, left, &Relay::OnDeadline);
   return absl::OkStatus();
-}
-
-void Relay::Place(Stream& stream) {
-  if (!queue_.HasAhead(stream.spec().priority()) && TryPlace(stream)) return;
-  Wait(stream);
-  PumpQueue();
-}
-
-void Relay::Wait(Stream& stream) {
-  stream.state = State::kWaiting;
-  stream.waiting_since = clock_.Monotonic();
-  const absl::Duration wait =
-      wait_estimate_.Wait(queue_.CountAhead(stream.spec().priority()), static_cast<int>(attempts_.size()));
-  if (absl::Status late = CheckInTime(stream, wait); !late.ok()) {
-    return EndStream(stream, std::move(late));
-  }
-  const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, stream.spec().priority());
-  if (!displaced.ok()) {
-    metrics_.Shed("queue_full", stream.spec().priority());
-    return EndStream(stream, displaced.status());
-  }
-  SetTimer(stream, &Stream::wait_timer, options_.max_wait, &Relay::OnWaitedTooLong);
-  if (displaced->has_value()) {
-    Stream& last = *streams_.at(**displaced);
-    metrics_.Shed("queue_full", last.spec().priority());
-    EndStream(last, admission::QueueFullError());
-  }
-  metrics_.SetQueueDepth(queue_.depths());
-}
-
-bool Relay::TryPlace(Stream& stream) {
-  if (static_cast<int>(attempts_.size()) >= StreamLimit()) return false;
-  routing::RouteRequest request = RouteRequestFor(stream.generation);
-  request.journal_domain = stream.journal_domain;
-  const routing::RouteDecision decision = routing::Route(view_, request, clock_.Monotonic());
-  if (decision.outcome == routing::RouteOutcome::kNoRoom) return false;
-  metrics_.Routed(PolicyName(stream.spec()), OutcomeName(decision));
-  if (decision.outcome == routing::RouteOutcome::kPlaced) {
-    Submit(stream, decision);
-  } else {
-    EndStream(stream, stream.failovers > 0 ? WorkerLostError(stream.generation.outbox().end_seq())
-                                           : NoWorkerError(view_, stream.spec().model()));
-  }
-  return true;
-}
-
-void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
-  StopTimer(stream.wait_timer);
-  const GenerationRequest& request = stream.generation.request();
-  stream.state = State::kRunning;
-  stream.worker = decision.worker;
-  stream.submitted_at = clock_.Monotonic();
-  stream.attempt = ++last_id_;
-  attempts_[stream.attempt] = {.worker = decision.worker, .stream = stream.id};
-  view_.StreamOpened(decision.worker);
-  metrics_.SetWorker(view_.worker(decision.worker));
-  v1::Submit submit;
-  submit.set_stream_id(stream.attempt);
-  *submit.mutable_generation() = stream.resume.has_value() ? *stream.resume : request.spec;
-  submit.set_tenant(request.tenant);
-  if (request.deadline != absl::InfiniteDuration()) {
-    *submit.mutable_timeout() = google::protobuf::util::TimeUtil::NanosecondsToDuration(
-        absl::ToInt64Nanoseconds(std::max(request.deadline - clock_.Monotonic(), absl::ZeroDuration())));
-  }
-  submit.set_affinity(decision.affinity);
-  for (const std::string& holder : stream.generation.lost_holders()) submit.add_lost_holders(holder);
-  submit.set_traceparent(request.traceparent);
-  submit.set_suspect(stream.suspect);
-  links_[decision.worker]->Submit(std::move(submit));
 }
 
 std::optional<Outbox::Item> Relay::Read(uint64_t id) {
@@ -236,6 +198,7 @@ void Relay::EndStream(Stream& stream, absl::Status status) {
   StopTimer(stream.deadline_timer);
   StopTimer(stream.wait_timer);
   StopTimer(stream.unread_timer);
+  StopTimer(stream.retry_timer);
   if (stream.registered) by_request_.erase(RequestKey(stream.generation.request().tenant, stream.spec().request_id()));
   if (!stream.generation.outbox().ended()) stream.generation.outbox().End(std::move(status));
   MarkReady(stream);
@@ -264,9 +227,12 @@ void Relay::LeaveWorker(Stream& stream, bool cancel) {
 void Relay::EraseAttempt(uint64_t attempt) {
   const auto it = attempts_.find(attempt);
   BERTH_CHECK(it != attempts_.end()) << "attempt " << attempt << " was erased twice";
+  EndSuspicion(it->second);
   view_.StreamClosed(it->second.worker);
-  metrics_.SetWorker(view_.worker(it->second.worker));
+  const int worker = it->second.worker;
   attempts_.erase(it);
+  ShowWorker(worker);
+  if (!view_.worker(worker).discovered && view_.worker(worker).open_streams == 0) DropWorker(worker);
 }
 
 void Relay::MarkReady(Stream& stream) {
@@ -307,24 +273,6 @@ void Relay::GiveUp(Stream& stream) {
   MarkReady(stream);
 }
 
-void Relay::PumpQueue() {
-  if (queue_.size() == 0) return;
-  const Turn turn(*this);
-  for (uint64_t id : queue_.InOrder()) {
-    if (static_cast<int>(attempts_.size()) >= StreamLimit() || !view_.AnyRoom(clock_.Monotonic())) break;
-    const auto it = streams_.find(id);
-    if (it == streams_.end()) continue;
-    if (absl::Status late = CheckInTime(*it->second, absl::ZeroDuration()); !late.ok()) {
-      EndStream(*it->second, std::move(late));
-      continue;
-    }
-    if (!TryPlace(*it->second)) continue;
-    queue_.Remove(id);
-    metrics_.queue_wait.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - it->second->waiting_since));
-  }
-  metrics_.SetQueueDepth(queue_.depths());
-}
-
 void Relay::StopTimer(std::optional<Timers::Id>& timer) {
   if (timer.has_value()) timers_.Cancel(*timer);
   timer.reset();
@@ -342,12 +290,5 @@ void Relay::SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, a
 }
 
 void Relay::OnDeadline(Stream& stream) { EndStream(stream, DeadlineError()); }
-
-void Relay::OnWaitedTooLong(Stream& stream) {
-  metrics_.Shed("queue_timeout", stream.spec().priority());
-  EndStream(stream, WaitedTooLongError());
-}
-
-int Relay::StreamLimit() const { return std::max(1, options_.max_streams / view_.AttachedGateways()); }
 
 }  // namespace berth::relay

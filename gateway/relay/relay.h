@@ -15,12 +15,14 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/lru_map.h"
 #include "gateway/admission/rate_limiter.h"
 #include "gateway/admission/wait_estimate.h"
 #include "gateway/admission/waiting_queue.h"
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/outbox.h"
+#include "gateway/relay/retry_budget.h"
 #include "gateway/relay/stream.h"
 #include "gateway/relay/timers.h"
 #include "gateway/relay/worker_link.h"
@@ -40,7 +42,16 @@ struct RelayOptions {
   size_t max_pending_bytes = 64 << 10;
   absl::Duration max_unread = absl::Seconds(30);
   int max_failovers = 2;
+  // A session that is idle for this long goes to its first rank, if it is not there.
+  absl::Duration move_idle = absl::Seconds(60);
+  // Of the workers' sessions.
+  absl::Duration session_ttl = absl::Hours(24);
 };
+
+// Asks a worker whether it holds a session; `done` runs later, on the relay's thread, soon also when nobody answers.
+using SessionLookup =
+    std::function<void(int worker, const v1::HasSessionRequest& request,
+                       absl::AnyInvocable<void(const absl::Status& status, const v1::HasSessionResponse& response)> done)>;
 
 // Learns that a stream has something to read. Called from within the relay: do not destroy it there; reading and abandoning are
 // fine.
@@ -58,11 +69,14 @@ class StreamSink {
 class Relay : private WorkerLink::Owner {
  public:
   Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
-        LinkFactory factory, GatewayMetrics& metrics);
+        LinkFactory factory, SessionLookup lookup, GatewayMetrics& metrics);
   ~Relay() override;
 
   // Opens the links. `on_change` runs whenever a worker came or went.
   void Start(std::function<void()> on_change);
+  // Discovery's latest list. A worker that is not on it any more ends what it runs and gets nothing new; one at another address
+  // is lost.
+  void SetWorkers(std::vector<routing::WorkerAddress> workers);
   // Takes nothing new; `idle` runs once, when no stream is left.
   void Drain(absl::AnyInvocable<void()> idle);
   // Refuses new generations, or takes them again; no effect once Drain or Stop was called.
@@ -91,6 +105,9 @@ class Relay : private WorkerLink::Owner {
     return rate_limiter_.Get(tenant, view_.AttachedGateways(), clock_.Monotonic());
   }
 
+  // The worker that answers for a session: the one it was last placed at, or its first rank; -1 when none is attached.
+  int OwnerOf(const std::string& tenant, const std::string& session_id) const;
+
   const routing::ClusterView& view() const { return view_; }
   int open_streams() const { return static_cast<int>(streams_.size()); }
   int waiting() const { return queue_.size(); }
@@ -100,17 +117,40 @@ class Relay : private WorkerLink::Owner {
   struct Stream;
   struct Attempt;
   struct PendingCancel;
+  struct Placement {
+    int worker = -1;
+    uint64_t incarnation = 0;
+    absl::Duration used;
+  };
   using RequestKey = std::pair<std::string, std::string>;
   // Sinks are told at the end of the outermost turn, when nothing refers to a stream any more.
   class Turn;
 
-  // relay.cc: the life of a stream.
-  absl::Status Accept(Stream& stream);
+  // relay_placing.cc: from a request to a worker.
   void Place(Stream& stream);
+  static int WaitingPriority(const Stream& stream);
   void Wait(Stream& stream);
   // False when it has to wait. It is ended when no worker can serve it.
   bool TryPlace(Stream& stream);
   void Submit(Stream& stream, const routing::RouteDecision& decision);
+  void PumpQueue();
+  void OnWaitedTooLong(Stream& stream);
+  int StreamLimit() const;
+
+  // relay_sessions.cc: where sessions are.
+  // True when workers are asked for the stream's session first: Place is called again.
+  bool Locate(Stream& stream);
+  void HandleLookup(uint64_t id, int worker, const absl::Status& status, const v1::HasSessionResponse& response);
+  // The session was last used `idle` ago at `worker`: keeps it there, or moves it.
+  void KeepOrMove(Stream& stream, int worker, absl::Duration idle);
+  void NotePlacement(const Stream& stream);
+  int HintedWorker(const std::string& hint) const;
+
+  // relay.cc: the life of a stream.
+  void AddLink(int worker);
+  // Of a worker that discovery does not name any more, once nothing runs there.
+  void DropWorker(int worker);
+  absl::Status Accept(Stream& stream);
   // What waits in the outbox is still delivered before `status`.
   void EndStream(Stream& stream, absl::Status status);
   // Ends the running attempt on our side; with `cancel` the worker is told, and keeps its place until it answers.
@@ -121,31 +161,37 @@ class Relay : private WorkerLink::Owner {
   void MarkReady(Stream& stream);
   void GiveUp(Stream& stream);
   void CheckSlowness(Stream& stream);
-  void PumpQueue();
   void FlushReady();
   void StopTimer(std::optional<Timers::Id>& timer);
   void SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay,
                 void (Relay::*expired)(Stream&));
   void OnDeadline(Stream& stream);
-  void OnWaitedTooLong(Stream& stream);
-  int StreamLimit() const;
+  void ShowWorker(int worker) { metrics_.SetWorker(view_.worker(worker), clock_.Monotonic()); }
 
   // relay_admission.cc: who is let in.
   // RESOURCE_EXHAUSTED when the tenant's limits are used up; else the request is charged.
   absl::Status Admit(Stream& stream);
   // From the estimate that was charged to what was used.
   void SettleCharge(const Stream& stream);
-  // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it had to wait so long.
-  absl::Status CheckInTime(const Stream& stream, absl::Duration wait);
+  // RESOURCE_EXHAUSTED "OVERLOADED" for a request behind `ahead` others that would not end before its deadline.
+  absl::Status CheckInTime(const Stream& stream, int ahead);
+  // Ends those that wait and would not end in time any more. Seldom: it looks at all of them.
+  void ShedLate();
 
   // relay_workers.cc: what workers send.
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
   void HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now);
   void HandleError(Stream& stream, const absl::Status& status);
+  void EndSuspicion(Attempt& attempt);
+
+  // relay_failover.cc: workers that are lost, or do not go on.
   // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because
   // of it.
   void Lose(Stream& stream, const absl::Status& why, bool died);
   void LoseAll(int worker, const absl::Status& why);
+  // Why the stream may not go on elsewhere, if so.
+  absl::Status MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over);
+  void BlameWorker(int worker);
   std::vector<Stream*> StreamsOf(int worker);
 
   // relay_cancel.cc: cancels of requests that are not this gateway's.
@@ -161,14 +207,18 @@ class Relay : private WorkerLink::Owner {
   const base::Clock& clock_;
   Timers& timers_;
   const LinkFactory factory_;
+  const SessionLookup lookup_;
   GatewayMetrics& metrics_;
   routing::ClusterView view_;
   admission::WaitingQueue queue_;
   admission::RateLimiter rate_limiter_;
   admission::WaitEstimate wait_estimate_;
+  RetryBudget retry_budget_;
+  // Where sessions were last placed, by SessionKey: a hint that workers may prove wrong.
+  base::LruMap<uint64_t, Placement> placements_{size_t{1} << 17};
   std::vector<std::unique_ptr<WorkerLink>> links_;
   std::function<void()> on_change_;
-  bool draining_ = false, shutting_down_ = false, stopped_ = false;
+  bool started_ = false, draining_ = false, shutting_down_ = false, stopped_ = false;
   absl::AnyInvocable<void()> idle_;
   absl::BitGen random_;
 
@@ -178,6 +228,9 @@ class Relay : private WorkerLink::Owner {
   absl::flat_hash_map<uint64_t, Attempt> attempts_;
   absl::flat_hash_map<RequestKey, uint64_t> by_request_;
   std::vector<std::unique_ptr<PendingCancel>> cancels_;
+  // Of workers that are ejected: the end of it.
+  absl::flat_hash_map<int, Timers::Id> circuit_timers_;
+  absl::Duration next_shed_ = -absl::InfiniteDuration();
   int turns_ = 0;
   std::vector<uint64_t> ready_;
 };

@@ -1,6 +1,7 @@
 // Who the relay lets in: the tenants' limits, and what can still end in time.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "gateway/relay/relay_state.h"
@@ -12,6 +13,7 @@ namespace {
 // What a shed caller is told to wait at least and at most.
 constexpr absl::Duration kMinRetryDelay = absl::Seconds(1);
 constexpr absl::Duration kMaxRetryDelay = absl::Seconds(60);
+constexpr absl::Duration kShedInterval = absl::Milliseconds(100);
 
 // Until its usage is known.
 int64_t PromptTokens(const v1::Prompt& prompt) {
@@ -47,15 +49,34 @@ void Relay::SettleCharge(const Stream& stream) {
   rate_limiter_.Correct(*stream.generation.request().limits, used - *stream.charged_tokens);
 }
 
-absl::Status Relay::CheckInTime(const Stream& stream, absl::Duration wait) {
+absl::Status Relay::CheckInTime(const Stream& stream, int ahead) {
   const absl::Duration deadline = stream.generation.request().deadline;
   if (deadline == absl::InfiniteDuration() || stream.resume.has_value()) return absl::OkStatus();
+  const int priority = stream.spec().priority();
+  const absl::Duration wait = wait_estimate_.Wait(priority, ahead, static_cast<int>(attempts_.size()));
   const absl::Duration left = deadline - clock_.Monotonic();
   if (wait + wait_estimate_.Run(stream.spec().stop().max_tokens()) <= left) return absl::OkStatus();
-  metrics_.Shed("deadline", stream.spec().priority());
+  metrics_.Shed("deadline", priority);
   return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "OVERLOADED",
                                                   "the request would not end before its deadline: too many are before it"),
                              std::clamp(wait, kMinRetryDelay, kMaxRetryDelay));
+}
+
+void Relay::ShedLate() {
+  const absl::Duration now = clock_.Monotonic();
+  if (now < next_shed_) return;
+  next_shed_ = now + kShedInterval;
+  int ahead = 0;
+  for (uint64_t id : queue_.InOrder()) {
+    Stream& stream = *streams_.at(id);
+    // The first of them is the next to be placed.
+    absl::Status late = CheckInTime(stream, ahead - 1);
+    if (late.ok()) {
+      ++ahead;
+    } else {
+      EndStream(stream, std::move(late));
+    }
+  }
 }
 
 }  // namespace berth::relay

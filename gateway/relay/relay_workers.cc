@@ -4,19 +4,10 @@
 #include "proto/rpc/status.h"
 
 namespace berth::relay {
-namespace {
-
-// The worker did not run the request, or cannot go on with it, for reasons of its own: another one may.
-bool IsWorkersFault(const absl::Status& status) {
-  return status.code() == absl::StatusCode::kUnavailable && rpc::Reason(status) != "JOURNAL_UNAVAILABLE";
-}
-
-}  // namespace
-
 absl::Status Relay::OnHello(int worker, const v1::WorkerHello& hello, bool same) {
   const Turn turn(*this);
   if (absl::Status status = view_.Attached(worker, hello, clock_.Monotonic()); !status.ok()) return status;
-  metrics_.SetWorker(view_.worker(worker));
+  ShowWorker(worker);
   for (Stream* stream : StreamsOf(worker)) {
     if (!same || stream->state != State::kParked) continue;
     v1::Reattach reattach;
@@ -50,7 +41,7 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
       }
     }
     if (const v1::WorkerState state = view_.worker(worker).load.state(); state != before) {
-      metrics_.SetWorker(view_.worker(worker));
+      ShowWorker(worker);
       if (state == v1::WORKER_STATE_UNHEALTHY) {
         LoseAll(worker, absl::UnavailableError("the worker reports that it is unhealthy"));
       }
@@ -66,9 +57,12 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
   if (it == attempts_.end()) return;
   const bool last = event.has_finished() || event.has_error();
   const uint64_t id = it->second.stream;
+  // The first event comes of the first step.
+  EndSuspicion(it->second);
   if (last) EraseAttempt(event.stream_id());
   if (id == 0) return;
   Stream& stream = *streams_.at(id);
+  stream.answered = true;
   if (last) stream.attempt = 0;
   switch (event.event_case()) {
     case v1::StreamEvent::kStarted:
@@ -80,7 +74,11 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
       HandleTokens(stream, *event.mutable_delta(), now);
       break;
     case v1::StreamEvent::kFinished:
-      wait_estimate_.Ended(now - stream.submitted_at, event.finished().usage().completion_tokens());
+      wait_estimate_.Ended(stream.spec().priority(), now - stream.submitted_at, event.finished().usage().completion_tokens());
+      if (view_.Succeeded(stream.worker)) {
+        metrics_.CircuitChanged(view_.worker(stream.worker), routing::Circuit::kClosed);
+      }
+      NotePlacement(stream);
       stream.generation.OnFinished(*event.mutable_finished());
       EndStream(stream, absl::OkStatus());
       break;
@@ -100,87 +98,15 @@ void Relay::HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now) {
     const bool first = !stream.generation.has_tokens();
     (first ? metrics_.time_to_first_token : metrics_.inter_token_latency)
         .Observe(absl::ToDoubleSeconds(now - (first ? stream.accepted_at : stream.last_tokens_at)));
+    if (std::exchange(stream.in_gap, false)) metrics_.failover_gap.Observe(absl::ToDoubleSeconds(now - stream.last_tokens_at));
     stream.last_tokens_at = now;
   }
   if (absl::Status status = stream.generation.OnDelta(delta); !status.ok()) EndStream(stream, std::move(status));
   MarkReady(stream);
 }
 
-void Relay::HandleError(Stream& stream, const absl::Status& status) {
-  const bool reattach_refused = stream.state == State::kParked;
-  if (reattach_refused || IsWorkersFault(status)) {
-    Lose(stream, status, /*died=*/false);
-  } else {
-    EndStream(stream, status);
-  }
-}
-
-void Relay::Lose(Stream& stream, const absl::Status& why, bool died) {
-  const routing::WorkerView& worker = view_.worker(stream.worker);
-  LeaveWorker(stream, /*cancel=*/true);
-  const bool had_tokens = stream.generation.has_tokens();
-  if (died && !had_tokens && std::exchange(stream.suspect, true)) {
-    return EndStream(stream, rpc::ErrorWithReason(absl::StatusCode::kInternal, "REQUEST_SUSPECT",
-                                                  "two workers were lost before the request's first token"));
-  }
-  if (stream.failovers >= options_.max_failovers) {
-    metrics_.FailedOver(had_tokens, false);
-    return EndStream(stream, WorkerLostError(stream.generation.outbox().end_seq()));
-  }
-  if (stream.spec().session().mode() == v1::SESSION_MODE_INTERACTIVE) {
-    if (worker.journal_domain.empty()) {
-      metrics_.FailedOver(had_tokens, false);
-      return EndStream(stream, rpc::ErrorWithReason(absl::StatusCode::kFailedPrecondition, "SESSION_LOST",
-                                                    absl::StrCat("the session's history was at worker ", worker.address.id,
-                                                                 ", which was lost: ", std::string(why.message()))));
-    }
-    stream.journal_domain = worker.journal_domain;
-  }
-  ++stream.failovers;
-  stream.resume = stream.generation.ResumeSpec(worker.address.id);
-  Place(stream);
-  metrics_.FailedOver(had_tokens, stream.state != State::kEnded);
-}
-
-std::vector<Relay::Stream*> Relay::StreamsOf(int worker) {
-  std::vector<Stream*> found;
-  for (const auto& [id, stream] : streams_) {
-    if (stream->attempt != 0 && stream->worker == worker) found.push_back(stream.get());
-  }
-  return found;
-}
-
-void Relay::LoseAll(int worker, const absl::Status& why) {
-  for (Stream* stream : StreamsOf(worker)) Lose(*stream, why, /*died=*/true);
-}
-
-void Relay::OnBroken(int worker) {
-  const Turn turn(*this);
-  view_.Detached(worker, routing::LinkState::kReconnecting);
-  metrics_.SetWorker(view_.worker(worker));
-  for (Stream* stream : StreamsOf(worker)) stream->state = State::kParked;
-  // Of abandoned requests nothing more will be heard.
-  std::vector<uint64_t> abandoned;
-  for (const auto& [id, attempt] : attempts_) {
-    if (attempt.worker == worker && attempt.stream == 0) abandoned.push_back(id);
-  }
-  for (uint64_t id : abandoned) EraseAttempt(id);
-  if (on_change_) on_change_();
-}
-
-void Relay::OnLost(int worker, const absl::Status& status) {
-  const Turn turn(*this);
-  if (view_.worker(worker).link == routing::LinkState::kUp) OnBroken(worker);
-  view_.Detached(worker, routing::LinkState::kDown);
-  metrics_.SetWorker(view_.worker(worker));
-  LoseAll(worker, status);
-  for (size_t i = cancels_.size(); i-- > 0;) {
-    v1::CancelAnswer answer;
-    answer.set_request_id(cancels_[i]->request_id);
-    HandleCancelAnswer(worker, answer);
-  }
-  PumpQueue();
-  if (on_change_) on_change_();
+void Relay::EndSuspicion(Attempt& attempt) {
+  if (std::exchange(attempt.suspect, false)) view_.SetSuspect(attempt.worker, false);
 }
 
 }  // namespace berth::relay

@@ -24,6 +24,8 @@ struct GenerationRequest {
   // Of base::Clock::Monotonic.
   absl::Duration deadline = absl::InfiniteDuration();
   std::string traceparent;
+  // "worker_id/incarnation" that an earlier turn of the session ran at, as the caller says; "": not known.
+  std::string worker_hint;
   // Null: none.
   std::shared_ptr<const rpc::Tenant> limits;
 };

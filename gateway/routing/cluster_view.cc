@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
-#include "base/hash.h"
 #include "gateway/routing/rendezvous.h"
 
 namespace berth::routing {
@@ -17,18 +16,54 @@ const v1::Model* WorkerView::FindModel(std::string_view name) const {
   return found == models.end() ? nullptr : &*found;
 }
 
+Circuit WorkerView::circuit(absl::Duration now) const {
+  if (now < ejected_until) return Circuit::kOpen;
+  return ejections > 0 ? Circuit::kHalfOpen : Circuit::kClosed;
+}
+
 ClusterView::ClusterView(std::vector<WorkerAddress> workers) {
-  for (WorkerAddress& address : workers) {
-    hashes_.push_back(WorkerHash(address.id));
-    workers_.push_back({.address = std::move(address), .hash = hashes_.back()});
+  for (WorkerAddress& address : workers) Add(std::move(address));
+}
+
+std::vector<int> ClusterView::Rank(uint64_t key) const {
+  std::vector<uint64_t> hashes;
+  std::vector<int> indices;
+  for (int i = 0; i < size(); ++i) {
+    if (!workers_[i].discovered) continue;
+    hashes.push_back(workers_[i].hash);
+    indices.push_back(i);
   }
+  std::vector<int> order = RankWorkers(key, hashes);
+  for (int& index : order) index = indices[index];
+  return order;
+}
+
+int ClusterView::Add(WorkerAddress address) {
+  const uint64_t hash = WorkerHash(address.id);
+  WorkerView worker{.address = std::move(address), .hash = hash};
+  for (int i = 0; i < size(); ++i) {
+    if (workers_[i].discovered || workers_[i].open_streams > 0) continue;
+    workers_[i] = std::move(worker);
+    return i;
+  }
+  workers_.push_back(std::move(worker));
+  return size() - 1;
 }
 
 int ClusterView::Find(std::string_view worker_id) const {
   for (int i = 0; i < size(); ++i) {
-    if (workers_[i].address.id == worker_id) return i;
+    if (workers_[i].discovered && workers_[i].address.id == worker_id) return i;
   }
   return -1;
+}
+
+bool ClusterView::Restore(const WorkerAddress& address) {
+  for (WorkerView& worker : workers_) {
+    if (worker.discovered || worker.link == LinkState::kDown || worker.address != address) continue;
+    worker.discovered = true;
+    return true;
+  }
+  return false;
 }
 
 absl::Status ClusterView::Attached(int index, const v1::WorkerHello& hello, absl::Duration now) {
@@ -67,9 +102,24 @@ void ClusterView::StreamClosed(int index) {
   --workers_[index].open_streams;
 }
 
+bool ClusterView::Faulted(int index, absl::Duration now) {
+  WorkerView& worker = workers_[index];
+  if (++worker.faults < kFaultsToEject || worker.circuit(now) == Circuit::kOpen) return false;
+  const auto is_open = [now](const WorkerView& other) { return other.circuit(now) == Circuit::kOpen; };
+  if (2 * (1 + std::count_if(workers_.begin(), workers_.end(), is_open)) > size()) return false;
+  worker.ejected_until = now + std::min(kFirstEjection * (1 << std::min(worker.ejections, 16)), kMaxEjection);
+  ++worker.ejections;
+  return true;
+}
+
+bool ClusterView::Succeeded(int index) {
+  workers_[index].faults = 0;
+  return std::exchange(workers_[index].ejections, 0) > 0;
+}
+
 bool ClusterView::CanTakeNew(int index, absl::Duration now) const {
   const WorkerView& worker = workers_[index];
-  return worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY &&
+  return worker.discovered && worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY &&
          now - worker.last_frame < kSuspicionAge;
 }
 
@@ -117,9 +167,5 @@ bool IsOlder(const v1::Incarnation& a, const v1::Incarnation& b) {
 }
 
 bool IsSame(const v1::Incarnation& a, const v1::Incarnation& b) { return !IsOlder(a, b) && !IsOlder(b, a); }
-
-uint64_t IncarnationId(const v1::Incarnation& incarnation) {
-  return base::HashCombine(static_cast<uint64_t>(incarnation.start_time_micros()), incarnation.random());
-}
 
 }  // namespace berth::routing

@@ -15,6 +15,12 @@ namespace berth::routing {
 inline constexpr absl::Duration kSuspicionAge = absl::Seconds(1);
 inline constexpr absl::Duration kFailureAge = absl::Milliseconds(2500);
 
+// So many faults in a row eject a worker: it gets no work that another can do. Another fault after that time ejects it again,
+// for twice as long; a request that ends well closes the matter.
+inline constexpr int kFaultsToEject = 5;
+inline constexpr absl::Duration kFirstEjection = absl::Seconds(5);
+inline constexpr absl::Duration kMaxEjection = absl::Seconds(60);
+
 enum class LinkState {
   kDown,
   // Lost a moment ago: its streams may still be taken up again, new ones wait.
@@ -22,9 +28,14 @@ enum class LinkState {
   kUp,
 };
 
-// What this gateway knows of one discovered worker.
+// Whether a worker's faults keep work from it. The values are those of the metric.
+enum class Circuit { kClosed = 0, kHalfOpen = 1, kOpen = 2 };
+
+// What this gateway knows of one worker.
 struct WorkerView {
   WorkerAddress address;
+  // False once discovery does not name it any more: it gets no new work, and its place may go to another worker.
+  bool discovered = true;
   uint64_t hash = 0;
   LinkState link = LinkState::kDown;
   // Of the newest hello; zero before the first.
@@ -36,23 +47,35 @@ struct WorkerView {
   absl::Duration last_frame;
   // Of this gateway, submitted and not ended.
   int open_streams = 0;
+  // A suspect runs there that has not finished its first step: no other may join it.
+  bool has_suspect = false;
+  // In a row: no request ended well since the first of them.
+  int faults = 0;
+  int ejections = 0;
+  absl::Duration ejected_until = -absl::InfiniteDuration();
 
   bool HasRoom() const { return open_streams < load.submit_credit(); }
+  Circuit circuit(absl::Duration now) const;
   // The served model of this name, or the only one when `name` is empty; null when there is none.
   const v1::Model* FindModel(std::string_view name) const;
 };
 
-// All discovered workers, by index. Thread: one owner.
+// All workers, by index. Thread: one owner.
 class ClusterView {
  public:
   explicit ClusterView(std::vector<WorkerAddress> workers);
 
   int size() const { return static_cast<int>(workers_.size()); }
   const WorkerView& worker(int index) const { return workers_[index]; }
-  // In the order of the indices.
-  const std::vector<uint64_t>& hashes() const { return hashes_; }
-  // -1 when no such worker was discovered.
+  // The discovered workers, best for the key first.
+  std::vector<int> Rank(uint64_t key) const;
+  // -1 when no such worker is discovered.
   int Find(std::string_view worker_id) const;
+  // Discovery names a worker that it did not name before. Its index is that of a removed one without streams, or a new one.
+  int Add(WorkerAddress address);
+  void Remove(int index) { workers_[index].discovered = false; }
+  // Discovery names a worker again that was removed and still has a link. False: there is none.
+  bool Restore(const WorkerAddress& address);
 
   // A link's hello. FAILED_PRECONDITION, and nothing changes, when it names another worker or an older incarnation than the
   // last.
@@ -64,6 +87,12 @@ class ClusterView {
   void Detached(int index, LinkState state);
   void StreamOpened(int index) { ++workers_[index].open_streams; }
   void StreamClosed(int index);
+  void SetSuspect(int index, bool there) { workers_[index].has_suspect = there; }
+  // The worker died, or failed a request for a reason of its own. True when that ejects it. Never is more than half of
+  // the workers ejected.
+  bool Faulted(int index, absl::Duration now);
+  // A request ended well there. True when that closes its circuit.
+  bool Succeeded(int index);
 
   // Attached, ready and heard of lately.
   bool CanTakeNew(int index, absl::Duration now) const;
@@ -81,13 +110,10 @@ class ClusterView {
 
  private:
   std::vector<WorkerView> workers_;
-  std::vector<uint64_t> hashes_;
 };
 
 // Incarnations are ordered by start time, then by their random part.
 bool IsOlder(const v1::Incarnation& a, const v1::Incarnation& b);
 bool IsSame(const v1::Incarnation& a, const v1::Incarnation& b);
-// One number for callers to compare; journals and metadata carry it too.
-uint64_t IncarnationId(const v1::Incarnation& incarnation);
 
 }  // namespace berth::routing

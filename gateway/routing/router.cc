@@ -13,8 +13,36 @@ bool Serves(const WorkerView& worker, const RouteRequest& request) {
   return model != nullptr && (request.fingerprint == 0 || model->fingerprint() == request.fingerprint);
 }
 
-bool IsCandidate(const ClusterView& view, int index, const RouteRequest& request, absl::Duration now) {
-  return view.CanTakeNew(index, now) && Serves(view.worker(index), request);
+bool HasRoom(const WorkerView& worker, const RouteRequest& request) {
+  return worker.HasRoom() && !(request.suspect && worker.has_suspect);
+}
+
+// Only for want of others.
+bool IsLastChoice(const ClusterView& view, int index, const RouteRequest& request, absl::Duration now) {
+  return index == request.avoid || view.worker(index).circuit(now) == Circuit::kOpen;
+}
+
+// In the order of `order`.
+std::vector<int> Candidates(const ClusterView& view, const RouteRequest& request, const std::vector<int>& order,
+                            absl::Duration now) {
+  std::vector<int> good, all;
+  for (int index : order) {
+    if (!view.CanTakeNew(index, now) || !Serves(view.worker(index), request)) continue;
+    all.push_back(index);
+    if (!IsLastChoice(view, index, request, now)) good.push_back(index);
+  }
+  return good.empty() ? all : good;
+}
+
+// Silent for a moment, or its link is being mended.
+bool AnyMayComeBack(const ClusterView& view, const RouteRequest& request) {
+  for (int index = 0; index < view.size(); ++index) {
+    const WorkerView& worker = view.worker(index);
+    if (!worker.discovered || !Serves(worker, request)) continue;
+    if (worker.link == LinkState::kReconnecting) return true;
+    if (worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY) return true;
+  }
+  return false;
 }
 
 double MeanRunning(const ClusterView& view, const std::vector<int>& candidates) {
@@ -30,10 +58,10 @@ RouteDecision Placed(int worker, v1::Affinity affinity) {
   return {.outcome = RouteOutcome::kPlaced, .worker = worker, .affinity = affinity};
 }
 
-RouteDecision LeastLoaded(const ClusterView& view, const std::vector<int>& candidates) {
+RouteDecision LeastLoaded(const ClusterView& view, const RouteRequest& request, const std::vector<int>& candidates) {
   int best = -1;
   for (int index : candidates) {
-    if (!view.worker(index).HasRoom()) continue;
+    if (!HasRoom(view.worker(index), request)) continue;
     if (best < 0 || Load(view.worker(index)) < Load(view.worker(best))) best = index;
   }
   if (best < 0) return {.outcome = RouteOutcome::kNoRoom};
@@ -45,40 +73,48 @@ RouteDecision Spilling(const ClusterView& view, const RouteRequest& request, con
                        int preferred) {
   const double mean = MeanRunning(view, candidates);
   const auto place = [&](int index) {
+    if (index == preferred && request.moved) return Placed(index, v1::AFFINITY_REBIND);
     if (index == preferred) return Placed(index, request.starts_session ? v1::AFFINITY_NEW : v1::AFFINITY_HIT);
     return Placed(index, index == candidates.front() ? v1::AFFINITY_REBIND : v1::AFFINITY_SPILL);
   };
   for (int index : candidates) {
-    if (view.worker(index).HasRoom() && !IsOverBound(view.worker(index).load, mean)) return place(index);
+    if (HasRoom(view.worker(index), request) && !IsOverBound(view.worker(index).load, mean)) return place(index);
   }
   for (int index : candidates) {
-    if (view.worker(index).HasRoom()) return place(index);
+    if (HasRoom(view.worker(index), request)) return place(index);
   }
   return {.outcome = RouteOutcome::kNoRoom};
 }
 
-// A follow-up turn stays with its session's owner. A draining owner keeps it unless the next rank reads the same journal.
+// A follow-up turn stays with its session's owner. One that drains, was ejected or is to be avoided keeps it unless the next
+// rank reads the same journal.
 RouteDecision FollowUp(const ClusterView& view, const RouteRequest& request, const std::vector<int>& order,
                        absl::Duration now) {
-  int draining = -1;
+  const auto place = [&](int index) -> RouteDecision {
+    if (view.worker(index).link != LinkState::kUp || !HasRoom(view.worker(index), request)) {
+      return {.outcome = RouteOutcome::kNoRoom};
+    }
+    return Placed(index, index == order.front() && !request.moved ? v1::AFFINITY_HIT : v1::AFFINITY_REBIND);
+  };
+  int leaving = -1;
   for (int index : order) {
     const WorkerView& worker = view.worker(index);
     if (worker.link == LinkState::kDown || !Serves(worker, request)) continue;
-    if (worker.load.state() == v1::WORKER_STATE_DRAINING && draining < 0) {
-      draining = index;
+    const bool draining = worker.load.state() == v1::WORKER_STATE_DRAINING;
+    if (worker.link == LinkState::kUp && worker.load.state() != v1::WORKER_STATE_READY && !draining) continue;
+    if (draining || IsLastChoice(view, index, request, now)) {
+      if (leaving < 0) leaving = index;
       continue;
     }
-    if (worker.link == LinkState::kUp && worker.load.state() != v1::WORKER_STATE_READY) continue;
     const bool same_journal =
-        draining >= 0 && !worker.journal_domain.empty() && worker.journal_domain == view.worker(draining).journal_domain;
-    if (draining >= 0 && !same_journal) break;
+        leaving >= 0 && !worker.journal_domain.empty() && worker.journal_domain == view.worker(leaving).journal_domain;
+    if (leaving >= 0 && !same_journal) break;
     // One that is silent or reconnecting is back or failed in a moment: moving the session now would only contest it.
-    if (!view.CanTakeNew(index, now) || !worker.HasRoom()) return {.outcome = RouteOutcome::kNoRoom};
-    return Placed(index, index == order.front() ? v1::AFFINITY_HIT : v1::AFFINITY_REBIND);
+    if (!view.CanTakeNew(index, now)) return {.outcome = RouteOutcome::kNoRoom};
+    return place(index);
   }
-  if (draining < 0) return {};
-  if (!view.worker(draining).HasRoom()) return {.outcome = RouteOutcome::kNoRoom};
-  return Placed(draining, draining == order.front() ? v1::AFFINITY_HIT : v1::AFFINITY_REBIND);
+  if (leaving < 0) return {};
+  return place(leaving);
 }
 
 }  // namespace
@@ -88,19 +124,51 @@ bool IsOverBound(const v1::LoadReport& load, double mean_running) {
 }
 
 RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now) {
-  const std::vector<int> order = RankWorkers(request.key.value_or(0), view.hashes());
-  if (!request.may_spill) return FollowUp(view, request, order, now);
-  std::vector<int> candidates;
-  for (int index : order) {
-    if (IsCandidate(view, index, request, now)) candidates.push_back(index);
+  std::vector<int> order = view.Rank(request.key.value_or(0));
+  if (const auto held = std::find(order.begin(), order.end(), request.held_by); held != order.end()) {
+    std::rotate(order.begin(), held, held + 1);
   }
-  if (candidates.empty()) return {};
-  return request.key.has_value() ? Spilling(view, request, candidates, order.front()) : LeastLoaded(view, candidates);
+  if (!request.may_spill) return FollowUp(view, request, order, now);
+  const std::vector<int> candidates = Candidates(view, request, order, now);
+  if (candidates.empty()) return {.outcome = AnyMayComeBack(view, request) ? RouteOutcome::kNoRoom : RouteOutcome::kNoWorker};
+  return request.key.has_value() ? Spilling(view, request, candidates, order.front()) : LeastLoaded(view, request, candidates);
 }
 
 int SessionOwner(const ClusterView& view, uint64_t key) {
-  for (int index : RankWorkers(key, view.hashes())) {
+  for (int index : view.Rank(key)) {
     if (view.worker(index).link == LinkState::kUp) return index;
+  }
+  return -1;
+}
+
+bool CanHold(const ClusterView& view, int index, const RouteRequest& request) {
+  return view.worker(index).discovered && view.worker(index).link == LinkState::kUp && Serves(view.worker(index), request);
+}
+
+std::vector<int> PossibleHolders(const ClusterView& view, const RouteRequest& request, int hinted, absl::Time oldest) {
+  constexpr size_t kRanks = 3;
+  std::vector<int> ranks = view.Rank(*request.key);
+  std::erase_if(ranks, [&](int index) { return !CanHold(view, index, request); });
+  std::vector<int> holders;
+  if (ranks.empty()) return holders;
+  const v1::Incarnation& first = view.worker(ranks.front()).incarnation;
+  const bool is_young = first.start_time_micros() > absl::ToUnixMicros(oldest);
+  for (size_t i = 1; i < std::min(ranks.size(), kRanks); ++i) {
+    const bool was_before = is_young && IsOlder(view.worker(ranks[i]).incarnation, first);
+    if (was_before || ranks[i] == hinted) holders.push_back(ranks[i]);
+  }
+  const auto place = std::find(ranks.begin(), ranks.end(), hinted);
+  if (place - ranks.begin() >= static_cast<int>(kRanks) && place != ranks.end()) holders.push_back(hinted);
+  return holders;
+}
+
+int MoveTarget(const ClusterView& view, const RouteRequest& request, int holder, absl::Duration now) {
+  for (int index : view.Rank(*request.key)) {
+    if (!CanHold(view, index, request)) continue;
+    const std::string& journal = view.worker(index).journal_domain;
+    const bool has_history = request.may_spill || (!journal.empty() && journal == view.worker(holder).journal_domain);
+    const bool is_free = view.CanTakeNew(index, now) && view.worker(index).circuit(now) != Circuit::kOpen;
+    return index != holder && has_history && is_free ? index : -1;
   }
   return -1;
 }

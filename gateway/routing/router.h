@@ -24,6 +24,14 @@ struct RouteRequest {
   uint64_t fingerprint = 0;
   // Only workers that read this journal.
   std::optional<std::string> journal_domain;
+  // The worker that holds the session and is to keep it: ranks first. -1: not known.
+  int held_by = -1;
+  // The session is moved to its first rank from another.
+  bool moved = false;
+  // Has just failed the request: taken only when there is no other. -1: none.
+  int avoid = -1;
+  // May have killed a worker: at most one such request is tried at a worker at a time.
+  bool suspect = false;
 };
 
 enum class RouteOutcome {
@@ -43,13 +51,23 @@ struct RouteDecision {
 
 // Chooses a worker. Pure: equal views give equal answers, so gateways need not talk to each other.
 //
-// The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped. A worker beyond its
-// bound (IsOverBound) is passed over for requests that may spill, unless all are. Without a key the least loaded worker is
-// taken.
+// The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped, and ejected ones and
+// the one to avoid unless there are no others. A worker beyond its bound (IsOverBound) is passed over for requests that may
+// spill, unless all are. Without a key the least loaded worker is taken.
 RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now);
 
 // The worker that owns a session: the first of the rank order that is attached, also while it drains; -1 when none is.
 int SessionOwner(const ClusterView& view, uint64_t key);
+
+// Attached, and serves what is asked for.
+bool CanHold(const ClusterView& view, int index, const RouteRequest& request);
+
+// Workers to ask for a session that this gateway has not seen: of ranks 2 and 3 those that started before the first rank did,
+// but for a first rank that started before `oldest`, when the session could not yet live. `hinted`, if not -1, is asked too.
+std::vector<int> PossibleHolders(const ClusterView& view, const RouteRequest& request, int hinted, absl::Time oldest);
+
+// Whether the session may go from its holder to its first rank; that one, or -1.
+int MoveTarget(const ClusterView& view, const RouteRequest& request, int holder, absl::Duration now);
 
 // It reports waiting requests, or runs more than max(1.25 × mean of the peers, half its slots).
 bool IsOverBound(const v1::LoadReport& load, double mean_running);

@@ -26,8 +26,8 @@ inline constexpr size_t kSamplePartBytes = 512;  // what sampling keeps of the p
 // What attention keeps. See attend/.
 struct AttendResources {
   int decode_blocks = 0;
-  Buffer partial, state;  // where the blocks of decode attention leave their parts of a row
-  Buffer ticket;          // i32 [decode_blocks + 1] counters, 0 between launches
+  Buffer parts;  // where the blocks of decode attention leave their parts of a row, zeros between launches
+  Buffer taken;  // i32 [1] pieces of work that prefill attention has taken, 0 between launches
 };
 
 // What the ops of one CudaOps share. Thread: the executor's.

@@ -1,6 +1,8 @@
 #include <initializer_list>
+#include <vector>
 
 #include "base/check.h"
+#include "kernels/cuda/blas_choice.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/stream/stream.h"
 
@@ -37,8 +39,39 @@ uint32_t Alignment(std::initializer_list<uintptr_t> values) {
   return static_cast<uint32_t>(all & -all);
 }
 
+void SetRows(Context& context, const BlasPlan::Layout& layout, int64_t rows, int64_t stride) {
+  context.Note(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof(rows)), "linear");
+  context.Note(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_LD, &stride, sizeof(stride)), "linear");
+}
+
+void Product(Context& context, const Tensor& in, const LinearWeight::Segment& weight, int64_t k, float beta, void* out,
+             DType out_dtype, int64_t out_stride) {
+  const int64_t m = in.dim(0), n = weight.rows, bucket = Bucket(m);
+  const auto address = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
+  const uint32_t alignment = Alignment({address(weight.data), RowBytes(weight.dtype, k), address(in.raw()),
+                                        RowBytes(in.dtype(), in.stride(0)), address(out), RowBytes(out_dtype, out_stride)});
+  const auto [known, is_new] = context.blas_plans.try_emplace({weight.dtype, out_dtype, n, k, bucket, alignment});
+  BlasPlan& plan = known->second;
+  if (is_new) {
+    std::optional<BlasPlan> made = MakeBlasPlan(context, known->first, /*choice=*/0);
+    BERTH_CHECK(made || !context.fault.ok())
+        << "cuBLASLt has no product for n " << n << ", k " << k << ", alignment " << alignment;
+    if (made) plan = *std::move(made);
+  }
+  SetRows(context, plan.in, m, in.stride(0));
+  SetRows(context, plan.out, m, out_stride);
+  const float alpha = 1;
+  context.Note(cublasLtMatmul(context.blas, plan.operation.get(), &alpha, weight.data, plan.weight.get(), in.raw(),
+                              plan.in.get(), &beta, out, plan.out.get(), out, plan.out.get(), &plan.algorithm,
+                              context.blas_workspace.data(), kBlasWorkspaceBytes, context.stream),
+               "linear");
+}
+
+}  // namespace
+
 // cuBLASLt is column-major: outᵀ[N, M] = op(W)[N, K] · inᵀ[K, M], where our row-major matrices are the transposes of theirs.
-BlasPlan MakePlan(Context& context, DType dtype, DType out_dtype, int64_t n, int64_t k, int64_t m, uint32_t alignment) {
+std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, int choice) {
+  const auto [dtype, out_dtype, n, k, m, alignment] = shape;
   BlasPlan plan;
   cublasLtMatmulDesc_t operation = nullptr;
   context.Note(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "linear");
@@ -63,42 +96,17 @@ BlasPlan MakePlan(Context& context, DType dtype, DType out_dtype, int64_t n, int
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     context.Note(cublasLtMatmulPreferenceSetAttribute(preference, matrix, &alignment, sizeof(alignment)), "linear");
   }
-  cublasLtMatmulHeuristicResult_t result{};
+  std::vector<cublasLtMatmulHeuristicResult_t> results(choice + 1);
   int found = 0;
-  context.Note(cublasLtMatmulAlgoGetHeuristic(context.blas, operation, plan.weight.get(), plan.in.get(), plan.out.get(),
-                                              plan.out.get(), preference, 1, &result, &found),
-               "linear");
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(context.blas, operation, plan.weight.get(), plan.in.get(), plan.out.get(), plan.out.get(),
+                                     preference, choice + 1, results.data(), &found);
   cublasLtMatmulPreferenceDestroy(preference);
-  BERTH_CHECK(found == 1 || !context.fault.ok())
-      << "cuBLASLt has no product for n " << n << ", k " << k << ", alignment " << alignment;
-  plan.algorithm = result.algo;
+  if (choice == 0) context.Note(status, "linear");
+  if (found <= choice) return std::nullopt;
+  plan.algorithm = results[choice].algo;
   return plan;
 }
-
-void SetRows(Context& context, const BlasPlan::Layout& layout, int64_t rows, int64_t stride) {
-  context.Note(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof(rows)), "linear");
-  context.Note(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_LD, &stride, sizeof(stride)), "linear");
-}
-
-void Product(Context& context, const Tensor& in, const LinearWeight::Segment& weight, int64_t k, float beta, void* out,
-             DType out_dtype, int64_t out_stride) {
-  const int64_t m = in.dim(0), n = weight.rows, bucket = Bucket(m);
-  const auto address = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
-  const uint32_t alignment = Alignment({address(weight.data), RowBytes(weight.dtype, k), address(in.raw()),
-                                        RowBytes(in.dtype(), in.stride(0)), address(out), RowBytes(out_dtype, out_stride)});
-  const auto [known, is_new] = context.blas_plans.try_emplace({weight.dtype, out_dtype, n, k, bucket, alignment});
-  BlasPlan& plan = known->second;
-  if (is_new) plan = MakePlan(context, weight.dtype, out_dtype, n, k, bucket, alignment);
-  SetRows(context, plan.in, m, in.stride(0));
-  SetRows(context, plan.out, m, out_stride);
-  const float alpha = 1;
-  context.Note(cublasLtMatmul(context.blas, plan.operation.get(), &alpha, weight.data, plan.weight.get(), in.raw(),
-                              plan.in.get(), &beta, out, plan.out.get(), out, plan.out.get(), &plan.algorithm,
-                              context.blas_workspace.data(), kBlasWorkspaceBytes, context.stream),
-               "linear");
-}
-
-}  // namespace
 
 void Linear(Context& context, const Tensor& in, const LinearWeight& weight, float beta, const Tensor& out) {
   BERTH_CHECK(beta == 0 || beta == 1) << "beta " << beta;

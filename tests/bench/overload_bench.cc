@@ -1,5 +1,5 @@
 // Requests at a fixed rate to a gateway, whatever becomes of those before them: how many end within their deadline, and how
-// soon the others are refused. One in ten has a high priority. Prints one line of JSON.
+// soon the others are refused. One in forty has a high priority. Prints one line of JSON.
 //
 //   overload_bench HOST:PORT [requests_per_second = 1280] [seconds = 10] [deadline_seconds = 5] [max_tokens = 50]
 
@@ -85,7 +85,7 @@ class Generator {
 
  private:
   void Send(int index) {
-    const bool high = index % 10 == 0;
+    const bool high = index % 40 == 0;
     Figures& figures = classes_[high];
     ++figures.sent;
     ++open_;

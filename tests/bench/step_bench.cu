@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/cuda/blas_choice.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/stages.h"
@@ -33,6 +34,7 @@ struct Options {
   bool attend = false;  // attend=1: attention in the step too
   bool blas = true;     // blas=0: without the baseline
   bool ops = true;      // ops=0: whole steps only
+  int choices = 0;      // choices=8: instead of all that, so many of cuBLASLt's proposals for every product
   cuda::StreamTuning tuning;
 };
 
@@ -80,7 +82,7 @@ class Bench {
  public:
   explicit Bench(const Options& options) : options_(options), allocator_(MakeCudaAllocator(0)) {
     context_.stream_tuning = options.tuning;
-    context_.ReadDevice(0);
+    context_.ReadDevice(0, /*generic=*/false);
     Check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking));
     BERTH_CHECK(cublasLtCreate(&context_.blas) == CUBLAS_STATUS_SUCCESS);
     context_.blas_workspace = Allocate(cuda::kBlasWorkspaceBytes);
@@ -109,6 +111,38 @@ class Bench {
     });
     std::printf("anchors: bulk read %.0f GB/s, 8192^3 product %.0f TFLOP/s\n", bandwidth_,
                 2e-6 * side * side * side / multiply);
+  }
+
+  // µs of cuBLASLt's products by its proposals; `tokens` is the largest of its bucket.
+  void RunChoices(const Shape& shape, int tokens) {
+    Prepare(shape, tokens);
+    context_.hopper = false;
+    const Buffer in = Allocate(int64_t{tokens} * shape.inter * 2), out = Allocate(int64_t{tokens} * shape.vocab * 4);
+    FillRandom<<<256, 256>>>(static_cast<uint16_t*>(in.data()), int64_t{tokens} * shape.inter, 5);
+    const auto measure = [&](int64_t n, int64_t k, DType out_dtype, int64_t count) {
+      std::printf("%s n %6d k %5d m %4d:", shape.name, static_cast<int>(n), static_cast<int>(k), tokens);
+      for (int choice = 0; choice < options_.choices; ++choice) {
+        const cuda::BlasPlans::key_type key{kType, out_dtype, n, k, tokens_, 16};
+        auto plan = cuda::MakeBlasPlan(context_, key, choice);
+        if (!plan) break;
+        context_.blas_plans.insert_or_assign(key, *std::move(plan));
+        std::printf(" %8.2f", Time([&] {
+                                for (int64_t i = 0; i < count; ++i) {
+                                  cuda::Linear(context_, Tensor(in.data(), kType, {tokens_, k}),
+                                               Weight(static_cast<std::byte*>(weights_.data()) + i * n * k * 2, n, k), 0,
+                                               Tensor(out.data(), out_dtype, {tokens_, n}));
+                                }
+                              }) / count);
+      }
+      std::printf("\n");
+      std::fflush(stdout);
+      context_.blas_plans.clear();
+    };
+    measure(QkvRows(), shape.hidden, kType, 8);
+    measure(shape.hidden, QDim(), kType, 8);
+    measure(2 * shape.inter, shape.hidden, kType, 4);
+    measure(shape.hidden, shape.inter, kType, 4);
+    if (tokens <= 256) measure(shape.vocab, shape.hidden, DType::kF32, 1);
   }
 
   void Run(const Shape& shape, int tokens) {
@@ -320,6 +354,7 @@ Options Parse(int count, char** arguments) {
       if (name == "blas") options.blas = value != 0;
       if (name == "ops") options.ops = value != 0;
       if (name == "shared") options.tuning.shared_bytes = value << 10;
+      if (name == "choices") options.choices = value;
       if (name == "chunk") options.tuning.chunk = value;
       if (name == "ctas") options.tuning.ctas_per_sm = value;
     } else if (std::atoi(argument.c_str()) > 0) {
@@ -343,7 +378,13 @@ int main(int count, char** arguments) {
   for (const std::string& name : options.shapes) {
     for (const berth::kernels::Shape& shape : berth::kernels::kShapes) {
       if (name != shape.name) continue;
-      for (const int tokens : options.tokens) bench.Run(shape, tokens);
+      for (const int tokens : options.tokens) {
+        if (options.choices > 0) {
+          bench.RunChoices(shape, tokens);
+        } else {
+          bench.Run(shape, tokens);
+        }
+      }
     }
   }
   return 0;

@@ -45,26 +45,38 @@ class Cluster:
     """A gateway and its workers. `worker_arguments` go to every worker."""
 
     def __init__(self, bin_dir, tmp_path, workers=2, worker_arguments=("--sim",), gateway_arguments=()):
+        self.bin_dir, self.tmp_path = bin_dir, tmp_path
+        self.worker_arguments = worker_arguments
         self.processes = []
         self.workers = {}
-        ports = ["--port", 0, "--admin-port", 0, "--metrics-port", 0]
         try:
             for i in range(workers):
-                name = f"w{i}"
-                self.workers[name] = self._start(
-                    bin_dir, "berth-worker", tmp_path, name, "--worker-id", name, *ports, *worker_arguments
-                )
-            addresses = ",".join(f"{name}=127.0.0.1:{worker.ready['port']}" for name, worker in self.workers.items())
-            self.gateway = self._start(
-                bin_dir, "berth-gateway", tmp_path, "gateway", "--workers", addresses, "--http-port", 0, "--grpc-port", 0,
-                "--admin-port", 0, "--metrics-port", 0, "--drain-seconds", 1, "--wait-workers", *gateway_arguments,
-            )  # fmt: skip
+                self.start_worker(f"w{i}")
+            self.gateway = self.start_gateway("gateway", self.addresses(), *gateway_arguments)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, bin_dir, program, tmp_path, name, *arguments):
-        process = Process(os.path.join(bin_dir, program), *arguments, log=os.path.join(tmp_path, name + ".log"))
+    def start_worker(self, name):
+        self.workers[name] = self._start(
+            "berth-worker", name, "--worker-id", name, "--port", 0, "--admin-port", 0, "--metrics-port", 0, *self.worker_arguments
+        )
+
+    def addresses(self):
+        """All workers, as --workers takes them."""
+        return ",".join(f"{name}=127.0.0.1:{worker.ready['port']}" for name, worker in self.workers.items())
+
+    def start_gateway(self, name, workers, *arguments):
+        """One more gateway, once all its workers are ready."""
+        return self._start(
+            "berth-gateway", name, "--workers", workers, "--http-port", 0, "--grpc-port", 0, "--admin-port", 0,
+            "--metrics-port", 0, "--drain-seconds", 1, "--wait-workers", *arguments,
+        )  # fmt: skip
+
+    def _start(self, program, name, *arguments):
+        process = Process(
+            os.path.join(self.bin_dir, program), *arguments, log=os.path.join(self.tmp_path, name + ".log")
+        )
         self.processes.append(process)
         return process
 

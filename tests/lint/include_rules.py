@@ -17,7 +17,9 @@ ROOMS = {
     "worker/model/families": ["worker/model/decoder_spec.h", "worker/model/weight_rules.h", "worker/model/hf_config.h"],
     "worker/loader": ["worker/model", "worker/text", "kernels", "json"],
     "worker/session": ["worker/engine"],
+    "worker/session/redis_connection.cc": ["hiredis", "openssl"],
     "worker/session/sqlite_journal.cc": ["sqlite"],
+    "worker/session/sqlite_statement.h": ["sqlite"],
     "worker/runtime": ["worker/engine", "worker/model", "kernels"],
     "worker/service": ["worker/engine", "worker/session", "worker/text", "proto", "generated", "grpc", "prometheus", "json"],
     "gateway": ["proto", "generated", "grpc", "prometheus"],
@@ -40,6 +42,7 @@ THIRD_PARTY = {
     "icu": r"^unicode/",
     "sentencepiece": r"^sentencepiece",
     "sqlite": r"^sqlite3",
+    "hiredis": r"^hiredis/",
     "cuda": r"^(cuda|cublas)",
     "cli11": r"^CLI/",
 }

@@ -45,8 +45,12 @@ TEST(WatchdogTest, SpeaksAgainAndAgainFromTheShard) {
   ASSERT_TRUE(watchdog.ok()) << watchdog.status();
   shard.Start();
   shard.Post([&] { (*watchdog)->Start(); });
+  EXPECT_EQ(supervisor.Hear(), "READY=1");
   for (int i = 0; i < 3; ++i) EXPECT_EQ(supervisor.Hear(), "WATCHDOG=1");
   shard.Stop();
+  (*watchdog)->Say("STOPPING=1");
+  std::string last;
+  while (last != "STOPPING=1") last = supervisor.Hear();
 }
 
 TEST(WatchdogTest, ASupervisorThatIsGoneDoesNoHarm) {

@@ -5,6 +5,13 @@
 
 namespace berth::service {
 
+OutputRules RulesFor(const v1::GenerationSpec& spec) {
+  return {.skip_special = !spec.output().has_skip_special_tokens() || spec.output().skip_special_tokens(),
+          .include_stop = spec.stop().include_stop_string(),
+          .logprobs = spec.output().has_top_logprobs(),
+          .stop_strings = {spec.stop().stop_strings().begin(), spec.stop().stop_strings().end()}};
+}
+
 ChoiceOutput::ChoiceOutput(const text::Tokenizer& tokenizer, const OutputRules& rules, absl::Span<const int32_t> prompt_tail)
     : tokenizer_(tokenizer),
       include_stop_(rules.include_stop),

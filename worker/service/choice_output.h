@@ -22,6 +22,8 @@ struct OutputRules {
   std::vector<std::string> stop_strings;
 };
 
+OutputRules RulesFor(const v1::GenerationSpec& spec);
+
 // The token log of one choice: ids, log-probabilities, and the text that is final after each token, a pure function of the ids.
 // What was sent is two cursors into it, so deltas can be merged, split and sent again. Thread: I/O thread.
 class ChoiceOutput {

@@ -4,6 +4,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/status.h"
 #include "proto/rpc/status.h"
 #include "worker/service/spec_check.h"
@@ -58,6 +59,7 @@ Request* GenerationCore::Submit(Submission submission, RequestSink& sink, uint64
   Request& request = *owned;
   request.serial = next_serial_++;
   request.id = spec.request_id();
+  if (admitted.ok()) SeeAffinity(submission);
   request.submission = std::move(submission);
   request.sink = &sink;
   request.stream_id = stream_id;
@@ -79,8 +81,28 @@ Request* GenerationCore::Submit(Submission submission, RequestSink& sink, uint64
   return &request;
 }
 
+uint64_t GenerationCore::AffinityKey(const std::string& tenant, const std::string& session_id) {
+  return base::Hash64(session_id, base::Hash64(tenant));
+}
+
+std::optional<absl::Duration> GenerationCore::IdleOf(const std::string& tenant, const std::string& session_id) const {
+  const absl::Duration* const last = seen_.Find(AffinityKey(tenant, session_id));
+  return last == nullptr ? std::nullopt : std::make_optional(parts_.clock.Monotonic() - *last);
+}
+
+// A gateway takes the first rank for the session's worker; only the worker itself knows whether it is new.
+void GenerationCore::SeeAffinity(Submission& submission) {
+  const v1::GenerationSpec& spec = *submission.spec;
+  if (spec.session_id().empty() || spec.session().mode() == v1::SESSION_MODE_INTERACTIVE) return;
+  if (submission.affinity == v1::AFFINITY_HIT && !IdleOf(submission.tenant, spec.session_id()).has_value()) {
+    submission.affinity = v1::AFFINITY_NEW;
+  }
+  seen_.Set(AffinityKey(submission.tenant, spec.session_id()), parts_.clock.Monotonic());
+}
+
 absl::Status GenerationCore::Admit(const Submission& submission) const {
-  absl::Status status = refusal_;
+  const bool kept = keep_sessions_ && submission.follow_up();
+  absl::Status status = kept ? absl::OkStatus() : refusal_;
   if (status.ok() && requests() >= options_.max_requests) {
     status = rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "OVERLOADED",
                                                       absl::StrCat("the worker has ", requests(), " requests")),

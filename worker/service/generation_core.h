@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/lru_map.h"
 #include "proto/berth/v1/worker.pb.h"
 #include "proto/rpc/shard.h"
 #include "worker/engine/engine.h"
@@ -71,8 +73,11 @@ class GenerationCore {
   // Runs after each batch; the last step's number and time.
   void OnBatchEnd(absl::AnyInvocable<void(uint64_t, absl::Duration)> callback) { on_batch_end_ = std::move(callback); }
 
-  // Every further submit is refused with this error; OK: they are taken again.
-  void Refuse(const absl::Status& error) { refusal_ = error; }
+  // Submits are refused with this error; OK: they are taken again. With `keep_sessions` follow-up turns are taken still.
+  void Refuse(const absl::Status& error, bool keep_sessions = false) {
+    refusal_ = error;
+    keep_sessions_ = keep_sessions;
+  }
   // Ends every running request with an error.
   void FailAll(const absl::Status& error);
   // Runs when the last request is gone, at once if none is there.
@@ -84,7 +89,12 @@ class GenerationCore {
   const ServedModel& model() const { return parts_.model; }
   const CoreOptions& options() const { return options_; }
 
+  // Since the last request of a session that only routes; nothing when this worker has not seen it, or not for long.
+  std::optional<absl::Duration> IdleOf(const std::string& tenant, const std::string& session_id) const;
+
  private:
+  static uint64_t AffinityKey(const std::string& tenant, const std::string& session_id);
+  void SeeAffinity(Submission& submission);
   void TakeOver(Request& request, const v1::ResumeFrom& resume, RequestSink& sink, uint64_t stream_id);
   absl::Status Admit(const Submission& submission) const;
   void BeginTurn(Request& request);
@@ -96,6 +106,7 @@ class GenerationCore {
   void OnPrepared(uint64_t serial, int attempt, absl::StatusOr<PreparedPrompt> prompt);
   void StartPrepared();
   absl::Status Start(Request& request);
+  void FillStarted(Request& request, int prompt_tokens) const;
   void Replay(Request& request, Choice& choice, const v1::ResumeFrom::Choice& given, int max_tokens);
   int MaxTokens(const Request& request) const;
   std::vector<int32_t> StopTokens(const v1::StopCriteria& stop) const;
@@ -121,6 +132,9 @@ class GenerationCore {
   absl::AnyInvocable<void(uint64_t, absl::Duration)> on_batch_end_;
   bool in_batch_ = false;
   absl::Status refusal_;
+  // When sessions that only route were last seen here, by AffinityKey.
+  base::LruMap<uint64_t, absl::Duration> seen_{size_t{1} << 17};
+  bool keep_sessions_ = false;
   std::vector<absl::AnyInvocable<void()>> when_idle_;
   std::mt19937_64 seeds_;
   uint64_t next_serial_ = 1;

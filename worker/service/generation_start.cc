@@ -56,6 +56,17 @@ std::vector<int32_t> GenerationCore::StopTokens(const v1::StopCriteria& stop) co
   return tokens;
 }
 
+void GenerationCore::FillStarted(Request& request, int prompt_tokens) const {
+  v1::Started& started = request.started;
+  started.set_worker_id(options_.worker_id);
+  started.set_worker_incarnation(options_.incarnation);
+  started.set_affinity(request.submission.affinity);
+  started.set_prompt_tokens(prompt_tokens);
+  started.set_model_fingerprint(parts_.model.fingerprint);
+  started.set_model(parts_.model.name);
+  if (request.interactive()) started.set_session_position(prompt_tokens);
+}
+
 absl::Status GenerationCore::Start(Request& request) {
   SetPhase(request, Request::Phase::kRunning);
   const v1::GenerationSpec& spec = request.spec();
@@ -67,18 +78,9 @@ absl::Status GenerationCore::Start(Request& request) {
         absl::StrCat("prompt: has ", request.prompt_tokens, " tokens, the context holds ", limit, " with the output"),
         {{"max", absl::StrCat(limit)}, {"got", absl::StrCat(request.prompt_tokens)}});
   }
-  request.started.set_worker_id(options_.worker_id);
-  request.started.set_worker_incarnation(options_.incarnation);
-  request.started.set_affinity(request.submission.affinity);
-  request.started.set_prompt_tokens(request.prompt_tokens);
-  request.started.set_model_fingerprint(parts_.model.fingerprint);
-  request.started.set_model(parts_.model.name);
-  if (request.interactive()) request.started.set_session_position(request.prompt_tokens);
+  FillStarted(request, request.prompt_tokens);
 
-  const OutputRules rules{.skip_special = !spec.output().has_skip_special_tokens() || spec.output().skip_special_tokens(),
-                          .include_stop = spec.stop().include_stop_string(),
-                          .logprobs = spec.output().has_top_logprobs(),
-                          .stop_strings = {spec.stop().stop_strings().begin(), spec.stop().stop_strings().end()}};
+  const OutputRules rules = RulesFor(spec);
   constexpr size_t kTail = 16;
   absl::Span<const int32_t> tail;
   if (request.prompt.continues_text) {

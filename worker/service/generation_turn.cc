@@ -84,22 +84,14 @@ void GenerationCore::DropWork(Request& request) {
 void GenerationCore::AnswerAgain(Request& request) {
   const session::History& history = *request.turn->history;
   request.prompt_tokens = static_cast<int>(history.last_output_begin);
-  request.started.set_worker_id(options_.worker_id);
-  request.started.set_worker_incarnation(options_.incarnation);
-  request.started.set_affinity(request.submission.affinity);
-  request.started.set_prompt_tokens(request.prompt_tokens);
-  request.started.set_session_position(history.last_output_begin);
-  request.started.set_model_fingerprint(parts_.model.fingerprint);
-  request.started.set_model(parts_.model.name);
+  FillStarted(request, request.prompt_tokens);
   request.started_ready = true;
   const v1::GenerationSpec& spec = request.spec();
   Choice& choice = request.choices.emplace_back();
-  choice.output = std::make_unique<ChoiceOutput>(
-      *parts_.model.tokenizer,
-      OutputRules{.skip_special = !spec.output().has_skip_special_tokens() || spec.output().skip_special_tokens(),
-                  .include_stop = spec.stop().include_stop_string(),
-                  .stop_strings = {spec.stop().stop_strings().begin(), spec.stop().stop_strings().end()}},
-      absl::Span<const int32_t>());
+  // Nobody keeps a turn's log-probabilities.
+  OutputRules rules = RulesFor(spec);
+  rules.logprobs = false;
+  choice.output = std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, rules, absl::Span<const int32_t>());
   choice.reason = static_cast<v1::FinishReason>(history.last_finish_reason);
   const absl::Span<const int32_t> output = absl::MakeSpan(history.tokens).subspan(history.last_output_begin);
   if (!choice.output->Append(output, {}, choice.reason == v1::FINISH_REASON_STOP_TOKEN)) choice.output->Finish();

@@ -38,6 +38,10 @@ struct Submission {
   v1::Affinity affinity = v1::AFFINITY_UNSPECIFIED;
   std::vector<std::string> lost_holders;
   bool suspect = false;  // prefilled while nothing else is
+
+  bool interactive() const { return spec->session().mode() == v1::SESSION_MODE_INTERACTIVE; }
+  // A turn of a session that is open.
+  bool follow_up() const { return interactive() && !spec->session().start(); }
 };
 
 struct Choice {
@@ -87,7 +91,7 @@ struct Request {
   absl::Duration last_token_at;
 
   const v1::GenerationSpec& spec() const { return *submission.spec; }
-  bool interactive() const { return spec().session().mode() == v1::SESSION_MODE_INTERACTIVE; }
+  bool interactive() const { return submission.interactive(); }
   bool ended() const { return phase == Phase::kEnded; }
   // The engine computes its prompt.
   bool prefilling() const { return phase == Phase::kRunning && !end_waits && first_token_at == absl::InfiniteDuration(); }

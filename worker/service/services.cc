@@ -193,10 +193,15 @@ void WorkerServices::AddWorker(rpc::Server& server) {
                     if (parts_.serve_callers && !request.tenant().empty()) return call->Fail(CallersNotServed());
                     const session::SessionKey key{
                         .tenant = request.tenant(), .model = parts_.core.model().name, .session_id = request.session_id()};
-                    parts_.sessions.Get(key, [call](absl::StatusOr<session::SessionInfo> info) {
+                    const std::optional<absl::Duration> seen = parts_.core.IdleOf(request.tenant(), request.session_id());
+                    parts_.sessions.Get(key, [this, call, seen](absl::StatusOr<session::SessionInfo> info) {
                       v1::HasSessionResponse response;
-                      response.set_found(info.ok());
-                      if (info.ok()) {
+                      // A journal that others read too makes nobody the holder.
+                      response.set_found(info.ok() && (info->held || parts_.status.journal_domain().empty()));
+                      if (!info.ok() && seen.has_value()) {
+                        response.set_found(true);
+                        SetDuration(*seen, response.mutable_idle());
+                      } else if (info.ok()) {
                         response.set_version(info->version);
                         SetDuration(info->idle, response.mutable_idle());
                       } else if (!absl::StartsWith(info.status().message(), "SESSION_NOT_FOUND")) {
@@ -212,7 +217,7 @@ AdminServices::AdminServices(Parts parts, rpc::Server& server) : parts_(std::mov
   server.Register(admin_);
   server.AddServerStream(admin_, &Service::RequestDrain, [this](std::shared_ptr<DrainCall> call) {
     parts_.io.Post([this, call] {
-      parts_.status.Drain(parts_.drain_accept);
+      parts_.status.Drain();
       Report(call);
     });
   });

@@ -53,7 +53,6 @@ class AdminServices {
   struct Parts {
     WorkerStatus& status;
     rpc::Shard& io;  // the I/O thread
-    absl::Duration drain_accept = absl::Seconds(5);
     // INVALID_ARGUMENT for an unknown level. Thread-safe.
     absl::AnyInvocable<absl::Status(const std::string& level)> set_log_level;
   };

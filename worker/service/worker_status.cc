@@ -1,6 +1,7 @@
 #include "worker/service/worker_status.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status.h"
@@ -17,37 +18,62 @@ absl::Status Draining() {
 
 }  // namespace
 
-uint64_t IncarnationNumber(const v1::Incarnation& incarnation) {
-  return static_cast<uint64_t>(incarnation.start_time_micros()) << 12 | (incarnation.random() & 0xfff);
-}
-
 WorkerStatus::WorkerStatus(const WorkerIdentity& identity, const Parts& parts) : identity_(identity), parts_(parts) {}
 
 void WorkerStatus::Start() {
-  SetState(v1::WORKER_STATE_READY);
+  SetState(v1::WORKER_STATE_READY, "ready");
   WatchSteps();
 }
 
-void WorkerStatus::Drain(absl::Duration accept) {
-  if (state_ != v1::WORKER_STATE_READY && state_ != v1::WORKER_STATE_DRAINING) return;
-  SetState(v1::WORKER_STATE_DRAINING);
-  const uint64_t drain = ++drains_;
-  if (accept <= absl::ZeroDuration()) return parts_.core.Refuse(Draining());
-  parts_.shard.After(accept, [this, drain] {
-    if (drain == drains_ && state_ == v1::WORKER_STATE_DRAINING) parts_.core.Refuse(Draining());
+void WorkerStatus::Drain(absl::AnyInvocable<void()> drained) {
+  if (state_ == v1::WORKER_STATE_READY) {
+    SetState(v1::WORKER_STATE_DRAINING, "draining");
+    ++drains_;
+    accepting_ = true;
+    DuringDrain(parts_.drain_accept, &WorkerStatus::RefuseNew);
+    DuringDrain(parts_.drain_deadline, &WorkerStatus::HandOver);
+  }
+  if (accepting_) {
+    drained_ = std::move(drained);
+  } else if (drained) {
+    parts_.core.WhenIdle(std::move(drained));
+  }
+}
+
+void WorkerStatus::DuringDrain(absl::Duration delay, void (WorkerStatus::*step)()) {
+  if (delay <= absl::ZeroDuration()) return (this->*step)();
+  parts_.shard.After(delay, [this, drain = drains_, step] {
+    if (drain == drains_ && state_ == v1::WORKER_STATE_DRAINING) (this->*step)();
   });
+}
+
+void WorkerStatus::RefuseNew() {
+  accepting_ = false;
+  parts_.core.Refuse(Draining(), /*keep_sessions=*/journal_domain().empty());
+  if (drained_) parts_.core.WhenIdle(std::exchange(drained_, nullptr));
+}
+
+void WorkerStatus::HandOver() {
+  parts_.core.Refuse(Draining());
+  parts_.core.FailAll(Draining());
+}
+
+void WorkerStatus::OnUnlinked() {
+  if (accepting_ && state_ == v1::WORKER_STATE_DRAINING) RefuseNew();
 }
 
 void WorkerStatus::Undrain() {
   if (state_ != v1::WORKER_STATE_DRAINING) return;
   ++drains_;
+  accepting_ = false;
+  drained_ = nullptr;
   parts_.core.Refuse(absl::OkStatus());
-  SetState(v1::WORKER_STATE_READY);
+  SetState(v1::WORKER_STATE_READY, "ready");
 }
 
 void WorkerStatus::Fail(const absl::Status& error) {
   state_before_stall_ = v1::WORKER_STATE_UNSPECIFIED;
-  SetState(v1::WORKER_STATE_UNHEALTHY);
+  SetState(v1::WORKER_STATE_UNHEALTHY, std::string(error.message()));
   parts_.core.Refuse(error);
   parts_.core.FailAll(error);
 }
@@ -60,12 +86,16 @@ void WorkerStatus::WatchSteps() {
   if (stalled && state_ != v1::WORKER_STATE_UNHEALTHY) {
     const v1::WorkerState before = state_;
     Fail(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST",
-                              absl::StrCat("a step has run for more than ", absl::FormatDuration(budget))));
+                              absl::StrCat("STALLED: a step has run for more than ", absl::FormatDuration(budget))));
     state_before_stall_ = before;
   } else if (!stalled && state_before_stall_ != v1::WORKER_STATE_UNSPECIFIED) {
-    parts_.core.Refuse(state_before_stall_ == v1::WORKER_STATE_DRAINING ? Draining() : absl::OkStatus());
-    SetState(state_before_stall_);
-    state_before_stall_ = v1::WORKER_STATE_UNSPECIFIED;
+    const bool draining = std::exchange(state_before_stall_, v1::WORKER_STATE_UNSPECIFIED) == v1::WORKER_STATE_DRAINING;
+    SetState(draining ? v1::WORKER_STATE_DRAINING : v1::WORKER_STATE_READY, draining ? "draining" : "ready");
+    if (draining) {
+      RefuseNew();
+    } else {
+      parts_.core.Refuse(absl::OkStatus());
+    }
   }
   parts_.shard.After(kWatchInterval, [this] { WatchSteps(); });
 }
@@ -105,8 +135,9 @@ v1::Model WorkerStatus::Model() const {
   return model;
 }
 
-void WorkerStatus::SetState(v1::WorkerState state) {
+void WorkerStatus::SetState(v1::WorkerState state, const std::string& words) {
   state_ = state;
+  if (parts_.on_change) parts_.on_change(words);
   parts_.health.SetReady(state == v1::WORKER_STATE_READY);
 }
 

@@ -39,7 +39,7 @@ struct CommitRequest {
   absl::Time now;
 };
 
-// Where sessions outlive a worker. Implementations: memory, SQLite. Thread: the journal thread only; calls may block on disk.
+// Where sessions outlive a worker: memory, SQLite, Redis. Thread: the journal thread only; calls may block on disk or network.
 // Errors: ABORTED "SESSION_BUSY: …" (Claim), ABORTED "SESSION_FENCED: …" (Commit), UNAVAILABLE "JOURNAL_UNAVAILABLE: …".
 class Journal {
  public:

@@ -55,6 +55,7 @@ struct SessionInfo {
   uint64_t version = 0;
   bool busy = false;
   bool durable = true;
+  bool held = false;  // this process has a copy in memory
   absl::Duration idle;
 };
 

@@ -10,12 +10,6 @@ namespace {
 
 constexpr int kMaxForks = 10000;
 
-size_t BytesOf(const History& history) {
-  size_t bytes = sizeof(history) + history.tokens.size() * sizeof(int32_t);
-  for (const Message& message : history.messages) bytes += sizeof(message) + message.content.size();
-  return bytes;
-}
-
 int64_t CommonMessages(const std::vector<Message>& before, const std::vector<Message>& after) {
   size_t count = 0;
   while (count < before.size() && count < after.size() && before[count] == after[count]) ++count;
@@ -43,6 +37,12 @@ absl::StatusOr<std::shared_ptr<const History>> BeginAt(std::shared_ptr<const His
 }
 
 }  // namespace
+
+size_t BytesOf(const History& history) {
+  size_t bytes = sizeof(history) + history.tokens.size() * sizeof(int32_t);
+  for (const Message& message : history.messages) bytes += sizeof(message) + message.content.size();
+  return bytes;
+}
 
 SessionTable::SessionTable(const SessionStoreOptions& options, std::unique_ptr<Journal> journal, const base::Clock& clock)
     : options_(options), journal_(std::move(journal)), clock_(clock) {}
@@ -87,49 +87,17 @@ void SessionTable::EvictHistories() {
   }
 }
 
-void SessionTable::CountFenced(const SessionKey& key) {
-  ++fenced_commits_;
-  Forget(key);
-}
-
-// Hands pending commits to the journal in order. A conflict means that another worker went on: ours are dropped, and counted.
-void SessionTable::CatchUp(const SessionKey& key, Entry& entry) {
-  while (!entry.pending.empty()) {
-    const PendingCommit& commit = entry.pending.front();
-    const auto version = journal_->Commit({.key = key,
-                                           .fence = commit.fence,
-                                           .from_version = commit.from_version,
-                                           .keep_tokens = commit.keep_tokens,
-                                           .keep_messages = commit.keep_messages,
-                                           .after = commit.after.get(),
-                                           .now = clock_.Now()});
-    if (absl::IsUnavailable(version.status())) return;
-    if (!version.ok()) return CountFenced(key);
-    pending_bytes_ -= BytesOf(*commit.after);
-    entry.pending.pop_front();
-  }
-}
-
-void SessionTable::CatchUpAll() {
-  if (pending_bytes_ == 0) return;
-  std::vector<SessionKey> waiting;
-  for (const auto& [key, entry] : entries_) {
-    if (!entry.pending.empty()) waiting.push_back(key);
-  }
-  for (const SessionKey& key : waiting) CatchUp(key, entries_.find(key)->second);
-}
-
-// While the journal is gone, turns go on for sessions that this process claimed last (rule 8).
+// While the journal is gone, turns go on for sessions that this process claimed last (rule 8). So they do while commits wait: a
+// claim would fence them.
 absl::StatusOr<Claim> SessionTable::ClaimFor(const SessionKey& key, const Entry& entry, const TurnOptions& options) {
+  const Claim held{.fence = entry.fence, .version = entry.history == nullptr ? 0 : entry.history->version};
+  if (!entry.pending.empty()) return held;
   absl::StatusOr<Claim> claim = journal_->DoClaim({.key = key,
                                                    .request_id = options.request_id,
                                                    .holder = options_.holder,
                                                    .lost_holders = options.lost_holders,
                                                    .now = clock_.Now()});
-  if (absl::IsUnavailable(claim.status()) && entry.fence != 0 && entry.history != nullptr) {
-    return Claim{.fence = entry.fence, .version = entry.history->version};
-  }
-  return claim;
+  return absl::IsUnavailable(claim.status()) && entry.fence != 0 && entry.history != nullptr ? held : claim;
 }
 
 absl::StatusOr<std::shared_ptr<const History>> SessionTable::NewestHistory(const SessionKey& key, Entry& entry,
@@ -155,7 +123,7 @@ absl::StatusOr<Turn> SessionTable::BeginTurn(const SessionKey& key, const TurnOp
   absl::StatusOr<Claim> claim = ClaimFor(key, entry, options);
   absl::StatusOr<Turn> turn = claim.ok() ? Grant(key, entry, *claim, options) : claim.status();
   if (!turn.ok()) {
-    if (claim.ok()) journal_->Release(key, claim->fence).IgnoreError();
+    if (claim.ok()) Release(key, claim->fence);
     const auto found = entries_.find(key);
     if (found != entries_.end() && found->second.history == nullptr) Forget(key);
     return turn;
@@ -236,34 +204,11 @@ absl::StatusOr<int64_t> SessionTable::CommitTurn(const Turn& turn, TurnResult re
   return position;
 }
 
-// Commits, or keeps the commit for later while the journal is gone.
-absl::StatusOr<uint64_t> SessionTable::CommitOrKeep(const SessionKey& key, Entry& entry, PendingCommit commit) {
-  const size_t bytes = BytesOf(*commit.after);
-  std::shared_ptr<const History> after = commit.after;
-  entry.pending.push_back(std::move(commit));
-  pending_bytes_ += bytes;
-  const uint64_t fenced_before = fenced_commits_;
-  CatchUp(key, entry);
-  if (fenced_commits_ != fenced_before) {
-    return absl::AbortedError("SESSION_FENCED: another worker has claimed this session since");
-  }
-  if (pending_bytes_ > options_.pending_bytes) {
-    for (const PendingCommit& dropped : entry.pending) pending_bytes_ -= BytesOf(*dropped.after);
-    entry.pending.clear();
-    History not_durable = *after;
-    not_durable.durable = false;
-    after = std::make_shared<const History>(std::move(not_durable));
-  }
-  const uint64_t version = after->version;
-  Keep(key, entry, std::move(after));
-  return version;
-}
-
 void SessionTable::AbandonTurn(const Turn& turn) {
   const auto found = entries_.find(turn.key);
   if (found == entries_.end() || found->second.fence != turn.fence) return;
   found->second.running = false;
-  journal_->Release(turn.key, turn.fence).IgnoreError();
+  Release(turn.key, turn.fence);
   if (turn.version == 0) Forget(turn.key);
 }
 
@@ -297,17 +242,19 @@ absl::StatusOr<SessionInfo> SessionTable::Get(const SessionKey& key) {
   const auto found = entries_.find(key);
   std::shared_ptr<const History> history = found == entries_.end() ? nullptr : found->second.history;
   const bool busy = found != entries_.end() && found->second.running;
+  const bool held = history != nullptr;
   if (!busy && (found == entries_.end() || found->second.pending.empty())) {
     absl::StatusOr<History> loaded = journal_->Load(key);
     if (absl::IsNotFound(loaded.status())) return NotFound(key);
     if (!loaded.ok()) return loaded.status();
     history = std::make_shared<const History>(*std::move(loaded));
   }
-  if (history == nullptr) return SessionInfo{.busy = busy};
+  if (history == nullptr) return SessionInfo{.busy = busy, .held = true};
   return SessionInfo{.position = static_cast<int64_t>(history->tokens.size()),
                      .version = history->version,
                      .busy = busy,
                      .durable = history->durable,
+                     .held = held,
                      .idle = clock_.Now() - history->last_used};
 }
 

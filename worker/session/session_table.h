@@ -19,6 +19,9 @@
 
 namespace berth::session {
 
+// In memory, about.
+size_t BytesOf(const History& history);
+
 // What SessionStore promises, without its thread: copies of sessions in memory, claims and commits in the journal, commits that
 // wait while the journal is gone. Thread: one, the journal's; Assume and the counters from any.
 class SessionTable {
@@ -33,9 +36,9 @@ class SessionTable {
   absl::StatusOr<bool> Close(const SessionKey& key);
   absl::StatusOr<SessionInfo> Get(const SessionKey& key);
 
-  // Hands waiting commits to the journal, if it is back.
+  // Hands waiting commits and releases to the journal, if it is back.
   void CatchUpAll();
-  bool has_pending() const { return pending_bytes_ > 0; }
+  bool has_pending() const { return pending_bytes_ > 0 || !owed_releases_.empty(); }
   void Sweep();
 
   int open_sessions() const { return open_sessions_.load(); }
@@ -69,6 +72,7 @@ class SessionTable {
   absl::StatusOr<Turn> Grant(const SessionKey& key, Entry& entry, const Claim& claim, const TurnOptions& options);
   absl::StatusOr<uint64_t> CommitOrKeep(const SessionKey& key, Entry& entry, PendingCommit commit);
   void CountFenced(const SessionKey& key);
+  void Release(const SessionKey& key, uint64_t fence);
 
   const SessionStoreOptions options_;
   const std::unique_ptr<Journal> journal_;
@@ -81,6 +85,7 @@ class SessionTable {
   absl::flat_hash_map<SessionKey, std::shared_ptr<const History>> copies_ ABSL_GUARDED_BY(copies_mutex_);
   size_t history_bytes_ = 0;
   size_t pending_bytes_ = 0;
+  std::deque<std::pair<SessionKey, uint64_t>> owed_releases_;  // keys and fences
   std::atomic<int> open_sessions_{0};
   std::atomic<uint64_t> fenced_commits_{0};
 };

@@ -3,13 +3,12 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <cstring>
-
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "worker/session/holder.h"
 #include "worker/session/journal.h"
-#include "worker/session/message_codec.h"
+#include "worker/session/sqlite_statement.h"
+#include "worker/session/turn_row.h"
 
 namespace berth::session {
 namespace {
@@ -43,53 +42,6 @@ CREATE TABLE IF NOT EXISTS turn (
 CREATE TABLE IF NOT EXISTS counter (last_fence INTEGER NOT NULL);
 INSERT INTO counter SELECT 0 WHERE NOT EXISTS (SELECT * FROM counter);
 )sql";
-
-// One prepared statement, reset when it goes out of use. Errors are sticky until the next Use.
-class Statement {
- public:
-  Statement(sqlite3* db, const char* sql) { sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement_, nullptr); }
-  ~Statement() { sqlite3_finalize(statement_); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-
-  Statement& Use() {
-    sqlite3_reset(statement_);
-    sqlite3_clear_bindings(statement_);
-    next_ = 1;
-    return *this;
-  }
-  Statement& Bind(int64_t value) {
-    sqlite3_bind_int64(statement_, next_++, value);
-    return *this;
-  }
-  Statement& Bind(std::string_view text) {
-    sqlite3_bind_text(statement_, next_++, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
-    return *this;
-  }
-  Statement& BindBlob(const void* data, size_t bytes) {
-    sqlite3_bind_blob64(statement_, next_++, bytes == 0 ? "" : data, bytes, SQLITE_TRANSIENT);
-    return *this;
-  }
-  int Step() { return sqlite3_step(statement_); }
-  void Reset() { sqlite3_reset(statement_); }
-  int64_t Int(int column) const { return sqlite3_column_int64(statement_, column); }
-  std::string_view Blob(int column) const {
-    const void* data = sqlite3_column_blob(statement_, column);
-    return {static_cast<const char*>(data), static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
-  }
-
- private:
-  sqlite3_stmt* statement_ = nullptr;
-  int next_ = 1;
-};
-
-std::string KeyBytes(const SessionKey& key) {
-  std::string bytes;
-  for (const std::string* part : {&key.tenant, &key.model, &key.session_id}) {
-    absl::StrAppend(&bytes, part->size(), ":", *part);
-  }
-  return bytes;
-}
 
 class SqliteJournal : public Journal {
  public:
@@ -143,7 +95,7 @@ class SqliteJournal : public Journal {
     const std::string bytes = KeyBytes(key);
     return InTransaction([&]() -> absl::Status {
       for (Statement* statement : {&drop_unborn_, &release_}) {
-        statement->Use().BindBlob(bytes.data(), bytes.size()).Bind(static_cast<int64_t>(fence));
+        statement->Use().BindBlob(bytes).Bind(static_cast<int64_t>(fence));
         BERTH_RETURN_IF_ERROR(Done(*statement));
       }
       return absl::OkStatus();
@@ -168,7 +120,7 @@ class SqliteJournal : public Journal {
  private:
   absl::StatusOr<Claim> ClaimInTransaction(const ClaimRequest& request) {
     const std::string key = KeyBytes(request.key);
-    const int found = find_.Use().BindBlob(key.data(), key.size()).Step();
+    const int found = find_.Use().BindBlob(key).Step();
     if (found != SQLITE_DONE && found != SQLITE_ROW) return Unavailable();
     if (found == SQLITE_ROW && !MayTakeOver(request, find_.Blob(3), find_.Blob(4))) {
       return absl::AbortedError(absl::StrCat("SESSION_BUSY: ", std::string(find_.Blob(3)), " runs a turn of this session"));
@@ -177,7 +129,7 @@ class SqliteJournal : public Journal {
     const int64_t fence = next_fence_.Int(0);
     next_fence_.Reset();
     if (found == SQLITE_DONE) {
-      insert_.Use().BindBlob(key.data(), key.size()).Bind(fence).Bind(request.holder).Bind(request.request_id);
+      insert_.Use().BindBlob(key).Bind(fence).Bind(request.holder).Bind(request.request_id);
       BERTH_RETURN_IF_ERROR(Done(insert_.Bind(absl::ToUnixMicros(request.now))));
       return Claim{.fence = static_cast<uint64_t>(fence)};
     }
@@ -192,28 +144,25 @@ class SqliteJournal : public Journal {
     const auto fence = static_cast<int64_t>(request.fence);
     const auto version = static_cast<int64_t>(request.from_version);
     if (request.after == nullptr) {
-      BERTH_RETURN_IF_ERROR(Done(close_.Use().BindBlob(key.data(), key.size()).Bind(fence).Bind(version)));
+      BERTH_RETURN_IF_ERROR(Done(close_.Use().BindBlob(key).Bind(fence).Bind(version)));
       return sqlite3_changes(db_) == 1 ? absl::OkStatus() : Fenced();
     }
     const int64_t next_version = static_cast<int64_t>(NextVersion(request.fence, request.from_version));
     advance_.Use().Bind(next_version).Bind(absl::ToUnixMicros(request.now));
-    advance_.BindBlob(key.data(), key.size()).Bind(fence).Bind(version);
+    advance_.BindBlob(key).Bind(fence).Bind(version);
     const int advanced = advance_.Step();
     if (advanced == SQLITE_DONE) return Fenced();
     if (advanced != SQLITE_ROW) return Unavailable();
     const int64_t session = advance_.Int(0);
     advance_.Reset();
-    const History& after = *request.after;
-    const std::string messages = EncodeMessages(absl::MakeSpan(after.messages).subspan(request.keep_messages));
-    append_.Use().Bind(session).Bind(next_version).Bind(request.keep_tokens).Bind(request.keep_messages);
-    append_.BindBlob(after.tokens.data() + request.keep_tokens, (after.tokens.size() - request.keep_tokens) * sizeof(int32_t));
-    append_.BindBlob(messages.data(), messages.size());
-    return Done(append_.Bind(after.last_request_id).Bind(after.last_output_begin).Bind(int64_t{after.last_finish_reason}));
+    const TurnRow row = MakeTurnRow(request);
+    append_.Use().Bind(session).Bind(next_version).Bind(row.keep_tokens).Bind(row.keep_messages).BindBlob(row.tokens);
+    return Done(append_.BindBlob(row.messages).Bind(row.request_id).Bind(row.output_begin).Bind(row.finish_reason));
   }
 
   absl::StatusOr<History> LoadInTransaction(const SessionKey& session_key) {
     const std::string key = KeyBytes(session_key);
-    const int found = find_.Use().BindBlob(key.data(), key.size()).Step();
+    const int found = find_.Use().BindBlob(key).Step();
     if (found == SQLITE_DONE || (found == SQLITE_ROW && find_.Int(2) == 0)) {
       return absl::NotFoundError(absl::StrCat("SESSION_NOT_FOUND: no session \"", session_key.session_id, "\""));
     }
@@ -222,31 +171,21 @@ class SqliteJournal : public Journal {
     history.last_used = absl::FromUnixMicros(find_.Int(5));
     turns_.Use().Bind(find_.Int(0));
     int row = SQLITE_DONE;
-    while ((row = turns_.Step()) == SQLITE_ROW) BERTH_RETURN_IF_ERROR(Fold(&history));
+    while ((row = turns_.Step()) == SQLITE_ROW) BERTH_RETURN_IF_ERROR(Fold(Row(), &history));
     if (row != SQLITE_DONE) return Unavailable();
     return history;
   }
 
-  // Applies the current row of `turns_`.
-  absl::Status Fold(History* history) {
-    const int64_t keep_tokens = turns_.Int(1);
-    const int64_t keep_messages = turns_.Int(2);
-    const std::string_view tokens = turns_.Blob(3);
-    BERTH_ASSIGN_OR_RETURN(std::vector<Message> messages, DecodeMessages(turns_.Blob(4)));
-    if (keep_tokens < 0 || keep_tokens > static_cast<int64_t>(history->tokens.size()) || keep_messages < 0 ||
-        keep_messages > static_cast<int64_t>(history->messages.size()) || tokens.size() % sizeof(int32_t) != 0) {
-      return absl::DataLossError(
-          absl::StrCat("the journal's version ", turns_.Int(0), " of a session does not fit the one before"));
-    }
-    history->version = turns_.Int(0);
-    history->tokens.resize(keep_tokens + tokens.size() / sizeof(int32_t));
-    std::memcpy(history->tokens.data() + keep_tokens, tokens.data(), tokens.size());
-    history->messages.resize(keep_messages);
-    history->messages.insert(history->messages.end(), messages.begin(), messages.end());
-    history->last_request_id = turns_.Blob(5);
-    history->last_output_begin = turns_.Int(6);
-    history->last_finish_reason = static_cast<int>(turns_.Int(7));
-    return absl::OkStatus();
+  // The current row of `turns_`.
+  TurnRow Row() const {
+    return {.version = static_cast<uint64_t>(turns_.Int(0)),
+            .keep_tokens = turns_.Int(1),
+            .keep_messages = turns_.Int(2),
+            .tokens = turns_.Blob(3),
+            .messages = std::string(turns_.Blob(4)),
+            .request_id = turns_.Blob(5),
+            .output_begin = turns_.Int(6),
+            .finish_reason = turns_.Int(7)};
   }
 
   template <typename Body>

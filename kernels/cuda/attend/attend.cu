@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/status.h"
+#include "kernels/cuda/attend/decode_parts.cuh"
 #include "kernels/cuda/attend/params.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/util/numeric.cuh"
@@ -51,10 +52,9 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
 absl::Status ReserveAttend(Context& context, Allocator& allocator) {
   AttendResources& resources = context.attend;
   resources.decode_blocks = context.multiprocessors * kDecodeBlocksPerMultiprocessor;
-  const size_t parts = size_t{2} * resources.decode_blocks * kDecodeHeads;
-  BERTH_ASSIGN_OR_RETURN(resources.partial, allocator.Allocate(parts * kMaxHeadDim * sizeof(float)));
-  BERTH_ASSIGN_OR_RETURN(resources.state, allocator.Allocate(parts * sizeof(float2)));
-  BERTH_ASSIGN_OR_RETURN(resources.ticket, allocator.Allocate((resources.decode_blocks + 1) * sizeof(int32_t)));
+  const size_t parts = size_t{1} * resources.decode_blocks * kDecodeHeads * (kMaxHeadDim / 4);
+  BERTH_ASSIGN_OR_RETURN(resources.parts, allocator.Allocate(parts * sizeof(DecodePart)));
+  BERTH_ASSIGN_OR_RETURN(resources.taken, allocator.Allocate(sizeof(int32_t)));
   return absl::OkStatus();
 }
 

@@ -11,14 +11,14 @@
 // into one contiguous range of equally many steps per thread block, on the device, from the context lengths. A warp takes 16
 // tokens of every step and goes through its own pipeline of copies; keys are the 16-row operand of the products and query heads
 // the 8 columns, so that scores come out transposed and a group of up to 8 heads costs what one costs. The warps' parts of a
-// row, and then the blocks', are combined in order.
+// row, and then the blocks', are combined in order. Whatever is older than the step is on its way before the kernel that brings
+// the step's queries and newest keys is done.
 namespace berth::kernels::cuda {
 
 // Queues this warp's copies of its tokens at `cursor`. `block` is the KV block of the step.
-template <int kDim>
-__device__ void CopySlice(const DecodeParams& params, const DecodeCursor<kDim>& cursor, int block, uint32_t to) {
-  using Shape = DecodeShape<kDim>;
-  constexpr int kChunks = kDim / 8;
+template <typename Shape>
+__device__ void CopySlice(const DecodeParams& params, const DecodeCursor<Shape>& cursor, int block, uint32_t to) {
+  constexpr int kDim = Shape::kDim, kChunks = kDim / 8;
   const int lane = threadIdx.x % 32, token = cursor.step * Shape::kStepTokens + threadIdx.x / 32 * kSliceTokens;
   if (token >= cursor.length || token + kSliceTokens <= cursor.first) return;
   const KvLayer& kv = params.attend.kv;
@@ -37,8 +37,9 @@ __device__ void CopySlice(const DecodeParams& params, const DecodeCursor<kDim>& 
 }
 
 // One warp's running softmax over its tokens, transposed: rows are tokens or dimensions, columns query heads.
-template <typename T, int kDim>
+template <typename T, typename Shape>
 struct DecodeState {
+  static constexpr int kDim = Shape::kDim;
   uint32_t query[kDim / 16][2];  // B operand
   float slope[2];                // of heads 2t, 2t + 1
   float out[kDim / 16][4];       // C: dimensions x heads
@@ -65,7 +66,7 @@ struct DecodeState {
   }
 
   // Adds the tokens from `token` on, whose keys and values lie at `slice`.
-  __device__ void Add(const AttendParams& params, const DecodeCursor<kDim>& cursor, int token, uint32_t slice) {
+  __device__ void Add(const AttendParams& params, const DecodeCursor<Shape>& cursor, int token, uint32_t slice) {
     const int lane = threadIdx.x % 32;
     float score[2][4] = {};
 #pragma unroll
@@ -101,8 +102,8 @@ struct DecodeState {
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
       uint32_t values[4];
-      LoadMatricesTransposed(
-          values, slice + DecodeShape<kDim>::kHalfBytes + ChunkOffset<kDim>(lane % 8 + lane / 16 * 8, 2 * i + lane / 8 % 2));
+      LoadMatricesTransposed(values,
+                             slice + Shape::kHalfBytes + ChunkOffset<kDim>(lane % 8 + lane / 16 * 8, 2 * i + lane / 8 % 2));
       for (int j = 0; j < 4; ++j) out[i][j] *= rescale[j % 2];
       Multiply<T>(out[i], values, weight0, weight1);
     }
@@ -114,52 +115,12 @@ __device__ void StoreFour(T* to, float4 x, float factor) {
   *reinterpret_cast<uint2*>(to) = make_uint2(Pack<T>(x.x * factor, x.y * factor), Pack<T>(x.z * factor, x.w * factor));
 }
 
-__device__ inline void AddScaled(float4& value, float& sum, float4 part, float part_sum, float scale) {
-  sum += part_sum * scale;
-  value.x += part.x * scale;
-  value.y += part.y * scale;
-  value.z += part.z * scale;
-  value.w += part.w * scale;
-}
-
-// Combines the blocks' parts of the row whose first part is block `from`'s, in order, into the output.
-template <typename T, int kDim>
-__device__ void CombineBlocks(const DecodeParams& params, int from, int to, int heads, T* out) {
-  for (int item = threadIdx.x; item < heads * (kDim / 4); item += DecodeShape<kDim>::kThreads) {
-    const int head = item / (kDim / 4), d = item % (kDim / 4) * 4;
-    const auto part = [&](int block) { return (block * 2 + (block == from)) * kDecodeHeads + head; };
-    float highest = -INFINITY, sum = 0;
-    float4 value = {};
-    for (int base = from; base <= to; base += kPartsAtOnce) {
-      float2 state[kPartsAtOnce];
-      float4 x[kPartsAtOnce];
-      float new_highest = highest;
-#pragma unroll
-      for (int i = 0; i < kPartsAtOnce; ++i) {
-        const bool there = base + i <= to;
-        state[i] = there ? __ldcg(&params.state[part(base + i)]) : make_float2(-INFINITY, 0);
-        x[i] = there ? __ldcg(reinterpret_cast<const float4*>(params.partial + int64_t{part(base + i)} * kDim + d)) : float4{};
-      }
-#pragma unroll
-      for (int i = 0; i < kPartsAtOnce; ++i) new_highest = fmaxf(new_highest, state[i].x);
-      const float rescale = Exp2(highest - new_highest);
-      highest = new_highest;
-      sum *= rescale;
-      value = make_float4(value.x * rescale, value.y * rescale, value.z * rescale, value.w * rescale);
-#pragma unroll
-      for (int i = 0; i < kPartsAtOnce; ++i) AddScaled(value, sum, x[i], state[i].y, Exp2(state[i].x - highest));
-    }
-    StoreFour(out + head * params.attend.out_head_stride + d, value, 1 / sum);
-  }
-}
-
 // The end of a row, or of this block's range: the warps' parts become the output, or this block's part of it.
-template <typename T, int kDim>
-__device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, const DecodeCursor<kDim>& cursor, int64_t step,
-                          DecodeState<T, kDim>& state, float* stage) {
-  using Shape = DecodeShape<kDim>;
+template <typename T, typename Shape>
+__device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, const DecodeCursor<Shape>& cursor, int64_t step,
+                          DecodeState<T, Shape>& state, float* stage) {
+  constexpr int kDim = Shape::kDim;
   __shared__ float highest[Shape::kWarps][kDecodeHeads], sums[Shape::kWarps][kDecodeHeads];
-  __shared__ bool last_to_arrive;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   constexpr int kWarpFloats = 2 * Shape::kHalfBytes / 4;
 #pragma unroll
@@ -181,79 +142,61 @@ __device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, 
   const int first = cursor.head % params.slices * kDecodeHeads, heads = min(kDecodeHeads, params.attend.group - first);
   T* out = static_cast<T*>(params.attend.out) + cursor.entry * params.attend.out_stride +
            (cursor.head / params.slices * params.attend.group + first) * params.attend.out_head_stride;
-  const int part = (block * 2 + (block == from)) * kDecodeHeads;
-  for (int item = threadIdx.x; item < heads * (kDim / 4); item += Shape::kThreads) {
-    const int head = item / (kDim / 4), d = item % (kDim / 4) * 4;
-    float row_highest = -INFINITY;
-    for (int w = 0; w < Shape::kWarps; ++w) row_highest = fmaxf(row_highest, highest[w][head]);
-    float sum = 0;
-    float4 value = {};
+  constexpr int kHeadItems = kDim / 4, kStride = kDecodeHeads * kHeadItems;
+  for (int item = threadIdx.x; item < heads * kHeadItems; item += Shape::kThreads) {
+    const int head = item / kHeadItems, d = item % kHeadItems * 4;
+    DecodeSum total{.highest = -INFINITY, .sum = 0, .value = {}};
+    for (int w = 0; w < Shape::kWarps; ++w) total.highest = fmaxf(total.highest, highest[w][head]);
     for (int w = 0; w < Shape::kWarps; ++w) {
-      const float scale = Exp2(highest[w][head] - row_highest);
-      const float4 x = *reinterpret_cast<const float4*>(stage + w * kWarpFloats + head * Shape::kOutStride + d);
-      AddScaled(value, sum, x, sums[w][head], scale);
+      total.Add(*reinterpret_cast<const float4*>(stage + w * kWarpFloats + head * Shape::kOutStride + d), highest[w][head],
+                sums[w][head]);
     }
-    if (from == to) {
-      StoreFour(out + head * params.attend.out_head_stride + d, value, 1 / sum);
+    if (block == from) {
+      AddParts<kStride>(params.parts + (from + 1) * kStride + item, to - from, total);
+      StoreFour(out + head * params.attend.out_head_stride + d, total.value, 1 / total.sum);
     } else {
-      *reinterpret_cast<float4*>(params.partial + int64_t{part + head} * kDim + d) = value;
-      if (d == 0) params.state[part + head] = make_float2(row_highest, sum);
-    }
-  }
-  if (from != to) {
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      last_to_arrive = atomicAdd(&params.ticket[from], 1) == to - from;
-      if (last_to_arrive) params.ticket[from] = 0;
-    }
-    __syncthreads();
-    if (last_to_arrive) {
-      __threadfence();
-      CombineBlocks<T, kDim>(params, from, to, heads, out);
+      PutPart(params.parts + block * kStride + item, total);
     }
   }
   __syncthreads();
 }
 
 // Entries without a context, such as those that pad a batch, get zeros.
-template <typename T, int kDim>
+template <typename T, typename Shape>
 __device__ void ZeroEmptyRows(const DecodeParams& params) {
+  constexpr int kDim = Shape::kDim;
   const int heads = params.kv_heads * params.attend.group;
   for (int entry = blockIdx.x; entry < params.entries; entry += gridDim.x) {
     if (params.attend.context_length[entry] > 0) continue;
     T* out = static_cast<T*>(params.attend.out) + entry * params.attend.out_stride;
-    for (int item = threadIdx.x; item < heads * (kDim / 4); item += DecodeShape<kDim>::kThreads) {
+    for (int item = threadIdx.x; item < heads * (kDim / 4); item += Shape::kThreads) {
       StoreFour(out + item / (kDim / 4) * params.attend.out_head_stride + item % (kDim / 4) * 4, float4{}, 0);
     }
   }
 }
 
-template <typename T, int kDim>
-__global__ void __launch_bounds__(DecodeShape<kDim>::kThreads, 2) DecodeAttention(const __grid_constant__ DecodeParams params) {
-  using Shape = DecodeShape<kDim>;
+template <typename T, typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __grid_constant__ DecodeParams params) {
   extern __shared__ __align__(128) std::byte shared[];
   LetSuccessorStart();
-  WaitForInputs();
-  DecodeCursor<kDim> cursor;
+  DecodeCursor<Shape> cursor;
   const DecodeRange range = FindRange(params, cursor);
-  ZeroEmptyRows<T, kDim>(params);
-  if (static_cast<int>(blockIdx.x) >= range.blocks) return;
-  const int64_t begin = range.Begin(blockIdx.x), end = range.Begin(blockIdx.x + 1);
+  const bool works = static_cast<int>(blockIdx.x) < range.blocks;
+  const int64_t begin = works ? range.Begin(blockIdx.x) : 0, end = works ? range.Begin(blockIdx.x + 1) : 0;
   const int heads = params.kv_heads * params.slices, warp = threadIdx.x / 32;
 
   const uint32_t own_slices = SharedAddress(shared) + warp * 2 * Shape::kHalfBytes;
-  const auto block_at = [&](const DecodeCursor<kDim>& at) {
+  const auto block_at = [&](const DecodeCursor<Shape>& at) {
     return params.attend
         .block_table[at.entry * params.attend.block_table_stride + at.step * Shape::kStepTokens / kKvBlockTokens];
   };
-  DecodeCursor<kDim> ahead = cursor;
+  DecodeCursor<Shape> ahead = cursor;
   int64_t next = begin;
-  int next_stage = 0, next_block = block_at(ahead);
+  int next_stage = 0, next_block = works ? block_at(ahead) : 0;
   // Queues the copies of step `next`; the block table is read one step before it is needed.
   const auto copy_next = [&] {
     if (next < end) {
-      CopySlice<kDim>(params, ahead, next_block, own_slices + next_stage * Shape::kStageBytes);
+      CopySlice(params, ahead, next_block, own_slices + next_stage * Shape::kStageBytes);
       next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
       if (++next < end) {
         ahead.Advance(params.attend, heads);
@@ -262,9 +205,15 @@ __global__ void __launch_bounds__(DecodeShape<kDim>::kThreads, 2) DecodeAttentio
     }
     CommitCopies();
   };
-  for (int i = 0; i < Shape::kStages - 1; ++i) copy_next();
+  // Lengths, tables and all positions but the newest are older than this step.
+  int queued = 0;
+  for (; queued < Shape::kStages - 1 && next < end && !ahead.AtEnd(); ++queued) copy_next();
+  WaitForInputs();
+  ZeroEmptyRows<T, Shape>(params);
+  if (!works) return;
+  for (; queued < Shape::kStages - 1; ++queued) copy_next();
 
-  DecodeState<T, kDim> state;
+  DecodeState<T, Shape> state;
   state.Start(params, cursor.entry, cursor.head);
   int stage = 0;
   for (int64_t step = begin;; ++step) {
@@ -296,16 +245,16 @@ void AttendDecode(Context& context, const AttendParams& params, int entries) {
       .entries = entries,
       .kv_heads = params.kv.kv_heads,
       .slices = (params.group + kDecodeHeads - 1) / kDecodeHeads,
-      .partial = static_cast<float*>(context.attend.partial.data()),
-      .state = static_cast<float2*>(context.attend.state.data()),
-      .ticket = static_cast<int32_t*>(context.attend.ticket.data()),
+      .parts = static_cast<DecodePart*>(context.attend.parts.data()),
+  };
+  const auto launch_shape = [&](auto shape) {
+    using Shape = decltype(shape);
+    Launch(context, DecodeAttention<T, Shape>, context.attend.decode_blocks, Shape::kThreads, Shape::kSharedBytes, decode);
   };
   const auto launch = [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
-    const auto kernel = &DecodeAttention<T, kDim>;
-    context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kDecodeSharedBytes),
-                 "decode attention's shared memory");
-    Launch(context, kernel, dim3(context.attend.decode_blocks), dim3(DecodeShape<kDim>::kThreads), kDecodeSharedBytes, decode);
+    if (entries <= kFewEntries) return launch_shape(DecodeShape<kDim, true>());
+    launch_shape(DecodeShape<kDim, false>());
   };
   switch (params.kv.key_dim) {
     case 64:

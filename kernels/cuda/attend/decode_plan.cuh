@@ -2,43 +2,43 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/attend/decode_parts.cuh"
 #include "kernels/cuda/attend/params.h"
 
 // How decode attention is dealt out: see decode.cuh.
 namespace berth::kernels::cuda {
 
-// Shared memory of a block, so that two fit on an sm_80 or later with 192 KiB and one on any.
-inline constexpr int kDecodeSharedBytes = 96 << 10;
 inline constexpr int kSliceTokens = 16;
-// Parts of a row that the combining thread reads at a time, so that their latencies overlap.
-inline constexpr int kPartsAtOnce = 8;
+// So many entries take smaller blocks: there is little to have under way, and kernels before and behind get room beside them.
+inline constexpr int kFewEntries = 4;
 
-template <int kDim>
+// A thread block.
+template <int kHeadDim, bool kFew>
 struct DecodeShape {
+  static constexpr int kDim = kHeadDim;
   static constexpr int kWarps = kDim <= 128 ? 4 : 2;
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kStepTokens = kWarps * kSliceTokens;
   static constexpr int kHalfBytes = kSliceTokens * kDim * 2;  // a warp's keys of a step, or its values
   static constexpr int kStageBytes = kWarps * 2 * kHalfBytes;
-  static constexpr int kStages = kDecodeSharedBytes / kStageBytes;
+  // Two of the larger fit on an sm_80 or later with 192 KiB, no more on Hopper, so that all its SMs get as many.
+  static constexpr int kSharedBytes = (kFew ? 64 : 96) << 10;
+  static constexpr int kStages = kSharedBytes / kStageBytes;
   static constexpr int kOutStride = kDim + 4;  // floats between heads of a warp's part, free of bank conflicts
-  static_assert(kStages >= 3 && kDecodeHeads * kOutStride * 4 <= 2 * kHalfBytes);
+  static_assert(kStages >= 2 && kDecodeHeads * kOutStride * 4 <= 2 * kHalfBytes);
 };
 
 struct DecodeParams {
   AttendParams attend;
   int entries, kv_heads;
-  int slices;       // of a group of query heads, each of up to kDecodeHeads
-  float* partial;   // [blocks, 2, kDecodeHeads, kDim]: [b, 0] of a row that began before block b's range, [b, 1] of one that
-                    // ends behind
-  float2* state;    // [blocks, 2, kDecodeHeads]: highest score (base 2), sum
-  int32_t* ticket;  // [blocks] parts that arrived of the row that begins in block b's range; 0 between launches
+  int slices;         // of a group of query heads, each of up to kDecodeHeads
+  DecodePart* parts;  // [blocks, kDecodeHeads, kDim / 4] of the row that began before the block's range; zeros between launches
 };
 
 // A place in the order of steps.
-template <int kDim>
+template <typename Shape>
 struct DecodeCursor {
-  static constexpr int kStepTokens = DecodeShape<kDim>::kStepTokens;
+  static constexpr int kStepTokens = Shape::kStepTokens;
 
   int entry, head;            // head: kv head * slices + slice
   int step, first_step, end;  // the row's steps are [first_step, end)
@@ -52,6 +52,8 @@ struct DecodeCursor {
     end = (length + kStepTokens - 1) / kStepTokens;
   }
   __device__ int steps() const { return max(end - first_step, 0); }
+  // Whether the step holds the row's newest position.
+  __device__ bool AtEnd() const { return step + 1 == end; }
   // There must be a next step.
   __device__ void Advance(const AttendParams& params, int heads) {
     if (++step < end) return;
@@ -72,9 +74,8 @@ struct DecodeRange {
 };
 
 // Sets `cursor` to this block's first step. Every thread adds up a share of the entries.
-template <int kDim>
-__device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<kDim>& cursor) {
-  using Shape = DecodeShape<kDim>;
+template <typename Shape>
+__device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>& cursor) {
   __shared__ int warp_steps[Shape::kWarps], begin_entry, steps_before;
   const int heads = params.kv_heads * params.slices, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int share = (params.entries + Shape::kThreads - 1) / Shape::kThreads;
@@ -98,7 +99,8 @@ __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<kDim>&
     total += warp_steps[w];
   }
   total *= heads;
-  const DecodeRange range{total, static_cast<int>(min(total, static_cast<int64_t>(gridDim.x)))};
+  const int64_t most = (total + gridDim.x - 1) / gridDim.x;
+  const DecodeRange range{total, total == 0 ? 0 : static_cast<int>((total + most - 1) / most)};
   if (static_cast<int>(blockIdx.x) >= range.blocks) return range;
   const int64_t begin = range.Begin(blockIdx.x);
   if (begin >= static_cast<int64_t>(before) * heads && begin < static_cast<int64_t>(before + own) * heads) {

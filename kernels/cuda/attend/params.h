@@ -37,7 +37,8 @@ inline constexpr int kDecodeHeads = 8;
 inline bool IsTensorCoreHead(int64_t dim) { return dim == 64 || dim == 96 || dim == 128 || dim == 256; }
 
 // One row per entry: entry i is row i. Key and value heads have one of the sizes above, all rows start on 16 bytes. The launch
-// depends on no length.
+// depends on no length. Lengths, block tables, and keys and values of all positions but the newest may be read before the
+// kernels queued ahead are done: they come from before the last copy in the stream.
 template <typename T>
 void AttendDecode(Context& context, const AttendParams& params, int entries);
 

@@ -202,7 +202,7 @@ void AttendPrefillSm90(Context& context, const AttendParams& params, const Atten
   const auto group = static_cast<cuuint32_t>(params.group);
   PrefillMaps maps{.block_rows = params.kv.block_stride / static_cast<int64_t>(kRowBytes),
                    .head_rows = params.kv.head_stride / static_cast<int64_t>(kRowBytes),
-                   .taken = static_cast<int32_t*>(context.attend.ticket.data()) + context.attend.decode_blocks,
+                   .taken = static_cast<int32_t*>(context.attend.taken.data()),
                    .tile_tokens = Shape::kRows / params.group};
   make(maps.queries, params.q, {Shape::kDim, cuuint64_t{group} * heads, static_cast<cuuint64_t>(params.rows)},
        {params.q_head_stride * kElement, params.q_stride * kElement}, {64, group, static_cast<cuuint32_t>(maps.tile_tokens)});

@@ -11,34 +11,31 @@ struct AttnInEpilogue {
   AttnFinish finish;
 
   struct Prepared {
-    int position, sequence, block;
-    float frequency;
+    int position, sequence;
+    float2 angle;
+    T* to;
   };
 
-  __device__ bool Rotates(int row) const { return finish.pairs > 0 && !finish.IsV(row / finish.head_dim); }
+  __device__ bool Rotates(int head) const { return finish.pairs > 0 && !finish.IsV(head); }
 
   __device__ Prepared Prepare(int first, int second, int token) const {
-    Prepared prepared{.position = finish.position[token], .sequence = finish.sequence_of[token], .block = 0, .frequency = 0};
-    if (finish.rope_variant == nullptr && Rotates(first))
-      prepared.frequency = finish.inverse_frequency[first % finish.head_dim];
-    return prepared;
+    return {.position = finish.position[token], .sequence = finish.sequence_of[token], .angle = {1, 0}, .to = nullptr};
   }
+  // All that takes time and does not need the sums.
   __device__ void Resolve(Prepared& prepared, int first, int token) const {
-    prepared.block = finish.Block(prepared.position, prepared.sequence);
-    if (finish.rope_variant != nullptr && Rotates(first)) {
-      prepared.frequency = finish.Frequency(first % finish.head_dim, prepared.sequence);
-    }
+    const int head = first / finish.head_dim, at = first % finish.head_dim, position = prepared.position;
+    const int block = finish.IsQ(head) ? 0 : finish.Block(position, prepared.sequence);
+    if (Rotates(head)) prepared.angle = finish.Angle(finish.Frequency(at, prepared.sequence), position);
+    prepared.to = finish.To<T>(head, token, position, block) + at;
   }
   __device__ void Finish(const Prepared& prepared, int first, int second, int token, float a, float b) const {
     if (finish.bias != nullptr) {
       a += finish.bias[first];
       b += finish.bias[second];
     }
-    const float2 angle = Rotates(first) ? finish.Angle(prepared.frequency, prepared.position) : float2{1, 0};
-    const float2 rotated = Rotated(finish.Clipped(a), finish.Clipped(b), angle);
-    T* to = finish.To<T>(first / finish.head_dim, token, prepared.position, prepared.block) + first % finish.head_dim;
-    to[0] = FromFloat<T>(rotated.x);
-    to[second - first] = FromFloat<T>(rotated.y);
+    const float2 rotated = Rotated(finish.Clipped(a), finish.Clipped(b), prepared.angle);
+    prepared.to[0] = FromFloat<T>(rotated.x);
+    prepared.to[second - first] = FromFloat<T>(rotated.y);
   }
 };
 
@@ -50,13 +47,13 @@ bool StreamAttnIn(Context& context, const AttnInArgs& args) {
   const int64_t pairs = frequency.empty() ? 0 : frequency.dim(1);
   // All of a head is rotated, or nothing and a tile lies in one head.
   if (pairs == 0 ? args.head_dim % stream::kTileRows != 0 : 2 * pairs != args.head_dim) return false;
-  const auto params = stream::StreamParamsOf(context, args.residual, Tensor(), args.batch.tokens, &args.norm, args.qkv, pairs);
-  if (!params) return false;
+  const stream::ProductInputs inputs{args.residual, Tensor(), args.batch.tokens, &args.norm, args.qkv, pairs};
+  bool taken = false;
   WithActivation(args.residual.dtype(), [&](auto type) {
     using T = decltype(type);
-    stream::LaunchStream<T, true>(context, *params, AttnInEpilogue<T>{AttnFinish::Of(args)});
+    taken = stream::LaunchProduct<T, true>(context, inputs, AttnInEpilogue<T>{AttnFinish::Of(args)});
   });
-  return true;
+  return taken;
 }
 
 }  // namespace berth::kernels::cuda

@@ -41,38 +41,31 @@ struct StoreEpilogue {
 
 bool StreamLinear(Context& context, const Tensor& in, const LinearWeight& weight, const LinearFinish& finish,
                   const Tensor& out) {
-  const int64_t n = weight.n();
-  const auto params = stream::StreamParamsOf(context, in, Tensor(), in.dim(0), nullptr, weight, 0);
-  if (!params) return false;
+  const stream::ProductInputs inputs{in, Tensor(), in.dim(0), nullptr, weight, 0};
   const auto launch = [&](auto type, auto out_type) {
     using T = decltype(type);
     using Out = decltype(out_type);
-    stream::LaunchStream<T, false>(context, *params,
-                                   StoreEpilogue<Out>{.n = n,
-                                                      .bias = static_cast<const float*>(finish.bias.raw()),
-                                                      .scale = finish.scale,
-                                                      .softcap = 0,
-                                                      .accumulate = finish.accumulate,
-                                                      .out = static_cast<Out*>(out.raw()),
-                                                      .out_stride = out.stride(0)});
+    return stream::LaunchProduct<T, false>(context, inputs,
+                                           StoreEpilogue<Out>{.n = weight.n(),
+                                                              .bias = static_cast<const float*>(finish.bias.raw()),
+                                                              .scale = finish.scale,
+                                                              .softcap = 0,
+                                                              .accumulate = finish.accumulate,
+                                                              .out = static_cast<Out*>(out.raw()),
+                                                              .out_stride = out.stride(0)});
   };
-  WithActivation(in.dtype(), [&](auto type) {
-    if (out.dtype() == DType::kF32) {
-      launch(type, float{});
-    } else {
-      launch(type, type);
-    }
-  });
-  return true;
+  bool taken = false;
+  WithActivation(in.dtype(),
+                 [&](auto type) { taken = out.dtype() == DType::kF32 ? launch(type, float{}) : launch(type, type); });
+  return taken;
 }
 
 bool StreamHead(Context& context, const HeadArgs& args) {
-  const int64_t n = args.weight.n();
-  const auto params = stream::StreamParamsOf(context, args.residual, args.row, args.row.dim(0), &args.norm, args.weight, 0);
+  const auto params = stream::StreamParamsOf(context, {args.residual, args.row, args.row.dim(0), &args.norm, args.weight, 0});
   if (!params) return false;
   WithActivation(args.residual.dtype(), [&](auto type) {
     stream::LaunchStream<decltype(type), true>(context, *params,
-                                               StoreEpilogue<float>{.n = n,
+                                               StoreEpilogue<float>{.n = args.weight.n(),
                                                                     .bias = static_cast<const float*>(args.bias.raw()),
                                                                     .scale = args.scale,
                                                                     .softcap = args.softcap,

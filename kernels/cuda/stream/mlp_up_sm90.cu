@@ -39,20 +39,19 @@ struct MlpUpEpilogue {
 
 bool StreamMlpUp(Context& context, const MlpUpArgs& args) {
   const int64_t inter = args.out.dim(1);
-  const auto params = stream::StreamParamsOf(context, args.residual, Tensor(), args.out.dim(0), &args.norm, args.weight,
-                                             args.gated ? inter : 0);
-  if (!params) return false;
+  const stream::ProductInputs inputs{args.residual, Tensor(), args.out.dim(0), &args.norm, args.weight, args.gated ? inter : 0};
+  bool taken = false;
   WithActivation(args.residual.dtype(), [&](auto type) {
     using T = decltype(type);
-    stream::LaunchStream<T, true>(context, *params,
-                                  MlpUpEpilogue<T>{.activation = args.activation,
-                                                   .gated = args.gated,
-                                                   .bias = static_cast<const float*>(args.bias.raw()),
-                                                   .inter = inter,
-                                                   .out = static_cast<T*>(args.out.raw()),
-                                                   .out_stride = args.out.stride(0)});
+    taken = stream::LaunchProduct<T, true>(context, inputs,
+                                           MlpUpEpilogue<T>{.activation = args.activation,
+                                                            .gated = args.gated,
+                                                            .bias = static_cast<const float*>(args.bias.raw()),
+                                                            .inter = inter,
+                                                            .out = static_cast<T*>(args.out.raw()),
+                                                            .out_stride = args.out.stride(0)});
   });
-  return true;
+  return taken;
 }
 
 }  // namespace berth::kernels::cuda

@@ -1,65 +1,99 @@
 #include "kernels/cuda/stream/stream_params.h"
+#include "kernels/cuda/stream/tensor_map.h"
 
 namespace berth::kernels::cuda::stream {
 namespace {
 
-struct Dimension {
-  int64_t size, stride, box;  // in elements, bytes, elements
-};
+bool Normed(const Norm* norm) { return norm != nullptr && !norm->weight.empty(); }
 
-// A map of three dimensions behind the rows of `k` activations, of which a box takes `chunk`.
-bool Map(const Context& context, const std::byte* data, int64_t k, int chunk, const Dimension (&outer)[3], CUtensorMap& map) {
-  cuuint64_t dims[4] = {static_cast<cuuint64_t>(k / kMapElements)}, strides[3];
-  cuuint32_t box[4] = {static_cast<cuuint32_t>(chunk / kMapElements)};
-  const cuuint32_t steps[4] = {1, 1, 1, 1};
-  for (int i = 0; i < 3; ++i) {
-    dims[i + 1] = outer[i].size;
-    strides[i] = outer[i].stride;
-    box[i + 1] = static_cast<cuuint32_t>(outer[i].box);
-  }
-  return context.encode_tiled(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, 4, const_cast<std::byte*>(data), dims, strides, box, steps,
-                              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+// What both kernels ask of memory and of the norm.
+bool TakesInputs(const ProductInputs& inputs) {
+  const LinearWeight& weight = inputs.weight;
+  if (weight.segments.size() != 1 || weight.segments[0].dtype != inputs.in.dtype()) return false;
+  if (!TakesVectors(weight.segments[0].data, weight.k) || !TakesVectors(inputs.in.raw(), inputs.in.stride(0))) return false;
+  const Norm* norm = inputs.norm;
+  return !Normed(norm) || (norm->kind == NormKind::kRms && norm->bias.empty() && TakesVectors(norm->weight.raw(), 0));
 }
 
 // The weight as [runs, 2, run, k] or [1, 1, rows, k], whose box is a chunk of a tile, and the tokens.
-bool MapInputs(const Context& context, const std::byte* weight, StreamParams& params) {
+bool MapInputs(const Context& context, const ProductInputs& inputs, StreamParams& params) {
   const int64_t run = params.run == 0 ? params.rows : params.run, halves = params.run == 0 ? 1 : 2, row_bytes = params.k * 2;
-  const int chunk = params.plan.chunk;
-  return Map(context, weight, params.k, chunk,
-             {{run, row_bytes, kTileRows / halves},
-              {halves, run * row_bytes, halves},
-              {params.rows / (run * halves), run * halves * row_bytes, 1}},
-             params.map) &&
-         Map(context, params.in, params.k, chunk,
-             {{params.tokens, params.in_stride, params.tokens}, {1, params.in_stride, 1}, {1, params.in_stride, 1}},
-             params.token_map);
+  const MapDimension inner{params.k / kMapElements, 0, params.plan.chunk / kMapElements};
+  const MapDimension weight[] = {inner,
+                                 {run, row_bytes, kTileRows / halves},
+                                 {halves, run * row_bytes, halves},
+                                 {params.rows / (run * halves), run * halves * row_bytes, 1}};
+  const MapDimension tokens[] = {
+      inner, {params.tokens, params.in_stride, params.tokens}, {1, params.in_stride, 1}, {1, params.in_stride, 1}};
+  const auto map = [&](const std::byte* data, std::span<const MapDimension> dimensions, CUtensorMap& to) {
+    return MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, CU_TENSOR_MAP_SWIZZLE_NONE, data, dimensions, to);
+  };
+  return map(inputs.weight.segments[0].data, weight, params.map) && map(params.in, tokens, params.token_map);
+}
+
+// The weight as [runs, groups, 2, 8, k] or [1, 1, 1, rows, k], and the tokens. A row of a box is as wide as the swizzle.
+bool MapInputs(const Context& context, const ProductInputs& inputs, WideParams& params) {
+  const int64_t row_bytes = params.k * 2, run = params.run;
+  const MapDimension inner{params.k, 0, kWideChunk};
+  const MapDimension paired[] = {inner,
+                                 {kWideGroup, row_bytes, kWideGroup},
+                                 {2, run * row_bytes, 2},
+                                 {run / kWideGroup, kWideGroup * row_bytes, params.pairs_of_run / kWideGroup},
+                                 {params.rows / std::max<int64_t>(2 * run, 1), 2 * run * row_bytes, params.runs_of_tile}};
+  const MapDimension plain[] = {
+      inner, {params.rows, row_bytes, kWideRows}, {1, row_bytes, 1}, {1, row_bytes, 1}, {1, row_bytes, 1}};
+  const MapDimension tokens[] = {inner, {params.tokens, inputs.in.stride(0) * 2, params.padded_tokens}};
+  const auto map = [&](const std::byte* data, std::span<const MapDimension> dimensions, CUtensorMap& to) {
+    return MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_UINT16, CU_TENSOR_MAP_SWIZZLE_128B, data, dimensions, to);
+  };
+  return map(inputs.weight.segments[0].data, run == 0 ? plain : paired, params.map) &&
+         map(static_cast<const std::byte*>(inputs.in.raw()), tokens, params.token_map);
 }
 
 }  // namespace
 
-std::optional<StreamParams> StreamParamsOf(const Context& context, const Tensor& in, const Tensor& row, int64_t tokens,
-                                           const Norm* norm, const LinearWeight& weight, int64_t run) {
-  if (weight.segments.size() != 1 || weight.segments[0].dtype != in.dtype()) return std::nullopt;
-  if (!TakesVectors(weight.segments[0].data, weight.k) || !TakesVectors(in.raw(), in.stride(0))) return std::nullopt;
-  const bool normed = norm != nullptr && !norm->weight.empty();
-  if (normed && (norm->kind != NormKind::kRms || !norm->bias.empty() || !TakesVectors(norm->weight.raw(), 0))) {
-    return std::nullopt;
-  }
-  StreamParams params{.k = weight.k,
-                      .rows = static_cast<int>(weight.n()),
+std::optional<StreamParams> StreamParamsOf(const Context& context, const ProductInputs& inputs) {
+  if (!TakesInputs(inputs)) return std::nullopt;
+  const int64_t run = inputs.run;
+  StreamParams params{.k = inputs.weight.k,
+                      .rows = static_cast<int>(inputs.weight.n()),
                       .run = static_cast<int>(run),
                       .tiles_of_run = static_cast<int>((run + kTilePairs - 1) / kTilePairs),
-                      .tokens = static_cast<int>(tokens),
-                      .in = static_cast<const std::byte*>(in.raw()),
-                      .in_stride = in.stride(0) * 2,
-                      .row = static_cast<const int32_t*>(row.raw()),
-                      .norm = norm == nullptr ? NormView() : NormView::Of(*norm)};
+                      .tokens = static_cast<int>(inputs.tokens),
+                      .in = static_cast<const std::byte*>(inputs.in.raw()),
+                      .in_stride = inputs.in.stride(0) * 2,
+                      .row = static_cast<const int32_t*>(inputs.row.raw()),
+                      .norm = inputs.norm == nullptr ? NormView() : NormView::Of(*inputs.norm)};
   params.tiles = run == 0 ? (params.rows + kTileRows - 1) / kTileRows : params.rows / (2 * params.run) * params.tiles_of_run;
-  const std::optional<StreamPlan> plan = PlanStream(context, tokens, weight.k, params.tiles, norm != nullptr);
+  const std::optional<StreamPlan> plan =
+      PlanStream(context, inputs.tokens, inputs.weight.k, params.tiles, inputs.norm != nullptr);
   if (!plan) return std::nullopt;
   params.plan = *plan;
-  if (!MapInputs(context, weight.segments[0].data, params)) return std::nullopt;
+  if (!MapInputs(context, inputs, params)) return std::nullopt;
+  return params;
+}
+
+std::optional<WideParams> WideParamsOf(const Context& context, const ProductInputs& inputs) {
+  if (!context.hopper || inputs.tokens > kWideMaxTokens || !TakesInputs(inputs)) return std::nullopt;
+  if (!inputs.row.empty() || inputs.weight.k % kWideChunk != 0 || inputs.run % kWideGroup != 0) return std::nullopt;
+  WideParams params{.k = inputs.weight.k,
+                    .rows = static_cast<int>(inputs.weight.n()),
+                    .run = static_cast<int>(inputs.run),
+                    .tokens = static_cast<int>(inputs.tokens),
+                    .norm = inputs.norm == nullptr ? NormView() : NormView::Of(*inputs.norm)};
+  while (params.padded_tokens < params.tokens) params.padded_tokens *= 2;
+  if (params.run == 0) {
+    params.tiles = (params.rows + kWideRows - 1) / kWideRows;
+  } else {
+    const int runs = params.rows / (2 * params.run);
+    params.pairs_of_run = std::min(params.run, kWidePairs);
+    params.runs_of_tile = kWidePairs % params.pairs_of_run == 0 ? kWidePairs / params.pairs_of_run : 1;
+    params.tiles_of_run = (params.run + kWidePairs - 1) / kWidePairs;
+    params.tiles = (runs + params.runs_of_tile - 1) / params.runs_of_tile * params.tiles_of_run;
+  }
+  params.stages = std::min((kWideSharedBytes - WideFixedBytes(params.padded_tokens)) / WideStageBytes(params.padded_tokens),
+                           kWideMaxStages);
+  if (!MapInputs(context, inputs, params)) return std::nullopt;
   return params;
 }
 

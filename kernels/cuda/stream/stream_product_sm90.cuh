@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/stream/stream_plan.h"
+#include "kernels/cuda/stream/walk.cuh"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/mma.cuh"
@@ -44,23 +45,6 @@ struct StreamParams {
 };
 
 #if __CUDA_ARCH__ >= 900
-
-// Where a CTA is in its walk over (tile, chunk).
-struct Cursor {
-  int tile = 0, chunk = 0, stage = 0;
-  uint32_t parity = 0;
-
-  __device__ void Advance(int chunks, int stages) {
-    if (++chunk == chunks) {
-      chunk = 0;
-      ++tile;
-    }
-    if (++stage == stages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 // One CTA's share of the work and its shared memory.
 template <typename T, bool kNormed, typename Epilogue>
@@ -122,7 +106,10 @@ class Walk {
       const Pair pair = PairOf(first_tile_ + tile, j);
       const bool finishes = token < params_.tokens && pair.valid;
       typename Epilogue::Prepared prepared{};
-      if (finishes) prepared = epilogue_.Prepare(pair.first, pair.second, token);
+      if (finishes) {
+        prepared = epilogue_.Prepare(pair.first, pair.second, token);
+        epilogue_.Resolve(prepared, pair.first, token);
+      }
       float sum[4] = {}, squares = 0;
       for (int chunk = 0; chunk < chunks_; ++chunk) {
         WaitFor(full_ + weights_.stage, weights_.parity);
@@ -134,7 +121,6 @@ class Walk {
         __syncwarp();
         if (lane_ == 0) Arrive(empty_ + weights_.stage);
         weights_.Advance(chunks_, params_.plan.stages);
-        if (chunk == 0 && finishes) epilogue_.Resolve(prepared, pair.first, token);
       }
       if (Norms() && tile == 0) PutSquares(squares);
       const float* sums = Exchange(tile, sum);
@@ -229,26 +215,13 @@ class Walk {
         auto* from = reinterpret_cast<uint4*>(x + block * kBlockBytes);
         token = *from;
         if (kNew) {
-          squares += Scale(norm, token);
+          squares += Scale<T>(norm, params_.norm.weight_offset, token);
           if (resident) *from = token;
         }
       }
       Mma<T>(sum, low.x, high.x, low.y, high.y, token.x, token.y);
       Mma<T>(sum, low.z, high.z, low.w, high.w, token.z, token.w);
     }
-  }
-
-  // Multiplies eight elements of a token with the norm's weight; the sum of their squares.
-  __device__ float Scale(const float (&norm)[8], uint4& token) const {
-    float values[8], squares = 0;
-    Load<8>(reinterpret_cast<const T*>(&token), values);
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      squares += values[e] * values[e];
-      values[e] *= norm[e] + params_.norm.weight_offset;
-    }
-    Store<8>(values, reinterpret_cast<T*>(&token));
-    return squares;
   }
 
   // The tokens' squares as this warp saw them, to be read after the next Exchange: [warp][token].
@@ -270,7 +243,7 @@ class Walk {
     float* to = area + (warp_ * kTileRows + lane_ / 4) * kMaxTokens + lane_ % 4 * 2;
     *reinterpret_cast<float2*>(to) = {sum[0], sum[1]};
     *reinterpret_cast<float2*>(to + kTilePairs * kMaxTokens) = {sum[2], sum[3]};
-    asm volatile("bar.sync 1, %0;" ::"n"(kConsumerWarps * 32) : "memory");  // the consumers
+    SyncConsumers();
     return area;
   }
 

@@ -23,7 +23,9 @@ class GatewayTest : public ::testing::Test {
     GatewayOptions options{.http_port = 0, .grpc_port = 0, .admin_port = 0, .metrics_port = 0};
     options.relay.gateway_id = "g";
     Configure(options);
-    for (const auto& worker : workers_) options.workers.push_back({worker->id(), worker->address()});
+    for (const auto& worker : workers_) {
+      absl::StrAppend(&options.discovery.workers, worker == workers_.front() ? "" : ",", worker->id(), "=", worker->address());
+    }
     auto gateway = Gateway::Start(options, [this] { all_workers_.Notify(); });
     ASSERT_TRUE(gateway.ok()) << gateway.status();
     gateway_ = *std::move(gateway);

@@ -1,3 +1,5 @@
+#include <set>
+
 #include "tests/gateway/relay/relay_fixture.h"
 
 namespace berth::relay {
@@ -111,6 +113,211 @@ TEST_F(RelayFailoverTest, ARequestThatMayHaveKilledTwoWorkersEnds) {
   Kill(run.worker);
   EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(rpc::Reason(run.caller->status()), "REQUEST_SUSPECT");
+}
+
+TEST_F(RelayFailoverTest, TwoDeathsInTheFirstStepOfAnAttemptAreSuspectMidStreamToo) {
+  MakeAttached(4, {.max_failovers = 9});
+  Running run = Run(Request("s"));
+  workers_.SendStarted(run.worker, run.submit.stream_id());
+  workers_.SendToken(run.worker, run.submit.stream_id(), 0, "a");
+  Kill(run.worker);
+  FindSubmit(run);
+  EXPECT_FALSE(run.submit.suspect()) << "its first step had gone well";
+  Kill(run.worker);
+  FindSubmit(run);
+  EXPECT_TRUE(run.submit.suspect());
+  Kill(run.worker);
+  EXPECT_EQ(rpc::Reason(run.caller->status()), "REQUEST_SUSPECT");
+}
+
+TEST_F(RelayFailoverTest, SuspectsAreTriedOneAtATimeSoThatOnlyTheCulpritEnds) {
+  MakeAttached(2);
+  std::vector<Running> runs;
+  std::string first;
+  for (int i = 0; runs.size() < 3; ++i) {
+    Running run = Run(Request("s" + std::to_string(i)));
+    if (first.empty()) first = run.worker;
+    if (run.worker == first) runs.push_back(std::move(run));
+  }
+  const std::string next = Other(first);
+  workers_.TakeWritten(next);
+  Kill(first);
+  std::vector<v1::Submit> tried = workers_.TakeSubmits(next);
+  ASSERT_EQ(tried.size(), 1u);
+  EXPECT_TRUE(tried[0].suspect());
+  workers_.SendStarted(next, tried[0].stream_id());
+  tried = workers_.TakeSubmits(next);
+  ASSERT_EQ(tried.size(), 1u) << "once the first step of the one is done, the next is tried";
+  workers_.SendError(next, tried[0].stream_id(), absl::InvalidArgumentError("refused"));
+  tried = workers_.TakeSubmits(next);
+  ASSERT_EQ(tried.size(), 1u);
+  time_.Advance(absl::Milliseconds(150));
+  workers_.Attach(first, 2);
+  workers_.TakeWritten(first);
+  Kill(next);
+  int suspects = 0;
+  for (const Running& run : runs) {
+    suspects += run.caller->ended() && rpc::Reason(run.caller->status()) == "REQUEST_SUSPECT";
+  }
+  EXPECT_EQ(suspects, 1) << "the one whose first step it was";
+  EXPECT_EQ(workers_.TakeSubmits(first).size(), 1u) << "the one that had started goes on";
+}
+
+TEST_F(RelayFailoverTest, AWorkerThatFailsARequestIsNotAskedAgainAtOnce) {
+  MakeAttached(3);
+  Running run = Run(Request("s"));
+  std::set<std::string> asked = {run.worker};
+  workers_.SendError(run.worker, run.submit.stream_id(), absl::UnavailableError("device fault"));
+  FindSubmit(run);
+  EXPECT_TRUE(asked.insert(run.worker).second) << "the first retry goes elsewhere at once";
+  workers_.SendError(run.worker, run.submit.stream_id(), absl::UnavailableError("device fault"));
+  FindSubmit(run);
+  EXPECT_EQ(run.worker, "") << "the second one waits a moment";
+  for (const char* worker : {"w0", "w1", "w2"}) workers_.SendLoad(worker, FakeWorkers::Load());
+  time_.Advance(absl::Milliseconds(150));
+  FindSubmit(run);
+  EXPECT_NE(run.worker, "");
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_retries_total{reason=\"unavailable\"} 2"));
+}
+
+TEST_F(RelayFailoverTest, ARequestThatWaitsForItsRetryCanBeCancelled) {
+  MakeAttached(2);
+  Running run = Run(Request("s", "r1"));
+  for (int i = 0; i < 2; ++i) {
+    workers_.SendError(run.worker, run.submit.stream_id(), absl::UnavailableError("device fault"));
+    if (i == 0) FindSubmit(run);
+  }
+  v1::CancelRequest cancel;
+  cancel.set_request_id("r1");
+  relay_->Cancel("t", cancel, [](bool found) { EXPECT_TRUE(found); });
+  EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kCancelled);
+  time_.Advance(absl::Milliseconds(200));
+  FindSubmit(run);
+  EXPECT_EQ(run.worker, "");
+}
+
+TEST_F(RelayFailoverTest, RetriesBeyondTheBudgetAreRefused) {
+  Make(2);
+  for (const char* worker : {"w0", "w1"}) workers_.Attach(worker, 1, 7, /*credit=*/1000);
+  int refused = 0;
+  for (int i = 0; i < 400; ++i) {
+    Running run = Run(Request("s" + std::to_string(i)));
+    workers_.SendError(run.worker, run.submit.stream_id(), absl::UnavailableError("device fault"));
+    if (!run.caller->ended()) continue;
+    EXPECT_EQ(rpc::Reason(run.caller->status()), "RETRY_BUDGET");
+    EXPECT_TRUE(rpc::RetryAfter(run.caller->status()).has_value());
+    ++refused;
+  }
+  EXPECT_GT(refused, 150);
+  EXPECT_LT(refused, 300) << "ten a second and a fifth of the requests are retried";
+}
+
+TEST_F(RelayFailoverTest, AWorkerThatKeepsFailingGetsNoMoreWorkForAWhile) {
+  MakeAttached(2);
+  Running run = Run(Request("s"));
+  const std::string bad = run.worker;
+  for (int i = 0; i < 5; ++i) {
+    if (i > 0) run = Run(Request("s"));
+    ASSERT_EQ(run.worker, bad);
+    workers_.SendError(bad, run.submit.stream_id(), absl::InternalError("NaN"));
+  }
+  EXPECT_EQ(Run(Request("s")).worker, Other(bad));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_circuit_state{worker=\"" + bad + "\"} 2"));
+  for (int i = 0; i < 10; ++i) {
+    time_.Advance(absl::Milliseconds(500));
+    for (const char* worker : {"w0", "w1"}) workers_.SendLoad(worker, FakeWorkers::Load());
+  }
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_circuit_state{worker=\"" + bad + "\"} 1"));
+  run = Run(Request("s"));
+  ASSERT_EQ(run.worker, bad) << "it is tried again";
+  workers_.SendFinished(bad, run.submit.stream_id());
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_circuit_transitions_total{to=\"closed\",worker=\"" + bad + "\"} 1"));
+}
+
+TEST_F(RelayFailoverTest, BackpressureAndCallersErrorsAreNoFaults) {
+  MakeAttached(2);
+  for (int i = 0; i < 20; ++i) {
+    for (const absl::Status& status :
+         {absl::ResourceExhaustedError("full"), absl::InvalidArgumentError("bad"), absl::AbortedError("busy"),
+          absl::DeadlineExceededError("late"), rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "bye")}) {
+      Running run = Run(Request("s" + std::to_string(i)));
+      workers_.SendError(run.worker, run.submit.stream_id(), status);
+    }
+  }
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(relay_->view().worker(i).faults, 0);
+}
+
+TEST_F(RelayFailoverTest, WhatADrainingWorkerHandsOverIsNoFailover) {
+  MakeAttached(2, {.max_failovers = 0});
+  Running run = Run(Request("s"));
+  workers_.SendStarted(run.worker, run.submit.stream_id());
+  for (int i = 0; i < 6; ++i) {
+    const std::string left = run.worker;
+    workers_.SendToken(left, run.submit.stream_id(), i, "x");
+    workers_.SendError(left, run.submit.stream_id(),
+                       rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the worker is draining"));
+    FindSubmit(run);
+    ASSERT_EQ(run.worker, Other(left));
+    workers_.SendStarted(run.worker, run.submit.stream_id());
+  }
+  workers_.SendFinished(run.worker, run.submit.stream_id());
+  EXPECT_TRUE(run.caller->status().ok());
+  EXPECT_EQ(run.caller->text(), "xxxxxx");
+}
+
+TEST_F(RelayFailoverTest, ADrainingWorkerIsNotAskedOverAndOver) {
+  MakeAttached(1);
+  Running run = Run(Request("s"));
+  const absl::Status draining = rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the worker is draining");
+  workers_.SendError("w0", run.submit.stream_id(), draining);
+  FindSubmit(run);
+  workers_.SendError("w0", run.submit.stream_id(), draining);
+  EXPECT_EQ(rpc::Reason(run.caller->status()), "DRAINING");
+}
+
+TEST_F(RelayFailoverTest, AStreamThatHasBegunDoesNotQueueBehindThoseThatHaveNot) {
+  Make(2);
+  workers_.Attach("w0", 1, 7, /*credit=*/1);
+  workers_.Attach("w1", 1, 7, /*credit=*/1);
+  for (const char* worker : {"w0", "w1"}) workers_.TakeWritten(worker);
+  Running a = Run(Request("a")), b = Run(Request("b")), waiting = Run(Request("c"));
+  ASSERT_EQ(waiting.worker, "");
+  workers_.SendStarted(a.worker, a.submit.stream_id());
+  const std::string next = b.worker;
+  Kill(a.worker);
+  workers_.SendFinished(next, b.submit.stream_id());
+  FindSubmit(a);
+  EXPECT_EQ(a.worker, next);
+  EXPECT_TRUE(a.submit.generation().has_resume());
+}
+
+TEST_F(RelayFailoverTest, ARequestWaitsWhileItsOnlyWorkersLinkIsMended) {
+  MakeAttached(1);
+  workers_.Break("w0");
+  Running run = Run(Request());
+  EXPECT_FALSE(run.caller->ended());
+  workers_.Attach("w0");
+  FindSubmit(run);
+  EXPECT_EQ(run.worker, "w0");
+  workers_.Break("w0");
+  Running second = Run(Request());
+  workers_.Break("w0");
+  EXPECT_EQ(rpc::Reason(second.caller->status()), "NO_HEALTHY_WORKER") << "told at once when nobody is left";
+}
+
+TEST_F(RelayFailoverTest, TheGapIsMeasuredFromTokenToToken) {
+  MakeAttached(2);
+  Running run = Run(Request("s"));
+  workers_.SendStarted(run.worker, run.submit.stream_id());
+  workers_.SendToken(run.worker, run.submit.stream_id(), 0, "a");
+  Kill(run.worker);
+  FindSubmit(run);
+  time_.Advance(absl::Milliseconds(200));
+  workers_.SendStarted(run.worker, run.submit.stream_id());
+  workers_.SendToken(run.worker, run.submit.stream_id(), 1, "b");
+  workers_.SendToken(run.worker, run.submit.stream_id(), 2, "c");
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_failover_gap_seconds_count 1"));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_failover_gap_seconds_sum 0.2"));
 }
 
 TEST_F(RelayFailoverTest, AMomentaryBreakReattachesAtTheNextToken) {

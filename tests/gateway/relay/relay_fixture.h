@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -69,7 +70,7 @@ class RelayTest : public ::testing::Test {
     options.gateway_id = "g";
     std::vector<routing::WorkerAddress> addresses;
     for (int i = 0; i < workers; ++i) addresses.push_back({"w" + std::to_string(i), "host:1"});
-    relay_ = std::make_unique<Relay>(options, addresses, time_, time_, workers_.Factory(), metrics_);
+    relay_ = std::make_unique<Relay>(options, addresses, time_, time_, workers_.Factory(), lookup_, metrics_);
     relay_->Start([] {});
   }
   void MakeAttached(int workers, RelayOptions options = {}) {
@@ -119,8 +120,28 @@ class RelayTest : public ::testing::Test {
     return open;
   }
 
+  // Answers of the workers that are asked for a session, in the order of the questions.
+  struct Lookup {
+    std::string worker;
+    v1::HasSessionRequest question;
+    absl::AnyInvocable<void(const absl::Status&, const v1::HasSessionResponse&)> answer;
+
+    void Found(uint64_t version, absl::Duration idle) {
+      v1::HasSessionResponse response;
+      response.set_found(true);
+      response.set_version(version);
+      response.mutable_idle()->set_seconds(absl::ToInt64Seconds(idle));
+      answer(absl::OkStatus(), response);
+    }
+    void Unknown() { answer(absl::OkStatus(), {}); }
+  };
+
   FakeTime time_;
   FakeWorkers workers_;
+  std::deque<Lookup> lookups_;
+  SessionLookup lookup_ = [this](int worker, const v1::HasSessionRequest& question, auto answer) {
+    lookups_.push_back({relay_->view().worker(worker).address.id, question, std::move(answer)});
+  };
   prometheus::Registry registry_;
   GatewayMetrics metrics_{registry_};
   std::unique_ptr<Relay> relay_;

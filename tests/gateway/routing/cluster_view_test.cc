@@ -40,6 +40,49 @@ TEST(ClusterViewTest, OnlyReadyWorkersTakeNewWork) {
   }
 }
 
+// Faults until the worker is ejected; 0 when that never happens.
+int FaultsToEject(ClusterView& view, int worker, absl::Duration now) {
+  for (int faults = 1; faults < 100; ++faults) {
+    if (view.Faulted(worker, now)) return faults;
+  }
+  return 0;
+}
+
+TEST(ClusterViewTest, FaultsInARowEjectAWorkerForLongerEachTime) {
+  ClusterView view = ReadyView(2);
+  EXPECT_EQ(FaultsToEject(view, 0, kNow), kFaultsToEject);
+  EXPECT_EQ(view.worker(0).circuit(kNow + kFirstEjection - absl::Milliseconds(1)), Circuit::kOpen);
+  absl::Duration now = kNow + kFirstEjection;
+  EXPECT_EQ(view.worker(0).circuit(now), Circuit::kHalfOpen);
+  EXPECT_EQ(FaultsToEject(view, 0, now), 1) << "on probation one is enough";
+  now += kFirstEjection;
+  EXPECT_EQ(view.worker(0).circuit(now), Circuit::kOpen);
+  now += kFirstEjection;
+  EXPECT_EQ(view.worker(0).circuit(now), Circuit::kHalfOpen);
+  EXPECT_TRUE(view.Succeeded(0));
+  EXPECT_EQ(view.worker(0).circuit(now), Circuit::kClosed);
+  EXPECT_EQ(FaultsToEject(view, 0, now), kFaultsToEject);
+}
+
+TEST(ClusterViewTest, ASuccessBetweenFaultsForgivesThem) {
+  ClusterView view = ReadyView(2);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_FALSE(view.Faulted(0, kNow));
+    EXPECT_FALSE(view.Faulted(0, kNow));
+    EXPECT_FALSE(view.Succeeded(0)) << "the circuit was closed all the time";
+  }
+}
+
+TEST(ClusterViewTest, NeverMoreThanHalfAreEjected) {
+  ClusterView alone = ReadyView(1);
+  EXPECT_EQ(FaultsToEject(alone, 0, kNow), 0);
+  ClusterView view = ReadyView(5);
+  EXPECT_NE(FaultsToEject(view, 0, kNow), 0);
+  EXPECT_NE(FaultsToEject(view, 1, kNow), 0);
+  EXPECT_EQ(FaultsToEject(view, 2, kNow), 0);
+  EXPECT_EQ(FaultsToEject(view, 2, kNow + kFirstEjection), 1) << "the others are back";
+}
+
 TEST(ClusterViewTest, RefusesAHelloOfAnotherWorker) {
   ClusterView view = MakeView(1);
   const absl::Status status = view.Attached(0, Hello("stranger"), kNow);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kKey = 12345;
 
-std::vector<int> Order(const ClusterView& view) { return RankWorkers(kKey, view.hashes()); }
+std::vector<int> Order(const ClusterView& view) { return view.Rank(kKey); }
 
 RouteDecision RouteFor(const ClusterView& view, RouteRequest request) {
   request.model = "m";
@@ -47,7 +47,7 @@ TEST(RouterTest, AFailedWorkersSessionsMoveToTheNextRankAndNoOthers) {
   const ClusterView before = view;
   view.Detached(2, LinkState::kDown);
   for (uint64_t key = 0; key < 500; ++key) {
-    const std::vector<int> order = RankWorkers(key, view.hashes());
+    const std::vector<int> order = view.Rank(key);
     const RouteDecision decision = RouteFor(view, {.key = key});
     if (order[0] == 2) {
       ExpectPlaced(decision, order[1], v1::AFFINITY_REBIND);
@@ -123,6 +123,71 @@ TEST(RouterTest, AFollowUpLeavesADrainingWorkerOnlyWithItsJournal) {
   attach("disk", v1::WORKER_STATE_DRAINING, order[0]);
   attach("disk", v1::WORKER_STATE_READY, order[1]);
   ExpectPlaced(RouteFor(view, {.key = kKey, .may_spill = false}), order[1], v1::AFFINITY_REBIND);
+}
+
+void Eject(ClusterView& view, int worker) {
+  for (int i = 0; i < kFaultsToEject; ++i) view.Faulted(worker, kNow);
+  ASSERT_EQ(view.worker(worker).circuit(kNow), Circuit::kOpen);
+}
+
+TEST(RouterTest, AnEjectedWorkerIsTakenOnlyForWantOfOthers) {
+  ClusterView view = ReadyView(2);
+  const std::vector<int> order = Order(view);
+  Eject(view, order[0]);
+  ExpectPlaced(RouteFor(view, {.key = kKey}), order[1], v1::AFFINITY_REBIND);
+  ExpectPlaced(RouteFor(view, {}), order[1], v1::AFFINITY_NEW);
+  view.Detached(order[1], LinkState::kDown);
+  ExpectPlaced(RouteFor(view, {.key = kKey}), order[0], v1::AFFINITY_HIT);
+}
+
+TEST(RouterTest, TheWorkerThatFailedTheRequestIsTakenOnlyForWantOfOthers) {
+  ClusterView view = ReadyView(2);
+  const std::vector<int> order = Order(view);
+  ExpectPlaced(RouteFor(view, {.key = kKey, .avoid = order[0]}), order[1], v1::AFFINITY_REBIND);
+  view.Detached(order[1], LinkState::kDown);
+  ExpectPlaced(RouteFor(view, {.key = kKey, .avoid = order[0]}), order[0], v1::AFFINITY_HIT);
+}
+
+TEST(RouterTest, AFollowUpLeavesAnEjectedWorkerOnlyWithItsJournal) {
+  for (const char* journal : {"", "disk"}) {
+    ClusterView view = ReadyView(2);
+    const std::vector<int> order = Order(view);
+    for (int index : order) {
+      v1::WorkerHello hello = Hello(view.worker(index).address.id);
+      hello.set_journal_domain(journal);
+      ASSERT_TRUE(view.Attached(index, hello, kNow).ok());
+      view.Reported(index, Load(), kNow);
+    }
+    Eject(view, order[0]);
+    EXPECT_EQ(RouteFor(view, {.key = kKey, .may_spill = false}).worker, *journal == 0 ? order[0] : order[1]);
+    view.Detached(order[0], LinkState::kReconnecting);
+    if (*journal == 0) {
+      EXPECT_EQ(RouteFor(view, {.key = kKey, .may_spill = false}).outcome, RouteOutcome::kNoRoom);
+    }
+  }
+}
+
+TEST(RouterTest, SuspectsAreTriedOneAtATime) {
+  ClusterView view = ReadyView(2);
+  const std::vector<int> order = Order(view);
+  view.SetSuspect(order[0], true);
+  EXPECT_EQ(RouteFor(view, {.key = kKey, .suspect = true}).worker, order[1]);
+  EXPECT_EQ(RouteFor(view, {.key = kKey}).worker, order[0]) << "others do not care";
+  view.SetSuspect(order[1], true);
+  EXPECT_EQ(RouteFor(view, {.key = kKey, .suspect = true}).outcome, RouteOutcome::kNoRoom);
+  EXPECT_EQ(RouteFor(view, {.suspect = true}).outcome, RouteOutcome::kNoRoom);
+  EXPECT_EQ(RouteFor(view, {.key = kKey, .may_spill = false, .suspect = true}).outcome, RouteOutcome::kNoRoom);
+}
+
+TEST(RouterTest, WhatMayComeBackIsWaitedFor) {
+  ClusterView view = ReadyView(1);
+  view.Detached(0, LinkState::kReconnecting);
+  EXPECT_EQ(RouteFor(view, {.key = kKey}).outcome, RouteOutcome::kNoRoom);
+  EXPECT_EQ(Route(view, {.key = kKey, .model = "other"}, kNow).outcome, RouteOutcome::kNoWorker);
+  view.Detached(0, LinkState::kDown);
+  EXPECT_EQ(RouteFor(view, {.key = kKey}).outcome, RouteOutcome::kNoWorker);
+  view = ReadyView(1);
+  EXPECT_EQ(Route(view, {.model = "m"}, kNow + kSuspicionAge).outcome, RouteOutcome::kNoRoom) << "silent for a moment";
 }
 
 TEST(RouterTest, WithoutAKeyTheLeastLoadedIsTaken) {

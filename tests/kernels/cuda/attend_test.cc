@@ -265,16 +265,19 @@ TEST_P(CudaAttendTest, OddHeadSizes) {
 }
 
 TEST_P(CudaAttendTest, EqualBatchesGiveEqualBits) {
-  for (const bool decode : {false, true}) {
-    const Problem problem =
-        Make({.q_heads = 8, .kv_heads = 2, .dim = 128, .entries = DecodeEntries({700, 65, 3, 400}), .decode = decode});
-    std::vector<float> first;
-    for (int run = 0; run < 5; ++run) {
-      cuda_->Attend(problem.device);
-      ASSERT_TRUE(cuda_->Sync().ok());
-      const std::vector<float> out = Download(problem.out_memory->device);
-      if (run == 0) first = out;
-      ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size() * sizeof(float)), 0) << "run " << run;
+  std::vector<Entry> many;
+  for (int i = 0; i < 40; ++i) many.push_back({1 + i * 53 % 900, 1});
+  for (const std::vector<Entry>& entries : {DecodeEntries({700, 65, 3, 400}), many}) {
+    for (const bool decode : {false, true}) {
+      const Problem problem = Make({.q_heads = 8, .kv_heads = 2, .dim = 128, .entries = entries, .decode = decode});
+      std::vector<float> first;
+      for (int run = 0; run < 5; ++run) {
+        cuda_->Attend(problem.device);
+        ASSERT_TRUE(cuda_->Sync().ok());
+        const std::vector<float> out = Download(problem.out_memory->device);
+        if (run == 0) first = out;
+        ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size() * sizeof(float)), 0) << "run " << run;
+      }
     }
   }
 }

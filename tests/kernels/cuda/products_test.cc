@@ -11,7 +11,7 @@ namespace berth::kernels {
 namespace {
 
 // Row counts on both sides of every change of kernel.
-constexpr int kRows[] = {1, 2, 3, 4, 5, 8, 9, 16, 17, 64};
+constexpr int kRows[] = {1, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64};
 
 // The products of the stage ops against the CPU's. Outputs lie inside larger tensors, whose other elements must not change; a
 // second run must give the same bits.
@@ -132,7 +132,8 @@ TEST_P(ProductsTest, Head) {
     bool bias, layer_norm;
     float softcap;
   };
-  for (const Case& c : {Case{512, 9001, false, false, 0}, Case{1024, 777, true, false, 5}, Case{320, 4000, false, true, 0}}) {
+  for (const Case& c : {Case{512, 9001, false, false, 0}, Case{1024, 777, true, false, 5}, Case{320, 4000, false, true, 0},
+                        Case{64, 40009, false, false, 0}}) {
     Twin& weight = Values({c.vocab, c.hidden}, 2 / std::sqrt(float(c.hidden)));
     const Twin &norm = Floats({c.hidden}, 1, 0.1f), &bias = Floats({c.vocab}, 0, 0.2f);
     for (const int rows : kRows) {
@@ -241,7 +242,8 @@ TEST_P(AttnInTest, MatchesTheCpu) {
        {AttnInCase{512, 8, 4, 128, 64, false, false, false, 0}, AttnInCase{2048, 4, 2, 64, 32, true, false, true, 1.5f},
         AttnInCase{544, 5, 1, 80, 20, true, false, false, 0}, AttnInCase{96, 3, 3, 96, 0, false, false, false, 0},
         AttnInCase{256, 4, 2, 128, 64, false, true, true, 0}, AttnInCase{256, 3, 1, 80, 40, true, true, false, 2},
-        AttnInCase{72, 4, 2, 256, 128, false, false, false, 0}, AttnInCase{1024, 40, 8, 64, 32, false, false, false, 0}}) {
+        AttnInCase{72, 4, 2, 256, 128, false, false, false, 0}, AttnInCase{192, 3, 3, 96, 0, true, false, false, 0},
+        AttnInCase{448, 5, 1, 96, 48, true, false, true, 2}, AttnInCase{1024, 40, 8, 64, 32, false, false, false, 0}}) {
     for (const int rows : kRows) {
       SCOPED_TRACE(testing::Message() << rows << " rows, hidden " << c.hidden << ", heads of " << c.head_dim);
       Run(c, rows);

@@ -65,8 +65,10 @@ class TwinTensors : public ::testing::TestWithParam<DType> {
     Copy(twin.device.raw(), narrow.data(), elements * 2);
   }
 
+  // Copies on the device come back before they are done, and the ops' stream does not wait for them.
   static void Copy(void* to, const void* from, size_t bytes) {
     ASSERT_EQ(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), cudaSuccess);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
 
   std::vector<float> Download(const Tensor& device) {

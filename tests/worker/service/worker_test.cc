@@ -1,5 +1,9 @@
+#include <unistd.h>
+
+#include <filesystem>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/test_worker.h"
@@ -45,6 +49,39 @@ TEST(WorkerTest, ADrainRefusesNewWorkAndReportsUntilNothingRuns) {
   EXPECT_EQ(undrained.state(), v1::WORKER_STATE_READY);
 }
 
+v1::GenerationSpec SessionTurn(const std::string& request_id, bool start) {
+  v1::GenerationSpec spec = ChatSpec(request_id, "hello", 5);
+  spec.set_session_id("s");
+  spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+  spec.mutable_session()->set_start(start);
+  return spec;
+}
+
+TEST(WorkerTest, ADrainingWorkerKeepsOnlySessionsThatNobodyElseCanRead) {
+  const std::string path = absl::StrCat(::testing::TempDir(), "/berth_drain_", getpid());
+  for (const bool shared : {false, true}) {
+    WorkerOptions options = TestWorker::Options();
+    options.shutdown_grace_seconds = 30;
+    if (shared) options.journal = "sqlite:" + path;
+    TestWorker worker(options);
+    auto link = std::make_unique<TestLink>(worker, "g1");
+    ASSERT_TRUE(link->Next());
+    ASSERT_TRUE(worker.Stream(SessionTurn("start", true)).error.ok());
+    grpc::ClientContext context;
+    v1::DrainResponse report;
+    ASSERT_TRUE(worker.admin->Drain(&context, {})->Read(&report));
+    ASSERT_EQ(report.state(), v1::WORKER_STATE_DRAINING);
+    EXPECT_TRUE(worker.Stream(ChatSpec("late", "hello", 5)).error.ok()) << "a gateway may not know yet";
+    link.reset();
+    absl::Status refused;
+    for (int i = 0; refused.ok(); ++i) refused = worker.Stream(ChatSpec(absl::StrCat("new", i), "hello", 5)).error;
+    EXPECT_EQ(rpc::Reason(refused), "DRAINING");
+    const absl::Status follow_up = worker.Stream(SessionTurn("follow", false)).error;
+    EXPECT_EQ(rpc::Reason(follow_up), shared ? "DRAINING" : "") << follow_up;
+  }
+  std::filesystem::remove(path);
+}
+
 TEST(WorkerTest, LogLevelsAreChecked) {
   TestWorker worker;
   grpc::ClientContext context;
@@ -61,7 +98,7 @@ TEST(WorkerTest, AStopHandsRunningStreamsBack) {
   link.Submit(1, ChatSpec("r", "hello", 4000));
   ASSERT_TRUE(link.Until([&] { return link.streams[1].tokens[0].size() > 3; }));
   std::thread stop([&] { worker.worker->Stop(); });
-  EXPECT_EQ(rpc::Reason(link.Await(1).error), "WORKER_LOST");
+  EXPECT_EQ(rpc::Reason(link.Await(1).error), "DRAINING");
   EXPECT_FALSE(link.End().ok());
   stop.join();
 }
@@ -76,6 +113,14 @@ TEST(WorkerTest, BadOptionsAreOneClearError) {
   EXPECT_THAT(error([](auto& o) { o.host = "0.0.0.0"; }), ::testing::HasSubstr("--tls-cert"));
   EXPECT_THAT(error([](auto& o) { o.depth = -1; }), ::testing::HasSubstr("--depth"));
   EXPECT_THAT(error([](auto& o) { o.journal = "redis"; }), ::testing::HasSubstr("--journal"));
+  const std::string hides_password = error([](auto& o) { o.journal = "redis://:secret@cache:0"; });
+  EXPECT_THAT(hides_password,
+              ::testing::AllOf(::testing::HasSubstr("cache:0"), ::testing::Not(::testing::HasSubstr("secret"))));
+  EXPECT_THAT(error([](auto& o) {
+                o.journal = "rediss://cache";
+                o.journal_tls.cert_file = "x.pem";
+              }),
+              ::testing::HasSubstr("--journal-key"));
   EXPECT_THAT(error([](auto& o) { o.journal = "sqlite:/nonexistent/x.db"; }), ::testing::HasSubstr("/nonexistent/x.db"));
   EXPECT_THAT(error([](auto& o) { o.worker_id = "a/b"; }), ::testing::HasSubstr("--worker-id"));
   EXPECT_THAT(error([](auto& o) {

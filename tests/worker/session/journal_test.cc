@@ -10,6 +10,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tests/worker/session/redis_server.h"
+#include "worker/session/redis_journal.h"
 
 namespace berth::session {
 namespace {
@@ -41,13 +43,18 @@ History MakeHistory(std::vector<int32_t> tokens, std::vector<Message> messages =
           .last_finish_reason = 3};
 }
 
-// Both implementations keep the same promises.
+// All implementations keep the same promises.
 class JournalTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (GetParam() == "sqlite") {
       path_ = TemporaryPath("journal");
       auto opened = OpenSqliteJournal(path_);
+      ASSERT_TRUE(opened.ok()) << opened.status();
+      journal_ = *std::move(opened);
+    } else if (GetParam() == "redis") {
+      redis_ = std::make_unique<testing::RedisServer>();
+      auto opened = OpenRedisJournal(*ParseRedisUrl(redis_->Url()));
       ASSERT_TRUE(opened.ok()) << opened.status();
       journal_ = *std::move(opened);
     } else {
@@ -70,16 +77,18 @@ class JournalTest : public ::testing::TestWithParam<std::string> {
   }
 
   std::string path_;
+  std::unique_ptr<testing::RedisServer> redis_;
   std::unique_ptr<Journal> journal_;
 };
 
 TEST_P(JournalTest, ACommitIsReadBack) {
   const std::vector<Message> messages = {{.role = "user", .content = std::string("caf\xc3\xa9\0x", 7), .begin = 0, .end = 2},
                                          {.role = "assistant", .content = "yes", .begin = 2, .end = 3, .told = 5, .cut = true}};
-  EXPECT_EQ(CommitNew(MakeHistory({5, 6, 7}, messages), 0), 1u);
+  const uint64_t version = CommitNew(MakeHistory({5, 6, 7}, messages), 0);
+  EXPECT_GT(version, 0u);
   const auto history = journal_->Load(kKey);
   ASSERT_TRUE(history.ok()) << history.status();
-  EXPECT_EQ(history->version, 1u);
+  EXPECT_EQ(history->version, version);
   EXPECT_EQ(history->tokens, (std::vector<int32_t>{5, 6, 7}));
   EXPECT_EQ(history->messages, messages);
   EXPECT_EQ(history->last_request_id, "r");
@@ -92,11 +101,11 @@ TEST_P(JournalTest, LaterTurnsAppendAndRewind) {
   const std::vector<Message> first = {{.role = "user", .content = "a", .begin = 0, .end = 2}};
   std::vector<Message> second = first;
   second.push_back({.role = "assistant", .content = "b", .begin = 2, .end = 4});
-  CommitNew(MakeHistory({1, 2}, first), 0);
-  CommitNew(MakeHistory({1, 2, 3, 4}, second), 1, 2, 1);
+  const uint64_t version = CommitNew(MakeHistory({1, 2}, first), 0);
+  CommitNew(MakeHistory({1, 2, 3, 4}, second), version, 2, 1);
   EXPECT_EQ(journal_->Load(kKey)->tokens, (std::vector<int32_t>{1, 2, 3, 4}));
   EXPECT_EQ(journal_->Load(kKey)->messages, second);
-  EXPECT_EQ(CommitNew(MakeHistory({1, 9}, first), 2, 1, 1), 3u);
+  EXPECT_EQ(CommitNew(MakeHistory({1, 9}, first), version + 1, 1, 1), version + 2);
   EXPECT_EQ(journal_->Load(kKey)->tokens, (std::vector<int32_t>{1, 9}));
   EXPECT_EQ(journal_->Load(kKey)->messages, first);
 }
@@ -123,9 +132,10 @@ TEST_P(JournalTest, AFrozenWorkerCannotCommit) {
   const auto frozen = journal_->DoClaim(ClaimBy("w0/1", "r1"));
   const auto other = journal_->DoClaim(ClaimBy("w1/1", "r2", {"w0/1"}));
   const History after = MakeHistory({1});
-  ASSERT_TRUE(journal_->Commit({.key = kKey, .fence = other->fence, .after = &after, .now = kNow}).ok());
+  const auto committed = journal_->Commit({.key = kKey, .fence = other->fence, .after = &after, .now = kNow});
+  ASSERT_TRUE(committed.ok()) << committed.status();
   const History stale = MakeHistory({2});
-  for (const uint64_t version : {0, 1}) {
+  for (const uint64_t version : {uint64_t{0}, *committed}) {
     const auto late =
         journal_->Commit({.key = kKey, .fence = frozen->fence, .from_version = version, .after = &stale, .now = kNow});
     EXPECT_TRUE(absl::IsAborted(late.status())) << late.status();
@@ -156,11 +166,13 @@ TEST_P(JournalTest, AnOldFenceReleasesNothing) {
 }
 
 TEST_P(JournalTest, CloseDeletesUnderTheFence) {
-  CommitNew(MakeHistory({1}), 0);
+  const uint64_t version = CommitNew(MakeHistory({1}), 0);
   const auto claim = journal_->DoClaim(ClaimBy("w0/1"));
-  EXPECT_TRUE(
-      absl::IsAborted(journal_->Commit({.key = kKey, .fence = claim->fence - 1, .from_version = 1, .now = kNow}).status()));
-  EXPECT_TRUE(journal_->Commit({.key = kKey, .fence = claim->fence, .from_version = 1, .now = kNow}).ok());
+  const auto close = [&](uint64_t fence) {
+    return journal_->Commit({.key = kKey, .fence = fence, .from_version = version, .now = kNow}).status();
+  };
+  EXPECT_TRUE(absl::IsAborted(close(claim->fence - 1)));
+  EXPECT_TRUE(close(claim->fence).ok());
   EXPECT_TRUE(absl::IsNotFound(journal_->Load(kKey).status()));
 }
 
@@ -202,7 +214,7 @@ TEST_P(JournalTest, TenantsModelsAndOddNamesDoNotMix) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, JournalTest, ::testing::Values("memory", "sqlite"),
+INSTANTIATE_TEST_SUITE_P(Kinds, JournalTest, ::testing::Values("memory", "sqlite", "redis"),
                          [](const auto& info) { return info.param; });
 
 TEST(SqliteJournalTest, TwoWorkersShareAFileAndAReopenedOneHasIt) {

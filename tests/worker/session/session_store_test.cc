@@ -20,22 +20,24 @@ class SharedJournal : public Journal {
   struct State {
     std::unique_ptr<Journal> journal = MakeMemoryJournal();
     bool gone = false;
+    int failures = 0;  // of the next calls
+    bool Fails() { return gone || (failures > 0 && failures-- > 0); }
   };
   explicit SharedJournal(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
   absl::StatusOr<Claim> DoClaim(const ClaimRequest& request) override {
-    if (state_->gone) return Gone();
+    if (state_->Fails()) return Gone();
     return state_->journal->DoClaim(request);
   }
   absl::StatusOr<uint64_t> Commit(const CommitRequest& request) override {
-    if (state_->gone) return Gone();
+    if (state_->Fails()) return Gone();
     return state_->journal->Commit(request);
   }
   absl::Status Release(const SessionKey& key, uint64_t fence) override {
-    return state_->gone ? Gone() : state_->journal->Release(key, fence);
+    return state_->Fails() ? Gone() : state_->journal->Release(key, fence);
   }
   absl::StatusOr<History> Load(const SessionKey& key) override {
-    if (state_->gone) return Gone();
+    if (state_->Fails()) return Gone();
     return state_->journal->Load(key);
   }
   absl::Status Sweep(absl::Time before) override { return state_->journal->Sweep(before); }
@@ -266,6 +268,35 @@ TEST_F(SessionStoreTest, WithoutTheJournalOnlyOwnSessionsGoOn) {
   state_->gone = false;
   EXPECT_EQ(Say(*store, {.request_id = "d"}, {4}), 4);
   EXPECT_THAT(Begin(*other, {.request_id = "e"})->history->tokens, ElementsAre(1, 2, 3, 4));
+}
+
+TEST_F(SessionStoreTest, ATurnThatBeginsWhileCommitsWaitDoesNotFenceThem) {
+  auto store = MakeStore("w0/1");
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  state_->gone = true;
+  Say(*store, {.request_id = "b"}, {2});
+  state_->gone = false;
+  state_->failures = 1;  // the journal is back between catching up and the claim
+  const auto turn = Begin(*store, {.request_id = "c"});
+  ASSERT_TRUE(turn.ok()) << turn.status();
+  EXPECT_THAT(turn->history->tokens, ElementsAre(1, 2));
+  EXPECT_EQ(*Commit(*store, *turn, {3}), 3);
+  EXPECT_THAT(Begin(*MakeStore("w1/1"), {.request_id = "d"})->history->tokens, ElementsAre(1, 2, 3));
+  EXPECT_EQ(store->fenced_commits(), 0u);
+}
+
+TEST_F(SessionStoreTest, ATurnAbandonedWithoutTheJournalFreesTheSessionLater) {
+  auto store = MakeStore("w0/1");
+  auto other = MakeStore("w1/1");
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  const auto turn = Begin(*store, {.request_id = "b"});
+  state_->gone = true;
+  store->AbandonTurn(*turn);
+  Get(*store).status().IgnoreError();  // the release has failed by now
+  state_->gone = false;
+  store.reset();
+  const auto next = Begin(*other, {.request_id = "c"});
+  EXPECT_TRUE(next.ok()) << next.status();
 }
 
 TEST_F(SessionStoreTest, CatchingUpNeverOverwritesAnother) {

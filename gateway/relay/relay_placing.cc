@@ -1,0 +1,127 @@
+// The relay's way from a request to a worker: waiting, choosing, submitting.
+
+#include <algorithm>
+#include <utility>
+
+#include "gateway/relay/placement.h"
+#include "gateway/relay/relay_state.h"
+#include "google/protobuf/util/time_util.h"
+#include "proto/rpc/status.h"
+
+namespace berth::relay {
+namespace {
+
+// Above all that callers can ask for: a stream that has begun does not wait behind those that have not.
+constexpr int kResumePriority = 101;
+
+absl::Status WaitedTooLongError() {
+  return rpc::WithRetryAfter(
+      rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "QUEUE_TIMEOUT", "no worker had room for the request in time"),
+      absl::Seconds(5));
+}
+
+}  // namespace
+
+void Relay::Place(Stream& stream) {
+  if (Locate(stream)) return;
+  if (!queue_.HasAhead(WaitingPriority(stream)) && TryPlace(stream)) return;
+  Wait(stream);
+  PumpQueue();
+}
+
+int Relay::WaitingPriority(const Stream& stream) {
+  return stream.resume.has_value() ? kResumePriority : stream.spec().priority();
+}
+
+void Relay::Wait(Stream& stream) {
+  stream.state = State::kWaiting;
+  stream.waiting_since = clock_.Monotonic();
+  if (absl::Status late = CheckInTime(stream, queue_.CountAhead(WaitingPriority(stream))); !late.ok()) {
+    return EndStream(stream, std::move(late));
+  }
+  const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, WaitingPriority(stream));
+  if (!displaced.ok()) {
+    metrics_.Shed("queue_full", stream.spec().priority());
+    return EndStream(stream, displaced.status());
+  }
+  SetTimer(stream, &Stream::wait_timer, options_.max_wait, &Relay::OnWaitedTooLong);
+  if (displaced->has_value()) {
+    Stream& last = *streams_.at(**displaced);
+    metrics_.Shed("queue_full", last.spec().priority());
+    EndStream(last, admission::QueueFullError());
+  }
+  metrics_.SetQueueDepth(queue_.depths());
+}
+
+bool Relay::TryPlace(Stream& stream) {
+  if (static_cast<int>(attempts_.size()) >= StreamLimit()) return false;
+  routing::RouteRequest request = RouteRequestFor(stream.generation);
+  request.journal_domain = stream.journal_domain;
+  request.held_by = stream.held_by;
+  request.moved = stream.moved;
+  request.avoid = stream.avoid;
+  request.suspect = stream.suspect;
+  const routing::RouteDecision decision = routing::Route(view_, request, clock_.Monotonic());
+  if (decision.outcome == routing::RouteOutcome::kNoRoom) return false;
+  metrics_.Routed(PolicyName(stream.spec()), OutcomeName(decision));
+  if (decision.outcome == routing::RouteOutcome::kPlaced) {
+    Submit(stream, decision);
+  } else {
+    EndStream(stream, stream.resume.has_value() ? WorkerLostError(stream.generation.outbox().end_seq())
+                                                : NoWorkerError(view_, stream.spec().model()));
+  }
+  return true;
+}
+
+void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
+  StopTimer(stream.wait_timer);
+  const GenerationRequest& request = stream.generation.request();
+  stream.state = State::kRunning;
+  stream.worker = decision.worker;
+  stream.submitted_at = clock_.Monotonic();
+  stream.attempt = ++last_id_;
+  stream.answered = false;
+  attempts_[stream.attempt] = {.worker = decision.worker, .stream = stream.id, .suspect = stream.suspect};
+  view_.StreamOpened(decision.worker);
+  if (stream.suspect) view_.SetSuspect(decision.worker, true);
+  NotePlacement(stream);
+  ShowWorker(decision.worker);
+  v1::Submit submit;
+  submit.set_stream_id(stream.attempt);
+  *submit.mutable_generation() = stream.resume.has_value() ? *stream.resume : request.spec;
+  submit.set_tenant(request.tenant);
+  if (request.deadline != absl::InfiniteDuration()) {
+    *submit.mutable_timeout() = google::protobuf::util::TimeUtil::NanosecondsToDuration(
+        absl::ToInt64Nanoseconds(std::max(request.deadline - clock_.Monotonic(), absl::ZeroDuration())));
+  }
+  submit.set_affinity(decision.affinity);
+  for (const std::string& holder : stream.generation.lost_holders()) submit.add_lost_holders(holder);
+  submit.set_traceparent(request.traceparent);
+  submit.set_suspect(stream.suspect);
+  links_[decision.worker]->Submit(std::move(submit));
+}
+
+void Relay::PumpQueue() {
+  if (queue_.size() == 0) return;
+  const Turn turn(*this);
+  ShedLate();
+  for (uint64_t id : queue_.InOrder()) {
+    // With nobody attached all that wait are told so.
+    const bool room = view_.AnyRoom(clock_.Monotonic()) || view_.UpCount() == 0;
+    if (static_cast<int>(attempts_.size()) >= StreamLimit() || !room) break;
+    const auto it = streams_.find(id);
+    if (it == streams_.end() || !TryPlace(*it->second)) continue;
+    queue_.Remove(id);
+    metrics_.queue_wait.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - it->second->waiting_since));
+  }
+  metrics_.SetQueueDepth(queue_.depths());
+}
+
+void Relay::OnWaitedTooLong(Stream& stream) {
+  metrics_.Shed("queue_timeout", stream.spec().priority());
+  EndStream(stream, WaitedTooLongError());
+}
+
+int Relay::StreamLimit() const { return std::max(1, options_.max_streams / view_.AttachedGateways()); }
+
+}  // namespace berth::relay

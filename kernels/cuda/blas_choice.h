@@ -1,0 +1,14 @@
+#pragma once
+
+#include <optional>
+
+#include "kernels/cuda/blas_plans.h"
+#include "kernels/cuda/context.h"
+
+namespace berth::kernels::cuda {
+
+// The plan of a shape by the `choice`-th of cuBLASLt's proposals, which one version of the library makes in one order. Nothing
+// if there are fewer.
+std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, int choice);
+
+}  // namespace berth::kernels::cuda
