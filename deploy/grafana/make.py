@@ -34,6 +34,7 @@ DASHBOARDS = {
         ("Sessions that found their worker", "percentunit", [("berth:affinity_hit:ratio_rate5m", "found")]),
         ("Streams taken over", "ops", rate("berth_gateway_failovers_total", "phase, result")),
         ("KV cache", "percentunit", [("max by (worker) (vllm:kv_cache_usage_perc)", "{{worker}}")]),
+        ("Gap when a stream is taken over", "s", quantiles("berth_gateway_failover_gap_seconds")),
         ("Versions", "none", [("count by (version, job) (berth_build_info)", "{{job}} {{version}}")]),
     ]),
     "gateway": ("Berth: gateways", [
@@ -47,6 +48,7 @@ DASHBOARDS = {
         ("Slow callers dropped", "ops", [("sum(rate(berth_gateway_slow_client_aborts_total" + RATE + "))", "streams")]),
         ("Placements", "ops", rate("berth_gateway_routing_decisions_total", "policy, outcome")),
         ("Streams by worker", "none", [("sum by (worker) (berth_gateway_streams_open)", "{{worker}}")]),
+        ("Circuit: 0 closed, 1 half-open, 2 open", "none", [("max by (worker) (berth_gateway_circuit_state)", "{{worker}}")]),
         ("Links up", "none", [("sum by (worker) (berth_gateway_worker_up)", "{{worker}}")]),
         ("gRPC calls", "reqps", rate("grpc_server_handled_total", "grpc_method, grpc_code")),
         ("gRPC calls begun", "reqps", rate("grpc_server_started_total", "grpc_method")),
