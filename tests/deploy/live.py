@@ -104,7 +104,7 @@ def prometheus_over_traffic(bin_dir, folder):
         await machines.start()
         prometheus = await asyncio.to_thread(Prometheus, folder, machines, dcgm.server_port)
         await asyncio.to_thread(prometheus.until, lambda: "up" in prometheus.names(), "prometheus scrapes nothing")
-        gateways = Gateways(machines.gateways)
+        gateways = Gateways(machines)
         await asyncio.wait_for(Run(plan, machines, gateways).everything(), plan.time_limit_s)
         await gateways.close()
 

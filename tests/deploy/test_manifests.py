@@ -84,14 +84,13 @@ def test_overlays_build_and_are_valid(overlay, tmp_path):
         assert all({"op", "path"} <= set(operation) for operation in yaml.safe_load(patch["patch"]))
 
 
-def test_overlays_name_every_worker_once():
-    for overlay in overlays():
-        kustomization = documents(overlay + "/kustomization.yaml")[0]
-        literal = kustomization["configMapGenerator"][0]["literals"][0]
-        workers = re.findall(r"(worker-\d+)=(worker-\d+)\.worker:24333", literal)
-        count = next((r["count"] for r in kustomization.get("replicas", []) if r["name"] == "worker"), 2)
-        assert [host for _, host in workers] == [f"worker-{i}" for i in range(count)], overlay
-        assert all(name == host for name, host in workers)
+def test_gateways_look_for_the_workers_service():
+    objects = {(document["kind"], document["metadata"]["name"]): document for _, document in manifests()}
+    service = objects["Service", "worker"]["spec"]
+    arguments = objects["Deployment", "gateway"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    namespace = documents(K8S + "/base/kustomization.yaml")[0]["namespace"]
+    assert f"--workers=srv:_{service['ports'][0]['name']}._tcp.worker.{namespace}.svc.cluster.local" in arguments
+    assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"]
 
 
 def test_containers_have_flags_that_exist_and_ports_that_probes_name(flags):

@@ -1,5 +1,9 @@
 #include "worker/service/metrics.h"
 
+#include <string>
+
+#include "worker/engine/step_plan.h"
+
 namespace berth::service {
 namespace {
 
@@ -45,6 +49,11 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& model, const
       labels_({{"model_name", model}, {"engine", "0"}}),
       running_(MakeGauge("vllm:num_requests_running", "Sequences that the engine computes.")),
       waiting_(MakeGauge("vllm:num_requests_waiting", "Requests that wait for the engine.")),
+      cache_config_(prometheus::BuildGauge()
+                        .Name("vllm:cache_config_info")
+                        .Help("Always 1; the KV cache in its labels.")
+                        .Labels(labels_)
+                        .Register(registry_)),
       kv_usage_(MakeGauge("vllm:kv_cache_usage_perc", "Share of KV blocks that sequences hold, 0 to 1.")),
       prompt_tokens_(MakeCounter("vllm:prompt_tokens_total", "Prompt tokens processed.")),
       generation_tokens_(MakeCounter("vllm:generation_tokens_total", "Tokens generated.")),
@@ -110,6 +119,9 @@ void Metrics::Update(const Snapshot& snapshot) {
   const engine::EngineStats& engine = snapshot.engine;
   running_.Set(engine.running);
   waiting_.Set(engine.waiting + snapshot.preparing);
+  cache_config_
+      .Add({{"block_size", std::to_string(engine::kBlockTokens)}, {"num_gpu_blocks", std::to_string(engine.kv_blocks_total)}})
+      .Set(1);
   kv_usage_.Set(engine.kv_blocks_total == 0 ? 0 : static_cast<double>(engine.kv_blocks_used) / engine.kv_blocks_total);
   RaiseTo(prompt_tokens_, static_cast<double>(engine.prompt_tokens));
   RaiseTo(generation_tokens_, static_cast<double>(engine.generated_tokens));

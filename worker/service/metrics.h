@@ -55,7 +55,9 @@ class Metrics {
 
   Registry& registry_;
   const prometheus::Labels labels_;
-  prometheus::Gauge &running_, &waiting_, &kv_usage_;
+  prometheus::Gauge &running_, &waiting_;
+  prometheus::Family<prometheus::Gauge>& cache_config_;
+  prometheus::Gauge& kv_usage_;
   prometheus::Counter &prompt_tokens_, &generation_tokens_, &preemptions_, &prefix_queries_, &prefix_hits_;
   prometheus::Counter &success_stop_, &success_length_, &success_abort_, &success_error_;
   prometheus::Histogram &time_to_first_token_, &inter_token_latency_, &time_per_output_token_, &e2e_latency_, &queue_time_,

@@ -1,13 +1,15 @@
 """Runs scenario files against real gateways and workers with the simulated engine, on loopback, and prints one table.
 
-usage: python tests/cluster/chaos [--bin-dir DIR] [--json FILE] [--docs FILE] SCENARIO…
+usage: python tests/cluster/chaos [--bin-dir DIR] [--no-times] [--json FILE] [--docs FILE [--recorded FILE]] SCENARIO…
 A scenario is a file, or the name of one in scenarios/; `quick` and `all` name several. Exits 1 unless all passed.
 """
 import argparse
 import asyncio
 import datetime
 import glob
+import json
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -34,16 +36,19 @@ def find(names):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="+")
+    parser.add_argument("scenario", nargs="*")
     parser.add_argument("--bin-dir", default="build/cpu-release/bin", help="where berth-gateway and berth-worker are")
     parser.add_argument("--json", help="append one line per scenario")
-    parser.add_argument("--docs", help="keep the rows of its table up to date")
+    parser.add_argument("--no-times", action="store_true", help="bounds of times are shown and do not count")
+    parser.add_argument("--docs", help="a file with a table whose rows are brought up to date")
+    parser.add_argument("--recorded", action="append", default=[], help="lines of an earlier --json, for --docs")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the programs end too
     try:
         wanted = find(arguments.scenario)
     except scenarios.BadScenario as error:
         sys.exit(f"chaos: {error}")
-    results, bad = [], 0
+    records, bad = [json.loads(line) for path in arguments.recorded for line in open(path)], 0
     for scenario in wanted:
         try:
             figures, measured = asyncio.run(runner.run(scenario, arguments.bin_dir))
@@ -51,14 +56,14 @@ def main():
             report.print_broken(scenario, repr(error))
             bad += 1
             continue
-        results.append((scenario, figures, measured))
-        report.print_result(scenario, figures, measured)
-        bad += report.verdict(scenario, figures) != "pass"
+        report.print_result(scenario, figures, measured, not arguments.no_times)
+        bad += report.verdict(scenario, figures, not arguments.no_times) != "pass"
+        records.append(report.as_record(scenario, figures, measured, datetime.date.today().isoformat()))
         if arguments.json:
             with open(arguments.json, "a") as file:
-                file.write(report.as_json(scenario, figures, measured) + "\n")
+                file.write(json.dumps(records[-1]) + "\n")
     if arguments.docs:
-        report.update_table(arguments.docs, results, datetime.date.today().isoformat())
+        report.update_table(arguments.docs, records, {scenario.name: scenario for scenario in find(["all"])})
     print(f"{len(wanted) - bad} passed, {bad} did not")
     return 1 if bad else 0
 

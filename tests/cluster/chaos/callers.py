@@ -2,6 +2,7 @@
 import asyncio
 import json
 import random
+import ssl
 import time
 from dataclasses import dataclass, field
 
@@ -156,11 +157,20 @@ class Request:
 class Gateways:
     """Connections to every gateway; each load names the one that its callers use first."""
 
-    def __init__(self, programs):
-        self.channels = [grpc.aio.insecure_channel(f"127.0.0.1:{p.ports['grpc']}", options=CHANNEL_OPTIONS) for p in programs]
-        self.urls = [f"http://127.0.0.1:{p.ports['http']}" for p in programs]
+    def __init__(self, machines):
+        ca = machines.certificates and machines.certificates.ca
+        self.channels = [self._channel(f"127.0.0.1:{gateway.ports['grpc']}", ca) for gateway in machines.gateways]
+        self.urls = [f"http{'s' * bool(ca)}://127.0.0.1:{gateway.ports['http']}" for gateway in machines.gateways]
+        verify = ssl.create_default_context(cafile=ca) if ca else True
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self.http = httpx.AsyncClient(timeout=None, limits=limits)
+        self.http = httpx.AsyncClient(timeout=None, limits=limits, verify=verify)
+
+    @staticmethod
+    def _channel(address, ca):
+        if not ca:
+            return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        with open(ca, "rb") as file:
+            return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(file.read()), options=CHANNEL_OPTIONS)
 
     def first_for(self, request):
         if request.load.gateway == "spread":

@@ -74,6 +74,8 @@ class Measured:
         self._add_metrics(values)
         self._add_sizes(values)
         self._add_placement(values, run)
+        if certificates := self.machines.certificates:
+            values["newest_certificate"] = int(all(certificates.served(g.ports["http"]) for g in self.machines.gateways if g.running))
         return collections.defaultdict(float, values)
 
     def _add_times(self, values, run):

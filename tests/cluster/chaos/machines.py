@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
 from processes import Process  # noqa: E402
 
+from certificates import Certificates  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
 WAIT_SECONDS = 30
@@ -81,6 +82,7 @@ class Program:
 class Machines:
     def __init__(self, plan, bin_dir, folder):
         self.plan, self.folder = plan, folder
+        self.certificates = Certificates(folder) if plan.tls else None
         self.proxies = {}
         self.deaths = 0
         self.slowest_scrape = 0  # seconds
@@ -96,7 +98,8 @@ class Machines:
         journal = ["--journal", "sqlite:" + os.path.join(self.folder, "journal.db")] if self.plan.journal == "sqlite" else []
         command = [
             os.path.join(bin_dir, "berth-worker"), "--sim", "--worker-id", name, "--port", ports["port"], "--admin-port", 0,
-            "--metrics-port", ports["metrics"], *journal, *self.plan.worker_arguments, *self.plan.only.get(name, []),
+            "--metrics-port", ports["metrics"], *journal, *(self.certificates.worker_flags() if self.certificates else []),
+            *self.plan.worker_arguments, *self.plan.only.get(name, []),
         ]  # fmt: skip
         return Program(name, command, ports, os.path.join(self.folder, name + ".log"))
 
@@ -112,7 +115,8 @@ class Machines:
         command = [
             os.path.join(self._bin_dir, "berth-gateway"), "--workers", ",".join(addresses), "--grpc-port", ports["grpc"],
             "--http-port", ports["http"], "--admin-port", 0, "--metrics-port", ports["metrics"],
-            *([] if self.plan.spare else ["--wait-workers"]), *self.plan.gateway_arguments,
+            *([] if self.plan.spare else ["--wait-workers"]), *(self.certificates.gateway_flags() if self.certificates else []),
+            *self.plan.gateway_arguments,
         ]  # fmt: skip
         return Program(name, command, ports, os.path.join(self.folder, name + ".log"))
 
@@ -192,6 +196,9 @@ class Machines:
 
     async def do(self, event, worker):
         """One event; `worker` is whom it is done to, None for a gateway's."""
+        if event.do == "rotate":
+            await asyncio.to_thread(self.certificates.issue)
+            return
         if event.do == "measure":
             await asyncio.to_thread(self.samples)
             return

@@ -88,7 +88,7 @@ async def undisturbed_outputs(scenario, bin_dir, folder):
     outputs = {}
     try:
         await machines.start()
-        gateways = Gateways(machines.gateways)
+        gateways = Gateways(machines)
 
         async def converse(load, index):
             for turn in range(load.turns):
@@ -125,7 +125,7 @@ async def run(scenario, bin_dir):
         machines = Machines(scenario.cluster, bin_dir, folder)
         try:
             await machines.start()
-            gateways = Gateways(machines.gateways)
+            gateways = Gateways(machines)
             measured = Measured(scenario, outputs, machines)
             run = Run(scenario, machines, gateways)
             began = time.monotonic()

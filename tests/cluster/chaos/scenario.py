@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 MAX_WORKERS, MAX_REQUESTS, MAX_SECONDS = 16, 200_000, 3600
 DOINGS = (
-    "run", "kill", "freeze", "thaw", "terminate", "start", "restart", "replace", "measure", "partition", "heal",
+    "run", "kill", "freeze", "thaw", "terminate", "start", "restart", "replace", "measure", "rotate", "partition", "heal",
     "kill_gateway", "terminate_gateway", "start_gateway", "replace_gateway",
 )  # fmt: skip
 
@@ -24,6 +24,7 @@ class ClusterPlan:
     only: dict = field(default_factory=dict)  # worker id -> more arguments for that one
     gateway_arguments: list = field(default_factory=list)
     spare: int = 0  # workers that gateways know and that only a `start` event starts
+    tls: bool = False  # callers and links over TLS, links with certificates on both sides
     proxied: bool = False  # links go through a proxy that can drop what it is given
 
 
