@@ -101,6 +101,7 @@ absl::StatusOr<RunTimes> EngineDriver::Run(const std::vector<BenchRequest>& requ
   }
   RunTimes times;
   times.requests.resize(requests.size());
+  const engine::EngineStats before = engine_.Stats();
   Submitter submitter(engine_, std::move(specs), times);
   if (requests.empty() || requests.back().arrival == 0) {
     BERTH_RETURN_IF_ERROR(submitter.Submit(in_flight > 0 ? in_flight : requests.size()));
@@ -108,6 +109,9 @@ absl::StatusOr<RunTimes> EngineDriver::Run(const std::vector<BenchRequest>& requ
   } else {
     BERTH_RETURN_IF_ERROR(RunAtArrivals(requests, submitter, times));
   }
+  const engine::EngineStats after = engine_.Stats();
+  const auto steps = static_cast<double>(after.steps - before.steps);
+  if (steps > 0) times.host_step = absl::ToDoubleSeconds(after.host_time - before.host_time) / steps;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (times.requests[i].tokens == requests[i].output) continue;
     return absl::InternalError(

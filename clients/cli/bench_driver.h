@@ -30,6 +30,7 @@ struct RunTimes {
   std::vector<double> gaps;                    // between a request's successive outputs, of all requests
   std::vector<std::pair<double, int>> tokens;  // when some came, and how many, of all requests
   double end = 0;
+  double host_step = 0;  // mean seconds that the engine thread works on a step; 0: unknown
 };
 
 // Runs requests on an engine of its own, without RPC, and notes when their tokens come: greedy, no token ends an answer,

@@ -96,6 +96,7 @@ std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const
   add_times("ttft", FirstTokenTimes);
   add_times("tpot", TimesPerToken);
   add_times("itl", Gaps);
+  if (runs.front().host_step > 0) add("host_step", "us", [](const RunTimes& run) { return 1e6 * run.host_step; });
   return figures;
 }
 

@@ -31,6 +31,7 @@ double DecodeRate(const RunTimes& times);
 //   ttft, tpot, itl: _mean, _p50, _p99      from the hand-over to the first token; (last - first) / (tokens - 1) of each
 //   request
 //                                           that has several; gaps between a request's successive outputs
+//   host_step                               us that the engine thread works on a step, mean
 // A figure that no run has is left out.
 std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs);
 

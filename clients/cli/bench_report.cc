@@ -14,18 +14,18 @@ using Json = nlohmann::ordered_json;
 std::vector<std::string> Shown(Kind kind) {
   switch (kind) {
     case Kind::kOne:
-      return {"decode_rate", "tpot_mean", "ttft_mean"};
+      return {"decode_rate", "tpot_mean", "ttft_mean", "host_step"};
     case Kind::kBatch:
-      return {"output_rate", "decode_rate", "ttft_mean", "ttft_p50", "ttft_p99", "tpot_mean"};
+      return {"output_rate", "decode_rate", "ttft_mean", "ttft_p50", "ttft_p99", "tpot_mean", "host_step"};
     case Kind::kTrace:
-      return {"request_rate", "output_rate", "total_rate", "ttft_mean", "ttft_p50", "ttft_p99",
-              "tpot_mean",    "tpot_p50",    "tpot_p99",   "itl_mean",  "itl_p50",  "itl_p99"};
+      return {"request_rate", "output_rate", "total_rate", "ttft_mean", "ttft_p50", "ttft_p99", "tpot_mean",
+              "tpot_p50",     "tpot_p99",    "itl_mean",   "itl_p50",   "itl_p99",  "host_step"};
     case Kind::kOpen:
       return {"ttft_mean", "ttft_p50", "ttft_p99", "tpot_mean", "tpot_p50", "tpot_p99", "itl_p99"};
     case Kind::kFirstToken:
       return {"ttft_mean"};
     case Kind::kDecode:
-      return {"decode_rate", "tpot_mean"};
+      return {"decode_rate", "tpot_mean", "host_step"};
   }
   return {};
 }

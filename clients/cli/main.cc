@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "clients/cli/admin_command.h"
+#include "clients/cli/bench_serve_command.h"
 #include "clients/cli/chat.h"
 #include "clients/cli/conversation.h"
 #include "clients/cli/interrupt_watcher.h"
@@ -256,6 +257,9 @@ int Run(int argc, char** argv) {
   CLI::App& bench = *app.add_subcommand("bench", "Measure")->require_subcommand(1);
   CLI::App& bench_engine =
       *bench.add_subcommand("engine", "The engine without RPC: the flags of berth-bench")->prefix_command();
+  ServeBenchFlags serve_bench_flags;
+  CLI::App& bench_serve = *bench.add_subcommand("serve", "A running server over gRPC, as its callers see it");
+  AddServeBenchFlags(bench_serve, serve_bench_flags);
   CLI11_PARSE(app, argc, argv);
 
   absl::Status status;
@@ -263,6 +267,8 @@ int Run(int argc, char** argv) {
     status = Become("berth-bench", bench_engine.remaining());
   } else if (admin.parsed()) {
     status = admin.Run();
+  } else if (bench_serve.parsed()) {
+    status = RunServeBenchCommand(serve_bench_flags);
   } else if (serve.parsed()) {
     BlockServeSignals();
     status = RunServe(serve_flags);

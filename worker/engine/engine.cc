@@ -248,6 +248,7 @@ absl::Status Engine::Impl::FinishStep() {
   std::vector<SequenceUpdate> updates = scheduler_.Commit(*result);
   UpdateSnapshot();
   Publish({.step = result->step, .step_time = time, .updates = std::move(updates)});
+  host_time_ += clock_.Monotonic() - now;
   return absl::OkStatus();
 }
 

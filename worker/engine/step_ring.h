@@ -23,7 +23,7 @@ struct EngineStats {
   uint64_t generated_tokens = 0;
   uint64_t preemptions = 0;
   uint64_t ring_full_waits = 0;
-  absl::Duration host_time;                       // spent on planning steps and handing them to the executor
+  absl::Duration host_time;                       // the engine thread worked on steps: all but waiting for the device
   int64_t waiting_prompt_tokens = 0;              // not yet computed
   absl::Duration step_budget = absl::Seconds(2);  // past it a step counts as stalled: max(2 s, 8 × predicted)
 };

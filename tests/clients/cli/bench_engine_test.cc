@@ -104,6 +104,8 @@ TEST(EngineBenchTest, RunsEveryKindOfLoad) {
     EXPECT_GT(first->low, 0);
     EXPECT_LE(first->low, first->high);
     EXPECT_EQ(FindFigure(row.figures, "tpot_mean") == nullptr, row.kind == BenchLoad::Kind::kFirstToken);
+    ASSERT_NE(FindFigure(row.figures, "host_step"), nullptr);
+    EXPECT_GT(FindFigure(row.figures, "host_step")->low, 0);
     EXPECT_FALSE(row.floor.has_value()) << "floors are a GPU's";
     EXPECT_THAT(FormatRow(row), HasSubstr(row.name));
   }

@@ -128,15 +128,26 @@ class ChatSimTest(unittest.TestCase):
         self.assertEqual(answers[0], answers[1])
         self.assertNotIn("error", "".join(answers[0]))
 
-    def test_serve_answers_over_http(self):
+    def test_serve_answers_over_http_and_is_measured_over_grpc(self):
         serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
                                   "--metrics-port", "0", "--model-name", "m"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.addCleanup(serve.stdout.close)
         self.addCleanup(serve.wait)
         self.addCleanup(serve.terminate)
-        port = json.loads(serve.stdout.readline())["http_port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
+        ready = json.loads(serve.stdout.readline())
+        with urllib.request.urlopen(f"http://127.0.0.1:{ready['http_port']}/v1/models") as answer:
             self.assertEqual(json.load(answer)["data"][0]["id"], "m")
+
+        def measure(*flags):
+            return subprocess.run([BERTH, "bench", "serve", "--server", f"127.0.0.1:{ready['grpc_port']}", "--repeats", "1", "--vocab", "100", *flags],
+                                  capture_output=True, text=True)
+        rows = json.loads(measure("--loads", "B:3x8/6,A:4/1").stdout)["rows"]
+        self.assertEqual([row["name"] for row in rows], ["B 3 x 8/6", "A 1 x 4/1"])
+        self.assertGreater(rows[0]["figures"]["output_rate"]["median"], 0)
+        for flags, error in ((["--loads", "X"], '"X" is no load'), (["--loads", "B:1x8/6", "--model", "n"], '"n"')):
+            wrong = measure(*flags)
+            self.assertEqual(wrong.returncode, 1)
+            self.assertIn(error, wrong.stderr)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,15 @@ TEST_F(CudaExecutorTest, WhatDoesNotFitIsSaid) {
   EXPECT_EQ(MakeExecutor(absent).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_F(CudaExecutorTest, MemoryThatWeightsMissIsSaid) {
+  auto uploader = MakeGpuUploader(options_);
+  ASSERT_TRUE(uploader.ok()) << uploader.status();
+  const absl::Status status = (*uploader)->Reserve({.matrix_elements = int64_t{1} << 41, .weights = 1});
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()),
+              testing::ContainsRegex("the weights take 4194304 MiB of device 0.*MiB are missing"));
+}
+
 // A fault spoils the process's context, so it happens in a process of its own.
 TEST_F(CudaExecutorTest, ADeviceFaultEndsEveryPlanAndNothingHangs) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
