@@ -194,10 +194,11 @@ void WorkerServices::AddWorker(rpc::Server& server) {
                     const session::SessionKey key{
                         .tenant = request.tenant(), .model = parts_.core.model().name, .session_id = request.session_id()};
                     const std::optional<absl::Duration> seen = parts_.core.IdleOf(request.tenant(), request.session_id());
-                    parts_.sessions.Get(key, [this, call, seen](absl::StatusOr<session::SessionInfo> info) {
+                    const bool shared_journal = !parts_.status.journal_domain().empty();
+                    parts_.sessions.Get(key, [call, seen, shared_journal](absl::StatusOr<session::SessionInfo> info) {
                       v1::HasSessionResponse response;
                       // A journal that others read too makes nobody the holder.
-                      response.set_found(info.ok() && (info->held || parts_.status.journal_domain().empty()));
+                      response.set_found(info.ok() && (info->held || !shared_journal));
                       if (!info.ok() && seen.has_value()) {
                         response.set_found(true);
                         SetDuration(*seen, response.mutable_idle());
