@@ -1,6 +1,7 @@
 #include "clients/cli/bench_loads.h"
 
 #include <algorithm>
+#include <climits>
 #include <cstdio>
 #include <iterator>
 #include <utility>
@@ -111,6 +112,14 @@ absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const
     }
   }
   return loads;
+}
+
+absl::StatusOr<TraceFiles> ReadTraceFiles(const std::string& list, const std::string& trace, const std::string& arrivals) {
+  TraceFiles files;
+  if (list.find_first_of("CP") == std::string::npos) return files;
+  BERTH_ASSIGN_OR_RETURN(files.trace, ReadTrace(trace, INT_MAX, 1));
+  BERTH_ASSIGN_OR_RETURN(files.arrivals, ReadArrivals(arrivals));
+  return files;
 }
 
 }  // namespace berth::cli

@@ -40,4 +40,7 @@ struct TraceFiles {
 // INVALID_ARGUMENT names the one that is none of these, or wants more requests than the files have.
 absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const TraceFiles& files);
 
+// What ParseLoads needs for `list`: nothing is read for loads without a trace.
+absl::StatusOr<TraceFiles> ReadTraceFiles(const std::string& list, const std::string& trace, const std::string& arrivals);
+
 }  // namespace berth::cli

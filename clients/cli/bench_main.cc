@@ -1,4 +1,3 @@
-#include <climits>
 #include <iostream>
 #include <map>
 #include <string>
@@ -53,9 +52,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
 
 absl::Status Run(Flags& flags) {
   if (!flags.loads.empty()) {
-    TraceFiles files;
-    BERTH_ASSIGN_OR_RETURN(files.trace, ReadTrace(flags.trace, INT_MAX, 1));
-    BERTH_ASSIGN_OR_RETURN(files.arrivals, ReadArrivals(flags.arrivals));
+    BERTH_ASSIGN_OR_RETURN(const TraceFiles files, ReadTraceFiles(flags.loads, flags.trace, flags.arrivals));
     BERTH_ASSIGN_OR_RETURN(flags.bench.loads, ParseLoads(flags.loads, files));
   } else if (flags.trace_requests > 0) {
     BERTH_ASSIGN_OR_RETURN(flags.bench.trace, ReadTrace(flags.trace, flags.trace_requests, flags.shorten));

@@ -1,6 +1,5 @@
 #include "clients/cli/bench_serve_command.h"
 
-#include <climits>
 #include <iostream>
 #include <utility>
 
@@ -23,9 +22,7 @@ void AddServeBenchFlags(CLI::App& app, ServeBenchFlags& flags) {
 }
 
 absl::Status RunServeBenchCommand(ServeBenchFlags& flags) {
-  TraceFiles files;
-  BERTH_ASSIGN_OR_RETURN(files.trace, ReadTrace(flags.trace, INT_MAX, 1));
-  BERTH_ASSIGN_OR_RETURN(files.arrivals, ReadArrivals(flags.arrivals));
+  BERTH_ASSIGN_OR_RETURN(const TraceFiles files, ReadTraceFiles(flags.loads, flags.trace, flags.arrivals));
   BERTH_ASSIGN_OR_RETURN(flags.bench.loads, ParseLoads(flags.loads, files));
   EngineBenchReport report{.model = flags.bench.model, .device = flags.bench.server, .repeats = flags.bench.repeats};
   BERTH_ASSIGN_OR_RETURN(report.rows,

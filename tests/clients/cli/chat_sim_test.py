@@ -141,7 +141,9 @@ class ChatSimTest(unittest.TestCase):
         def measure(*flags):
             return subprocess.run([BERTH, "bench", "serve", "--server", f"127.0.0.1:{ready['grpc_port']}", "--repeats", "1", "--vocab", "100", *flags],
                                   capture_output=True, text=True)
-        rows = json.loads(measure("--loads", "B:3x8/6,A:4/1").stdout)["rows"]
+        right = measure("--loads", "B:3x8/6,A:4/1")
+        self.assertEqual(right.returncode, 0, right.stderr)
+        rows = json.loads(right.stdout)["rows"]
         self.assertEqual([row["name"] for row in rows], ["B 3 x 8/6", "A 1 x 4/1"])
         self.assertGreater(rows[0]["figures"]["output_rate"]["median"], 0)
         for flags, error in ((["--loads", "X"], '"X" is no load'), (["--loads", "B:1x8/6", "--model", "n"], '"n"')):

@@ -67,7 +67,10 @@ TEST_F(FileSourceTest, ABrokenFileIsReportedAndTheNextGoodOneIsTaken) {
   EXPECT_EQ(reports_.Next().status().code(), absl::StatusCode::kInvalidArgument);
   Write("b=host:2", "next");
   std::filesystem::rename(folder_ + "/next", path_);
-  EXPECT_THAT(*reports_.Next(), ElementsAre(kB));
+  absl::StatusOr<std::vector<WorkerAddress>> report = reports_.Next();
+  while (absl::IsInvalidArgument(report.status())) report = reports_.Next();  // seen at the start and by its event
+  ASSERT_TRUE(report.ok());
+  EXPECT_THAT(*report, ElementsAre(kB));
 }
 
 TEST(DiscoveryTest, AStaticListIsKnownAtOnce) {
