@@ -1,14 +1,31 @@
 """Berth's programs as child processes on free ports, and a plain HTTP client for them."""
 import http.client
+import itertools
 import json
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import time
 
 READY_SECONDS = 60
 WAIT_SECONDS = 30
+# Below those that the kernel gives to connections: one of those could be taken between its choice and its use.
+FIXED_PORTS = itertools.cycle(random.sample(range(20000, 32000), 12000))
+
+
+def free_port():
+    """For programs that must come back at the same port; others listen on port 0."""
+    for port in FIXED_PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Process:

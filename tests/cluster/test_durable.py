@@ -1,13 +1,12 @@
 """Sessions whose worker goes away: another one goes on with them, from the journal."""
 import signal
-import socket
 import subprocess
 import sys
 import uuid
 
 import grpc
 import pytest
-from processes import until
+from processes import free_port, until
 
 sys.path.insert(0, __file__.rsplit("/", 1)[0] + "/chaos")
 import protocol  # noqa: E402
@@ -20,9 +19,7 @@ class Redis:
     """A redis-server on a free port, without persistence."""
 
     def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.child = subprocess.Popen(
             ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--requirepass", "secret", "--save", ""],
             cwd=folder, stdout=subprocess.PIPE, text=True,

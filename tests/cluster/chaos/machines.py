@@ -5,25 +5,18 @@ import os
 import re
 import resource
 import signal
-import socket
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
-from processes import Process  # noqa: E402
+from processes import Process, free_port  # noqa: E402
 
 from certificates import Certificates  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
 WAIT_SECONDS = 30
 MEMORY_BYTES = 6 << 30  # of addresses, per program: one that grows without bound ends alone
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def scrape(port):
