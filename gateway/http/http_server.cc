@@ -90,6 +90,10 @@ class HttpServer::Impl {
     work_.reset();
     io_.stop();
     for (std::thread& thread : threads_) thread.join();
+    // Requests that connections gave up still name this server's executors until the shard has seen it.
+    base::Notification seen;
+    options_.connection.generation.shard.Post([&seen] { seen.Notify(); });
+    seen.Wait();
   }
 
   absl::Status Listen() {
