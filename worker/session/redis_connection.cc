@@ -19,19 +19,15 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/freer.h"
 #include "base/status.h"
 #include "hiredis/hiredis.h"
 
 namespace berth::session {
 namespace {
 
-template <auto kFree>
-struct Freer {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
+using base::Freer;
+
 using Bio = std::unique_ptr<BIO, Freer<BIO_free_all>>;
 using Context = std::unique_ptr<SSL_CTX, Freer<SSL_CTX_free>>;
 using Reader = std::unique_ptr<redisReader, Freer<redisReaderFree>>;
