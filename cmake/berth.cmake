@@ -33,12 +33,29 @@ if(BERTH_SANITIZE)
 endif()
 
 # A target's sources are compiled a few at a time, except in Debug: parsing gRPC's, Abseil's and GoogleTest's headers is most of the
-# work. SEPARATE is for those that cannot share a translation unit (Highway's targets, tables that bear one name in every file).
+# work. The joined files name their parts from the repository's root, unlike CMake's own, so that ccache serves every checkout.
+# SEPARATE is for those that cannot share a translation unit (Highway's targets, tables that bear one name in every file).
 function(berth_join name)
-  if(NOT CMAKE_BUILD_TYPE STREQUAL Debug)
-    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
-    target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>")
+  if(CMAKE_BUILD_TYPE STREQUAL Debug)
+    return()
   endif()
+  get_target_property(sources ${name} SOURCES)
+  list(FILTER sources INCLUDE REGEX "\\.cc$")
+  set_source_files_properties(${sources} PROPERTIES HEADER_FILE_ONLY ON)
+  set(count 0)
+  foreach(source ${sources})
+    get_filename_component(path ${source} ABSOLUTE)
+    file(RELATIVE_PATH path ${PROJECT_SOURCE_DIR} ${path})
+    math(EXPR batch "${count} / 6")
+    string(APPEND joined_${batch} "#include \"${path}\"\n")
+    math(EXPR count "${count} + 1")
+  endforeach()
+  foreach(batch RANGE ${batch})
+    set(path ${CMAKE_CURRENT_BINARY_DIR}/${name}_${batch}.cc)
+    file(CONFIGURE OUTPUT ${path} CONTENT "${joined_${batch}}" @ONLY)
+    target_sources(${name} PRIVATE ${path})
+  endforeach()
+  target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>")
 endfunction()
 
 # berth_library(NAME [SEPARATE] SRCS ... DEPS ...): the library of one room, seen as berth::NAME. A room without SRCS is headers only.
