@@ -1,7 +1,5 @@
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/cuda/attend/decode_plan.cuh"
 #include "kernels/cuda/attend/mma.cuh"
 #include "kernels/cuda/util/launch.cuh"
@@ -253,22 +251,13 @@ void AttendDecode(Context& context, const AttendParams& params, int entries) {
     Launch(context, DecodeAttention<T, Shape>, blocks, Shape::kThreads, Shape::kSharedBytes, decode);
   };
   const auto launch = [&](auto dim) {
-    constexpr int kDim = decltype(dim)::value;
+    constexpr int kDim = dim;
     if constexpr (kDim <= 128) {
       if (entries <= kFewEntries) return launch_shape(DecodeShape<kDim, true>());
     }
     launch_shape(DecodeShape<kDim, false>());
   };
-  switch (params.kv.key_dim) {
-    case 64:
-      return launch(std::integral_constant<int, 64>());
-    case 96:
-      return launch(std::integral_constant<int, 96>());
-    case 128:
-      return launch(std::integral_constant<int, 128>());
-    case 256:
-      return launch(std::integral_constant<int, 256>());
-  }
+  WithTensorCoreHead(params.kv.key_dim, launch);
 }
 
 }  // namespace berth::kernels::cuda
