@@ -14,68 +14,17 @@
 #include "kernels/buffer.h"
 #include "kernels/cuda/convert.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "tests/bench/bulk_read.cuh"
 
 namespace berth::kernels {
 namespace {
 
 constexpr int kRepeats = 15;
-constexpr int kChunk = 16 << 10, kStages = 6, kBlocksPerMultiprocessor = 2, kThreads = 256;
 constexpr size_t kWeightBytes = size_t{4} << 30;  // far more than any cache holds
 constexpr int kSide = 8192;                       // of the products
 
 void Check(cudaError_t error) { BERTH_CHECK(error == cudaSuccess) << cudaGetErrorString(error); }
 void Check(cublasStatus_t status) { BERTH_CHECK(status == CUBLAS_STATUS_SUCCESS) << cublasLtGetStatusString(status); }
-
-__device__ uint32_t SharedAddress(const void* pointer) { return static_cast<uint32_t>(__cvta_generic_to_shared(pointer)); }
-
-// Every block fetches each gridDim-th chunk into shared memory, kStages at a time, and reads one word of it.
-__global__ void BulkRead(const std::byte* source, int64_t chunks, int* sink) {
-#if __CUDA_ARCH__ >= 900
-  extern __shared__ __align__(128) std::byte stage[];
-  __shared__ uint64_t full[kStages];
-  if (threadIdx.x != 0) return;
-  const auto fetch = [&](int64_t chunk, int slot) {
-    const uint32_t barrier = SharedAddress(&full[slot]);
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(kChunk) : "memory");
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     SharedAddress(stage + slot * kChunk)),
-                 "l"(source + chunk * kChunk), "r"(kChunk), "r"(barrier)
-                 : "memory");
-  };
-  for (int i = 0; i < kStages; ++i) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(SharedAddress(&full[i])) : "memory");
-  }
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  int64_t next = blockIdx.x;
-  for (int i = 0; i < kStages && next < chunks; ++i, next += gridDim.x) fetch(next, i);
-  int sum = 0, slot = 0;
-  uint32_t phase = 0;
-  for (int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-    asm volatile(
-        "{\n.reg .pred p;\nwait:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\nbra wait;\ndone:\n}" ::
-            "r"(SharedAddress(&full[slot])),
-        "r"(phase)
-        : "memory");
-    sum += *reinterpret_cast<volatile int*>(stage + slot * kChunk);
-    if (next < chunks) fetch(next, slot);
-    next += gridDim.x;
-    if (++slot == kStages) {
-      slot = 0;
-      phase ^= 1;
-    }
-  }
-  if (sum == 0x7FFFFFFF) *sink = sum;
-#else
-  const int64_t words = chunks * kChunk / static_cast<int64_t>(sizeof(int4));
-  int sum = 0;
-#pragma unroll 8
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < words;
-       i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
-    sum += __ldg(reinterpret_cast<const int4*>(source) + i).x;
-  }
-  if (sum == 0x7FFFFFFF) *sink = sum;
-#endif
-}
 
 // Seconds of one call of `queue`, which puts its work on `stream`; median.
 template <typename Queue>
@@ -146,11 +95,8 @@ int Run() {
   cuda::FillRandomWeights(1, 0.02f, kWeightBytes / 2, DType::kBF16, bytes_of(weights), stream);
   cuda::FillRandomWeights(2, 1, int64_t{kSide} * kSide, DType::kBF16, bytes_of(in), stream);
 
-  const int shared = kStages * kChunk;
-  Check(cudaFuncSetAttribute(BulkRead, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
   const double read = Time(stream, [&] {
-    BulkRead<<<properties.multiProcessorCount * kBlocksPerMultiprocessor, kThreads, shared, stream>>>(
-        bytes_of(weights), kWeightBytes / kChunk, reinterpret_cast<int*>(bytes_of(out)));
+    bench::QueueBulkRead(stream, properties.multiProcessorCount, weights.data(), kWeightBytes);
     Check(cudaGetLastError());
   });
 

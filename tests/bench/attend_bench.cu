@@ -17,6 +17,7 @@
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/stages.h"
+#include "tests/bench/bulk_read.cuh"
 
 namespace berth::kernels {
 namespace {
@@ -46,41 +47,6 @@ __global__ void FillRandom(uint16_t* out, int64_t count) {
   }
 }
 
-// The most that can be read: every block copies its share in pieces of 16 KiB, six under way.
-constexpr int kReadStages = 6, kReadBytes = 16 << 10;
-__global__ void BulkRead(const std::byte* from, int64_t pieces) {
-#if __CUDA_ARCH__ >= 900
-  extern __shared__ __align__(128) std::byte shared[];
-  __shared__ uint64_t barrier[kReadStages];
-  if (threadIdx.x != 0) return;
-  const auto address = [](const void* pointer) { return static_cast<uint32_t>(__cvta_generic_to_shared(pointer)); };
-  for (uint64_t& b : barrier) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(address(&b)) : "memory");
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  const int64_t begin = pieces * blockIdx.x / gridDim.x, end = pieces * (blockIdx.x + 1) / gridDim.x;
-  const auto copy = [&](int64_t piece) {
-    const int stage = (piece - begin) % kReadStages;
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(address(&barrier[stage])), "r"(kReadBytes)
-                 : "memory");
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     address(shared + stage * kReadBytes)),
-                 "l"(from + piece * kReadBytes), "r"(kReadBytes), "r"(address(&barrier[stage]))
-                 : "memory");
-  };
-  for (int64_t piece = begin; piece < std::min(begin + kReadStages, end); ++piece) copy(piece);
-  for (int64_t piece = begin; piece < end; ++piece) {
-    const uint32_t phase = (piece - begin) / kReadStages % 2, at = address(&barrier[(piece - begin) % kReadStages]);
-    uint32_t done = 0;
-    while (done == 0) {
-      asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.b32 %0, 1, 0, p; }"
-                   : "=r"(done)
-                   : "r"(at), "r"(phase)
-                   : "memory");
-    }
-    if (piece + kReadStages < end) copy(piece + kReadStages);
-  }
-#endif
-}
-
 struct Time {
   double median = 0, least = 0, most = 0;  // µs
 };
@@ -105,13 +71,11 @@ class Bench {
   }
 
   void Anchor() {
-    Check(cudaFuncSetAttribute(BulkRead, cudaFuncAttributeMaxDynamicSharedMemorySize, kReadStages * kReadBytes), "anchor");
-    const int64_t pieces = (int64_t{2} << 30) / kReadBytes;
+    constexpr size_t kBytes = size_t{2} << 30;
     const Time time = Measure(3, [&](int i) {
-      BulkRead<<<2 * multiprocessors_, 32, kReadStages * kReadBytes, context_.stream>>>(
-          static_cast<const std::byte*>(kv_.data()) + i * pieces * kReadBytes, pieces);
+      bench::QueueBulkRead(context_.stream, multiprocessors_, static_cast<const std::byte*>(kv_.data()) + i * kBytes, kBytes);
     });
-    read_gbps_ = static_cast<double>(pieces) * kReadBytes / time.median / 1e3;
+    read_gbps_ = kBytes / time.median / 1e3;
     std::printf("bulk read of 2 GiB: %.0f GB/s (%.1f us, %.1f-%.1f)\n", read_gbps_, time.median, time.least, time.most);
   }
 
@@ -241,8 +205,9 @@ int Main(const std::string& filter) {
     if (name.find(filter) != std::string::npos) bench.Attend(name, m.q_heads, m.kv_heads, m.dim, entries, decode);
   };
   std::mt19937 random(7);
-  std::vector<Entry> mixed;
+  std::vector<Entry> mixed, shorter;  // `shorter` is what a trace of conversations decodes
   for (int i = 0; i < 256; ++i) mixed.push_back({1 + static_cast<int>(random() % 2000), 1});
+  for (int i = 0; i < 256; ++i) shorter.push_back({60 + static_cast<int>(random() % 740), 1});
   const Model models[] = {{"M1 16/8 d128", 16, 8, 128},
                           {"M2 32/8 d128", 32, 8, 128},
                           {"32/32 d128", 32, 32, 128},
@@ -254,13 +219,18 @@ int Main(const std::string& filter) {
     run(name + " prefill 8192", m, {{8192, 8192}}, false);
     run(name + " prefill 8 x 1024", m, std::vector<Entry>(8, {1024, 1024}), false);
     run(name + " prefill 512 at 8192", m, {{8192, 512}}, false);
+    run(name + " prefill 220", m, {{220, 220}}, false);
+    run(name + " prefill 4 x 220", m, std::vector<Entry>(4, {220, 220}), false);
   };
   for (const Model& m : models) {
     const std::string name = m.name;
     for (const int batch : {1, 8, 64}) {
       run(name + " decode " + std::to_string(batch) + " x 1000", m, std::vector<Entry>(batch, {1000, 1}), true);
     }
-    if (m.kv_heads <= 8) run(name + " decode 256 x 1-2000", m, mixed, true);
+    if (m.kv_heads <= 8) {
+      run(name + " decode 256 x 1-2000", m, mixed, true);
+      run(name + " decode 256 x 60-800", m, shorter, true);
+    }
     run(name + " decode 1 x 32000", m, {{32000, 1}}, true);
     prefill(m);
   }

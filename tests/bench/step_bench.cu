@@ -14,7 +14,7 @@
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/stages.h"
-#include "kernels/cuda/util/bulk_copy.cuh"
+#include "tests/bench/bulk_read.cuh"
 
 namespace berth::kernels {
 namespace {
@@ -54,30 +54,6 @@ __global__ void FillOnes(float* to, int count) {
   for (int i = threadIdx.x; i < count; i += blockDim.x) to[i] = 1;
 }
 
-constexpr int kReadStages = 6, kReadBytes = 16 << 10;
-
-// Bulk copies of `bytes` into shared memory and nothing else: the ceiling.
-__global__ void ReadAll(const std::byte* from, size_t bytes) {
-#if __CUDA_ARCH__ >= 900
-  extern __shared__ __align__(128) std::byte shared[];
-  __shared__ cuda::Barrier full[kReadStages];
-  if (threadIdx.x != 0) return;
-  for (int i = 0; i < kReadStages; ++i) cuda::InitBarrier(full + i, 1);
-  cuda::PublishBarriers();
-  const int64_t pieces = bytes / kReadBytes, mine = (pieces - blockIdx.x + gridDim.x - 1) / gridDim.x;
-  const auto issue = [&](int64_t i) {
-    cuda::ArriveAndExpect(full + i % kReadStages, kReadBytes);
-    cuda::BulkCopy(shared + i % kReadStages * kReadBytes, from + (i * gridDim.x + blockIdx.x) * kReadBytes, kReadBytes,
-                   full + i % kReadStages, cuda::StreamingPolicy());
-  };
-  for (int64_t i = 0; i < std::min<int64_t>(kReadStages, mine); ++i) issue(i);
-  for (int64_t i = 0; i < mine; ++i) {
-    cuda::WaitFor(full + i % kReadStages, i / kReadStages % 2);
-    if (i + kReadStages < mine) issue(i + kReadStages);
-  }
-#endif
-}
-
 class Bench {
  public:
   explicit Bench(const Options& options) : options_(options), allocator_(MakeCudaAllocator(0)) {
@@ -100,11 +76,7 @@ class Bench {
     const size_t bytes = size_t{2} << 30, side = 8192;
     const Buffer memory = Allocate(bytes), product = Allocate(side * side * 2);
     FillRandom<<<4096, 256>>>(static_cast<uint16_t*>(memory.data()), bytes / 2, 1);
-    Check(cudaFuncSetAttribute(ReadAll, cudaFuncAttributeMaxDynamicSharedMemorySize, kReadStages * kReadBytes));
-    const double read = Time([&] {
-      ReadAll<<<2 * context_.multiprocessors, 32, kReadStages * kReadBytes, context_.stream>>>(
-          static_cast<const std::byte*>(memory.data()), bytes);
-    });
+    const double read = Time([&] { bench::QueueBulkRead(context_.stream, context_.multiprocessors, memory.data(), bytes); });
     bandwidth_ = bytes / read * 1e-3;
     const Tensor in(memory.data(), kType, {int64_t{side}, int64_t{side}});
     const LinearWeight weight = Weight(static_cast<std::byte*>(memory.data()) + side * side * 2, side, side);

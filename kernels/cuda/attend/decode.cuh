@@ -1,7 +1,6 @@
 #pragma once
 
-#include <type_traits>
-
+#include "kernels/cuda/attend/decode_blocks.cuh"
 #include "kernels/cuda/attend/decode_plan.cuh"
 #include "kernels/cuda/attend/mma.cuh"
 #include "kernels/cuda/util/launch.cuh"
@@ -23,7 +22,7 @@ __device__ void CopySlice(const DecodeParams& params, const DecodeCursor<Shape>&
   if (token >= cursor.length || token + kSliceTokens <= cursor.first) return;
   const KvLayer& kv = params.attend.kv;
   const std::byte* keys =
-      kv.base + block * kv.block_stride + cursor.head / params.slices * kv.head_stride + token % kKvBlockTokens * (kDim * 2);
+      kv.base + block * kv.block_stride + params.KvHead(cursor.head) * kv.head_stride + token % kKvBlockTokens * (kDim * 2);
   const std::byte* values = keys + kKvBlockTokens * kDim * 2;
 #pragma unroll
   for (int i = 0; i < kSliceTokens * kChunks / 32; ++i) {
@@ -45,8 +44,8 @@ struct DecodeState {
   float out[kDim / 16][4];       // C: dimensions x heads
   float highest[2], sum[2];      // of heads 2t, 2t + 1; the sum is over this lane's tokens
 
-  __device__ void Start(const DecodeParams& params, int entry, int head) {
-    const int lane = threadIdx.x % 32, kv_head = head / params.slices, first = head % params.slices * kDecodeHeads;
+  __device__ void LoadQuery(const DecodeParams& params, int entry, int head) {
+    const int lane = threadIdx.x % 32, kv_head = params.KvHead(head), first = (head - kv_head * params.slices) * kDecodeHeads;
     const int first_head = kv_head * params.attend.group + first, heads = min(kDecodeHeads, params.attend.group - first);
     const T* q = static_cast<const T*>(params.attend.q) + entry * params.attend.q_stride +
                  (first_head + lane / 4) * params.attend.q_head_stride + lane % 4 * 2;
@@ -55,13 +54,21 @@ struct DecodeState {
       for (int half = 0; half < 2; ++half) {
         query[i][half] = lane / 4 < heads ? *reinterpret_cast<const uint32_t*>(q + i * 16 + half * 8) : 0;
       }
+    }
+    for (int i = 0; i < 2; ++i) {
+      const int column = lane % 4 * 2 + i;
+      slope[i] = params.attend.alibi_slope != nullptr && column < heads ? params.attend.alibi_slope[first_head + column] : 0;
+    }
+  }
+
+  __device__ void Clear() {
+#pragma unroll
+    for (int i = 0; i < kDim / 16; ++i) {
       for (float& x : out[i]) x = 0;
     }
     for (int i = 0; i < 2; ++i) {
       highest[i] = -INFINITY;
       sum[i] = 0;
-      const int column = lane % 4 * 2 + i;
-      slope[i] = params.attend.alibi_slope != nullptr && column < heads ? params.attend.alibi_slope[first_head + column] : 0;
     }
   }
 
@@ -183,41 +190,42 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
   const DecodeRange range = FindRange(params, cursor);
   const bool works = static_cast<int>(blockIdx.x) < range.blocks;
   const int64_t begin = works ? range.Begin(blockIdx.x) : 0, end = works ? range.Begin(blockIdx.x + 1) : 0;
-  const int heads = params.kv_heads * params.slices, warp = threadIdx.x / 32;
+  const int heads = params.heads(), warp = threadIdx.x / 32;
 
   const uint32_t own_slices = SharedAddress(shared) + warp * 2 * Shape::kHalfBytes;
-  const auto block_at = [&](const DecodeCursor<Shape>& at) {
-    return params.attend
-        .block_table[at.entry * params.attend.block_table_stride + at.step * Shape::kStepTokens / kKvBlockTokens];
-  };
   DecodeCursor<Shape> ahead = cursor;
   int64_t next = begin;
-  int next_stage = 0, next_block = works ? block_at(ahead) : 0;
-  // Queues the copies of step `next`; the block table is read one step before it is needed.
-  const auto copy_next = [&] {
+  int next_stage = 0;
+  StepBlocks<Shape> blocks(params, cursor, end - begin);
+  // Queues the copies of step `next`.
+  const auto copy_next = [&](int block) {
     if (next < end) {
-      CopySlice(params, ahead, next_block, own_slices + next_stage * Shape::kStageBytes);
+      CopySlice(params, ahead, block, own_slices + next_stage * Shape::kStageBytes);
       next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
       if (++next < end) {
         ahead.Advance(params.attend, heads);
-        next_block = block_at(ahead);
+        blocks.Follow(ahead);
       }
     }
     CommitCopies();
   };
   // Lengths, tables and all positions but the newest are older than this step.
-  int queued = 0;
-  for (; queued < Shape::kStages - 1 && next < end && !ahead.AtEnd(); ++queued) copy_next();
+#pragma unroll 1
+  for (int queued = 0; queued < Shape::kStages - 1; ++queued) {
+    if (next < end && ahead.AtEnd()) WaitForInputs();
+    copy_next(next < end ? blocks.Read(ahead) : 0);
+  }
   WaitForInputs();
   ZeroEmptyRows<T, Shape>(params);
   if (!works) return;
-  for (; queued < Shape::kStages - 1; ++queued) copy_next();
 
   DecodeState<T, Shape> state;
-  state.Start(params, cursor.entry, cursor.head);
+  state.LoadQuery(params, cursor.entry, cursor.head);
+  state.Clear();
+  blocks.Await();
   int stage = 0;
   for (int64_t step = begin;; ++step) {
-    copy_next();
+    copy_next(blocks.Next());
     WaitForCopies<Shape::kStages - 1>();
     __syncwarp();
     const int token = cursor.step * Shape::kStepTokens + warp * kSliceTokens;
@@ -227,10 +235,15 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
     __syncwarp();
     const bool last = step + 1 == end;
     if (last || cursor.step + 1 == cursor.end) {
-      FinishRow(params, range, cursor, step, state, reinterpret_cast<float*>(shared + stage * Shape::kStageBytes));
+      const DecodeCursor<Shape> done = cursor;
+      if (!last) {
+        // On its way while the row is finished.
+        cursor.Advance(params.attend, heads);
+        state.LoadQuery(params, cursor.entry, cursor.head);
+      }
+      FinishRow(params, range, done, step, state, reinterpret_cast<float*>(shared + stage * Shape::kStageBytes));
       if (last) return;
-      cursor.Advance(params.attend, heads);
-      state.Start(params, cursor.entry, cursor.head);
+      state.Clear();
     } else {
       ++cursor.step;
     }
@@ -253,22 +266,13 @@ void AttendDecode(Context& context, const AttendParams& params, int entries) {
     Launch(context, DecodeAttention<T, Shape>, blocks, Shape::kThreads, Shape::kSharedBytes, decode);
   };
   const auto launch = [&](auto dim) {
-    constexpr int kDim = decltype(dim)::value;
+    constexpr int kDim = dim;
     if constexpr (kDim <= 128) {
       if (entries <= kFewEntries) return launch_shape(DecodeShape<kDim, true>());
     }
     launch_shape(DecodeShape<kDim, false>());
   };
-  switch (params.kv.key_dim) {
-    case 64:
-      return launch(std::integral_constant<int, 64>());
-    case 96:
-      return launch(std::integral_constant<int, 96>());
-    case 128:
-      return launch(std::integral_constant<int, 128>());
-    case 256:
-      return launch(std::integral_constant<int, 256>());
-  }
+  WithTensorCoreHead(params.kv.key_dim, launch);
 }
 
 }  // namespace berth::kernels::cuda

@@ -14,8 +14,9 @@ inline constexpr int kSliceTokens = 16;
 inline constexpr int kFewEntries = 4;
 
 // A thread block.
-template <int kHeadDim, bool kFew>
+template <int kHeadDim, bool kForFew>
 struct DecodeShape {
+  static constexpr bool kFew = kForFew;
   static constexpr int kDim = kHeadDim;
   static constexpr int kWarps = kDim <= 128 ? 4 : 2;
   static constexpr int kThreads = kWarps * 32;
@@ -35,6 +36,10 @@ struct DecodeParams {
   int entries, kv_heads;
   int slices;         // of a group of query heads, each of up to kDecodeHeads
   DecodePart* parts;  // [blocks, kDecodeHeads, kDim / 4] of the row that began before the block's range; zeros between launches
+
+  __device__ int heads() const { return kv_heads * slices; }
+  // Most have one slice, and dividing takes long.
+  __device__ int KvHead(int head) const { return slices == 1 ? head : head / slices; }
 };
 
 // A place in the order of steps.
@@ -79,7 +84,7 @@ struct DecodeRange {
 template <typename Shape>
 __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>& cursor) {
   __shared__ int warp_steps[Shape::kWarps], begin_entry, steps_before;
-  const int heads = params.kv_heads * params.slices, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int heads = params.heads(), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int share = (params.entries + Shape::kThreads - 1) / Shape::kThreads;
   const int from = min(static_cast<int>(threadIdx.x) * share, params.entries), to = min(from + share, params.entries);
   int own = 0;

@@ -21,6 +21,9 @@ __device__ inline uint32_t SharedAddress(const void* pointer) {
 __device__ inline void CopyAsync(uint32_t to, const void* from, bool copy) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(copy ? 16 : 0) : "memory");
 }
+__device__ inline void CopyWordAsync(uint32_t to, const int32_t* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most `kPending` of this thread's latest groups are under way.
 template <int kPending>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/context.h"
 #include "kernels/dtype.h"
@@ -33,8 +34,20 @@ struct AttendEntries {
 // Query heads that one tensor core tile of the decode kernel takes.
 inline constexpr int kDecodeHeads = 8;
 
-// Head sizes that the tensor core kernels know.
-inline bool IsTensorCoreHead(int64_t dim) { return dim == 64 || dim == 96 || dim == 128 || dim == 256; }
+// Head sizes that the tensor core kernels know: calls `use` with the size as an integral constant. False if it is none of them.
+template <typename Use>
+bool WithTensorCoreHead(int64_t dim, Use use) {
+  const auto is = [&](auto size) {
+    if (dim != size) return false;
+    use(size);
+    return true;
+  };
+  return is(std::integral_constant<int, 64>()) || is(std::integral_constant<int, 96>()) ||
+         is(std::integral_constant<int, 128>()) || is(std::integral_constant<int, 256>());
+}
+inline bool IsTensorCoreHead(int64_t dim) {
+  return WithTensorCoreHead(dim, [](auto) {});
+}
 
 // One row per entry: entry i is row i. Key and value heads have one of the sizes above, all rows start on 16 bytes. The launch
 // depends on no length. Lengths, block tables, and keys and values of all positions but the newest may be read before the

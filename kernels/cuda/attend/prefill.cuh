@@ -1,7 +1,5 @@
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/cuda/attend/prefill_rows.cuh"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
@@ -178,7 +176,7 @@ __global__ void __launch_bounds__(PrefillShape<kDim>::kThreads, 2)
 template <typename T>
 void AttendPrefill(Context& context, const AttendParams& params, const AttendEntries& entries) {
   const auto launch = [&](auto dim) {
-    constexpr int kDim = decltype(dim)::value;
+    constexpr int kDim = dim;
     using Shape = PrefillShape<kDim>;
     const auto kernel = &PrefillAttention<T, kDim>;
     context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes),
@@ -186,16 +184,7 @@ void AttendPrefill(Context& context, const AttendParams& params, const AttendEnt
     const int64_t tiles = int64_t{entries.rows} * params.group / Shape::kRows + entries.count;
     Launch(context, kernel, dim3(params.kv.kv_heads, tiles), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries);
   };
-  switch (params.kv.key_dim) {
-    case 64:
-      return launch(std::integral_constant<int, 64>());
-    case 96:
-      return launch(std::integral_constant<int, 96>());
-    case 128:
-      return launch(std::integral_constant<int, 128>());
-    case 256:
-      return launch(std::integral_constant<int, 256>());
-  }
+  WithTensorCoreHead(params.kv.key_dim, launch);
 }
 
 }  // namespace berth::kernels::cuda

@@ -128,18 +128,23 @@ struct PrefillRows {
     }
   }
 
+  // The reciprocal of the row's sum.
+  __device__ float Factor(int half) const {
+    float total = sum[half];
+    total += __shfl_xor_sync(~0u, total, 1);
+    total += __shfl_xor_sync(~0u, total, 2);
+    return 1 / total;
+  }
+
   template <typename T, int kColumns>
   __device__ void Store(const AttendParams& params, const PrefillTile& tile, int kv_head, int row,
                         const float (&out)[kColumns][4]) const {
     for (int half = 0; half < 2; ++half) {
-      float total = sum[half];
-      total += __shfl_xor_sync(~0u, total, 1);
-      total += __shfl_xor_sync(~0u, total, 2);
+      const float factor = Factor(half);
       const int own = row + half * 8 + threadIdx.x % 32 / 4;
       if (own >= tile.first_row + tile.rows) continue;
       T* to = static_cast<T*>(params.out) + (tile.first_token + own / params.group) * params.out_stride +
               (kv_head * params.group + own % params.group) * params.out_head_stride + threadIdx.x % 4 * 2;
-      const float factor = 1 / total;
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
         *reinterpret_cast<uint32_t*>(to + n * 8) = Pack<T>(out[n][half * 2] * factor, out[n][half * 2 + 1] * factor);

@@ -8,6 +8,7 @@
 #include "kernels/cuda/attend/prefill_sm90_work.cuh"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
+#include "kernels/cuda/util/tensor_map.h"
 
 // Attention of prompt chunks on Hopper, after FlashAttention-3 (Shah et al. 2024), for heads of 128. A thread block stays on
 // its multiprocessor and takes one tile of rows after the other. Two groups of four warps take 64 rows each; a thread of a
@@ -59,6 +60,37 @@ struct PrefillSm90State {
     sm90::CommitProducts();
   }
 
+  // By way of 4 KiB of shared memory of the warp's own, so that whole rows leave at once: a fragment's pieces are 16 bytes.
+  __device__ void Store(const AttendParams& params, const PrefillTile& tile, int kv_head, int row, uint32_t staging) const {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float factor = rows.Factor(half);
+#pragma unroll
+      for (int n = 0; n < Shape::kDim / 8; ++n) {
+        const uint32_t at = staging + ChunkOffset<Shape::kDim>(half * 8 + lane / 4, n) + lane % 4 * 4;
+        const uint32_t pair = Pack<T>(out[n][half * 2] * factor, out[n][half * 2 + 1] * factor);
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(pair) : "memory");
+      }
+    }
+    __syncwarp();
+    constexpr int kChunks = Shape::kDim / 8;
+#pragma unroll
+    for (int i = lane; i < 16 * kChunks; i += 32) {
+      const int own = row + i / kChunks, chunk = i % kChunks;
+      if (own >= tile.first_row + tile.rows) break;
+      uint4 vector;
+      asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(vector.x), "=r"(vector.y), "=r"(vector.z), "=r"(vector.w)
+                   : "r"(staging + ChunkOffset<Shape::kDim>(i / kChunks, chunk))
+                   : "memory");
+      T* to = static_cast<T*>(params.out) + (tile.first_token + own / params.group) * params.out_stride +
+              (kv_head * params.group + own % params.group) * params.out_head_stride;
+      *reinterpret_cast<uint4*>(to + chunk * 8) = vector;
+    }
+    __syncwarp();
+  }
+
   __device__ void PackAll() {
 #pragma unroll
     for (int k = 0; k < Shape::kTokens / 16; ++k) PackWeights<T>(score, k, weight[k]);
@@ -108,6 +140,23 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     state.AddValues(values);
   };
 
+  // Tiles that only the other group sees, from `from` on. This comes before the group's word that it is done with them.
+  const auto pass = [&](int from) {
+    for (int t = from; t < work.end; ++t) {
+      wait(shared.keys_full, t);
+      release(shared.keys_empty[stage_of(t)]);
+      wait(shared.values_full, t);
+      release(shared.values_empty[stage_of(t)]);
+      if (t == work.begin) continue;
+      sm90::AwaitOther(TurnBarrier(group));
+      sm90::TellOther(TurnBarrier(1 - group));
+    }
+  };
+  if (group_row >= tile.first_row + tile.rows) {
+    sm90::Arrive(SharedAddress(&shared.queries_empty));
+    return pass(work.begin);
+  }
+
   const int end = min(work.end, group_last / Shape::kTokens + 1);
   float rescale[2];
   wait(shared.keys_full, work.begin);
@@ -138,16 +187,9 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
   sm90::WaitForProducts<0>();
   sm90::Settle(state.out);
   release(shared.values_empty[stage_of(end - 1)]);
-  // The other group may see a tile more. It must come before this group's word that it is done with it.
-  for (int t = end; t < work.end; ++t) {
-    wait(shared.keys_full, t);
-    release(shared.keys_empty[stage_of(t)]);
-    wait(shared.values_full, t);
-    release(shared.values_empty[stage_of(t)]);
-    sm90::AwaitOther(TurnBarrier(group));
-    sm90::TellOther(TurnBarrier(1 - group));
-  }
-  state.rows.template Store<T>(params, tile, work.kv_head, warp_row, state.out);
+  pass(end);
+  state.Store(params, tile, work.kv_head, warp_row,
+              tiles + 2 * Shape::kStages * Shape::kTileBytes + threadIdx.x / 32 * Shape::kWarpStagingBytes);
 }
 
 #endif
@@ -187,32 +229,35 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
 template <typename T>
 void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries) {
   using Shape = PrefillSm90Shape;
-  constexpr cuuint64_t kElement = sizeof(T), kRowBytes = Shape::kDim * kElement;
-  const auto make = [&](CUtensorMap& map, const void* base, std::initializer_list<cuuint64_t> size,
-                        std::initializer_list<cuuint64_t> stride, std::initializer_list<cuuint32_t> box) {
-    constexpr cuuint32_t kSteps[] = {1, 1, 1};
-    const CUtensorMapDataType type =
-        params.kv.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const CUresult result = context.encode_tiled(&map, type, size.size(), const_cast<void*>(base), size.begin(), stride.begin(),
-                                                 box.begin(), kSteps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    BERTH_CHECK(result == CUDA_SUCCESS) << "no tensor map of attention's inputs: error " << static_cast<int>(result);
+  constexpr int64_t kElement = sizeof(T), kRowBytes = Shape::kDim * kElement;
+  const auto make = [&](CUtensorMap& map, const void* base, std::initializer_list<MapDimension> dimensions) {
+    BERTH_CHECK(MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_UINT16, CU_TENSOR_MAP_SWIZZLE_128B,
+                          static_cast<const std::byte*>(base), dimensions, map))
+        << "no tensor map of attention's inputs";
   };
   const int heads = params.kv.kv_heads;
-  const auto group = static_cast<cuuint32_t>(params.group);
-  PrefillMaps maps{.block_rows = params.kv.block_stride / static_cast<int64_t>(kRowBytes),
-                   .head_rows = params.kv.head_stride / static_cast<int64_t>(kRowBytes),
+  const auto most_work = [&](int tile_tokens) {
+    return (entries.rows + int64_t{entries.count} * (tile_tokens - 1)) / tile_tokens * heads;
+  };
+  // Where whole tiles would leave every other multiprocessor idle, tiles are one group's rows: the other passes.
+  int tile_tokens = Shape::kRows / params.group;
+  if (params.group <= Shape::kGroupRows && 2 * most_work(tile_tokens) <= context.multiprocessors) {
+    tile_tokens = Shape::kGroupRows / params.group;
+  }
+  PrefillMaps maps{.block_rows = params.kv.block_stride / kRowBytes,
+                   .head_rows = params.kv.head_stride / kRowBytes,
                    .taken = static_cast<int32_t*>(context.attend.taken.data()),
-                   .tile_tokens = Shape::kRows / params.group};
-  make(maps.queries, params.q, {Shape::kDim, cuuint64_t{group} * heads, static_cast<cuuint64_t>(params.rows)},
-       {params.q_head_stride * kElement, params.q_stride * kElement}, {64, group, static_cast<cuuint32_t>(maps.tile_tokens)});
+                   .tile_tokens = tile_tokens};
+  make(maps.queries, params.q,
+       {{Shape::kDim, 0, 64},
+        {int64_t{params.group} * heads, params.q_head_stride * kElement, params.group},
+        {params.rows, params.q_stride * kElement, tile_tokens}});
   // The pool's size is not known here: the map bounds nothing.
-  make(maps.pool, params.kv.base, {Shape::kDim, cuuint64_t{1} << 31}, {kRowBytes}, {64, kKvBlockTokens});
+  make(maps.pool, params.kv.base, {{Shape::kDim, 0, 64}, {int64_t{1} << 31, kRowBytes, kKvBlockTokens}});
   const auto kernel = &PrefillAttentionSm90<T>;
   context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes),
                "prefill attention's shared memory");
-  const int64_t most = (int64_t{entries.rows} / maps.tile_tokens + entries.count) * heads;
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>(most, context.multiprocessors));
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(most_work(tile_tokens), context.multiprocessors));
   Launch(context, kernel, dim3(blocks), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries, maps);
 }
 

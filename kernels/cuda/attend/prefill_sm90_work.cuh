@@ -27,7 +27,8 @@ struct PrefillSm90Shape {
   static constexpr int kTileBytes = kColumns * kTileColumn;
   static constexpr int kQueryBytes = kColumns * kQueryColumn;
   static constexpr int kAlignment = 1024;
-  static constexpr int kSharedBytes = kAlignment + kQueryBytes + 2 * kStages * kTileBytes;
+  static constexpr int kWarpStagingBytes = 16 * kDim * 2;  // a warp's rows on their way out
+  static constexpr int kSharedBytes = kAlignment + kQueryBytes + 2 * kStages * kTileBytes + kConsumers / 32 * kWarpStagingBytes;
 };
 
 struct PrefillMaps {
@@ -35,7 +36,7 @@ struct PrefillMaps {
   CUtensorMap pool;     // rows of 128 values. Block b, kv head h: keys from row b * block_rows + h * head_rows on
   int64_t block_rows, head_rows;
   int32_t* taken;   // work that was taken; 0 between launches
-  int tile_tokens;  // whole tokens of a group that 128 rows hold
+  int tile_tokens;  // whole tokens of a group that 128 or 64 rows hold
 };
 
 #ifdef BERTH_HAS_SM90A

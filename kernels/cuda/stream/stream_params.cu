@@ -1,5 +1,5 @@
 #include "kernels/cuda/stream/stream_params.h"
-#include "kernels/cuda/stream/tensor_map.h"
+#include "kernels/cuda/util/tensor_map.h"
 
 namespace berth::kernels::cuda::stream {
 namespace {

@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "kernels/cuda/stream/stream_product_sm90.cuh"
-#include "kernels/cuda/stream/wide_product_sm90.cuh"
+#include "kernels/cuda/stream/wide_launch_sm90.cuh"
 
 namespace berth::kernels::cuda::stream {
 

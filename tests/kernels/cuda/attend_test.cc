@@ -41,6 +41,7 @@ class CudaAttendTest : public TwinTensors {
     if (IsSkipped()) return;
     ASSERT_EQ(cudaStreamCreate(&generic_.stream), cudaSuccess);
     generic_.ReadDevice(0, /*generic=*/true);
+    generic_.multiprocessors = 2;  // every block gets much to do
     ASSERT_TRUE(cuda::ReserveAttend(generic_, *allocator_).ok());
   }
   void TearDown() override {
@@ -209,6 +210,8 @@ TEST_P(CudaAttendTest, DecodeMatchesTheCpu) { CompareShapes(DecodeEntries({63, 1
 TEST_P(CudaAttendTest, ChunksMatchTheCpu) {
   // A whole prompt, a chunk that starts and ends within a block, a chunk of whole blocks, one row, a row of a new sequence.
   CompareShapes({{70, 70}, {163, 33}, {128, 64}, {201, 1}, {1, 1}}, /*decode=*/false);
+  // Enough for all multiprocessors.
+  Compare({.q_heads = 16, .kv_heads = 8, .dim = 128, .entries = {{520, 400}, {200, 200}, {129, 129}}});
 }
 
 TEST_P(CudaAttendTest, LongContextsMatchTheCpu) {

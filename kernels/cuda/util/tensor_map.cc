@@ -1,6 +1,6 @@
-#include "kernels/cuda/stream/tensor_map.h"
+#include "kernels/cuda/util/tensor_map.h"
 
-namespace berth::kernels::cuda::stream {
+namespace berth::kernels::cuda {
 
 bool MapTensor(const Context& context, CUtensorMapDataType type, CUtensorMapSwizzle swizzle, const std::byte* data,
                std::span<const MapDimension> dimensions, CUtensorMap& map) {
@@ -18,4 +18,4 @@ bool MapTensor(const Context& context, CUtensorMapDataType type, CUtensorMapSwiz
                               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-}  // namespace berth::kernels::cuda::stream
+}  // namespace berth::kernels::cuda

@@ -8,7 +8,7 @@
 
 #include "kernels/cuda/context.h"
 
-namespace berth::kernels::cuda::stream {
+namespace berth::kernels::cuda {
 
 struct MapDimension {
   int64_t size;    // elements
@@ -20,4 +20,4 @@ struct MapDimension {
 bool MapTensor(const Context& context, CUtensorMapDataType type, CUtensorMapSwizzle swizzle, const std::byte* data,
                std::span<const MapDimension> dimensions, CUtensorMap& map);
 
-}  // namespace berth::kernels::cuda::stream
+}  // namespace berth::kernels::cuda
