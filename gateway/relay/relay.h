@@ -47,6 +47,8 @@ struct RelayOptions {
   // Of the workers' sessions.
   absl::Duration session_ttl = absl::Hours(24);
 };
+  // A worker that is so many times slower than its peers is ejected for a while; 0: never.
+  double slow_factor = routing::kSlowFactor;
 
 // Asks a worker whether it holds a session; `done` runs later, on the relay's thread, soon also when nobody answers.
 using SessionLookup =
@@ -192,6 +194,9 @@ class Relay : private WorkerLink::Owner {
   // Why the stream may not go on elsewhere, if so.
   absl::Status MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over);
   void BlameWorker(int worker);
+  // What its frames say of its speed.
+  void JudgePace(int worker, routing::PaceKind kind, absl::Duration time);
+  void OnEjected(int worker);
   std::vector<Stream*> StreamsOf(int worker);
 
   // relay_cancel.cc: cancels of requests that are not this gateway's.

@@ -108,7 +108,14 @@ absl::Status Relay::MayGoOn(Stream& stream, const absl::Status& why, bool died, 
 }
 
 void Relay::BlameWorker(int worker) {
-  if (!view_.Faulted(worker, clock_.Monotonic())) return;
+  if (view_.Faulted(worker, clock_.Monotonic())) OnEjected(worker);
+}
+
+void Relay::JudgePace(int worker, routing::PaceKind kind, absl::Duration time) {
+  if (view_.Timed(worker, kind, time, clock_.Monotonic())) OnEjected(worker);
+}
+
+void Relay::OnEjected(int worker) {
   metrics_.CircuitChanged(view_.worker(worker), routing::Circuit::kOpen);
   ShowWorker(worker);
   const absl::Duration open = view_.worker(worker).ejected_until - clock_.Monotonic();

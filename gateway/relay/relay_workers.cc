@@ -32,6 +32,9 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
     } else {
       view_.Heard(worker, now);
     }
+    if (has_events && frame.step_time_micros() > 0) {
+      JudgePace(worker, routing::PaceKind::kStep, absl::Microseconds(frame.step_time_micros()));
+    }
     for (v1::StreamEvent& event : *frame.mutable_events()) {
       if (event.has_cancel_answer()) {
         // Nobody waits for the answer to the cancel of a stream of this link.
@@ -102,6 +105,10 @@ void Relay::HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now) {
         .Observe(absl::ToDoubleSeconds(now - (first ? stream.accepted_at : stream.last_tokens_at)));
     if (std::exchange(stream.in_gap, false)) metrics_.failover_gap.Observe(absl::ToDoubleSeconds(now - stream.last_tokens_at));
     stream.last_tokens_at = now;
+    // Of a worker with a queue it tells the load, not the speed.
+    if (first && view_.worker(stream.worker).load.waiting() == 0) {
+      JudgePace(stream.worker, routing::PaceKind::kFirstToken, now - stream.submitted_at);
+    }
   }
   if (absl::Status status = stream.generation.OnDelta(delta); !status.ok()) EndStream(stream, std::move(status));
   MarkReady(stream);
