@@ -22,6 +22,7 @@
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/outbox.h"
+#include "gateway/relay/pending_cancels.h"
 #include "gateway/relay/retry_budget.h"
 #include "gateway/relay/stream.h"
 #include "gateway/relay/timers.h"
@@ -118,7 +119,6 @@ class Relay : private WorkerLink::Owner {
   enum class State { kWaiting, kRunning, kParked, kEnded };
   struct Stream;
   struct Attempt;
-  struct PendingCancel;
   struct Placement {
     int worker = -1;
     uint64_t incarnation = 0;
@@ -199,10 +199,6 @@ class Relay : private WorkerLink::Owner {
   void OnEjected(int worker);
   std::vector<Stream*> StreamsOf(int worker);
 
-  // relay_cancel.cc: cancels of requests that are not this gateway's.
-  void HandleCancelAnswer(int worker, const v1::CancelAnswer& answer);
-  void FinishCancel(PendingCancel& cancel, bool found);
-
   absl::Status OnHello(int worker, const v1::WorkerHello& hello, bool same) override;
   void OnFrame(int worker, v1::AttachResponse& frame) override;
   void OnBroken(int worker) override;
@@ -232,7 +228,7 @@ class Relay : private WorkerLink::Owner {
   // Submissions that a worker has not ended, by the link's stream id.
   absl::flat_hash_map<uint64_t, Attempt> attempts_;
   absl::flat_hash_map<RequestKey, uint64_t> by_request_;
-  std::vector<std::unique_ptr<PendingCancel>> cancels_;
+  PendingCancels cancels_;
   // Of workers that are ejected: the end of it.
   absl::flat_hash_map<int, Timers::Id> circuit_timers_;
   absl::Duration next_shed_ = -absl::InfiniteDuration();

@@ -161,11 +161,7 @@ void Relay::OnLost(int worker, const absl::Status& status) {
   view_.Detached(worker, routing::LinkState::kDown);
   ShowWorker(worker);
   LoseAll(worker, status);
-  for (size_t i = cancels_.size(); i-- > 0;) {
-    v1::CancelAnswer answer;
-    answer.set_request_id(cancels_[i]->request_id);
-    HandleCancelAnswer(worker, answer);
-  }
+  cancels_.Lose(worker);
   if (!view_.worker(worker).discovered) DropWorker(worker);
   PumpQueue();
   if (on_change_) on_change_();

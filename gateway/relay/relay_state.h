@@ -60,13 +60,6 @@ struct Relay::Attempt {
   bool suspect = false;
 };
 
-struct Relay::PendingCancel {
-  std::string request_id;
-  std::vector<int> workers;
-  absl::AnyInvocable<void(bool)> done;
-  std::optional<Timers::Id> timer;
-};
-
 class Relay::Turn {
  public:
   explicit Turn(Relay& relay) : relay_(relay) { ++relay_.turns_; }

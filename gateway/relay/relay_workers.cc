@@ -38,7 +38,9 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
     for (v1::StreamEvent& event : *frame.mutable_events()) {
       if (event.has_cancel_answer()) {
         // Nobody waits for the answer to the cancel of a stream of this link.
-        if (event.stream_id() == 0) HandleCancelAnswer(worker, event.cancel_answer());
+        if (event.stream_id() == 0) {
+          cancels_.Answer(worker, event.cancel_answer().cancel_id(), event.cancel_answer().found());
+        }
       } else {
         HandleEvent(event, now);
       }
