@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
@@ -46,6 +47,11 @@ service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
   identity.incarnation.set_start_time_micros(absl::ToUnixMicros(identity.joined));
   identity.incarnation.set_random(std::random_device{}());
   return identity;
+}
+
+// "ready", …: the enum's name without its prefix.
+std::string StateName(v1::WorkerState state) {
+  return absl::AsciiStrToLower(v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1));
 }
 
 }  // namespace
@@ -209,7 +215,8 @@ std::string Worker::Scrape() {
                     .preparing = core_->preparing(),
                     .open_sessions = sessions_->open_sessions(),
                     .fenced_commits = sessions_->fenced_commits(),
-                    .ready = health_.ready()});
+                    .ready = health_.ready(),
+                    .state = StateName(status_->state())});
   return rpc::SerializeMetrics(registry_);
 }
 

@@ -47,9 +47,9 @@ struct RelayOptions {
   absl::Duration move_idle = absl::Seconds(60);
   // Of the workers' sessions.
   absl::Duration session_ttl = absl::Hours(24);
-};
   // A worker that is so many times slower than its peers is ejected for a while; 0: never.
   double slow_factor = routing::kSlowFactor;
+};
 
 // Asks a worker whether it holds a session; `done` runs later, on the relay's thread, soon also when nobody answers.
 using SessionLookup =

@@ -46,6 +46,8 @@ struct Relay::Stream {
   // Of RouteRequest.
   bool located = false, moved = false;
   int held_by = -1;
+  // The caller's hint led to `held_by`.
+  bool hinted = false;
   // A failover went on and has no tokens yet.
   bool in_gap = false;
   absl::Duration waiting_since, submitted_at, last_tokens_at;

@@ -105,12 +105,12 @@ void Relay::HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now) {
     const bool first = !stream.generation.has_tokens();
     (first ? metrics_.time_to_first_token : metrics_.inter_token_latency)
         .Observe(absl::ToDoubleSeconds(now - (first ? stream.accepted_at : stream.last_tokens_at)));
-    if (std::exchange(stream.in_gap, false)) metrics_.failover_gap.Observe(absl::ToDoubleSeconds(now - stream.last_tokens_at));
-    stream.last_tokens_at = now;
     // Of a worker with a queue it tells the load, not the speed.
     if (first && view_.worker(stream.worker).load.waiting() == 0) {
       JudgePace(stream.worker, routing::PaceKind::kFirstToken, now - stream.submitted_at);
     }
+    if (std::exchange(stream.in_gap, false)) metrics_.failover_gap.Observe(absl::ToDoubleSeconds(now - stream.last_tokens_at));
+    stream.last_tokens_at = now;
   }
   if (absl::Status status = stream.generation.OnDelta(delta); !status.ok()) EndStream(stream, std::move(status));
   MarkReady(stream);

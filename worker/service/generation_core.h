@@ -131,6 +131,7 @@ class GenerationCore {
   const Parts parts_;
   absl::AnyInvocable<void(uint64_t, absl::Duration)> on_batch_end_;
   bool in_batch_ = false;
+  uint64_t tokens_done_ = 0;  // of prompts and output, up to the last step
   absl::Status refusal_;
   // When sessions that only route were last seen here, by AffinityKey.
   base::LruMap<uint64_t, absl::Duration> seen_{size_t{1} << 17};

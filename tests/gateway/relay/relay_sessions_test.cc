@@ -87,6 +87,7 @@ TEST_F(RelaySessionsTest, AnIdleSessionMovesToItsFirstRank) {
   FindSubmit(run);
   EXPECT_EQ(run.worker, ranks_[0]);
   EXPECT_EQ(run.submit.affinity(), v1::AFFINITY_REBIND);
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_affinity_moves_total{reason=\"scale\"} 1"));
 }
 
 TEST_F(RelaySessionsTest, WhatIsRememberedMovesWhenIdleToo) {
@@ -145,6 +146,7 @@ TEST_F(RelaySessionsTest, AHintIsVerifiedByItsWorker) {
   lookups_[2].Found(0, absl::Seconds(1));
   FindSubmit(run);
   EXPECT_EQ(run.worker, ranks_[3]);
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_routing_decisions_total{outcome=\"hint\",policy=\"session\"} 1"));
 }
 
 TEST_F(RelaySessionsTest, HintsOfOtherIncarnationsAndStrangersCountForNothing) {
