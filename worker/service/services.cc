@@ -252,8 +252,10 @@ void AdminServices::Report(const std::shared_ptr<DrainCall>& call) {
   const bool over = response.state() != v1::WORKER_STATE_DRAINING || response.running() + response.waiting() == 0;
   call->shard().Post([this, call, response, over] {
     if (call->ended()) return;
-    if (over) return call->WriteAndFinish(response);
-    call->Write(response);
+    if (!call->writing()) {
+      if (over) return call->WriteAndFinish(response);
+      call->Write(response);
+    }
     call->shard().After(absl::Seconds(1), [this, call] {
       if (!call->ended()) parts_.io.Post([this, call] { Report(call); });
     });
