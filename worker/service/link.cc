@@ -67,6 +67,7 @@ absl::Status Link::Greet(const v1::GatewayHello& hello) {
   gateway_id_ = hello.gateway_id();
   epoch_ = hello.epoch();
   BERTH_RETURN_IF_ERROR(parts_.hub.Register(shared_from_this()));
+  if (!hello.has_expected_incarnation()) parts_.core.DropParked(gateway_id_);
   greeted_ = true;
   Heartbeat();
   return absl::OkStatus();
