@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What a cluster of simulated workers costs and holds, each case with one command; a line of JSON per case. Run it on a quiet machine.
 
-usage: cluster.py [--bin-dir build/cpu-release/bin] [--seconds S] overload | first_message | tokens | memory | fan_in | cancels …
+usage: cluster.py [--bin-dir build/cpu-release/bin] [--seconds S] overload | first_message | tokens | memory | fan_in | slow_callers | cancels …
 
 overload        10 times what 4 workers can do: what ends in time, how soon the rest is refused, the gateway's memory
 first_message   1,000 requests/s through a gateway and 1,000 directly to its worker, in turn: what the gateway adds
 tokens          CPU per token of gateway and worker (its engine aside): 256 streams, steps of 10 ms
 memory          10,000 open streams: the gateway's memory for each, and 10 s after they closed
 fan_in          64 streams over 8 gateways and over one, steps of 2 ms: the worker's I/O thread and its steps
+slow_callers    200 callers who read a message a second beside 200 others: what these feel, five pairs of runs in turn
 cancels         1,000 cancels/s: KV blocks afterwards, and the memory of every process
 CPU is that of the processes' threads (schedstat), so that other work on the machine distorts it little; latencies it does.
 """
@@ -137,6 +138,17 @@ class Bench:
                                               "io_thread_share": busiest[0] / seconds}  # fmt: skip
         return result
 
+    def slow_callers(self, folder):
+        cluster = self.cluster(folder, ("--sim-step-ms", 50, "--sim-slots", 512, "--sim-kv-blocks", 65536))
+        gaps = {0: [], 200: []}
+        for slow in (0, 200) * 5:
+            report = self.reports(self.load(grpc(cluster.gateway), streams=200, tokens=8000, slow_readers=slow))[0]["normal"]
+            gaps[slow].append(report["token_gap_p99_us"])
+            processes.until(lambda: cluster.metric(cluster.workers["w0"], "vllm:num_requests_running") == 0)
+        cluster.stop()
+        differences = sorted(beside - alone for alone, beside in zip(*gaps.values()))
+        return {"median_difference_p99_us": differences[2], "alone_p99_us": gaps[0], "beside_p99_us": gaps[200]}
+
     def cancels(self, folder):
         cluster = self.cluster(folder, ("--sim-step-ms", 20, "--sim-slots", 128), workers=4)
         programs = {"gateway": cluster.gateway, **cluster.workers}
@@ -155,7 +167,7 @@ def grpc(gateway):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", nargs="+", choices=["overload", "first_message", "tokens", "memory", "fan_in", "cancels"])
+    parser.add_argument("case", nargs="+", choices=["overload", "first_message", "tokens", "memory", "fan_in", "slow_callers", "cancels"])
     parser.add_argument("--bin-dir", default=os.path.join(ROOT, "build/cpu-release/bin"))
     parser.add_argument("--seconds", type=float, default=10, help="that are measured")
     arguments = parser.parse_args()

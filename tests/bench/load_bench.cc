@@ -2,11 +2,12 @@
 // is sent in the warm-up does not count. Prints one line of JSON per target.
 //
 //   load_bench HOST:PORT[,HOST:PORT...]... [rate=1280] [streams=0] [seconds=10] [warm_up=5] [deadline=0] [tokens=50]
-//              [high_every=0] [channels=4] [cancel_after=0]
+//              [high_every=0] [channels=4] [cancel_after=0] [slow_readers=0]
 //
 // A target is a cluster's gateways, or a worker that serves callers. `streams`: so many open at once, instead of a rate, for
 // the whole time. `deadline`: seconds of each request; 0: none. `high_every`: one in so many has a high priority.
-// `cancel_after`: the caller leaves after so many tokens.
+// `cancel_after`: the caller leaves after so many tokens. `slow_readers`: so many more callers of the first target, who read
+// one message a second.
 
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +15,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -22,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "clients/cpp/async_client.h"
+#include "clients/cpp/client.h"
 #include "nlohmann/json.hpp"
 #include "proto/rpc/process.h"
 #include "proto/rpc/status.h"
@@ -31,9 +35,9 @@ namespace {
 using namespace berth;
 
 struct Load {
-  std::map<std::string, double> values = {{"rate", 1280},    {"streams", 0},  {"seconds", 10},
-                                          {"warm_up", 5},    {"deadline", 0}, {"tokens", 50},
-                                          {"high_every", 0}, {"channels", 4}, {"cancel_after", 0}};
+  std::map<std::string, double> values = {{"rate", 1280},      {"streams", 0},     {"seconds", 10},   {"warm_up", 5},
+                                          {"deadline", 0},     {"tokens", 50},     {"high_every", 0}, {"channels", 4},
+                                          {"cancel_after", 0}, {"slow_readers", 0}};
   double operator[](const char* name) const { return values.at(name); }
 };
 
@@ -48,7 +52,7 @@ struct Figures {
   int sent = 0, ok = 0, without_retry_info = 0;
   int64_t tokens = 0;
   std::map<std::string, int> ended;
-  std::vector<double> first_us, refused_ms;
+  std::vector<double> first_us, gap_us, refused_ms;
 
   void Add(const absl::Status& status, absl::Duration took) {
     ended[status.ok() ? "OK" : absl::StrCat(absl::StatusCodeToString(status.code()), " ", rpc::Reason(status))] += 1;
@@ -64,6 +68,8 @@ struct Figures {
             {"ended", ended},
             {"first_message_p50_us", Quantile(first_us, 0.5)},
             {"first_message_p99_us", Quantile(first_us, 0.99)},
+            {"token_gap_p50_us", Quantile(gap_us, 0.5)},
+            {"token_gap_p99_us", Quantile(gap_us, 0.99)},
             {"refused_p50_ms", Quantile(refused_ms, 0.5)},
             {"refused_p99_ms", Quantile(refused_ms, 0.99)},
             {"without_retry_info", without_retry_info}};
@@ -131,8 +137,11 @@ class Generator {
     spec.set_priority(high ? 10 : 0);
     open_[index] = target.client->Start(
         std::move(spec), load_["deadline"] > 0 ? absl::Seconds(load_["deadline"]) : absl::InfiniteDuration(),
-        [this, &figures, counts, index, first = true, got = 0, at = absl::Now()](const auto& message) mutable {
-          if (std::exchange(first, false) && counts) figures.first_us.push_back(absl::ToDoubleMicroseconds(absl::Now() - at));
+        [this, &figures, counts, index, got = 0, at = absl::Now(), last = absl::InfinitePast()](const auto& message) mutable {
+          const absl::Time now = absl::Now();
+          if (last == absl::InfinitePast() && counts) figures.first_us.push_back(absl::ToDoubleMicroseconds(now - at));
+          if (got > 0 && counts_) figures.gap_us.push_back(absl::ToDoubleMicroseconds(now - last));
+          last = now;
           if (counts_) figures.tokens += message.delta().token_ids_size();
           got += message.delta().token_ids_size();
           if (load_["cancel_after"] > 0 && got >= load_["cancel_after"]) open_.at(index)->Cancel();
@@ -152,6 +161,39 @@ class Generator {
   bool counts_ = false, last_sent_ = false;
   std::map<int, std::shared_ptr<client::AsyncClient::Call>> open_;
   base::Notification done_;
+};
+
+// Callers who read one message a second until they are destroyed.
+class SlowReaders {
+ public:
+  SlowReaders(const std::string& gateways, int count) {
+    for (int i = 0; i < count; ++i) {
+      clients_.push_back(*client::Client::Make({.gateways = absl::StrSplit(gateways, ','), .retry = {.attempts = 1}}));
+      threads_.emplace_back([this, i] {
+        v1::GenerationSpec spec;
+        spec.set_request_id(absl::StrCat("slow-", i));
+        spec.mutable_prompt()->set_text("once upon a time");
+        spec.mutable_stop()->set_max_tokens(100000);
+        // One that is given up begins again.
+        while (!over_.HasBeenNotified()) {
+          const auto pause = [this, i](const auto&) {
+            if (over_.WaitFor(absl::Seconds(1))) clients_[i]->Abandon(absl::StrCat("slow-", i));
+          };
+          clients_[i]->Generate(spec, pause).IgnoreError();
+        }
+      });
+    }
+  }
+  ~SlowReaders() {
+    over_.Notify();
+    for (size_t i = 0; i < clients_.size(); ++i) clients_[i]->Abandon(absl::StrCat("slow-", i));
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  base::Notification over_;
+  std::vector<std::unique_ptr<client::Client>> clients_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace
@@ -174,6 +216,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: load_bench HOST:PORT[,HOST:PORT...]... [NAME=NUMBER]...; see load_bench.cc\n");
     return 2;
   }
+  const SlowReaders slow(targets[0], static_cast<int>(load["slow_readers"]));
   rpc::Shard shard(std::make_unique<grpc::CompletionQueue>());
   Generator generator(targets, load, shard);
   shard.Start();
