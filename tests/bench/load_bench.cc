@@ -169,18 +169,17 @@ class SlowReaders {
   SlowReaders(const std::string& gateways, int count) {
     for (int i = 0; i < count; ++i) {
       clients_.push_back(*client::Client::Make({.gateways = absl::StrSplit(gateways, ','), .retry = {.attempts = 1}}));
-      threads_.emplace_back([this, i] {
+      threads_.emplace_back([this, i, client = clients_.back().get()] {
         v1::GenerationSpec spec;
         spec.set_request_id(absl::StrCat("slow-", i));
         spec.mutable_prompt()->set_text("once upon a time");
         spec.mutable_stop()->set_max_tokens(100000);
-        // One that is given up begins again.
-        while (!over_.HasBeenNotified()) {
-          const auto pause = [this, i](const auto&) {
-            if (over_.WaitFor(absl::Seconds(1))) clients_[i]->Abandon(absl::StrCat("slow-", i));
-          };
-          clients_[i]->Generate(spec, pause).IgnoreError();
-        }
+        absl::Status status;
+        do {
+          status = client->Generate(spec, [&](const auto&) {
+            if (over_.WaitFor(absl::Seconds(1))) client->Abandon(spec.request_id());
+          });
+        } while (absl::IsResourceExhausted(status) && !over_.HasBeenNotified());  // it was given up
       });
     }
   }
