@@ -119,6 +119,8 @@ TEST_F(RelayTest, CancelBySessionAndOnlyOfTheOwnTenant) {
   relay_->Cancel("other", request, [&](bool answer) { found = answer; });
   EXPECT_FALSE(found.has_value()) << "it may run at another gateway";
   EXPECT_EQ(workers_.TakeWritten("w0")[0].cancels(0).tenant(), "other");
+  time_.Advance(absl::Seconds(2));
+  EXPECT_EQ(found, false) << "nobody answered";
   relay_->Cancel("t", request, [&](bool answer) { found = answer; });
   EXPECT_EQ(found, true);
 }
