@@ -35,6 +35,10 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--move-idle", flags.move_idle_seconds, "A session idle for so many seconds moves to its first worker")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--slow-factor", flags.gateway.relay.slow_factor,
+                 "A worker so many times slower than its peers gets no work for a while; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--host", flags.gateway.host, "Address to listen on")->capture_default_str();
   const auto port = [&](const char* name, int& value, const char* what) {
     app.add_option(name, value, std::string(what) + "; 0: any free one")->check(CLI::Range(0, 65535))->capture_default_str();

@@ -81,6 +81,9 @@ absl::Status WorkerOptions::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrCat("--host is ", host, ": beyond loopback a worker needs --tls-cert, --tls-key and --tls-ca"));
   }
+  if (api_keys.enabled() && !serve_callers) {
+    return absl::InvalidArgumentError("--api-keys and --api-keys-file are for direct callers: want --serve-callers too");
+  }
   if (session_len < 0) return refuse("--session-len", session_len, "0 or more");
   if (max_batch_size < 0) return refuse("--max-batch-size", max_batch_size, "0 or more");
   if (step_tokens < 0 || step_tokens == 1) return refuse("--step-tokens", step_tokens, "0, or 2 or more");
@@ -133,6 +136,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--tls-key,--ssl-keyfile", options->tls.key_file, "Its key (PEM)");
   app.add_option("--tls-ca,--ssl-ca-certs", options->tls.ca_file, "CA of the gateways' certificates (PEM)");
   app.add_flag("--serve-callers", options->serve_callers, "Serve generations to direct callers too");
+  app.add_option("--api-keys", options->api_keys.keys, "Keys that direct callers may use; default: none is asked for");
+  app.add_option("--api-keys-file", options->api_keys.file, "File of keys and tenants (docs/security.md)");
   app.add_option("--session-len", options->session_len, "Tokens of one sequence; 0: the model's context");
   app.add_option("--max-batch-size", options->max_batch_size, "Sequences computed at once; 0: 256 on a GPU, else 16");
   app.add_option("--step-tokens", options->step_tokens, "Token budget of a step; 0: 4096 on a GPU, else measured at start");

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "proto/rpc/api_keys.h"
 #include "proto/rpc/channel.h"
 
 namespace berth::worker {
@@ -47,6 +48,7 @@ struct WorkerOptions {
   int port = 0, admin_port = 0, metrics_port = 0;
   rpc::TlsOptions tls;
   bool serve_callers = false;
+  rpc::ApiKeyOptions api_keys;  // of callers
 
   std::string device = "auto";      // as for ParseDevice
   std::string dtype = "bf16";       // of the GPU's weights, activations and KV: bf16 or f16

@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
@@ -46,6 +47,11 @@ service::WorkerIdentity MakeIdentity(const WorkerOptions& options) {
   identity.incarnation.set_start_time_micros(absl::ToUnixMicros(identity.joined));
   identity.incarnation.set_random(std::random_device{}());
   return identity;
+}
+
+// "ready", …: the enum's name without its prefix.
+std::string StateName(v1::WorkerState state) {
+  return absl::AsciiStrToLower(v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1));
 }
 
 }  // namespace
@@ -111,12 +117,15 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
   links_ = std::make_unique<service::LinkHub>(service::LinkOptions{.drop_write = options_.sim.drop_write}, *core_, *status_,
                                               *metrics_, io, clock);
   core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
+  BERTH_RETURN_IF_ERROR(LoadKeys());
+  const rpc::Authenticator* const keys = options_.api_keys.enabled() ? &authenticator_ : nullptr;
   services_ = std::make_unique<service::WorkerServices>(service::WorkerServices::Parts{.core = *core_,
                                                                                        .status = *status_,
                                                                                        .links = *links_,
                                                                                        .pool = *pool_,
                                                                                        .sessions = *sessions_,
-                                                                                       .serve_callers = options_.serve_callers},
+                                                                                       .serve_callers = options_.serve_callers,
+                                                                                       .keys = keys},
                                                         data_server_);
   admin_services_ = std::make_unique<service::AdminServices>(
       service::AdminServices::Parts{.status = *status_, .io = io, .set_log_level = rpc::SetLogLevel}, admin_server_);
@@ -127,6 +136,13 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
     on_fault();
   });
   return StartServers();
+}
+
+absl::Status Worker::LoadKeys() {
+  if (!options_.api_keys.enabled()) return absl::OkStatus();
+  BERTH_ASSIGN_OR_RETURN(rpc::ApiKeys keys, rpc::ApiKeys::Load(options_.api_keys));
+  authenticator_.Replace(std::move(keys));
+  return absl::OkStatus();
 }
 
 absl::Status Worker::StartServers() {
@@ -142,6 +158,12 @@ absl::Status Worker::StartServers() {
   pump_ =
       std::make_unique<service::StepPump>(engine_->output(), data_server_.shard(),
                                           [this](std::vector<engine::StepOutput> steps) { core_->OnSteps(std::move(steps)); });
+  if (!options_.api_keys.file.empty()) {
+    BERTH_ASSIGN_OR_RETURN(keys_watcher_, rpc::FileWatcher::Start({options_.api_keys.file}, [this] {
+                             const absl::Status status = LoadKeys();
+                             if (!status.ok()) spdlog::warn("keys stay as they were: {}", std::string(status.message()));
+                           }));
+  }
   if (!options_.notify_socket.empty()) {
     BERTH_ASSIGN_OR_RETURN(watchdog_, Watchdog::Make({.socket = options_.notify_socket}, data_server_.shard()));
   }
@@ -161,6 +183,7 @@ absl::Status Worker::StartServers() {
 Worker::~Worker() {
   Stop();
   // Without Serve's success the parts stop here; what posts to the I/O thread goes before what the posts touch.
+  keys_watcher_.reset();
   listener_.reset();
   data_server_.Shutdown(absl::ZeroDuration());
   admin_server_.Shutdown(absl::ZeroDuration());
@@ -209,7 +232,8 @@ std::string Worker::Scrape() {
                     .preparing = core_->preparing(),
                     .open_sessions = sessions_->open_sessions(),
                     .fenced_commits = sessions_->fenced_commits(),
-                    .ready = health_.ready()});
+                    .ready = health_.ready(),
+                    .state = StateName(status_->state())});
   return rpc::SerializeMetrics(registry_);
 }
 

@@ -6,6 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "prometheus/registry.h"
+#include "proto/rpc/api_keys.h"
+#include "proto/rpc/files.h"
 #include "proto/rpc/health.h"
 #include "proto/rpc/http_listener.h"
 #include "proto/rpc/server.h"
@@ -43,6 +45,7 @@ class Worker {
   Worker(const WorkerOptions& options, Backend backend);
   absl::Status Serve(std::unique_ptr<session::Journal> journal, std::function<void()> on_fault);
   absl::Status StartServers();
+  absl::Status LoadKeys();
   std::string Scrape();
 
   const WorkerOptions options_;
@@ -63,6 +66,8 @@ class Worker {
   std::unique_ptr<service::AdminServices> admin_services_;
   std::unique_ptr<service::StepPump> pump_;
   std::unique_ptr<rpc::HttpListener> listener_;
+  rpc::Authenticator authenticator_;  // of direct callers
+  std::unique_ptr<rpc::FileWatcher> keys_watcher_;
   std::unique_ptr<Watchdog> watchdog_;  // null: nobody wants to hear
   bool serving_ = false;
 };

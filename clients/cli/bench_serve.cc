@@ -5,17 +5,15 @@
 #include <chrono>
 #include <memory>
 #include <random>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/status.h"
 #include "clients/cli/bench_metrics.h"
-#include "grpcpp/alarm.h"
-#include "proto/berth/v1/inference.grpc.pb.h"
-#include "proto/rpc/channel.h"
-#include "proto/rpc/status.h"
+#include "clients/cpp/async_client.h"
+#include "proto/rpc/shard.h"
 
 namespace berth::cli {
 namespace {
@@ -27,86 +25,71 @@ constexpr size_t kWarmUp = 64;  // requests of a discarded run
 // What the threads of one run share.
 struct Run {
   const std::vector<BenchRequest>& requests;
-  const std::vector<v1::StreamGenerateRequest> messages;
+  const std::vector<v1::GenerationSpec> specs;
   std::atomic<size_t> next = 0;  // the request that is handed over next
   const absl::Duration start = base::SystemClock().Monotonic();
   double Now() const { return absl::ToDoubleSeconds(base::SystemClock().Monotonic() - start); }
 };
 
-// One stream: what is awaited of it is the tag of the completion queue.
-struct Stream {
-  size_t request = 0;
-  enum class State : uint8_t { kWaiting, kStarting, kReading, kFinishing } state = State::kWaiting;
-  grpc::Alarm arrival;
-  grpc::ClientContext context;
-  std::unique_ptr<grpc::ClientAsyncReader<v1::StreamGenerateResponse>> reader;
-  v1::StreamGenerateResponse response;
-  grpc::Status status;
+// A connection and the thread that reads its streams.
+struct Connection {
+  explicit Connection(std::unique_ptr<client::Gateways> gateways)
+      : shard(std::make_unique<grpc::CompletionQueue>()), client(std::move(gateways), {.attempts = 1}, shard) {
+    shard.Start();
+  }
+  rpc::Shard shard;
+  client::AsyncClient client;
 };
 
-// One thread of a run with its streams.
+// One connection's streams of a run. Thread: the connection's, but for Read.
 class StreamReader {
  public:
-  StreamReader(Run& run, std::shared_ptr<grpc::Channel> channel, RunTimes& shared)
-      : run_(run), stub_(v1::InferenceService::NewStub(std::move(channel))), requests_(shared.requests) {}
+  StreamReader(Run& run, Connection& connection, RunTimes& shared)
+      : run_(run), connection_(connection), requests_(shared.requests) {}
 
   // Keeps `streams` requests running until none is left.
-  absl::Status Read(size_t streams) {
-    for (size_t i = 0; i < streams; ++i) Begin();
-    void* tag = nullptr;
-    for (bool ok = false; open_ > 0 && queue_.Next(&tag, &ok);) Advance(static_cast<Stream*>(tag), ok);
-    queue_.Shutdown();
-    for (bool ok = false; queue_.Next(&tag, &ok);) {
-    }
+  void Begin(size_t streams) {
+    connection_.shard.Post([this, streams] {
+      open_ = streams + 1;
+      for (size_t i = 0; i < streams; ++i) Next();
+      Close();
+    });
+  }
+  absl::Status Wait() {
+    done_.Wait();
     return failure_;
   }
 
   RunTimes times;  // gaps, tokens and the end of its own streams
 
  private:
-  void Begin() {
+  void Next() {
     const size_t request = run_.next++;
-    if (request >= run_.requests.size() || !failure_.ok()) return;
-    auto* const stream = new Stream{.request = request};
-    ++open_;
+    if (request >= run_.requests.size() || !failure_.ok()) return Close();
     const double wait = run_.requests[request].arrival - run_.Now();
-    if (wait <= 0) return Start(stream);
-    stream->arrival.Set(&queue_,
-                        std::chrono::system_clock::now() +
-                            std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(wait)),
-                        stream);
+    if (wait <= 0) return Start(request);
+    connection_.shard.After(absl::Seconds(wait), [this, request] { Start(request); });
   }
 
-  void Start(Stream* stream) {
-    requests_[stream->request].added = run_.Now();
-    stream->state = Stream::State::kStarting;
-    stream->reader = stub_->AsyncStreamGenerate(&stream->context, run_.messages[stream->request], &queue_, stream);
+  void Start(size_t request) {
+    requests_[request].added = run_.Now();
+    connection_.client.Start(
+        run_.specs[request], absl::InfiniteDuration(), [this, request](const auto& message) { Note(request, message); },
+        [this](const absl::Status& status) {
+          failure_.Update(status);
+          Next();
+        });
   }
 
-  void Advance(Stream* stream, bool ok) {
-    switch (stream->state) {
-      case Stream::State::kWaiting:
-        return Start(stream);
-      case Stream::State::kReading:
-        if (ok) Note(*stream);
-        [[fallthrough]];
-      case Stream::State::kStarting:
-        stream->state = ok ? Stream::State::kReading : Stream::State::kFinishing;
-        if (ok) return stream->reader->Read(&stream->response, stream);
-        return stream->reader->Finish(&stream->status, stream);
-      case Stream::State::kFinishing:
-        failure_.Update(rpc::FromGrpc(stream->status));
-        delete stream;
-        --open_;
-        return Begin();
-    }
+  void Close() {
+    if (--open_ == 0) done_.Notify();
   }
 
-  void Note(const Stream& stream) {
-    const int tokens = stream.response.delta().token_ids_size();
+  void Note(size_t index, const v1::StreamGenerateResponse& message) {
+    const int tokens = message.delta().token_ids_size();
     if (tokens == 0) return;
     const double now = run_.Now();
-    RequestTimes& request = requests_[stream.request];
+    RequestTimes& request = requests_[index];
     if (request.tokens == 0) {
       request.first = now;
     } else {
@@ -119,45 +102,43 @@ class StreamReader {
   }
 
   Run& run_;
-  const std::unique_ptr<v1::InferenceService::Stub> stub_;
+  Connection& connection_;
   std::vector<RequestTimes>& requests_;  // every thread writes to its own streams' entries
-  grpc::CompletionQueue queue_;
   size_t open_ = 0;
   absl::Status failure_;
+  base::Notification done_;
 };
 
 class ServedDriver {
  public:
-  ServedDriver(const ServeBenchOptions& options, const std::shared_ptr<grpc::ChannelCredentials>& credentials)
-      : options_(options) {
-    for (int i = 0; i < options.threads; ++i) channels_.push_back(rpc::MakeChannel(options.server, credentials));
-  }
+  explicit ServedDriver(const ServeBenchOptions& options) : options_(options) {}
 
   // So that no measured run has to.
   absl::Status Connect() {
-    for (const auto& channel : channels_) {
-      if (channel->WaitForConnected(std::chrono::system_clock::now() + kConnectPatience)) continue;
-      return absl::UnavailableError(
-          absl::StrCat("no connection to ", options_.server, " within ", kConnectPatience.count(), " s"));
+    for (int i = 0; i < options_.threads; ++i) {
+      BERTH_ASSIGN_OR_RETURN(std::unique_ptr<client::Gateways> gateways,
+                             client::Gateways::Make({.gateways = {options_.server}}));
+      if (!gateways->channel(0).WaitForConnected(std::chrono::system_clock::now() + kConnectPatience)) {
+        return absl::UnavailableError(
+            absl::StrCat("no connection to ", options_.server, " within ", kConnectPatience.count(), " s"));
+      }
+      connections_.push_back(std::make_unique<Connection>(std::move(gateways)));
     }
     return absl::OkStatus();
   }
 
   // As EngineDriver::Run.
   absl::StatusOr<RunTimes> Measure(const std::vector<BenchRequest>& requests, int in_flight) {
-    Run run{.requests = requests, .messages = MakeMessages(requests)};
+    Run run{.requests = requests, .specs = MakeSpecs(requests)};
     RunTimes times;
     times.requests.resize(requests.size());
     std::vector<std::unique_ptr<StreamReader>> readers;
-    for (const auto& channel : channels_) readers.push_back(std::make_unique<StreamReader>(run, channel, times));
+    for (const auto& connection : connections_) readers.push_back(std::make_unique<StreamReader>(run, *connection, times));
     const size_t streams = in_flight > 0 ? in_flight : requests.size(), count = readers.size();
-    std::vector<absl::Status> ended(count);
-    std::vector<std::thread> threads;
-    for (size_t i = 0; i < count; ++i) {
-      threads.emplace_back([&, i] { ended[i] = readers[i]->Read(streams / count + (i < streams % count ? 1 : 0)); });
-    }
-    for (std::thread& thread : threads) thread.join();
-    for (const absl::Status& status : ended) BERTH_RETURN_IF_ERROR(status);
+    for (size_t i = 0; i < count; ++i) readers[i]->Begin(streams / count + (i < streams % count ? 1 : 0));
+    absl::Status ended;
+    for (const auto& reader : readers) ended.Update(reader->Wait());
+    BERTH_RETURN_IF_ERROR(ended);
     for (const auto& reader : readers) Merge(reader->times, times);
     std::sort(times.tokens.begin(), times.tokens.end());
     for (size_t i = 0; i < requests.size(); ++i) {
@@ -175,10 +156,10 @@ class ServedDriver {
     times.end = std::max(times.end, part.end);
   }
 
-  std::vector<v1::StreamGenerateRequest> MakeMessages(const std::vector<BenchRequest>& requests) {
-    std::vector<v1::StreamGenerateRequest> messages(requests.size());
+  std::vector<v1::GenerationSpec> MakeSpecs(const std::vector<BenchRequest>& requests) {
+    std::vector<v1::GenerationSpec> specs(requests.size());
     for (size_t i = 0; i < requests.size(); ++i) {
-      v1::GenerationSpec& spec = *messages[i].mutable_generation();
+      v1::GenerationSpec& spec = specs[i];
       spec.set_model(options_.model);
       for (int n = 0; n < requests[i].prompt; ++n) {
         spec.mutable_prompt()->mutable_token_ids()->add_ids(
@@ -189,11 +170,11 @@ class ServedDriver {
       spec.mutable_stop()->set_ignore_eos(true);
       spec.mutable_output()->set_token_ids(true);
     }
-    return messages;
+    return specs;
   }
 
   const ServeBenchOptions& options_;
-  std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  std::vector<std::unique_ptr<Connection>> connections_;
   std::mt19937 random_{1};
 };
 
@@ -209,8 +190,7 @@ absl::Status ServeBenchOptions::Validate() const {
 absl::StatusOr<std::vector<LoadRow>> RunServeBench(const ServeBenchOptions& options,
                                                    const std::function<void(const LoadRow&)>& on_row) {
   BERTH_RETURN_IF_ERROR(options.Validate());
-  BERTH_ASSIGN_OR_RETURN(const auto credentials, rpc::MakeChannelCredentials({}));
-  ServedDriver driver(options, credentials);
+  ServedDriver driver(options);
   BERTH_RETURN_IF_ERROR(driver.Connect());
   std::vector<LoadRow> rows;
   for (const BenchLoad& load : options.loads) {

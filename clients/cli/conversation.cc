@@ -1,9 +1,9 @@
 #include "clients/cli/conversation.h"
 
 #include <random>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "clients/cli/api_key.h"
 #include "proto/rpc/status.h"
 
 namespace berth::cli {
@@ -16,12 +16,8 @@ std::string DrawId(const char* prefix) {
 
 }  // namespace
 
-Conversation::Conversation(std::shared_ptr<grpc::Channel> channel, const ConversationOptions& options)
-    : options_(options), inference_(v1::InferenceService::NewStub(channel)), sessions_(v1::SessionService::NewStub(channel)) {}
-
-v1::StreamGenerateRequest Conversation::MakeRequest(const std::string& text) const {
-  v1::StreamGenerateRequest request;
-  v1::GenerationSpec& spec = *request.mutable_generation();
+v1::GenerationSpec Conversation::MakeTurn(const std::string& text) const {
+  v1::GenerationSpec spec;
   spec.set_request_id(DrawId("cli-"));
   spec.set_session_id(session_id_);
   spec.set_model(options_.model);
@@ -39,7 +35,7 @@ v1::StreamGenerateRequest Conversation::MakeRequest(const std::string& text) con
   spec.mutable_session()->set_start(fresh_);
   // A first turn that failed half-way may have opened the session.
   spec.mutable_session()->set_replace(fresh_);
-  return request;
+  return spec;
 }
 
 absl::Status Conversation::Ask(const std::string& text, const std::function<void(std::string_view)>& on_text) {
@@ -47,23 +43,17 @@ absl::Status Conversation::Ask(const std::string& text, const std::function<void
     session_id_ = DrawId("chat-");
     fresh_ = true;
   }
-  const v1::StreamGenerateRequest request = MakeRequest(text);
-  const auto turn = std::make_shared<Turn>();
-  turn->request_id = request.generation().request_id();
-  turn->session_id = session_id_;
+  const v1::GenerationSpec turn = MakeTurn(text);
   {
     base::MutexLock lock(mutex_);
-    turn_ = turn;
+    running_.emplace().set_request_id(turn.request_id());
+    running_->set_session_id(session_id_);
   }
-  AddApiKey(turn->context, options_.api_key);
-  const auto stream = inference_->StreamGenerate(&turn->context, request);
-  v1::StreamGenerateResponse response;
-  while (stream->Read(&response)) {
-    if (response.has_delta()) on_text(response.delta().has_text() ? response.delta().text() : response.delta().reasoning());
-  }
-  const absl::Status status = rpc::FromGrpc(stream->Finish());
+  const absl::Status status = client_.Generate(turn, [&](const v1::StreamGenerateResponse& message) {
+    if (message.has_delta()) on_text(message.delta().has_text() ? message.delta().text() : message.delta().reasoning());
+  });
   base::MutexLock lock(mutex_);
-  turn_ = nullptr;
+  running_.reset();
   const std::string reason = rpc::Reason(status);
   if (status.ok()) fresh_ = false;
   if (reason == "SESSION_NOT_FOUND" || reason == "SESSION_LOST") session_id_.clear();
@@ -71,21 +61,15 @@ absl::Status Conversation::Ask(const std::string& text, const std::function<void
 }
 
 bool Conversation::Interrupt() {
-  std::shared_ptr<Turn> turn;
+  std::optional<v1::CancelRequest> request;
   {
     base::MutexLock lock(mutex_);
-    turn = turn_;
+    request = running_;
   }
-  if (turn == nullptr) return false;
-  v1::CancelRequest request;
-  request.set_request_id(turn->request_id);
-  request.set_session_id(turn->session_id);
-  v1::CancelResponse response;
-  grpc::ClientContext context;
-  AddApiKey(context, options_.api_key);
-  const grpc::Status status = inference_->Cancel(&context, request, &response);
+  if (!request.has_value()) return false;
+  const absl::StatusOr<bool> found = client_.Cancel(*request);
   // A server that does not answer, or has not seen the request yet: then the stream goes.
-  if (!status.ok() || !response.found()) turn->context.TryCancel();
+  if (!found.ok() || !*found) client_.Abandon(request->request_id());
   return true;
 }
 
@@ -94,10 +78,7 @@ absl::Status Conversation::Close() {
   v1::CloseSessionRequest request;
   request.set_session_id(std::exchange(session_id_, {}));
   request.set_model(options_.model);
-  v1::CloseSessionResponse response;
-  grpc::ClientContext context;
-  AddApiKey(context, options_.api_key);
-  return rpc::FromGrpc(sessions_->CloseSession(&context, request, &response));
+  return client_.CloseSession(request).status();
 }
 
 }  // namespace berth::cli

@@ -17,6 +17,7 @@
 #include "CLI/Formatter.hpp"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/status.h"
 #include "clients/cli/admin_command.h"
 #include "clients/cli/bench_serve_command.h"
@@ -26,8 +27,8 @@
 #include "clients/cli/local_server.h"
 #include "clients/cli/ready_line.h"
 #include "clients/cli/serve.h"
-#include "proto/rpc/channel.h"
 #include "proto/rpc/process.h"
+#include "proto/rpc/tls.h"
 
 namespace berth::cli {
 namespace {
@@ -39,6 +40,7 @@ struct Flags {
   std::optional<int> session_len, max_batch_size;
 
   std::string server = "127.0.0.1:23334";
+  std::string api_key;
   ConversationOptions conversation;
   std::optional<std::string> prompt;
   std::optional<float> temperature, top_p;
@@ -205,8 +207,10 @@ absl::Status RunChat(Flags flags) {
   if (flags.seed.has_value()) options.sampling.set_seed(*flags.seed);
   if (flags.max_tokens.has_value()) options.stop.set_max_tokens(*flags.max_tokens);
   BlockInterrupts();  // before gRPC starts its threads
-  BERTH_ASSIGN_OR_RETURN(const auto credentials, rpc::MakeChannelCredentials(flags.tls));
-  Conversation conversation(rpc::MakeChannel(flags.server, credentials), options);
+  BERTH_ASSIGN_OR_RETURN(
+      const auto client,
+      client::Client::Make({.gateways = absl::StrSplit(flags.server, ','), .api_key = flags.api_key, .tls = flags.tls}));
+  Conversation conversation(*client, options);
   const InterruptWatcher interrupts([&conversation] {
     if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
   });
@@ -246,13 +250,13 @@ int Run(int argc, char** argv) {
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
   auto* const model =
       chat.add_option("model", chat_flags.serve.model, "Start a server for this GGUF file or Hugging Face directory");
-  chat.add_option("--server", chat_flags.server, "Talk to this gateway or worker, host:port of its gRPC API")
+  chat.add_option("--server", chat_flags.server, "Talk to these gateways (or a worker), host:port,… of their gRPC APIs")
       ->excludes(model)
       ->capture_default_str();
   AddServeFlags(chat, chat_flags);
   AddChatFlags(chat, chat_flags);
   AddClientTlsFlags(chat, chat_flags.tls);
-  chat.add_option("--api-key", chat_flags.conversation.api_key, "Key for the server");
+  chat.add_option("--api-key", chat_flags.api_key, "Key for the server");
   AdminCommand admin(*app.add_subcommand("admin", "Look after a running gateway or worker"));
   CLI::App& bench = *app.add_subcommand("bench", "Measure")->require_subcommand(1);
   CLI::App& bench_engine =

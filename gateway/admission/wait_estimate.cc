@@ -1,6 +1,7 @@
 #include "gateway/admission/wait_estimate.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "gateway/admission/waiting_queue.h"
 
@@ -9,11 +10,14 @@ namespace {
 
 constexpr int kWindow = 100;
 constexpr double kMinShare = 0.01;
+// Under overload every request is let in at its latest moment: with the mean alone half of them would end too late.
+constexpr double kDeviations = 2.5;
 
 }  // namespace
 
 void WaitEstimate::Means::Add(double more_seconds, double more_tokens) {
   ended = std::min(ended + 1, kWindow);
+  if (ended > 1) deviation += (std::abs(more_seconds - seconds) - deviation) / ended;
   seconds += (more_seconds - seconds) / ended;
   tokens += (more_tokens - tokens) / ended;
 }
@@ -32,7 +36,7 @@ absl::Duration WaitEstimate::Wait(int priority, int ahead, int running) const {
 absl::Duration WaitEstimate::Run(int priority, int64_t max_tokens) const {
   const Means& means = classes_[PriorityClass(priority)];
   const double share = max_tokens > 0 && means.tokens > 0 ? std::min(1.0, static_cast<double>(max_tokens) / means.tokens) : 1;
-  return absl::Seconds(means.seconds * share);
+  return absl::Seconds((means.seconds + kDeviations * means.deviation) * share);
 }
 
 }  // namespace berth::admission

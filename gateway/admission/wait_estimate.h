@@ -18,13 +18,15 @@ class WaitEstimate {
   // of which those of a higher priority that come meanwhile take as large a share as they did of late. Zero before the first
   // has ended.
   absl::Duration Wait(int priority, int ahead, int running) const;
-  // Of a request with at most `max_tokens` of output; 0: no limit. Workers too serve a higher priority first.
+  // Of a request with at most `max_tokens` of output, and all but few need no longer; 0: no limit. Workers too serve a higher
+  // priority first.
   absl::Duration Run(int priority, int64_t max_tokens) const;
 
  private:
   struct Means {
     int ended = 0;
     double seconds = 0, tokens = 0;
+    double deviation = 0;  // of the seconds, mean
 
     void Add(double more_seconds, double more_tokens);
   };

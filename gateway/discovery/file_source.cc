@@ -1,10 +1,5 @@
 #include "gateway/discovery/file_source.h"
 
-#include <poll.h>
-#include <sys/inotify.h>
-#include <unistd.h>
-
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <utility>
@@ -35,31 +30,13 @@ absl::StatusOr<std::vector<routing::WorkerAddress>> ReadWorkerFile(const std::st
 }
 
 FileSource::FileSource(std::string path, std::vector<routing::WorkerAddress> first, OnWorkers on_workers)
-    : path_(std::move(path)),
-      last_(std::move(first)),
-      on_workers_(std::move(on_workers)),
-      inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-  const std::string folder = std::filesystem::absolute(path_).parent_path();
-  inotify_add_watch(inotify_, folder.c_str(), IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE);
-  thread_ = std::thread([this] { Run(); });
-}
-
-FileSource::~FileSource() {
-  stop_.Set();
-  thread_.join();
-  close(inotify_);
-}
-
-void FileSource::Run() {
-  Read();  // what was written before the watch began
-  pollfd fds[] = {{.fd = stop_.fd(), .events = POLLIN}, {.fd = inotify_, .events = POLLIN}};
-  while (true) {
-    poll(fds, 2, -1);
-    if (fds[0].revents != 0) return;
-    char events[4096];
-    while (read(inotify_, events, sizeof(events)) > 0) {
-    }
-    Read();
+    : path_(std::move(path)), last_(std::move(first)), on_workers_(std::move(on_workers)) {
+  auto watcher = rpc::FileWatcher::Start(
+      {path_}, [this] { Read(); }, /*at_start=*/true);
+  if (watcher.ok()) {
+    watcher_ = *std::move(watcher);
+  } else {
+    on_workers_(watcher.status());
   }
 }
 

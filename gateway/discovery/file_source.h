@@ -1,11 +1,11 @@
 #pragma once
 
+#include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "gateway/discovery/source.h"
-#include "gateway/discovery/stop_event.h"
+#include "proto/rpc/files.h"
 
 namespace berth::discovery {
 
@@ -13,23 +13,18 @@ namespace berth::discovery {
 // INVALID_ARGUMENT naming the path and the entry; a file without entries is one too: it may be about to be written.
 absl::StatusOr<std::vector<routing::WorkerAddress>> ReadWorkerFile(const std::string& path);
 
-// Reports every list of the file that is unlike the one before. It sees writes, renames over the file, and the symbolic links
-// that Kubernetes swaps under a mounted ConfigMap.
+// Reports every list of the file that is unlike the one before.
 class FileSource : public Source {
  public:
   FileSource(std::string path, std::vector<routing::WorkerAddress> first, OnWorkers on_workers);
-  ~FileSource() override;
 
  private:
-  void Run();
   void Read();
 
   const std::string path_;
-  std::vector<routing::WorkerAddress> last_;
+  std::vector<routing::WorkerAddress> last_;  // of the watcher's thread
   const OnWorkers on_workers_;
-  StopEvent stop_;
-  const int inotify_;
-  std::thread thread_;
+  std::unique_ptr<rpc::FileWatcher> watcher_;
 };
 
 }  // namespace berth::discovery

@@ -69,6 +69,8 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       requests_(CounterFamily(registry, "berth_gateway_requests_total", "Generations that ended, by method, model and code.")),
       duration_(HistogramFamily(registry, "berth_gateway_request_duration_seconds", "From a generation's arrival to its end.")),
       routed_(CounterFamily(registry, "berth_gateway_routing_decisions_total", "Placements by policy and outcome.")),
+      moved_(CounterFamily(registry, "berth_gateway_affinity_moves_total",
+                           "Requests of sessions that went to another worker than before, by reason.")),
       shed_(CounterFamily(registry, "berth_gateway_shed_total", "Requests refused for want of room, by reason and priority.")),
       rate_limited_(CounterFamily(registry, "berth_gateway_rate_limited_total", "Requests refused by their tenant's limits.")),
       failovers_(
@@ -97,6 +99,8 @@ void GatewayMetrics::RequestEnded(std::string_view method, std::string_view mode
 void GatewayMetrics::Routed(std::string_view policy, std::string_view outcome) {
   routed_.Add({{"policy", std::string(policy)}, {"outcome", std::string(outcome)}}).Increment();
 }
+
+void GatewayMetrics::SessionMoved(std::string_view reason) { moved_.Add({{"reason", std::string(reason)}}).Increment(); }
 
 void GatewayMetrics::Shed(std::string_view reason, int priority) {
   shed_.Add({{"reason", std::string(reason)}, {"priority", kPriorities[admission::PriorityClass(priority)]}}).Increment();

@@ -26,6 +26,8 @@ class GatewayMetrics {
   void RequestEnded(std::string_view method, std::string_view model, std::string_view code, absl::Duration duration);
   // `policy` is session, prefix or least_loaded.
   void Routed(std::string_view policy, std::string_view outcome);
+  // A session's request went to another worker: "scale", "overload", "drain", "slow" or "death".
+  void SessionMoved(std::string_view reason);
   // A request was refused for want of room: "queue_full", "queue_timeout" or "deadline".
   void Shed(std::string_view reason, int priority);
   // Refused by its limits. Beyond the first thousand tenants' names they count as "other".
@@ -60,6 +62,7 @@ class GatewayMetrics {
   prometheus::Family<prometheus::Counter>& requests_;
   prometheus::Family<prometheus::Histogram>& duration_;
   prometheus::Family<prometheus::Counter>& routed_;
+  prometheus::Family<prometheus::Counter>& moved_;
   prometheus::Family<prometheus::Counter>& shed_;
   prometheus::Family<prometheus::Counter>& rate_limited_;
   prometheus::Family<prometheus::Counter>& failovers_;

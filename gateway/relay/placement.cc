@@ -39,6 +39,16 @@ std::string_view OutcomeName(const routing::RouteDecision& decision) {
   }
 }
 
+const char* MoveReason(const routing::ClusterView& view, const routing::RouteRequest& request,
+                       const routing::RouteDecision& decision) {
+  if (decision.affinity == v1::AFFINITY_SPILL) return "overload";
+  if (decision.affinity != v1::AFFINITY_REBIND) return nullptr;
+  if (request.moved) return "scale";
+  const routing::WorkerView& left = view.worker(request.held_by >= 0 ? request.held_by : view.Rank(*request.key).front());
+  if (left.link != routing::LinkState::kUp) return "death";
+  return left.load.state() == v1::WORKER_STATE_DRAINING ? "drain" : left.is_slow() ? "slow" : "death";
+}
+
 absl::Status NoWorkerError(const routing::ClusterView& view, const std::string& model) {
   if (view.UpCount() > 0 && !view.KnowsModel(model)) {
     return rpc::ErrorWithReason(absl::StatusCode::kNotFound, "MODEL_NOT_FOUND",

@@ -13,6 +13,10 @@ routing::RouteRequest RouteRequestFor(const GenerationStream& stream);
 // Names for metrics: "session", "prefix" or "least_loaded"; "affinity_hit", "spill", …
 std::string_view PolicyName(const v1::GenerationSpec& spec);
 std::string_view OutcomeName(const routing::RouteDecision& decision);
+// Why a session's request goes elsewhere than where it was or would be: "scale", "overload", "drain", "slow" or "death"; null
+// when it does not.
+const char* MoveReason(const routing::ClusterView& view, const routing::RouteRequest& request,
+                       const routing::RouteDecision& decision);
 
 // UNAVAILABLE "NO_HEALTHY_WORKER", or NOT_FOUND when workers are there and none serves the model.
 absl::Status NoWorkerError(const routing::ClusterView& view, const std::string& model);

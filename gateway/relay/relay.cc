@@ -32,8 +32,9 @@ Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, 
       factory_(std::move(factory)),
       lookup_(std::move(lookup)),
       metrics_(metrics),
-      view_(std::move(workers)),
-      queue_(options_.max_waiting) {
+      view_(std::move(workers), options_.slow_factor),
+      queue_(options_.max_waiting),
+      cancels_(timers) {
   for (int i = 0; i < view_.size(); ++i) AddLink(i);
 }
 
@@ -112,7 +113,7 @@ void Relay::Stop() {
       EndStream(*it->second, DrainingError());
     }
   }
-  while (!cancels_.empty()) FinishCancel(*cancels_.back(), false);
+  cancels_.LoseAll();
   for (const auto& [worker, timer] : circuit_timers_) timers_.Cancel(timer);
   for (const auto& link : links_) link->Close();
 }

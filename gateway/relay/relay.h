@@ -22,6 +22,7 @@
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/outbox.h"
+#include "gateway/relay/pending_cancels.h"
 #include "gateway/relay/retry_budget.h"
 #include "gateway/relay/stream.h"
 #include "gateway/relay/timers.h"
@@ -46,6 +47,8 @@ struct RelayOptions {
   absl::Duration move_idle = absl::Seconds(60);
   // Of the workers' sessions.
   absl::Duration session_ttl = absl::Hours(24);
+  // A worker that is so many times slower than its peers is ejected for a while; 0: never.
+  double slow_factor = routing::kSlowFactor;
 };
 
 // Asks a worker whether it holds a session; `done` runs later, on the relay's thread, soon also when nobody answers.
@@ -116,7 +119,6 @@ class Relay : private WorkerLink::Owner {
   enum class State { kWaiting, kRunning, kParked, kEnded };
   struct Stream;
   struct Attempt;
-  struct PendingCancel;
   struct Placement {
     int worker = -1;
     uint64_t incarnation = 0;
@@ -192,11 +194,10 @@ class Relay : private WorkerLink::Owner {
   // Why the stream may not go on elsewhere, if so.
   absl::Status MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over);
   void BlameWorker(int worker);
+  // What its frames say of its speed.
+  void JudgePace(int worker, routing::PaceKind kind, absl::Duration time);
+  void OnEjected(int worker);
   std::vector<Stream*> StreamsOf(int worker);
-
-  // relay_cancel.cc: cancels of requests that are not this gateway's.
-  void HandleCancelAnswer(int worker, const v1::CancelAnswer& answer);
-  void FinishCancel(PendingCancel& cancel, bool found);
 
   absl::Status OnHello(int worker, const v1::WorkerHello& hello, bool same) override;
   void OnFrame(int worker, v1::AttachResponse& frame) override;
@@ -227,7 +228,7 @@ class Relay : private WorkerLink::Owner {
   // Submissions that a worker has not ended, by the link's stream id.
   absl::flat_hash_map<uint64_t, Attempt> attempts_;
   absl::flat_hash_map<RequestKey, uint64_t> by_request_;
-  std::vector<std::unique_ptr<PendingCancel>> cancels_;
+  PendingCancels cancels_;
   // Of workers that are ejected: the end of it.
   absl::flat_hash_map<int, Timers::Id> circuit_timers_;
   absl::Duration next_shed_ = -absl::InfiniteDuration();

@@ -1,15 +1,10 @@
-#include <algorithm>
+// Cancels by the id of a request or of a session, also of other gateways.
+
 #include <utility>
 
 #include "gateway/relay/relay_state.h"
 
 namespace berth::relay {
-namespace {
-
-constexpr absl::Duration kCancelAnswerTimeout = absl::Seconds(2);
-
-}  // namespace
-
 void Relay::Cancel(const std::string& tenant, const v1::CancelRequest& request, absl::AnyInvocable<void(bool found)> done) {
   const Turn turn(*this);
   Stream* found = nullptr;
@@ -32,37 +27,14 @@ void Relay::Cancel(const std::string& tenant, const v1::CancelRequest& request, 
     }
     return done(true);
   }
-  auto pending = std::make_unique<PendingCancel>();
-  pending->request_id = request.request_id();
-  for (int i = 0; i < view_.size() && !request.request_id().empty(); ++i) {
-    if (links_[i]->Cancel(cancel)) pending->workers.push_back(i);
+  const uint64_t id = ++last_id_;
+  cancel.set_session_id(request.session_id());
+  cancel.set_cancel_id(id);
+  absl::flat_hash_set<int> asked;
+  for (int i = 0; i < view_.size(); ++i) {
+    if (links_[i]->Cancel(cancel)) asked.insert(i);
   }
-  if (pending->workers.empty()) return done(false);
-  pending->done = std::move(done);
-  pending->timer = timers_.After(kCancelAnswerTimeout, [this, raw = pending.get()] {
-    raw->timer.reset();
-    FinishCancel(*raw, false);
-  });
-  cancels_.push_back(std::move(pending));
-}
-
-void Relay::HandleCancelAnswer(int worker, const v1::CancelAnswer& answer) {
-  for (const auto& cancel : cancels_) {
-    if (cancel->request_id != answer.request_id()) continue;
-    const auto asked = std::find(cancel->workers.begin(), cancel->workers.end(), worker);
-    if (asked == cancel->workers.end()) continue;
-    cancel->workers.erase(asked);
-    if (answer.found() || cancel->workers.empty()) FinishCancel(*cancel, answer.found());
-    return;
-  }
-}
-
-void Relay::FinishCancel(PendingCancel& cancel, bool found) {
-  StopTimer(cancel.timer);
-  const auto it = std::find_if(cancels_.begin(), cancels_.end(), [&](const auto& entry) { return entry.get() == &cancel; });
-  const std::unique_ptr<PendingCancel> owned = std::move(*it);
-  cancels_.erase(it);
-  owned->done(found);
+  cancels_.Add(id, std::move(asked), std::move(done));
 }
 
 }  // namespace berth::relay

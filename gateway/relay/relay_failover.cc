@@ -108,7 +108,14 @@ absl::Status Relay::MayGoOn(Stream& stream, const absl::Status& why, bool died, 
 }
 
 void Relay::BlameWorker(int worker) {
-  if (!view_.Faulted(worker, clock_.Monotonic())) return;
+  if (view_.Faulted(worker, clock_.Monotonic())) OnEjected(worker);
+}
+
+void Relay::JudgePace(int worker, routing::PaceKind kind, absl::Duration time) {
+  if (view_.Timed(worker, kind, time, clock_.Monotonic())) OnEjected(worker);
+}
+
+void Relay::OnEjected(int worker) {
   metrics_.CircuitChanged(view_.worker(worker), routing::Circuit::kOpen);
   ShowWorker(worker);
   const absl::Duration open = view_.worker(worker).ejected_until - clock_.Monotonic();
@@ -154,11 +161,7 @@ void Relay::OnLost(int worker, const absl::Status& status) {
   view_.Detached(worker, routing::LinkState::kDown);
   ShowWorker(worker);
   LoseAll(worker, status);
-  for (size_t i = cancels_.size(); i-- > 0;) {
-    v1::CancelAnswer answer;
-    answer.set_request_id(cancels_[i]->request_id);
-    HandleCancelAnswer(worker, answer);
-  }
+  cancels_.Lose(worker);
   if (!view_.worker(worker).discovered) DropWorker(worker);
   PumpQueue();
   if (on_change_) on_change_();

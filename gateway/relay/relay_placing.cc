@@ -63,7 +63,11 @@ bool Relay::TryPlace(Stream& stream) {
   request.suspect = stream.suspect;
   const routing::RouteDecision decision = routing::Route(view_, request, clock_.Monotonic());
   if (decision.outcome == routing::RouteOutcome::kNoRoom) return false;
-  metrics_.Routed(PolicyName(stream.spec()), OutcomeName(decision));
+  const bool by_hint = stream.hinted && decision.worker == stream.held_by;
+  metrics_.Routed(PolicyName(stream.spec()), by_hint ? "hint" : OutcomeName(decision));
+  if (!stream.spec().session_id().empty()) {
+    if (const char* reason = MoveReason(view_, request, decision)) metrics_.SessionMoved(reason);
+  }
   if (decision.outcome == routing::RouteOutcome::kPlaced) {
     Submit(stream, decision);
   } else {

@@ -53,6 +53,7 @@ void Relay::HandleLookup(uint64_t id, int worker, const absl::Status& status, co
   if (--stream.lookups > 0) return;
   if (stream.holder >= 0 && routing::CanHold(view_, stream.holder, RouteRequestFor(stream.generation))) {
     KeepOrMove(stream, stream.holder, stream.holder_idle);
+    stream.hinted = stream.held_by >= 0 && stream.held_by == HintedWorker(stream.generation.request().worker_hint);
   }
   Place(stream);
 }

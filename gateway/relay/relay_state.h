@@ -46,6 +46,8 @@ struct Relay::Stream {
   // Of RouteRequest.
   bool located = false, moved = false;
   int held_by = -1;
+  // The caller's hint led to `held_by`.
+  bool hinted = false;
   // A failover went on and has no tokens yet.
   bool in_gap = false;
   absl::Duration waiting_since, submitted_at, last_tokens_at;
@@ -58,13 +60,6 @@ struct Relay::Attempt {
   uint64_t stream = 0;
   // And has not finished its first step.
   bool suspect = false;
-};
-
-struct Relay::PendingCancel {
-  std::string request_id;
-  std::vector<int> workers;
-  absl::AnyInvocable<void(bool)> done;
-  std::optional<Timers::Id> timer;
 };
 
 class Relay::Turn {

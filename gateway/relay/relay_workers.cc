@@ -32,10 +32,15 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
     } else {
       view_.Heard(worker, now);
     }
+    if (has_events && frame.step_time_micros() > 0) {
+      JudgePace(worker, routing::PaceKind::kStep, absl::Microseconds(frame.step_time_micros()));
+    }
     for (v1::StreamEvent& event : *frame.mutable_events()) {
       if (event.has_cancel_answer()) {
         // Nobody waits for the answer to the cancel of a stream of this link.
-        if (event.stream_id() == 0) HandleCancelAnswer(worker, event.cancel_answer());
+        if (event.stream_id() == 0) {
+          cancels_.Answer(worker, event.cancel_answer().cancel_id(), event.cancel_answer().found());
+        }
       } else {
         HandleEvent(event, now);
       }
@@ -100,6 +105,10 @@ void Relay::HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now) {
     const bool first = !stream.generation.has_tokens();
     (first ? metrics_.time_to_first_token : metrics_.inter_token_latency)
         .Observe(absl::ToDoubleSeconds(now - (first ? stream.accepted_at : stream.last_tokens_at)));
+    // Of a worker with a queue it tells the load, not the speed.
+    if (first && view_.worker(stream.worker).load.waiting() == 0) {
+      JudgePace(stream.worker, routing::PaceKind::kFirstToken, now - stream.submitted_at);
+    }
     if (std::exchange(stream.in_gap, false)) metrics_.failover_gap.Observe(absl::ToDoubleSeconds(now - stream.last_tokens_at));
     stream.last_tokens_at = now;
   }

@@ -9,6 +9,16 @@
 #include "gateway/routing/rendezvous.h"
 
 namespace berth::routing {
+namespace {
+
+// A smaller difference, of a step or a first token, is nobody's trouble.
+constexpr std::array<absl::Duration, 2> kNoticeable = {absl::Milliseconds(20), absl::Milliseconds(200)};
+
+bool ServeTheSame(const WorkerView& a, const WorkerView& b) {
+  return !a.models.empty() && !b.models.empty() && a.models.front().fingerprint() == b.models.front().fingerprint();
+}
+
+}  // namespace
 
 const v1::Model* WorkerView::FindModel(std::string_view name) const {
   if (name.empty()) return models.size() == 1 ? &models.front() : nullptr;
@@ -21,7 +31,7 @@ Circuit WorkerView::circuit(absl::Duration now) const {
   return ejections > 0 ? Circuit::kHalfOpen : Circuit::kClosed;
 }
 
-ClusterView::ClusterView(std::vector<WorkerAddress> workers) {
+ClusterView::ClusterView(std::vector<WorkerAddress> workers, double slow_factor) : slow_factor_(slow_factor) {
   for (WorkerAddress& address : workers) Add(std::move(address));
 }
 
@@ -76,6 +86,7 @@ absl::Status ClusterView::Attached(int index, const v1::WorkerHello& hello, absl
     return absl::FailedPreconditionError(
         absl::StrCat("worker \"", worker.address.id, "\" answered with an incarnation older than the one known"));
   }
+  if (!IsSame(hello.incarnation(), worker.incarnation)) worker.paces = {};
   worker.link = LinkState::kUp;
   worker.incarnation = hello.incarnation();
   worker.models.assign(hello.models().begin(), hello.models().end());
@@ -104,17 +115,49 @@ void ClusterView::StreamClosed(int index) {
 
 bool ClusterView::Faulted(int index, absl::Duration now) {
   WorkerView& worker = workers_[index];
-  if (++worker.faults < kFaultsToEject || worker.circuit(now) == Circuit::kOpen) return false;
+  return ++worker.faults >= kFaultsToEject && Eject(worker, kFirstEjection, now);
+}
+
+bool ClusterView::Timed(int index, PaceKind kind, absl::Duration time, absl::Duration now) {
+  WorkerView& worker = workers_[index];
+  Pace& pace = worker.paces[static_cast<int>(kind)];
+  if (slow_factor_ == 0 || !pace.Add(time, now)) return false;
+  const std::optional<absl::Duration> peers = PeersBest(index, kind, now);
+  const absl::Duration best = *pace.best(now);
+  const bool slow = peers.has_value() && best > slow_factor_ * *peers && best - *peers > kNoticeable[static_cast<int>(kind)];
+  if (!slow) {
+    pace.slow_windows = 0;
+    return false;
+  }
+  return ++pace.slow_windows >= kSlowWindowsToEject && Eject(worker, kFirstSlowEjection, now);
+}
+
+std::optional<absl::Duration> ClusterView::PeersBest(int index, PaceKind kind, absl::Duration now) const {
+  std::vector<absl::Duration> bests;
+  for (int i = 0; i < size(); ++i) {
+    if (i == index || workers_[i].link != LinkState::kUp || !ServeTheSame(workers_[i], workers_[index])) continue;
+    if (const auto best = workers_[i].paces[static_cast<int>(kind)].best(now)) bests.push_back(*best);
+  }
+  if (bests.empty()) return std::nullopt;
+  const auto middle = bests.begin() + static_cast<ptrdiff_t>((bests.size() - 1) / 2);
+  std::nth_element(bests.begin(), middle, bests.end());
+  return *middle;
+}
+
+bool ClusterView::Eject(WorkerView& worker, absl::Duration first, absl::Duration now) {
+  if (worker.circuit(now) == Circuit::kOpen) return false;
   const auto is_open = [now](const WorkerView& other) { return other.circuit(now) == Circuit::kOpen; };
   if (2 * (1 + std::count_if(workers_.begin(), workers_.end(), is_open)) > size()) return false;
-  worker.ejected_until = now + std::min(kFirstEjection * (1 << std::min(worker.ejections, 16)), kMaxEjection);
+  worker.ejected_until = now + std::min(first * (1 << std::min(worker.ejections, 16)), kMaxEjection);
   ++worker.ejections;
   return true;
 }
 
 bool ClusterView::Succeeded(int index) {
-  workers_[index].faults = 0;
-  return std::exchange(workers_[index].ejections, 0) > 0;
+  WorkerView& worker = workers_[index];
+  worker.faults = 0;
+  // A slow worker succeeds, too: it is its pace that tells.
+  return !worker.is_slow() && std::exchange(worker.ejections, 0) > 0;
 }
 
 bool ClusterView::CanTakeNew(int index, absl::Duration now) const {

@@ -1,11 +1,14 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "gateway/routing/pace.h"
 #include "gateway/routing/worker_list.h"
 #include "proto/berth/v1/worker.pb.h"
 
@@ -20,6 +23,14 @@ inline constexpr absl::Duration kFailureAge = absl::Milliseconds(2500);
 inline constexpr int kFaultsToEject = 5;
 inline constexpr absl::Duration kFirstEjection = absl::Seconds(5);
 inline constexpr absl::Duration kMaxEjection = absl::Seconds(60);
+
+// So many windows (Pace) in a row in which a worker was `slow_factor` times slower than the median of its peers eject it, too.
+inline constexpr int kSlowWindowsToEject = 3;
+inline constexpr absl::Duration kFirstSlowEjection = absl::Seconds(20);
+inline constexpr double kSlowFactor = 5;
+
+// What a worker is compared with its peers by.
+enum class PaceKind { kStep = 0, kFirstToken = 1 };
 
 enum class LinkState {
   kDown,
@@ -53,7 +64,9 @@ struct WorkerView {
   int faults = 0;
   int ejections = 0;
   absl::Duration ejected_until = -absl::InfiniteDuration();
+  std::array<Pace, 2> paces;  // by PaceKind
 
+  bool is_slow() const { return paces[0].slow_windows > 0 || paces[1].slow_windows > 0; }
   bool HasRoom() const { return open_streams < load.submit_credit(); }
   Circuit circuit(absl::Duration now) const;
   // The served model of this name, or the only one when `name` is empty; null when there is none.
@@ -63,7 +76,8 @@ struct WorkerView {
 // All workers, by index. Thread: one owner.
 class ClusterView {
  public:
-  explicit ClusterView(std::vector<WorkerAddress> workers);
+  // With `slow_factor` 0 no worker is ejected for being slow.
+  explicit ClusterView(std::vector<WorkerAddress> workers, double slow_factor = kSlowFactor);
 
   int size() const { return static_cast<int>(workers_.size()); }
   const WorkerView& worker(int index) const { return workers_[index]; }
@@ -91,6 +105,9 @@ class ClusterView {
   // The worker died, or failed a request for a reason of its own. True when that ejects it. Never is more than half of
   // the workers ejected.
   bool Faulted(int index, absl::Duration now);
+  // A step of the worker, or a request's way to its first token there, took `time`. True when that ejects it, for being much
+  // slower than those that serve the same model.
+  bool Timed(int index, PaceKind kind, absl::Duration time, absl::Duration now);
   // A request ended well there. True when that closes its circuit.
   bool Succeeded(int index);
 
@@ -109,6 +126,13 @@ class ClusterView {
   bool KnowsModel(std::string_view name) const;
 
  private:
+  // The median over the worker's peers; nothing without any that was measured lately.
+  std::optional<absl::Duration> PeersBest(int index, PaceKind kind, absl::Duration now) const;
+  // For `first`, and twice as long each further time. False, and nothing happens, when it is ejected already or half of the
+  // workers are.
+  bool Eject(WorkerView& worker, absl::Duration first, absl::Duration now);
+
+  const double slow_factor_;
   std::vector<WorkerView> workers_;
 };
 

@@ -34,9 +34,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
 // A file changes when an entry of some folder on its path does; so each of these entries is watched, in its folder.
 class FileWatcher::Impl {
  public:
-  Impl(std::vector<std::string> paths, std::function<void()> on_change)
+  Impl(std::vector<std::string> paths, std::function<void()> on_change, bool at_start)
       : paths_(std::move(paths)),
         on_change_(std::move(on_change)),
+        at_start_(at_start),
         inotify_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)),
         stop_(eventfd(0, EFD_CLOEXEC)) {}
 
@@ -98,6 +99,7 @@ class FileWatcher::Impl {
   }
 
   void Run() {
+    if (at_start_) on_change_();
     pollfd polls[] = {{inotify_, POLLIN, 0}, {stop_, POLLIN, 0}};
     while (true) {
       poll(polls, 2, -1);
@@ -127,14 +129,15 @@ class FileWatcher::Impl {
 
   const std::vector<std::string> paths_;
   const std::function<void()> on_change_;
+  const bool at_start_;
   const int inotify_, stop_;
   std::map<int, std::set<std::string>> names_;  // entries by watch
   std::thread thread_;
 };
 
-absl::StatusOr<std::unique_ptr<FileWatcher>> FileWatcher::Start(std::vector<std::string> paths,
-                                                                std::function<void()> on_change) {
-  auto impl = std::make_unique<Impl>(std::move(paths), std::move(on_change));
+absl::StatusOr<std::unique_ptr<FileWatcher>> FileWatcher::Start(std::vector<std::string> paths, std::function<void()> on_change,
+                                                                bool at_start) {
+  auto impl = std::make_unique<Impl>(std::move(paths), std::move(on_change), at_start);
   BERTH_RETURN_IF_ERROR(impl->Start());
   return std::unique_ptr<FileWatcher>(new FileWatcher(std::move(impl)));
 }

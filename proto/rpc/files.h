@@ -16,9 +16,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 // updates secrets). Stops when destroyed.
 class FileWatcher {
  public:
-  // `on_change` runs on the watcher's thread; spurious calls happen, and a change in steps gives several. UNAVAILABLE when the
-  // system has no watches left.
-  static absl::StatusOr<std::unique_ptr<FileWatcher>> Start(std::vector<std::string> paths, std::function<void()> on_change);
+  // `on_change` runs on the watcher's thread; spurious calls happen, and a change in steps gives several. With `at_start` it
+  // runs first of all, too, for what changed before. UNAVAILABLE when the system has no watches left.
+  static absl::StatusOr<std::unique_ptr<FileWatcher>> Start(std::vector<std::string> paths, std::function<void()> on_change,
+                                                            bool at_start = false);
   ~FileWatcher();
 
  private:

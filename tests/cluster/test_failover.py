@@ -1,5 +1,7 @@
 """Streams of every kind whose worker is killed: the callers get what an undisturbed run gives, token for token."""
 import json
+import os
+import subprocess
 
 import pytest
 from processes import events, text_of, until
@@ -96,3 +98,22 @@ def test_one_poisoned_request_takes_two_workers_at_most(start_cluster):
     for worker in cluster.workers.values():
         if worker.child.poll() is not None:
             cluster.processes.remove(worker)  # it crashed, as it was to
+
+
+def test_a_client_goes_on_through_the_other_gateway(start_cluster):
+    cluster = start_cluster(worker_arguments=STEP)
+    gateways = [cluster.gateway, cluster.start_gateway("other", cluster.addresses())]
+
+    def chat():
+        server = ",".join(f"127.0.0.1:{gateway.ready['grpc_port']}" for gateway in gateways)
+        command = [os.path.join(cluster.bin_dir, "berth"), "chat", "--server", server, "--prompt", "once", "--seed", "4", "--max-tokens", "100"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    undisturbed, _ = chat().communicate()
+    disturbed = chat()
+    begun = disturbed.stdout.read(20)
+    gateways[0].kill()
+    rest, _ = disturbed.communicate()
+    assert disturbed.returncode == 0
+    assert begun + rest == undisturbed
+    assert len(rest) > 50, "it was over too soon to be hit"

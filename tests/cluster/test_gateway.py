@@ -63,6 +63,29 @@ def test_two_gateways_place_alike(start_cluster, request, tmp_path):
         assert second.stop() == 0
 
 
+def test_several_models_behind_one_gateway(start_cluster):
+    cluster = start_cluster(workers=2, worker_arguments=("--sim", "--model-name", "small"))
+    cluster.worker_arguments = ("--sim", "--model-name", "large")
+    cluster.start_worker("w2")
+    cluster.gateway = cluster.start_gateway("both", cluster.addresses())
+    connection = cluster.connect()
+    connection.request("GET", "/v1/models")
+    assert [model["id"] for model in json.loads(connection.getresponse().read())["data"]] == ["large", "small"]
+
+    def workers_of(model):
+        answers = [cluster.post(TEXT, prompt(model=model, session_id=f"s{i}")) for i in range(16)]
+        assert all(status == 200 and answer["model"] == model for status, _, answer in answers)
+        return {worker_of(headers) for _, headers, _ in answers}
+
+    assert workers_of("small") == {"w0", "w1"}
+    assert workers_of("large") == {"w2"}
+    status, _, answer = cluster.post(TEXT, prompt(model="none"))
+    assert status == 404 and "none" in answer["error"]["message"]
+    cluster.workers["w2"].kill()
+    until(lambda: cluster.post(TEXT, prompt(model="large"))[0] == 503)
+    assert workers_of("small") == {"w0", "w1"}
+
+
 def test_the_same_seed_gives_the_same_text_on_any_worker(cluster):
     texts = {cluster.post(TEXT, prompt(seed=7, temperature=1, session_id=f"s{i}"))[2]["choices"][0]["text"] for i in range(6)}
     assert len(texts) == 1

@@ -24,6 +24,7 @@ ROOMS = {
     "worker/service": ["worker/engine", "worker/session", "worker/text", "proto", "generated", "grpc", "prometheus", "json"],
     "gateway": ["proto", "generated", "grpc", "prometheus"],
     "gateway/http": ["boost", "json"],
+    "clients/cpp": ["proto", "generated", "grpc"],
     "clients/cli": ["*"],
 }
 # The mains and the wiring beside them.

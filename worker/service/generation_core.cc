@@ -187,6 +187,19 @@ absl::StatusOr<Request*> GenerationCore::Reattach(const v1::Reattach& reattach, 
   return request;
 }
 
+void GenerationCore::DropParked(const std::string& gateway_id) {
+  std::vector<uint64_t> serials;
+  for (const auto& [serial, request] : requests_) {
+    if (request->parked_by == gateway_id) serials.push_back(serial);
+  }
+  for (const uint64_t serial : serials) {
+    Request* const request = FindSerial(serial);
+    if (request == nullptr) continue;
+    parts_.shard.CancelTimer(request->park_timer);
+    Drop(*request);
+  }
+}
+
 void GenerationCore::FailAll(const absl::Status& error) {
   std::vector<uint64_t> serials;
   for (const auto& [serial, request] : requests_) serials.push_back(serial);

@@ -73,6 +73,9 @@ class GenerationCore {
   // Runs after each batch; the last step's number and time.
   void OnBatchEnd(absl::AnyInvocable<void(uint64_t, absl::Duration)> callback) { on_batch_end_ = std::move(callback); }
 
+  // The gateway has given up what is parked for it: it runs elsewhere, or comes again as a new request.
+  void DropParked(const std::string& gateway_id);
+
   // Submits are refused with this error; OK: they are taken again. With `keep_sessions` follow-up turns are taken still.
   void Refuse(const absl::Status& error, bool keep_sessions = false) {
     refusal_ = error;
@@ -131,6 +134,7 @@ class GenerationCore {
   const Parts parts_;
   absl::AnyInvocable<void(uint64_t, absl::Duration)> on_batch_end_;
   bool in_batch_ = false;
+  uint64_t tokens_done_ = 0;  // of prompts and output, up to the last step
   absl::Status refusal_;
   // When sessions that only route were last seen here, by AffinityKey.
   base::LruMap<uint64_t, absl::Duration> seen_{size_t{1} << 17};

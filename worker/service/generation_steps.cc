@@ -1,5 +1,7 @@
 // GenerationCore's handling of what the engine's steps did.
 
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
 #include "proto/rpc/status.h"
@@ -33,6 +35,8 @@ void GenerationCore::OnSteps(std::vector<engine::StepOutput> steps) {
   in_batch_ = true;
   for (const engine::StepOutput& step : steps) {
     const absl::Duration now = parts_.clock.Monotonic();
+    const uint64_t tokens = step.stats.prompt_tokens - step.stats.cached_prompt_tokens + step.stats.generated_tokens;
+    parts_.metrics.RecordStep(static_cast<int64_t>(tokens - std::exchange(tokens_done_, tokens)), parts_.clock.Now());
     for (const engine::SequenceUpdate& update : step.updates) Apply(update, now);
   }
   in_batch_ = false;

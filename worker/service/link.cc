@@ -67,6 +67,7 @@ absl::Status Link::Greet(const v1::GatewayHello& hello) {
   gateway_id_ = hello.gateway_id();
   epoch_ = hello.epoch();
   BERTH_RETURN_IF_ERROR(parts_.hub.Register(shared_from_this()));
+  if (!hello.has_expected_incarnation()) parts_.core.DropParked(gateway_id_);
   greeted_ = true;
   Heartbeat();
   return absl::OkStatus();
@@ -82,7 +83,7 @@ void Link::Acknowledge(uint64_t frame) {
 void Link::Cancel(const v1::LinkCancel& cancel) {
   bool found = false;
   if (cancel.stream_id() == 0) {
-    Request* request = parts_.core.Find(cancel.tenant(), cancel.request_id());
+    Request* request = parts_.core.Find(cancel.tenant(), cancel.request_id(), cancel.session_id());
     found = request != nullptr && parts_.core.Cancel(*request);
   } else if (const auto stream = streams_.find(cancel.stream_id()); stream != streams_.end()) {
     found = parts_.core.Cancel(*stream->second);
@@ -94,6 +95,7 @@ void Link::Cancel(const v1::LinkCancel& cancel) {
   answer.set_stream_id(cancel.stream_id());
   answer.mutable_cancel_answer()->set_request_id(cancel.request_id());
   answer.mutable_cancel_answer()->set_found(found);
+  answer.mutable_cancel_answer()->set_cancel_id(cancel.cancel_id());
 }
 
 void Link::Reattach(const v1::Reattach& reattach) {

@@ -76,6 +76,8 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& model, const
       request_prompt_tokens_(MakeHistogram("vllm:request_prompt_tokens", "Prompt tokens of a request.", CountBuckets())),
       request_generation_tokens_(
           MakeHistogram("vllm:request_generation_tokens", "Output tokens of a request.", CountBuckets())),
+      iteration_tokens_(
+          MakeHistogram("vllm:iteration_tokens_total", "Tokens of prompts and output that a step computed.", CountBuckets())),
       rejected_(MakeCounter("berth_worker_rejected_total", "Requests refused for overload or drain.")),
       reattached_(MakeCounter("berth_worker_streams_reattached_total", "Streams taken up again after their link broke.")),
       frames_(MakeCounter("berth_worker_link_frames_total", "Frames sent over links.")),
@@ -89,7 +91,14 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& model, const
       blocks_cached_(MakeGauge("berth_worker_kv_blocks", "KV blocks by state.", {{"state", "cached"}})),
       blocks_free_(MakeGauge("berth_worker_kv_blocks", "KV blocks by state.", {{"state", "free"}})),
       links_(MakeGauge("berth_worker_links", "Gateways attached.")),
-      ready_(MakeGauge("berth_worker_ready", "1 while new requests are welcome.")) {
+      ready_(MakeGauge("berth_worker_ready", "1 while new requests are welcome.")),
+      last_step_(
+          MakeGauge("berth_worker_last_step_timestamp_seconds", "When the engine's last step ended; 0: there was none.")),
+      state_(prometheus::BuildGauge()
+                 .Name("berth_worker_state")
+                 .Help("1 for the worker's state.")
+                 .Labels(labels_)
+                 .Register(registry_)) {
   MakeGauge("berth_worker_info", "Always 1.", {{"worker_id", worker_id}}).Set(1);
 }
 
@@ -137,6 +146,7 @@ void Metrics::Update(const Snapshot& snapshot) {
   blocks_cached_.Set(engine.kv_blocks_cached);
   blocks_free_.Set(engine.kv_blocks_total - engine.kv_blocks_used - engine.kv_blocks_cached);
   ready_.Set(snapshot.ready ? 1 : 0);
+  for (const char* state : kStates) state_.Add({{"state", state}}).Set(snapshot.state == state);
 }
 
 }  // namespace berth::service

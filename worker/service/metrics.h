@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <string>
 
 #include "absl/time/time.h"
@@ -27,6 +29,11 @@ class Metrics {
   void RecordFirstToken(absl::Duration since_arrival) { time_to_first_token_.Observe(absl::ToDoubleSeconds(since_arrival)); }
   void RecordInterToken(absl::Duration gap) { inter_token_latency_.Observe(absl::ToDoubleSeconds(gap)); }
   void RecordRequest(const RequestRecord& record);
+  // A step ended, with so many tokens of prompts and output.
+  void RecordStep(int64_t tokens, absl::Time now) {
+    iteration_tokens_.Observe(static_cast<double>(tokens));
+    last_step_.Set(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
+  }
   void CountRejected() { rejected_.Increment(); }
   void CountReattached() { reattached_.Increment(); }
   void CountFrame(size_t events) {
@@ -36,12 +43,14 @@ class Metrics {
 
   void SetLinks(int links) { links_.Set(links); }
 
+  static constexpr std::array<const char*, 4> kStates = {"starting", "ready", "draining", "unhealthy"};
   struct Snapshot {
     engine::EngineStats engine;
     int preparing = 0;
     int open_sessions = 0;
     uint64_t fenced_commits = 0;
     bool ready = false;
+    std::string state;  // one of kStates
   };
   // Brings gauges and counters up to the snapshot; before each scrape.
   void Update(const Snapshot& snapshot);
@@ -61,9 +70,10 @@ class Metrics {
   prometheus::Counter &prompt_tokens_, &generation_tokens_, &preemptions_, &prefix_queries_, &prefix_hits_;
   prometheus::Counter &success_stop_, &success_length_, &success_abort_, &success_error_;
   prometheus::Histogram &time_to_first_token_, &inter_token_latency_, &time_per_output_token_, &e2e_latency_, &queue_time_,
-      &prefill_time_, &decode_time_, &inference_time_, &request_prompt_tokens_, &request_generation_tokens_;
+      &prefill_time_, &decode_time_, &inference_time_, &request_prompt_tokens_, &request_generation_tokens_, &iteration_tokens_;
   prometheus::Counter &rejected_, &reattached_, &frames_, &frame_events_, &steps_, &host_time_, &ring_full_, &fenced_;
-  prometheus::Gauge &sessions_, &blocks_used_, &blocks_cached_, &blocks_free_, &links_, &ready_;
+  prometheus::Gauge &sessions_, &blocks_used_, &blocks_cached_, &blocks_free_, &links_, &ready_, &last_step_;
+  prometheus::Family<prometheus::Gauge>& state_;
 };
 
 }  // namespace berth::service

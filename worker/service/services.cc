@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "base/status.h"
 #include "proto/rpc/status.h"
 #include "worker/service/spec_check.h"
 
@@ -45,12 +46,28 @@ WorkerServices::WorkerServices(const Parts& parts, rpc::Server& server) : parts_
   AddWorker(server);
 }
 
-std::string WorkerServices::TenantOf(const rpc::ServerCall& call) const {
-  return parts_.serve_callers ? "" : call.metadata(kTenantKey);
+absl::StatusOr<std::string> WorkerServices::TenantOf(const rpc::ServerCall& call) const {
+  if (!parts_.serve_callers) return call.metadata(kTenantKey);
+  if (parts_.keys == nullptr) return "";
+  BERTH_ASSIGN_OR_RETURN(const std::shared_ptr<const rpc::Tenant> tenant,
+                         parts_.keys->Authenticate(call.metadata("authorization")));
+  return tenant->name;
 }
 
-session::SessionKey WorkerServices::KeyOf(const rpc::ServerCall& call, const std::string& session_id) const {
-  return {.tenant = TenantOf(call), .model = parts_.core.model().name, .session_id = session_id};
+template <typename Call>
+std::optional<session::SessionKey> WorkerServices::KeyOf(Call& call) const {
+  absl::StatusOr<std::string> tenant = TenantOf(call);
+  if (tenant.ok()) {
+    return session::SessionKey{
+        .tenant = *std::move(tenant), .model = parts_.core.model().name, .session_id = call.request().session_id()};
+  }
+  call.Fail(tenant.status());
+  return std::nullopt;
+}
+
+absl::Status WorkerServices::CheckGateway() const {
+  if (parts_.keys == nullptr) return absl::OkStatus();
+  return absl::PermissionDeniedError("this worker serves callers with API keys, no gateways");
 }
 
 void WorkerServices::AddInference(rpc::Server& server) {
@@ -60,25 +77,32 @@ void WorkerServices::AddInference(rpc::Server& server) {
       inference_, &Service::RequestStreamGenerate,
       [this](std::shared_ptr<StreamGenerateCall> call) {
         if (!parts_.serve_callers) return call->Finish(CallersNotServed());
-        StreamToCaller(parts_.core, TenantOf(*call), call);
+        const absl::StatusOr<std::string> tenant = TenantOf(*call);
+        if (!tenant.ok()) return call->Finish(tenant.status());
+        StreamToCaller(parts_.core, *tenant, call);
       },
       rpc::Server::kOften);
   server.AddUnary(
       inference_, &Service::RequestGenerate,
       [this](std::shared_ptr<GenerateCall> call) {
         if (!parts_.serve_callers) return call->Fail(CallersNotServed());
-        AnswerCaller(parts_.core, TenantOf(*call), call);
+        const absl::StatusOr<std::string> tenant = TenantOf(*call);
+        if (!tenant.ok()) return call->Fail(tenant.status());
+        AnswerCaller(parts_.core, *tenant, call);
       },
       rpc::Server::kOften);
-  server.AddUnary(
-      inference_, &Service::RequestCancel, [this](std::shared_ptr<UnaryCall<v1::CancelRequest, v1::CancelResponse>> call) {
-        Request* request = parts_.core.Find(TenantOf(*call), call->request().request_id(), call->request().session_id());
-        v1::CancelResponse response;
-        response.set_found(request != nullptr && parts_.core.Cancel(*request));
-        call->Finish(response);
-      });
+  server.AddUnary(inference_, &Service::RequestCancel,
+                  [this](std::shared_ptr<UnaryCall<v1::CancelRequest, v1::CancelResponse>> call) {
+                    const absl::StatusOr<std::string> tenant = TenantOf(*call);
+                    if (!tenant.ok()) return call->Fail(tenant.status());
+                    Request* request = parts_.core.Find(*tenant, call->request().request_id(), call->request().session_id());
+                    v1::CancelResponse response;
+                    response.set_found(request != nullptr && parts_.core.Cancel(*request));
+                    call->Finish(response);
+                  });
   server.AddUnary(inference_, &Service::RequestTokenize,
                   [this](std::shared_ptr<UnaryCall<v1::TokenizeRequest, v1::TokenizeResponse>> call) {
+                    if (const auto tenant = TenantOf(*call); !tenant.ok()) return call->Fail(tenant.status());
                     const ServedModel& model = parts_.core.model();
                     if (absl::Status status = CheckModelName(call->request().model(), model); !status.ok())
                       return call->Fail(status);
@@ -94,6 +118,7 @@ void WorkerServices::AddInference(rpc::Server& server) {
                   });
   server.AddUnary(inference_, &Service::RequestDetokenize,
                   [this](std::shared_ptr<UnaryCall<v1::DetokenizeRequest, v1::DetokenizeResponse>> call) {
+                    if (const auto tenant = TenantOf(*call); !tenant.ok()) return call->Fail(tenant.status());
                     const v1::DetokenizeRequest& request = call->request();
                     const ServedModel& model = parts_.core.model();
                     if (absl::Status status = CheckModelName(request.model(), model); !status.ok()) return call->Fail(status);
@@ -109,23 +134,27 @@ void WorkerServices::AddSessions(rpc::Server& server) {
   server.Register(sessions_);
   server.AddUnary(sessions_, &Service::RequestGetSession,
                   [this](std::shared_ptr<UnaryCall<v1::GetSessionRequest, v1::GetSessionResponse>> call) {
-                    const session::SessionKey key = KeyOf(*call, call->request().session_id());
-                    parts_.sessions.Get(key, [this, call, key](absl::StatusOr<session::SessionInfo> info) {
-                      if (!info.ok()) return AnswerFromElsewhere(call, SessionError(info.status()));
-                      v1::GetSessionResponse response;
-                      response.set_session_id(key.session_id);
-                      response.set_position(info->position);
-                      response.set_version(info->version);
-                      response.set_busy(info->busy);
-                      response.set_durable(info->durable);
-                      response.set_worker_id(parts_.status.identity().worker_id);
-                      SetDuration(info->idle, response.mutable_idle());
-                      AnswerFromElsewhere(call, std::move(response));
-                    });
+                    const std::optional<session::SessionKey> key = KeyOf(*call);
+                    if (!key.has_value()) return;
+                    parts_.sessions.Get(*key,
+                                        [this, call, session_id = key->session_id](absl::StatusOr<session::SessionInfo> info) {
+                                          if (!info.ok()) return AnswerFromElsewhere(call, SessionError(info.status()));
+                                          v1::GetSessionResponse response;
+                                          response.set_session_id(session_id);
+                                          response.set_position(info->position);
+                                          response.set_version(info->version);
+                                          response.set_busy(info->busy);
+                                          response.set_durable(info->durable);
+                                          response.set_worker_id(parts_.status.identity().worker_id);
+                                          SetDuration(info->idle, response.mutable_idle());
+                                          AnswerFromElsewhere(call, std::move(response));
+                                        });
                   });
   server.AddUnary(sessions_, &Service::RequestCloseSession,
                   [this](std::shared_ptr<UnaryCall<v1::CloseSessionRequest, v1::CloseSessionResponse>> call) {
-                    parts_.sessions.Close(KeyOf(*call, call->request().session_id()), [call](absl::StatusOr<bool> found) {
+                    const std::optional<session::SessionKey> key = KeyOf(*call);
+                    if (!key.has_value()) return;
+                    parts_.sessions.Close(*key, [call](absl::StatusOr<bool> found) {
                       if (!found.ok()) return AnswerFromElsewhere(call, SessionError(found.status()));
                       v1::CloseSessionResponse response;
                       response.set_found(*found);
@@ -134,19 +163,20 @@ void WorkerServices::AddSessions(rpc::Server& server) {
                   });
   server.AddUnary(sessions_, &Service::RequestForkSession,
                   [this](std::shared_ptr<UnaryCall<v1::ForkSessionRequest, v1::ForkSessionResponse>> call) {
+                    const std::optional<session::SessionKey> key = KeyOf(*call);
+                    if (!key.has_value()) return;
                     const v1::ForkSessionRequest& request = call->request();
                     const std::optional<int64_t> position =
                         request.has_position() ? std::make_optional(request.position()) : std::nullopt;
-                    parts_.sessions.Fork(KeyOf(*call, request.session_id()), position,
-                                         [call](absl::StatusOr<std::pair<std::string, int64_t>> child) {
-                                           if (!child.ok()) {
-                                             return AnswerFromElsewhere(call, SessionError(child.status()));
-                                           }
-                                           v1::ForkSessionResponse response;
-                                           response.set_session_id(child->first);
-                                           response.set_position(child->second);
-                                           AnswerFromElsewhere(call, std::move(response));
-                                         });
+                    parts_.sessions.Fork(*key, position, [call](absl::StatusOr<std::pair<std::string, int64_t>> child) {
+                      if (!child.ok()) {
+                        return AnswerFromElsewhere(call, SessionError(child.status()));
+                      }
+                      v1::ForkSessionResponse response;
+                      response.set_session_id(child->first);
+                      response.set_position(child->second);
+                      AnswerFromElsewhere(call, std::move(response));
+                    });
                   });
 }
 
@@ -172,8 +202,10 @@ void WorkerServices::AddModels(rpc::Server& server) {
 void WorkerServices::AddWorker(rpc::Server& server) {
   using Service = v1::WorkerService::AsyncService;
   server.Register(worker_);
-  server.AddBidi(worker_, &Service::RequestAttach,
-                 [this](std::shared_ptr<Link::Call> call) { parts_.links.Accept(std::move(call)); });
+  server.AddBidi(worker_, &Service::RequestAttach, [this](std::shared_ptr<Link::Call> call) {
+    if (absl::Status status = CheckGateway(); !status.ok()) return call->Finish(status);
+    parts_.links.Accept(std::move(call));
+  });
   server.AddUnary(worker_, &Service::RequestGetWorkerInfo,
                   [this](std::shared_ptr<UnaryCall<v1::GetWorkerInfoRequest, v1::GetWorkerInfoResponse>> call) {
                     const WorkerIdentity& identity = parts_.status.identity();
@@ -189,6 +221,7 @@ void WorkerServices::AddWorker(rpc::Server& server) {
                   });
   server.AddUnary(worker_, &Service::RequestHasSession,
                   [this](std::shared_ptr<UnaryCall<v1::HasSessionRequest, v1::HasSessionResponse>> call) {
+                    if (absl::Status status = CheckGateway(); !status.ok()) return call->Fail(status);
                     const v1::HasSessionRequest& request = call->request();
                     if (parts_.serve_callers && !request.tenant().empty()) return call->Fail(CallersNotServed());
                     const session::SessionKey key{
@@ -252,8 +285,10 @@ void AdminServices::Report(const std::shared_ptr<DrainCall>& call) {
   const bool over = response.state() != v1::WORKER_STATE_DRAINING || response.running() + response.waiting() == 0;
   call->shard().Post([this, call, response, over] {
     if (call->ended()) return;
-    if (over) return call->WriteAndFinish(response);
-    call->Write(response);
+    if (!call->writing()) {
+      if (over) return call->WriteAndFinish(response);
+      call->Write(response);
+    }
     call->shard().After(absl::Seconds(1), [this, call] {
       if (!call->ended()) parts_.io.Post([this, call] { Report(call); });
     });

@@ -1,15 +1,18 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "proto/berth/v1/admin.grpc.pb.h"
 #include "proto/berth/v1/inference.grpc.pb.h"
 #include "proto/berth/v1/model.grpc.pb.h"
 #include "proto/berth/v1/session.grpc.pb.h"
 #include "proto/berth/v1/worker.grpc.pb.h"
+#include "proto/rpc/api_keys.h"
 #include "proto/rpc/server.h"
 #include "worker/service/direct_calls.h"
 #include "worker/service/link.h"
@@ -28,6 +31,8 @@ class WorkerServices {
     session::SessionStore& sessions;
     // Generations from others than gateways (--serve-callers).
     bool serve_callers = false;
+    // Theirs. Null: they need none. With keys no gateway is served: anyone could say to be one.
+    const rpc::Authenticator* keys = nullptr;
   };
   WorkerServices(const Parts& parts, rpc::Server& server);
 
@@ -36,9 +41,12 @@ class WorkerServices {
   void AddSessions(rpc::Server& server);
   void AddModels(rpc::Server& server);
   void AddWorker(rpc::Server& server);
-  // Gateways name the tenant; direct callers have none.
-  std::string TenantOf(const rpc::ServerCall& call) const;
-  session::SessionKey KeyOf(const rpc::ServerCall& call, const std::string& session_id) const;
+  // Gateways name the tenant, a direct caller's key tells it; without keys it is empty.
+  absl::StatusOr<std::string> TenantOf(const rpc::ServerCall& call) const;
+  // Nothing when the caller was refused.
+  template <typename Call>
+  std::optional<session::SessionKey> KeyOf(Call& call) const;
+  absl::Status CheckGateway() const;
 
   const Parts parts_;
   v1::InferenceService::AsyncService inference_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -56,7 +57,7 @@ class WorkerStatus {
   void Fail(const absl::Status& error);
 
   const WorkerIdentity& identity() const { return identity_; }
-  v1::WorkerState state() const { return state_; }
+  v1::WorkerState state() const { return state_; }  // any thread
   int running() const;
   int waiting() const;
   // `links`: gateways attached.
@@ -73,7 +74,7 @@ class WorkerStatus {
 
   const WorkerIdentity identity_;
   const Parts parts_;
-  v1::WorkerState state_ = v1::WORKER_STATE_STARTING;
+  std::atomic<v1::WorkerState> state_ = v1::WORKER_STATE_STARTING;
   v1::WorkerState state_before_stall_ = v1::WORKER_STATE_UNSPECIFIED;
   uint64_t drains_ = 0;
   bool accepting_ = false;  // though draining

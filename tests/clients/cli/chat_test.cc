@@ -20,7 +20,8 @@ std::vector<std::string> Contents(const FakeServer& server) {
 }
 
 std::string RunChat(FakeServer& server, const std::string& typed) {
-  Conversation conversation(server.Channel(), {});
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
   std::istringstream in(typed);
   std::ostringstream out;
   Chat(conversation, in, out);

@@ -19,7 +19,8 @@ TEST(ConversationTest, TurnsOfOneSession) {
   ConversationOptions options{.model = "m", .system = "be brief"};
   options.sampling.set_seed(7);
   options.stop.set_max_tokens(5);
-  Conversation conversation(server.Channel(), options);
+  const auto client = server.Client();
+  Conversation conversation(*client, options);
   EXPECT_EQ(Answer(conversation, "a"), "a heard");
   EXPECT_EQ(Answer(conversation, "b"), "b heard");
   ASSERT_EQ(server.specs.size(), 2u);
@@ -44,7 +45,8 @@ TEST(ConversationTest, TurnsOfOneSession) {
 
 TEST(ConversationTest, CloseFreesTheSessionAndTheNextTurnOpensAnother) {
   FakeServer server;
-  Conversation conversation(server.Channel(), {});
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
   EXPECT_TRUE(conversation.Close().ok());
   EXPECT_TRUE(server.closed.empty());
   Answer(conversation, "a");
@@ -57,7 +59,8 @@ TEST(ConversationTest, CloseFreesTheSessionAndTheNextTurnOpensAnother) {
 
 TEST(ConversationTest, AFirstTurnThatFailsIsTakenAgain) {
   FakeServer server;
-  Conversation conversation(server.Channel(), {});
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
   server.next_status = absl::ResourceExhaustedError("full");
   EXPECT_EQ(Answer(conversation, "a"), "RESOURCE_EXHAUSTED: full");
   EXPECT_EQ(Answer(conversation, "a"), "a heard");
@@ -67,7 +70,8 @@ TEST(ConversationTest, AFirstTurnThatFailsIsTakenAgain) {
 
 TEST(ConversationTest, ALostSessionIsReplacedByAnother) {
   FakeServer server;
-  Conversation conversation(server.Channel(), {});
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
   Answer(conversation, "a");
   server.next_status = rpc::ErrorWithReason(absl::StatusCode::kFailedPrecondition, "SESSION_NOT_FOUND", "it expired");
   EXPECT_THAT(Answer(conversation, "b"), testing::HasSubstr("it expired"));
@@ -78,7 +82,8 @@ TEST(ConversationTest, ALostSessionIsReplacedByAnother) {
 
 TEST(ConversationTest, InterruptEndsTheAnswerAndKeepsTheSession) {
   FakeServer server;
-  Conversation conversation(server.Channel(), {});
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
   EXPECT_FALSE(conversation.Interrupt());
   std::string answer;
   const absl::Status status = conversation.Ask("forever", [&](std::string_view piece) {
@@ -95,13 +100,15 @@ TEST(ConversationTest, InterruptEndsTheAnswerAndKeepsTheSession) {
 TEST(ConversationTest, InterruptEndsTheStreamWhenTheServerKnowsNoSuchRequest) {
   FakeServer server;
   server.cancel_finds = false;
-  Conversation conversation(server.Channel(), {});
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
   EXPECT_EQ(conversation.Ask("forever", [&](std::string_view) { conversation.Interrupt(); }).code(),
             absl::StatusCode::kCancelled);
 }
 
 TEST(ConversationTest, NoServerIsAnError) {
-  Conversation conversation(rpc::MakeChannel("127.0.0.1:1", *rpc::MakeChannelCredentials({})), {});
+  const auto client = *client::Client::Make({.gateways = {"127.0.0.1:1"}, .retry = {.attempts = 2}});
+  Conversation conversation(*client, {});
   EXPECT_THAT(Answer(conversation, "a"), testing::StartsWith("UNAVAILABLE"));
 }
 

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "clients/cpp/client.h"
 #include "proto/berth/v1/inference.grpc.pb.h"
 #include "proto/berth/v1/session.grpc.pb.h"
-#include "proto/rpc/channel.h"
 #include "proto/rpc/status.h"
 
 namespace berth::cli {
@@ -28,15 +28,15 @@ class FakeServer : public v1::InferenceService::Service, public v1::SessionServi
     server_ = builder.BuildAndStart();
   }
 
-  std::shared_ptr<grpc::Channel> Channel() const {
-    return rpc::MakeChannel("127.0.0.1:" + std::to_string(port_), *rpc::MakeChannelCredentials({}));
-  }
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  std::unique_ptr<client::Client> Client() const { return *client::Client::Make({.gateways = {address()}}); }
 
   // What came, in order. Read it when no call runs.
   std::vector<v1::GenerationSpec> specs;
-  std::vector<std::string> closed;
-  // The next generation ends so.
+  std::vector<std::string> hints, closed;
+  // The next generation ends so, at once or after its first piece.
   absl::Status next_status;
+  bool breaks_later = false;
   bool cancel_finds = true;
 
  private:
@@ -44,25 +44,52 @@ class FakeServer : public v1::InferenceService::Service, public v1::SessionServi
                               grpc::ServerWriter<v1::StreamGenerateResponse>* writer) override {
     const v1::GenerationSpec& spec = request->generation();
     specs.push_back(spec);
-    if (const absl::Status status = std::exchange(next_status, absl::OkStatus()); !status.ok()) return rpc::ToGrpc(status);
+    const auto hint = context->client_metadata().find("x-worker-hint");
+    hints.push_back(hint == context->client_metadata().end() ? "" : std::string(hint->second.data(), hint->second.size()));
+    const absl::Status end = std::exchange(next_status, absl::OkStatus());
+    if (!end.ok() && !breaks_later) return rpc::ToGrpc(end);
     const auto& messages = spec.prompt().chat().messages();
     const std::string text = messages[messages.size() - 1].content();
+    uint64_t seq = spec.resume().next_seq();
     v1::StreamGenerateResponse response;
-    response.mutable_started();
-    writer->Write(response);
-    response.mutable_delta()->set_text(text);
-    writer->Write(response);
+    const auto send = [&] {
+      response.set_seq(seq++);
+      writer->Write(response);
+    };
+    if (seq == 0) {
+      response.mutable_started()->set_worker_id("w");
+      response.mutable_started()->set_worker_incarnation(7);
+    } else {
+      response.mutable_resumed()->set_worker_id("w2");
+      response.mutable_resumed()->set_worker_incarnation(8);
+    }
+    send();
+    const int told = spec.resume().choices_size() == 0 ? 0 : spec.resume().choices(0).token_ids_size();
+    if (told < 1) {
+      SetPiece(0, text, response);
+      send();
+    }
+    if (!end.ok()) return rpc::ToGrpc(end);
     if (text == "forever") {
       base::MutexLock lock(mutex_);
       while (!cancelled_.contains(spec.request_id()) && !context->IsCancelled())
         condition_.WaitFor(mutex_, absl::Milliseconds(50));
     } else {
-      response.mutable_delta()->set_text(" heard");
-      writer->Write(response);
+      SetPiece(1, " heard", response);
+      send();
     }
     response.mutable_finished();
-    writer->Write(response);
+    send();
     return grpc::Status::OK;
+  }
+
+  // One token.
+  static void SetPiece(int index, const std::string& text, v1::StreamGenerateResponse& response) {
+    v1::Delta& delta = *response.mutable_delta();
+    delta.Clear();
+    delta.set_text(text);
+    delta.add_token_ids(100 + index);
+    delta.set_first_token_index(index);
   }
 
   grpc::Status Cancel(grpc::ServerContext*, const v1::CancelRequest* request, v1::CancelResponse* response) override {

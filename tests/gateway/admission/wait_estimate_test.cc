@@ -46,6 +46,16 @@ TEST(WaitEstimateTest, EachPriorityTakesItsOwnTime) {
   EXPECT_NEAR(absl::ToDoubleSeconds(estimate.Run(0, 0)), 3, 1e-9);
 }
 
+TEST(WaitEstimateTest, RunTimesThatVaryAreEstimatedAboveTheirMean) {
+  WaitEstimate steady, varied;
+  for (int i = 0; i < 500; ++i) {
+    steady.Ended(0, absl::Seconds(2), 10);
+    varied.Ended(0, absl::Seconds(i % 2 == 0 ? 1.8 : 2.2), 10);
+  }
+  EXPECT_NEAR(absl::ToDoubleSeconds(steady.Run(0, 0)), 2, 1e-6);
+  EXPECT_GT(varied.Run(0, 0), absl::Seconds(2.3)) << "nearly all of them end within it";
+}
+
 TEST(WaitEstimateTest, FollowsAChange) {
   WaitEstimate estimate;
   for (int i = 0; i < 1000; ++i) estimate.Ended(0, absl::Seconds(1), 10);

@@ -173,6 +173,7 @@ class FakeAttachWorker {
     v1::StreamEvent& answer = Event(cancel.stream_id());
     answer.mutable_cancel_answer()->set_request_id(cancel.request_id());
     answer.mutable_cancel_answer()->set_found(found);
+    answer.mutable_cancel_answer()->set_cancel_id(cancel.cancel_id());
     base::MutexLock lock(mutex_);
     ++cancels_;
     changed_.NotifyAll();

@@ -52,6 +52,7 @@ TEST_F(RelayFailoverTest, AnotherWorkerGoesOnWithUnbrokenNumbering) {
   EXPECT_EQ(FindResumed(*run.caller)->replayed_tokens(), 2);
   for (size_t i = 0; i < run.caller->messages().size(); ++i) EXPECT_EQ(run.caller->messages()[i].seq(), i);
   EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_failovers_total{phase=\"mid_stream\",result=\"ok\"} 1"));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_affinity_moves_total{reason=\"death\"} 1"));
 }
 
 TEST_F(RelayFailoverTest, OthersDoNotNotice) {

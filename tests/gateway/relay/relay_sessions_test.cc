@@ -27,6 +27,22 @@ class RelaySessionsTest : public RelayTest {
     for (const Lookup& lookup : lookups_) asked.push_back(lookup.worker);
     return asked;
   }
+  // A turn whose session the second rank holds, where it was last used `idle` ago.
+  Running RunHeldBySecond(absl::Duration idle, GenerationRequest request = Request("s"), uint64_t version = 0) {
+    Running run = Run(std::move(request));
+    lookups_[0].Found(version, idle);
+    lookups_[1].Unknown();
+    FindSubmit(run);
+    return run;
+  }
+  // Discovery's list without `without`.
+  std::vector<routing::WorkerAddress> Others(const std::string& without) {
+    std::vector<routing::WorkerAddress> list;
+    for (const std::string& id : ranks_) {
+      if (id != without) list.push_back({id, "host:1"});
+    }
+    return list;
+  }
   // A turn that ends at once.
   std::string Turn(const std::string& session = "s") {
     Running run = Run(Request(session));
@@ -81,19 +97,14 @@ TEST_F(RelaySessionsTest, NobodysSessionStartsAtItsFirstRank) {
 }
 
 TEST_F(RelaySessionsTest, AnIdleSessionMovesToItsFirstRank) {
-  Running run = Run(Request("s"));
-  lookups_[0].Found(0, absl::Seconds(61));
-  lookups_[1].Unknown();
-  FindSubmit(run);
+  Running run = RunHeldBySecond(absl::Seconds(61));
   EXPECT_EQ(run.worker, ranks_[0]);
   EXPECT_EQ(run.submit.affinity(), v1::AFFINITY_REBIND);
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_affinity_moves_total{reason=\"scale\"} 1"));
 }
 
 TEST_F(RelaySessionsTest, WhatIsRememberedMovesWhenIdleToo) {
-  Running run = Run(Request("s"));
-  lookups_[0].Found(0, absl::Seconds(1));
-  lookups_[1].Unknown();
-  FindSubmit(run);
+  Running run = RunHeldBySecond(absl::Seconds(1));
   workers_.SendFinished(run.worker, run.submit.stream_id());
   Pass(absl::Seconds(59));
   EXPECT_EQ(Turn(), ranks_[1]);
@@ -112,11 +123,7 @@ TEST_F(RelaySessionsTest, AnInteractiveSessionWithoutASharedJournalNeverMoves) {
   }
   GenerationRequest turn = Request("s");
   turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  Running run = Run(turn);
-  lookups_[0].Found(1, absl::Hours(1));
-  lookups_[1].Unknown();
-  FindSubmit(run);
-  EXPECT_EQ(run.worker, ranks_[1]);
+  EXPECT_EQ(RunHeldBySecond(absl::Hours(1), turn, /*version=*/1).worker, ranks_[1]);
 }
 
 TEST_F(RelaySessionsTest, ASessionThatOpensIsAskedOfNobody) {
@@ -145,6 +152,7 @@ TEST_F(RelaySessionsTest, AHintIsVerifiedByItsWorker) {
   lookups_[2].Found(0, absl::Seconds(1));
   FindSubmit(run);
   EXPECT_EQ(run.worker, ranks_[3]);
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_routing_decisions_total{outcome=\"hint\",policy=\"session\"} 1"));
 }
 
 TEST_F(RelaySessionsTest, HintsOfOtherIncarnationsAndStrangersCountForNothing) {
@@ -158,10 +166,7 @@ TEST_F(RelaySessionsTest, HintsOfOtherIncarnationsAndStrangersCountForNothing) {
 }
 
 TEST_F(RelaySessionsTest, ARestartedWorkerIsKnownToBeEmpty) {
-  Running run = Run(Request("s"));
-  lookups_[0].Found(0, absl::Seconds(1));
-  lookups_[1].Unknown();
-  FindSubmit(run);
+  Running run = RunHeldBySecond(absl::Seconds(1));
   ASSERT_EQ(run.worker, ranks_[1]);
   workers_.SendFinished(run.worker, run.submit.stream_id());
   EXPECT_EQ(relay_->view().worker(relay_->OwnerOf("t", "s")).address.id, ranks_[1]);
@@ -174,10 +179,7 @@ TEST_F(RelaySessionsTest, ARestartedWorkerIsKnownToBeEmpty) {
 }
 
 TEST_F(RelaySessionsTest, AFailedHolderIsNotInsistedOn) {
-  Running run = Run(Request("s"));
-  lookups_[0].Found(0, absl::Seconds(1));
-  lookups_[1].Unknown();
-  FindSubmit(run);
+  Running run = RunHeldBySecond(absl::Seconds(1));
   workers_.SendError(run.worker, run.submit.stream_id(), absl::UnavailableError("device fault"));
   FindSubmit(run);
   EXPECT_EQ(run.worker, ranks_[0]);
@@ -185,10 +187,7 @@ TEST_F(RelaySessionsTest, AFailedHolderIsNotInsistedOn) {
 
 TEST_F(RelaySessionsTest, ARemovedWorkerEndsWhatItRunsAndGetsNothingNew) {
   Running run = Run(Request());
-  std::vector<routing::WorkerAddress> rest;
-  for (const std::string& id : ranks_) {
-    if (id != run.worker) rest.push_back({id, "host:1"});
-  }
+  std::vector<routing::WorkerAddress> rest = Others(run.worker);
   relay_->SetWorkers(rest);
   EXPECT_TRUE(workers_.IsOpen(run.worker));
   for (int i = 0; i < 8; ++i) EXPECT_NE(Run(Request("n" + std::to_string(i), "")).worker, run.worker);
@@ -208,8 +207,8 @@ TEST_F(RelaySessionsTest, AWorkerAtAnotherAddressIsLost) {
   Running run = Run(Request());
   workers_.SendStarted(run.worker, run.submit.stream_id());
   const std::string moved = run.worker;
-  std::vector<routing::WorkerAddress> list;
-  for (const std::string& id : ranks_) list.push_back({id, id == moved ? "elsewhere:1" : "host:1"});
+  std::vector<routing::WorkerAddress> list = Others(moved);
+  list.push_back({moved, "elsewhere:1"});
   const int attempts = workers_.attempts(moved);
   relay_->SetWorkers(list);
   EXPECT_EQ(workers_.attempts(moved), attempts + 1) << "the new address is tried at once";
@@ -220,14 +219,9 @@ TEST_F(RelaySessionsTest, AWorkerAtAnotherAddressIsLost) {
 
 TEST_F(RelaySessionsTest, AWorkerThatComesBackToTheListKeepsItsLink) {
   Running run = Run(Request());
-  std::vector<routing::WorkerAddress> all, rest;
-  for (const std::string& id : ranks_) {
-    all.push_back({id, "host:1"});
-    if (id != run.worker) rest.push_back(all.back());
-  }
   const int attempts = workers_.attempts(run.worker);
-  relay_->SetWorkers(rest);
-  relay_->SetWorkers(all);
+  relay_->SetWorkers(Others(run.worker));
+  relay_->SetWorkers(Others(""));
   workers_.SendFinished(run.worker, run.submit.stream_id());
   EXPECT_TRUE(workers_.IsOpen(run.worker));
   EXPECT_EQ(workers_.attempts(run.worker), attempts);

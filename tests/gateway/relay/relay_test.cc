@@ -117,7 +117,10 @@ TEST_F(RelayTest, CancelBySessionAndOnlyOfTheOwnTenant) {
   v1::CancelRequest request;
   request.set_session_id("s");
   relay_->Cancel("other", request, [&](bool answer) { found = answer; });
-  EXPECT_EQ(found, false);
+  EXPECT_FALSE(found.has_value()) << "it may run at another gateway";
+  EXPECT_EQ(workers_.TakeWritten("w0")[0].cancels(0).tenant(), "other");
+  time_.Advance(absl::Seconds(2));
+  EXPECT_EQ(found, false) << "nobody answered";
   relay_->Cancel("t", request, [&](bool answer) { found = answer; });
   EXPECT_EQ(found, true);
 }
@@ -127,9 +130,10 @@ TEST_F(RelayTest, AnUnknownRequestIsAskedOfEveryWorker) {
   std::optional<bool> found;
   v1::CancelRequest request;
   request.set_request_id("elsewhere");
+  uint64_t id = 0;
   const auto answer = [&](const char* worker, bool has) {
     v1::StreamEvent event;
-    event.mutable_cancel_answer()->set_request_id("elsewhere");
+    event.mutable_cancel_answer()->set_cancel_id(id);
     event.mutable_cancel_answer()->set_found(has);
     workers_.SendEvent(worker, event);
   };
@@ -139,6 +143,7 @@ TEST_F(RelayTest, AnUnknownRequestIsAskedOfEveryWorker) {
     ASSERT_EQ(written.size(), 1u);
     EXPECT_EQ(written[0].cancels(0).stream_id(), 0u);
     EXPECT_EQ(written[0].cancels(0).tenant(), "t");
+    id = written[0].cancels(0).cancel_id();
   }
   answer("w0", false);
   EXPECT_FALSE(found.has_value());
@@ -146,7 +151,13 @@ TEST_F(RelayTest, AnUnknownRequestIsAskedOfEveryWorker) {
   EXPECT_EQ(found, true);
 
   found.reset();
+  request.clear_request_id();
+  request.set_session_id("s");
   relay_->Cancel("t", request, [&](bool has) { found = has; });
+  const auto written = workers_.TakeWritten("w0");
+  ASSERT_EQ(written.size(), 1u);
+  EXPECT_EQ(written[0].cancels(0).session_id(), "s") << "its running turn may be another gateway's";
+  id = written[0].cancels(0).cancel_id();
   answer("w0", false);
   time_.Advance(absl::Seconds(2));
   EXPECT_EQ(found, false) << "the other worker did not answer";

@@ -83,6 +83,62 @@ TEST(ClusterViewTest, NeverMoreThanHalfAreEjected) {
   EXPECT_EQ(FaultsToEject(view, 2, kNow + kFirstEjection), 1) << "the others are back";
 }
 
+// Steps of all workers for so long, ten a second; the worker of index 0 takes `slow`, the others 10 ms. Whether it was ejected.
+bool StepAll(ClusterView& view, absl::Duration slow, absl::Duration* now, absl::Duration for_so_long) {
+  bool ejected = false;
+  for (const absl::Duration end = *now + for_so_long; *now < end; *now += absl::Milliseconds(100)) {
+    for (int i = 1; i < view.size(); ++i) EXPECT_FALSE(view.Timed(i, PaceKind::kStep, absl::Milliseconds(10), *now));
+    ejected |= view.Timed(0, PaceKind::kStep, slow, *now);
+  }
+  return ejected;
+}
+
+TEST(ClusterViewTest, AWorkerMuchSlowerThanItsPeersIsEjectedUntilItIsQuickAgain) {
+  ClusterView view = ReadyView(4);
+  absl::Duration now = kNow;
+  EXPECT_FALSE(StepAll(view, absl::Milliseconds(40), &now, absl::Seconds(30))) << "not much slower";
+  EXPECT_TRUE(StepAll(view, absl::Milliseconds(100), &now, absl::Seconds(9)));
+  EXPECT_EQ(view.worker(0).circuit(now), Circuit::kOpen);
+  EXPECT_FALSE(view.Succeeded(0)) << "a slow worker succeeds, too";
+  now += kFirstSlowEjection;
+  EXPECT_EQ(view.worker(0).circuit(now), Circuit::kHalfOpen);
+  EXPECT_TRUE(StepAll(view, absl::Milliseconds(100), &now, absl::Seconds(5))) << "on probation a window is enough";
+  now += 2 * kFirstSlowEjection;
+  EXPECT_FALSE(StepAll(view, absl::Milliseconds(10), &now, absl::Seconds(3)));
+  EXPECT_TRUE(view.Succeeded(0));
+  EXPECT_EQ(view.worker(0).circuit(now), Circuit::kClosed);
+}
+
+TEST(ClusterViewTest, AWorkerWithSomeLongStepsIsNotSlow) {
+  ClusterView view = ReadyView(4);
+  absl::Duration now = kNow;
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_FALSE(StepAll(view, absl::Milliseconds(300), &now, absl::Milliseconds(1500)));
+    EXPECT_FALSE(StepAll(view, absl::Milliseconds(10), &now, absl::Milliseconds(500)));
+  }
+}
+
+TEST(ClusterViewTest, OnlyWorkersOfOneModelAreCompared) {
+  ClusterView view = ReadyView(3);
+  v1::WorkerHello large = Hello("w0");
+  large.mutable_models(0)->set_fingerprint(8);
+  ASSERT_TRUE(view.Attached(0, large, kNow).ok());
+  absl::Duration now = kNow;
+  EXPECT_FALSE(StepAll(view, absl::Milliseconds(100), &now, absl::Seconds(30)));
+}
+
+TEST(ClusterViewTest, SlownessEjectsNoMoreThanHalfAndNobodyWhenItIsSwitchedOff) {
+  ClusterView alone = ReadyView(1);
+  absl::Duration now = kNow;
+  EXPECT_FALSE(StepAll(alone, absl::Seconds(1), &now, absl::Seconds(30))) << "nobody to compare with";
+  ClusterView view = ReadyView(3);
+  EXPECT_FALSE(StepAll(view, absl::Milliseconds(100), &now, absl::Seconds(5)));
+  EXPECT_NE(FaultsToEject(view, 2, now), 0);
+  EXPECT_FALSE(StepAll(view, absl::Milliseconds(100), &now, absl::Seconds(4))) << "one of three is ejected";
+  ClusterView off({{"w0", "host:1"}, {"w1", "host:2"}}, /*slow_factor=*/0);
+  EXPECT_FALSE(StepAll(off, absl::Seconds(1), &now, absl::Seconds(30)));
+}
+
 TEST(ClusterViewTest, RefusesAHelloOfAnotherWorker) {
   ClusterView view = MakeView(1);
   const absl::Status status = view.Attached(0, Hello("stranger"), kNow);

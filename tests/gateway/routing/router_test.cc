@@ -186,8 +186,7 @@ TEST(RouterTest, WhatMayComeBackIsWaitedFor) {
   EXPECT_EQ(Route(view, {.key = kKey, .model = "other"}, kNow).outcome, RouteOutcome::kNoWorker);
   view.Detached(0, LinkState::kDown);
   EXPECT_EQ(RouteFor(view, {.key = kKey}).outcome, RouteOutcome::kNoWorker);
-  view = ReadyView(1);
-  EXPECT_EQ(Route(view, {.model = "m"}, kNow + kSuspicionAge).outcome, RouteOutcome::kNoRoom) << "silent for a moment";
+  EXPECT_EQ(Route(ReadyView(1), {.model = "m"}, kNow + kSuspicionAge).outcome, RouteOutcome::kNoRoom) << "silent for a moment";
 }
 
 TEST(RouterTest, WithoutAKeyTheLeastLoadedIsTaken) {

@@ -268,5 +268,28 @@ TEST(CallersTest, AreNotServedUnlessToldTo) {
   EXPECT_EQ(worker.Stream(ChatSpec("r", "hello", 5)).error.code(), absl::StatusCode::kPermissionDenied);
 }
 
+TEST(CallersTest, KeysTellTheirTenantsAndKeepGatewaysOut) {
+  worker::WorkerOptions options = TestWorker::Options();
+  options.api_keys.keys = {"secret"};
+  TestWorker worker(options);
+  const auto tokenize = [&](const std::string& authorization) {
+    grpc::ClientContext context;
+    if (!authorization.empty()) context.AddMetadata("authorization", authorization);
+    v1::TokenizeRequest request;
+    request.mutable_prompt()->set_text("hello");
+    v1::TokenizeResponse response;
+    return rpc::FromGrpc(worker.inference->Tokenize(&context, request, &response));
+  };
+  EXPECT_TRUE(tokenize("Bearer secret").ok());
+  EXPECT_EQ(rpc::Reason(tokenize("Bearer guess")), "UNKNOWN_API_KEY");
+  EXPECT_EQ(rpc::Reason(tokenize("")), "NO_API_KEY");
+  EXPECT_EQ(worker.Stream(ChatSpec("r", "hello", 5)).error.code(), absl::StatusCode::kUnauthenticated);
+  grpc::ClientContext context;
+  auto link = worker.workers->Attach(&context);
+  v1::AttachResponse frame;
+  EXPECT_FALSE(link->Read(&frame));
+  EXPECT_EQ(link->Finish().error_code(), grpc::StatusCode::PERMISSION_DENIED) << "it could name any tenant";
+}
+
 }  // namespace
 }  // namespace berth::service

@@ -225,7 +225,11 @@ TEST_F(LinkTest, AReattachContinuesWhereTheGatewayStands) {
     got = link.streams[1];
     link.Break();
   }
-  TestLink link(worker_, "g1", 2);
+  v1::GatewayHello hello;
+  hello.set_gateway_id("g1");
+  hello.set_epoch(2);
+  *hello.mutable_expected_incarnation() = worker_.Info().incarnation();
+  TestLink link(worker_, hello);
   v1::AttachRequest request;
   v1::Reattach& reattach = *request.add_reattaches();
   reattach.set_stream_id(12);
@@ -247,6 +251,17 @@ TEST_F(LinkTest, AReattachContinuesWhereTheGatewayStands) {
   spec.set_request_id("undisturbed");
   const Outcome whole = worker_.Stream(spec);
   for (int i = 0; i < 2; ++i) EXPECT_EQ(got.text[i] + rest.text[i], whole.text.at(i)) << "choice " << i;
+}
+
+TEST_F(LinkTest, AGatewayThatGaveItsStreamsUpMaySubmitThemAnew) {
+  {
+    TestLink link(worker_, "g1", 1);
+    link.Submit(1, ChatSpec("again", "hello", 3000));
+    ASSERT_TRUE(link.Until([&] { return link.streams[1].tokens[0].size() > 3; }));
+  }
+  TestLink link(worker_, "g1", 2);
+  link.Submit(1, ChatSpec("again", "hello", 5));
+  EXPECT_EQ(link.Await(1).tokens[0].size(), 5);
 }
 
 TEST_F(LinkTest, OnlyTheGatewayThatLostAStreamMayTakeItUp) {

@@ -115,6 +115,10 @@ TEST(CheckSpec, OtherModelsAndOffersAreToldApart) {
 TEST(CheckSpec, AResumeNeedsTheSameModel) {
   const ServedModel model = *MakeSimModel("sim", 1000);
   v1::GenerationSpec spec = GoodSpec();
+  spec.mutable_resume();
+  EXPECT_TRUE(CheckSpec(spec, model).ok()) << "nothing of it was seen";
+  spec.mutable_resume()->set_next_seq(3);
+  EXPECT_EQ(rpc::Reason(CheckSpec(spec, model)), "WORKER_LOST");
   spec.mutable_resume()->set_model_fingerprint(model.fingerprint + 1);
   EXPECT_EQ(rpc::Reason(CheckSpec(spec, model)), "WORKER_LOST");
   spec.mutable_resume()->set_model_fingerprint(model.fingerprint);
