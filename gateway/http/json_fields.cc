@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status.h"
 
@@ -43,9 +44,25 @@ bool IsInteger(const json& value) {
 
 }  // namespace
 
-const json* JsonFields::Find(const char* name) const {
+const json* JsonFields::Find(const char* name) {
+  read_.insert(name);
   const auto it = object_.find(name);
   return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::vector<std::string> JsonFields::Unread(size_t most) const {
+  constexpr size_t kMaxNameBytes = 64;
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object_.items()) {
+    if (names.size() == most) break;
+    if (read_.contains(name)) continue;
+    std::string plain = name.substr(0, kMaxNameBytes);
+    for (char& c : plain) {
+      if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '_' && c != '-' && c != '.') c = '?';
+    }
+    names.push_back(std::move(plain));
+  }
+  return names;
 }
 
 void JsonFields::Fail(const std::string& name, const std::string& description) {

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +35,10 @@ class JsonFields {
   std::vector<std::string> Strings(const char* name);
   std::vector<int32_t> Int32s(const char* name);
   // Null when absent or JSON null.
-  const nlohmann::json* Find(const char* name) const;
+  const nlohmann::json* Find(const char* name);
+  // The object's fields that nothing above was called for, as a caller may be told of them: at most so many, of plain
+  // characters.
+  std::vector<std::string> Unread(size_t most = 16) const;
 
   void Fail(const std::string& name, const std::string& description);
   void WrongType(const std::string& name, const char* expected, const nlohmann::json& value);
@@ -47,6 +52,7 @@ class JsonFields {
  private:
   const nlohmann::json& object_;
   const std::string prefix_;
+  std::set<std::string, std::less<>> read_;
   absl::Status status_;
 };
 
