@@ -1,5 +1,6 @@
 #include "gateway/http/json_fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -36,6 +37,27 @@ class ErrorFinder : public nlohmann::json_sax<json> {
  private:
   size_t position_ = 0;
 };
+
+// What reads and writes JSON goes down level by level on the stack.
+constexpr int kMaxDepth = 128;
+
+// Of arrays and objects in each other.
+int Depth(std::string_view text) {
+  int depth = 0, deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') in_string = !in_string;
+    if (in_string) {
+      i += c == '\\';
+    } else if (c == '[' || c == '{') {
+      deepest = std::max(deepest, ++depth);
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return deepest;
+}
 
 bool IsInteger(const json& value) {
   if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
@@ -163,6 +185,9 @@ std::vector<int32_t> JsonFields::Int32s(const char* name) {
 }
 
 absl::StatusOr<json> ParseObject(std::string_view text) {
+  if (Depth(text) > kMaxDepth) {
+    return absl::InvalidArgumentError(absl::StrCat("the body nests deeper than ", kMaxDepth, " levels"));
+  }
   json body = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (body.is_discarded()) {
     ErrorFinder finder;

@@ -56,7 +56,8 @@ class JsonFields {
   absl::Status status_;
 };
 
-// The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, or that it is no object.
+// The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, that it nests too deep, or that it is
+// no object.
 absl::StatusOr<nlohmann::json> ParseObject(std::string_view text);
 
 }  // namespace berth::http

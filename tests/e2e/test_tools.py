@@ -34,7 +34,7 @@ ANSWERS = {
 
 def chat(client, text, **more):
     settings = dict(model="sim", messages=[{"role": "user", "content": says(text)}], max_tokens=400, tools=[WEATHER, TIME])
-    return client.chat.completions.create(**{**settings, **more})
+    return client.chat.completions.create(**{name: value for name, value in {**settings, **more}.items() if value is not None})
 
 
 def gathered(stream):
@@ -71,7 +71,7 @@ def test_what_a_model_says_is_told_apart(sim_client, case, stream):
 
 
 def test_without_tools_a_call_is_text(sim_client):
-    answer = chat(sim_client, PARIS, tools=openai.NOT_GIVEN)
+    answer = chat(sim_client, PARIS, tools=None)
     assert answer.choices[0].message.content == PARIS
     assert answer.choices[0].finish_reason == "stop"
     assert chat(sim_client, PARIS, tool_choice="none").choices[0].message.tool_calls is None
