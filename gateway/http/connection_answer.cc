@@ -173,7 +173,7 @@ void Connection::OnBatch(Generation::Batch batch) {
   std::string text;
   for (const v1::StreamGenerateResponse& message : batch.messages) text += call_->format->Format(message);
   if (last) text += call_->format->End(*batch.end);
-  if (text.empty() && head_sent_) return AwaitMore();
+  if (text.empty() && head_sent_ && !last) return AwaitMore();
   chunked_ = parser_->get().version() >= 11;
   std::string out;
   if (!std::exchange(head_sent_, true)) out = StreamHead(batch.messages.front());
