@@ -136,9 +136,10 @@ void OutputParser::StepText(char c) {
   raw_ = std::exchange(held_, {});
 }
 
-// A byte of text or reasoning. Blanks wait for what follows them.
+// A byte of text or reasoning. Blanks that a mark behind them would drop wait for what follows.
 void OutputParser::Plain(Kind kind, char c) {
-  if (IsBlank(c)) {
+  const bool may_be_dropped = drop_blanks_ || kind == Kind::kReasoning || !begin_mark_.empty();
+  if (IsBlank(c) && may_be_dropped) {
     if (!drop_blanks_) blanks_.push_back(c);
     return;
   }
