@@ -175,13 +175,47 @@ TEST(JsonSchemaTest, NamesWhatIsWrong) {
   EXPECT_THAT(error(R"({"$ref": "#"})"), HasSubstr("begins with itself"));
 }
 
+std::unique_ptr<Tokenizer> GoldenTokenizer() {
+  auto data = loader::ParseTokenizerJson(ReadGolden("qwen2.json"), "");
+  EXPECT_TRUE(data.ok()) << data.status();
+  return *MakeTokenizer(*std::move(data));
+}
+
+std::vector<int32_t> Bits(absl::Span<const uint32_t> mask) {
+  std::vector<int32_t> ids;
+  for (size_t id = 0; id < mask.size() * 32; ++id) {
+    if ((mask[id / 32] >> (id % 32) & 1) != 0) ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+// make_masks.py has what xgrammar allows.
+TEST(TokenMaskGoldenTest, AllowsWhatXgrammarAllows) {
+  const auto tokenizer = GoldenTokenizer();
+  const TokenTrie trie(*tokenizer);
+  std::vector<uint32_t> mask((tokenizer->size() + 31) / 32);
+  for (const auto& test : nlohmann::json::parse(ReadGolden("masks.json"))) {
+    const std::string source = test["source"], kind = test["kind"];
+    GrammarMatcher matcher(Compile(kind == "regex"  ? ParseRegex(source)
+                                   : kind == "ebnf" ? ParseEbnf(source)
+                                                    : ParseJsonSchema(source),
+                                   trie));
+    for (size_t step = 0; step < test["steps"].size(); ++step) {
+      matcher.FillMask(absl::MakeSpan(mask));
+      EXPECT_EQ(GoldenHash(Bits(mask)), test["steps"][step][0]) << source << ", step " << step;
+      EXPECT_EQ(matcher.complete(), test["steps"][step][1]) << source << ", step " << step;
+      if (step < test["ids"].size()) {
+        ASSERT_TRUE(matcher.Accept(tokenizer->TokenBytes(test["ids"][step], false)));
+      }
+    }
+  }
+}
+
 // A mask holds exactly the tokens whose bytes go on from here.
 class TokenMaskTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(TokenMaskTest, AllowsExactlyWhatMatches) {
-  auto data = loader::ParseTokenizerJson(ReadGolden("gpt2.json"), "");
-  ASSERT_TRUE(data.ok());
-  const auto tokenizer = *MakeTokenizer(*std::move(data));
+  const auto tokenizer = GoldenTokenizer();
   const TokenTrie trie(*tokenizer);
   const std::string source = GetParam();
   const auto grammar = Compile(source[0] == '{'                    ? ParseJsonSchema(source)
@@ -194,13 +228,12 @@ TEST_P(TokenMaskTest, AllowsExactlyWhatMatches) {
     GrammarMatcher matcher(grammar);
     for (int step = 0; step < 12; ++step) {
       matcher.FillMask(absl::MakeSpan(mask));
-      std::vector<int32_t> allowed;
+      const std::vector<int32_t> allowed = Bits(mask);
       for (int32_t id = 0; id < tokenizer->size(); ++id) {
         const bool bit = (mask[id / 32] >> (id % 32) & 1) != 0;
         const std::string_view bytes = tokenizer->TokenBytes(id, false);
         GrammarMatcher ahead = matcher;
         ASSERT_EQ(bit, !tokenizer->IsSpecial(id) && !bytes.empty() && ahead.Accept(bytes)) << bytes << " at step " << step;
-        if (bit) allowed.push_back(id);
       }
       if (allowed.empty()) break;
       ASSERT_TRUE(matcher.Accept(tokenizer->TokenBytes(allowed[random() % allowed.size()], false)));

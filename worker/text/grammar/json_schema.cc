@@ -30,7 +30,7 @@ constexpr int kMaxItems = 10'000;
 
 constexpr char kCharacter[] = R"(([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u[0-9a-fA-F]{4})))";
 constexpr char kNumber[] = R"(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?)";
-constexpr char kInteger[] = R"(-?(0|[1-9][0-9]*))";
+constexpr char kInteger[] = R"(0|-?[1-9][0-9]*)";
 constexpr char kTime[] = R"(([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d))";
 constexpr char kDate[] = R"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))";
 constexpr char kOctet[] = R"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d))";
@@ -95,7 +95,7 @@ std::string IntegerPattern(const std::optional<int64_t>& low, const std::optiona
 class SchemaReader {
  public:
   explicit SchemaReader(const Json& document) : document_(document) {
-    space_ = Rule("space", "[ \\n\\t]*");
+    space_ = Rule("space", "[ \\n\\r\\t]*");
     string_ = Rule("string", absl::StrCat("\"", kCharacter, "*\""));
     number_ = Rule("number", kNumber);
     integer_ = Rule("integer", kInteger);
