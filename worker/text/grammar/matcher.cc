@@ -36,9 +36,8 @@ void GrammarStack::Close(State& state) {
   state.tops.clear();
   state.complete = false;
   if (open_.size() == 1) {  // most bytes: inside one rule, nothing to follow
-    const Network::Node& node = network_.nodes[open_[0].node];
-    if (node.calls.empty() && !node.accepting) {
-      state.tops = open_;
+    if (network_.plain(open_[0].node)) {
+      std::swap(state.tops, open_);
       return;
     }
   }
@@ -74,61 +73,120 @@ void GrammarStack::DropFramesFrom(int32_t count) {
   }
 }
 
-absl::StatusOr<std::shared_ptr<const CompiledGrammar>> CompiledGrammar::Make(const Grammar& grammar, const TokenTrie& trie) {
-  BERTH_ASSIGN_OR_RETURN(Network network, BuildNetwork(grammar));
-  std::shared_ptr<CompiledGrammar> compiled(new CompiledGrammar(std::move(network), trie));
-  for (int32_t node = 0; node < static_cast<int32_t>(compiled->network_.nodes.size()); ++node) {
-    compiled->masks_.push_back(compiled->MakeMask(node));
+namespace {
+
+// Reads the trie from one node on, as if its rule were the whole grammar. States are kept by depth; most are one plain node,
+// which needs no stack.
+class MaskBuilder {
+ public:
+  MaskBuilder(const Network& network, const TokenTrie& trie) : network_(network), trie_(trie), stack_(network) {}
+
+  CompiledGrammar::NodeMask Build(int32_t node) {
+    CompiledGrammar::NodeMask mask;
+    depths_ = {{.state = {.tops = {{node, GrammarStack::kBottom}}}}};
+    for (size_t i = 0; i < trie_.nodes.size();) {
+      const TokenTrie::Node& at = trie_.nodes[i];
+      if (depths_.size() <= static_cast<size_t>(at.depth)) depths_.resize(at.depth + 1);
+      const Depth& before = depths_[at.depth - 1];
+      Depth& here = depths_[at.depth];
+      const bool inside = Step(before, at.byte, here);
+      const bool ended_before = before.ended;
+      here.ended = ended_before || (here.plain < 0 && here.state.complete);
+      if (inside) {
+        mask.allowed.insert(mask.allowed.end(), trie_.tokens.begin() + at.first_token, trie_.tokens.begin() + at.end_token);
+      } else if (ended_before && at.first_token < at.end_token) {
+        AddUndecided(i, mask.undecided);
+      }
+      i = inside || ended_before ? i + 1 : at.end;
+      path_.resize(at.depth);
+      path_[at.depth - 1] = static_cast<int32_t>(&at - trie_.nodes.data());
+    }
+    CloseBranches(0, mask.undecided);
+    if (mask.allowed.size() > trie_.tokens.size() / 32) {
+      const int32_t highest = *std::max_element(mask.allowed.begin(), mask.allowed.end());
+      mask.allowed_bits.resize(highest / 32 + 1);
+      for (const int32_t id : mask.allowed) SetBit(id, absl::MakeSpan(mask.allowed_bits));
+      mask.allowed.clear();
+    }
+    mask.allowed.shrink_to_fit();
+    return mask;
   }
+
+ private:
+  struct Depth {
+    int32_t plain = -1;  // the node when it is the whole state, else -1
+    GrammarStack::State state;
+    bool ended = false;  // the rule could end here or earlier
+  };
+  struct Branch {
+    int32_t node;  // of the trie
+    size_t copy;   // in the undecided part
+  };
+
+  // Whether the rule can read `byte` after `before`.
+  bool Step(const Depth& before, uint8_t byte, Depth& here) {
+    here.plain = -1;
+    if (before.plain < 0) {
+      stack_.Step(before.state, byte, here.state);
+    } else {
+      const int32_t next = network_.Next(before.plain, byte);
+      if (next >= 0 && network_.plain(next)) {
+        here.plain = next;
+        return true;
+      }
+      stack_.Step({.tops = {{before.plain, GrammarStack::kBottom}}}, byte, here.state);
+    }
+    const std::vector<GrammarStack::Top>& tops = here.state.tops;
+    if (tops.size() == 1 && tops[0].frame == GrammarStack::kBottom && network_.plain(tops[0].node)) here.plain = tops[0].node;
+    return !tops.empty() || here.state.complete;
+  }
+
+  void CloseBranches(size_t depth, std::vector<TokenTrie::Node>& undecided) {
+    for (; branches_.size() > depth; branches_.pop_back())
+      undecided[branches_.back().copy].end = static_cast<int32_t>(undecided.size());
+  }
+
+  // Copies the trie's node `i` and those above it that are not there yet.
+  void AddUndecided(size_t i, std::vector<TokenTrie::Node>& undecided) {
+    const int32_t depth = trie_.nodes[i].depth;
+    size_t shared = 0;
+    while (shared < branches_.size() && shared + 1 < static_cast<size_t>(depth) && branches_[shared].node == path_[shared])
+      ++shared;
+    CloseBranches(shared, undecided);
+    for (; shared < static_cast<size_t>(depth); ++shared) {
+      const int32_t node = shared + 1 < static_cast<size_t>(depth) ? path_[shared] : static_cast<int32_t>(i);
+      branches_.push_back({node, undecided.size()});
+      undecided.push_back(trie_.nodes[node]);
+      if (shared + 1 < static_cast<size_t>(depth)) undecided.back().end_token = undecided.back().first_token;
+    }
+  }
+
+  const Network& network_;
+  const TokenTrie& trie_;
+  GrammarStack stack_;
+  std::vector<Depth> depths_;
+  std::vector<int32_t> path_;  // nodes of the trie from the first byte to the one that is read
+  std::vector<Branch> branches_;
+};
+
+}  // namespace
+
+CompiledGrammar::CompiledGrammar(Network network, const TokenTrie& trie)
+    : network_(std::move(network)), trie_(trie), masks_(new LazyMask[network_.nodes.size()]) {}
+
+absl::StatusOr<std::shared_ptr<const CompiledGrammar>> CompiledGrammar::Make(const Grammar& grammar, const TokenTrie& trie) {
+  constexpr int32_t kFirstNodes = 300;
+  BERTH_ASSIGN_OR_RETURN(Network network, BuildNetwork(grammar));
+  const std::shared_ptr<const CompiledGrammar> compiled(new CompiledGrammar(std::move(network), trie));
+  const auto nodes = static_cast<int32_t>(compiled->network_.nodes.size());
+  for (int32_t node = 0; node < std::min(nodes, kFirstNodes); ++node) compiled->mask(node);
   return compiled;
 }
 
-CompiledGrammar::NodeMask CompiledGrammar::MakeMask(int32_t node) const {
-  NodeMask mask;
-  GrammarStack stack(network_);
-  std::vector<bool> ended = {false};  // by depth: the rule ended before this byte
-  std::vector<size_t> path;           // nodes of mask.undecided that are not closed yet, by depth
-  const auto close = [&](int32_t depth) {
-    for (; path.size() >= static_cast<size_t>(depth); path.pop_back()) {
-      mask.undecided[path.back()].end = static_cast<int32_t>(mask.undecided.size());
-    }
-  };
-  WalkTrie(trie_.nodes, {.tops = {{node, GrammarStack::kBottom}}}, stack,
-           [&](const TokenTrie::Node& at, const GrammarStack::State& state) {
-             ended.resize(at.depth + 1);
-             const bool ended_before = ended[at.depth - 1];
-             ended[at.depth] = ended_before || state.complete;
-             const bool inside = !state.tops.empty() || state.complete;
-             if (!inside && !ended_before) return false;
-             close(at.depth);
-             TokenTrie::Node copy = at;
-             if (inside) {
-               mask.allowed.insert(mask.allowed.end(), trie_.tokens.begin() + at.first_token,
-                                   trie_.tokens.begin() + at.end_token);
-               copy.end_token = copy.first_token;
-             }
-             path.push_back(mask.undecided.size());
-             mask.undecided.push_back(copy);
-             return true;
-           });
-  close(1);
-  // Only the branches with undecided tokens are kept.
-  std::vector<TokenTrie::Node> kept;
-  std::vector<int32_t> place(mask.undecided.size() + 1);
-  std::vector<bool> wanted(mask.undecided.size());
-  for (int32_t i = static_cast<int32_t>(mask.undecided.size()) - 1, last = i + 1; i >= 0; --i) {
-    if (mask.undecided[i].first_token < mask.undecided[i].end_token) last = i;
-    wanted[i] = last < mask.undecided[i].end;
-  }
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    place[i] = static_cast<int32_t>(kept.size());
-    if (wanted[i]) kept.push_back(mask.undecided[i]);
-  }
-  place.back() = static_cast<int32_t>(kept.size());
-  for (TokenTrie::Node& one : kept) one.end = place[one.end];
-  mask.undecided = std::move(kept);
-  mask.allowed.shrink_to_fit();
-  return mask;
+const CompiledGrammar::NodeMask& CompiledGrammar::mask(int32_t node) const {
+  LazyMask& lazy = masks_[node];
+  std::call_once(lazy.once, [&] { lazy.mask = MaskBuilder(network_, trie_).Build(node); });
+  return lazy.mask;
 }
 
 GrammarMatcher::GrammarMatcher(std::shared_ptr<const CompiledGrammar> grammar)
@@ -145,6 +203,7 @@ void GrammarMatcher::FillMask(absl::Span<uint32_t> mask) {
   for (const GrammarStack::Top& top : state_.tops) {
     const CompiledGrammar::NodeMask& node = grammar_->mask(top.node);
     for (const int32_t id : node.allowed) SetBit(id, mask);
+    for (size_t i = 0; i < node.allowed_bits.size(); ++i) mask[i] |= node.allowed_bits[i];
     WalkTrie(node.undecided, {.tops = {top}}, stack_, [&](const TokenTrie::Node& at, const GrammarStack::State& state) {
       if (state.tops.empty() && !state.complete) return false;
       for (int32_t i = at.first_token; i < at.end_token; ++i) SetBit(grammar_->trie().tokens[i], mask);

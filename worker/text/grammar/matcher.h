@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -63,28 +64,36 @@ class GrammarStack {
   std::vector<Top> open_, seen_;
 };
 
-// A grammar made ready for one vocabulary. Immutable and thread-safe.
+// A grammar made ready for one vocabulary. Thread-safe; what is known of a node is worked out when it is first asked for, and
+// of the first nodes at once.
 class CompiledGrammar {
  public:
-  // Takes milliseconds for each node that reads free text. `trie` must outlive it.
+  // `trie` must outlive it.
   static absl::StatusOr<std::shared_ptr<const CompiledGrammar>> Make(const Grammar& grammar, const TokenTrie& trie);
 
   // What is known of a node alone, whatever its rule returns to.
   struct NodeMask {
-    std::vector<int32_t> allowed;            // tokens that stay inside the rule or end with it
+    // Tokens that stay inside the rule or end with it: ids where they are few, else a bit each.
+    std::vector<int32_t> allowed;
+    std::vector<uint32_t> allowed_bits;
     std::vector<TokenTrie::Node> undecided;  // those that go on after its end, as a part of the trie
   };
-  const NodeMask& mask(int32_t node) const { return masks_[node]; }
+  // A millisecond or so for a node that reads free text, the first time.
+  const NodeMask& mask(int32_t node) const;
   const Network& network() const { return network_; }
   const TokenTrie& trie() const { return trie_; }
 
  private:
-  CompiledGrammar(Network network, const TokenTrie& trie) : network_(std::move(network)), trie_(trie) {}
-  NodeMask MakeMask(int32_t node) const;
+  struct LazyMask {
+    std::once_flag once;
+    NodeMask mask;
+  };
 
-  Network network_;
+  CompiledGrammar(Network network, const TokenTrie& trie);
+
+  const Network network_;
   const TokenTrie& trie_;
-  std::vector<NodeMask> masks_;
+  const std::unique_ptr<LazyMask[]> masks_;  // by node
 };
 
 // Follows one output. Used by one thread at a time.

@@ -12,7 +12,7 @@
 namespace berth::text {
 namespace {
 
-constexpr size_t kMaxNodes = 100'000;
+constexpr size_t kMaxNodes = 20'000, kMaxStates = 200'000;
 constexpr int kMaxNesting = 2'000;
 
 absl::Status TooLarge() {
@@ -59,7 +59,7 @@ class RuleAutomaton {
 
   // Adds `id` from state `from` on; its last state. No edge of another expression ends in the states that it adds.
   absl::StatusOr<int> Append(const Grammar& grammar, Grammar::ExprId id, int from, int depth) {
-    if (states_.size() > kMaxNodes || depth > kMaxNesting) return TooLarge();
+    if (states_.size() > kMaxStates || depth > kMaxNesting) return TooLarge();
     const Grammar::Expr& expr = grammar.expr(id);
     switch (expr.kind) {
       case Grammar::Kind::kBytes: {
@@ -123,6 +123,11 @@ class Builder {
       BERTH_RETURN_IF_ERROR(AddRule(rule));
     }
     BERTH_RETURN_IF_ERROR(CheckLeftRecursion());
+    for (const Network::Node& node : network_.nodes) {
+      std::array<int32_t, 256>& next = network_.next.emplace_back();
+      next.fill(-1);
+      for (const Network::Edge& edge : node.edges) std::fill(&next[edge.low], &next[edge.high] + 1, edge.target);
+    }
     return std::move(network_);
   }
 

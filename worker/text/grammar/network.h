@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -28,15 +29,14 @@ struct Network {
   int32_t start = 0;  // of the root rule
 
   // Where `byte` leads from `node`, or -1.
-  int32_t Next(int32_t node, uint8_t byte) const {
-    for (const Edge& edge : nodes[node].edges) {
-      if (byte <= edge.high) return byte >= edge.low ? edge.target : -1;
-    }
-    return -1;
-  }
+  int32_t Next(int32_t node, uint8_t byte) const { return next[node][byte]; }
+  // Nothing but edges leave the node, and its rule does not end in it.
+  bool plain(int32_t node) const { return nodes[node].calls.empty() && !nodes[node].accepting; }
+
+  std::vector<std::array<int32_t, 256>> next;  // the edges once more, by node and byte
 };
 
-// INVALID_ARGUMENT: a rule that begins with itself, or more than a hundred thousand nodes.
+// INVALID_ARGUMENT: a rule that begins with itself, or more than 20,000 nodes.
 absl::StatusOr<Network> BuildNetwork(const Grammar& grammar);
 
 }  // namespace berth::text
