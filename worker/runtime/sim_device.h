@@ -44,7 +44,7 @@ class SimDevice {
   absl::Status Append(const engine::BlockRecord& record);
   absl::Status CheckRow(const engine::StepPlan& plan, const engine::RowRecord& row) const;
   absl::Status CheckContext(const Slot& slot, const engine::RowRecord& row) const;
-  engine::RowResult RunRow(const engine::RowRecord& row);
+  engine::RowResult RunRow(const engine::RowRecord& row, absl::Span<const uint32_t> mask);
   void Push(Slot& slot, int32_t token) const;
   const uint64_t& Kv(const Slot& slot, int position) const;
 
