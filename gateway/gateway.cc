@@ -141,6 +141,14 @@ class Gateway::Impl {
   }
 
  private:
+  // HTTP's way to a worker's plain rpcs.
+  template <typename Method>
+  auto Forward(Method method) {
+    return [this, method](const std::string& tenant, const auto& request, auto done) {
+      (callers_.*method)(server_.shard(), tenant, request, std::move(done));
+    };
+  }
+
   absl::Status StartHttp() {
     http::HttpServerOptions http{
         .host = options_.host,
@@ -150,7 +158,12 @@ class Gateway::Impl {
         .connection = {
             .generation = {.shard = server_.shard(), .relay = relay_, .metrics = metrics_, .clock = base::SystemClock()},
             .authenticator = authenticator_,
-            .ready = [this] { return health_.ready(); }}};
+            .ready = [this] { return health_.ready(); },
+            .workers = {.tokenize = Forward(&CallerServices::Tokenize),
+                        .detokenize = Forward(&CallerServices::Detokenize),
+                        .close_session = Forward(&CallerServices::CloseSession)},
+            .allowed_origins = options_.allowed_origins,
+            .heartbeat = options_.http_heartbeat}};
     BERTH_ASSIGN_OR_RETURN(http_, http::HttpServer::Start(http));
     BERTH_ASSIGN_OR_RETURN(probes_, rpc::HttpListener::Start({.host = options_.host,
                                                               .port = options_.metrics_port,

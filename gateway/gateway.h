@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -21,6 +22,9 @@ struct GatewayOptions {
   int admin_port = 23335;
   int metrics_port = 23336;
   int http_threads = 2;
+  // Whose pages may call over HTTP, and how long a stream may say nothing.
+  std::vector<std::string> allowed_origins = {"*"};
+  absl::Duration http_heartbeat = absl::Seconds(15);
   // Between the end of readiness and the first refusal of a drain.
   absl::Duration drain_accept = absl::Seconds(5);
   // Of the admin port: beyond loopback it demands client certificates.

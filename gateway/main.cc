@@ -25,6 +25,7 @@ struct Flags {
   double drain_seconds = 30;
   std::string log_level = "info";
   double move_idle_seconds = 60;
+  double http_heartbeat_seconds = 15;
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
@@ -56,6 +57,11 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--log-level", flags.log_level, "debug, info, warn or error")->capture_default_str();
   app.add_option("--http-threads", flags.gateway.http_threads, "Threads for HTTP")
       ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--allow-origins", flags.gateway.allowed_origins, "Origins whose pages may call over HTTP; *: all; \"\": none")
+      ->capture_default_str();
+  app.add_option("--http-heartbeat-seconds", flags.http_heartbeat_seconds, "A stream that says nothing for so long says so")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--gateway-id", flags.gateway.relay.gateway_id, "Name of this process towards workers; default: drawn");
   app.add_option("--max-streams", flags.gateway.relay.max_streams, "Generations at once, over all gateways")
@@ -90,6 +96,7 @@ int main(int argc, char** argv) {
     absl::FPrintF(stderr, "berth-gateway: --log-level: %s\n", std::string(status.message()));
     return 2;
   }
+  flags.gateway.http_heartbeat = absl::Seconds(flags.http_heartbeat_seconds);
   flags.gateway.relay.move_idle = absl::Seconds(flags.move_idle_seconds);
   if (flags.gateway.relay.gateway_id.empty()) {
     absl::BitGen random;

@@ -35,7 +35,11 @@ absl::StatusOr<Backend> MakeSimBackend(const WorkerOptions& options) {
                                                         .max_depth = 2},
                                              .vocabulary = {.begin = text::SimVocabulary::kFirstPiece,
                                                             .end = text::SimVocabulary::kEnd,
-                                                            .stop_probability = sim.stop_probability}},
+                                                            .stop_probability = sim.stop_probability,
+                                                            .script_begin = text::SimVocabulary::kFirstByte + 2,
+                                                            .script_end = text::SimVocabulary::kFirstByte + 3,
+                                                            .message = text::SimVocabulary::kMessage,
+                                                            .opening_size = sizeof("assistant")}},
                                   .step_time = absl::Milliseconds(sim.step_ms),
                                   .prefill_tokens_per_second = sim.prefill_tokens_per_second,
                                   .faults = {.stall_after_tokens = sim.stall_after_tokens,
@@ -77,6 +81,8 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
   served.context_length = options.session_len > 0 ? options.session_len : loaded.spec.max_position;
   served.fingerprint = loaded.fingerprint;
   const std::string chat_template = loaded.tokenizer.chat_template;
+  served.output_format = text::DetectOutputFormat(chat_template);
+  served.output_format.tools = text::ParseToolFormat(options.tool_call_parser).value_or(served.output_format.tools);
   BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded.tokenizer)));
   if (!chat_template.empty()) {
     const auto text_of = [&](int32_t id) { return id < 0 ? "" : std::string(served.tokenizer->TokenBytes(id, true)); };

@@ -87,6 +87,7 @@ absl::Status WorkerOptions::Validate() const {
   if (depth < 0) return refuse("--depth", depth, "0 or more");
   for (const auto& [flag, value, choices] :
        {Choice{"--dtype", dtype, {"bf16", "f16"}}, Choice{"--kernel-set", kernel_set, {"auto", "generic"}},
+        Choice{"--tool-call-parser", tool_call_parser, {"auto", "none", "hermes", "llama3", "internlm2", "mistral"}},
         Choice{"--load-format", load_format, {"auto", "random"}}}) {
     if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
       return refuse(flag, value, absl::StrJoin(choices, " or ").c_str());
@@ -123,6 +124,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
                  "cpu; cuda or cuda:K: GPU K; auto or auto:K: that GPU if it can be used, else the CPU");
   app.add_option("--dtype", options->dtype, "Of the GPU's weights, activations and KV: bf16 or f16");
   app.add_option("--kernel-set", options->kernel_set, "auto, or generic: only kernels that run on every GPU");
+  app.add_option("--tool-call-parser", options->tool_call_parser,
+                 "Format of tool calls: auto (what the chat template shows), none, hermes, llama3, internlm2 or mistral");
   app.add_option("--model-name", options->model_name, "Name to serve it under");
   app.add_option("--worker-id", options->worker_id, "Stable id under which gateways discover this worker");
   app.add_option("--host", options->host, "Address to listen on");

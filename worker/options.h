@@ -48,9 +48,10 @@ struct WorkerOptions {
   rpc::TlsOptions tls;
   bool serve_callers = false;
 
-  std::string device = "auto";      // as for ParseDevice
-  std::string dtype = "bf16";       // of the GPU's weights, activations and KV: bf16 or f16
-  std::string kernel_set = "auto";  // or generic: only kernels that run on every GPU
+  std::string device = "auto";            // as for ParseDevice
+  std::string dtype = "bf16";             // of the GPU's weights, activations and KV: bf16 or f16
+  std::string tool_call_parser = "auto";  // or none, hermes, llama3, internlm2, mistral
+  std::string kernel_set = "auto";        // or generic: only kernels that run on every GPU
   int session_len = 0;
   int max_batch_size = 0;
   int step_tokens = 0;

@@ -55,6 +55,14 @@ std::shared_ptr<Answer<Request, Response>> Begin(const CallerContext& context,
   return nullptr;
 }
 
+// Asks a worker in the tenant's name.
+template <typename Stub, typename Prepare, typename Request, typename Response>
+void Ask(rpc::Shard& shard, Stub& stub, Prepare prepare, const std::string& tenant, const Request& request,
+         std::function<void(const absl::Status&, const Response&)> done) {
+  rpc::CallUnary(shard, stub, prepare, request, {.timeout = kForwardTimeout, .metadata = {{"x-berth-tenant", tenant}}},
+                 [done = std::move(done)](const absl::Status& status, Response& response) { done(status, response); });
+}
+
 // Sends the call on to a worker in the tenant's name, and its answer back.
 template <typename Request, typename Response, typename Stub, typename Prepare>
 void Forward(const CallerContext& context, std::shared_ptr<Answer<Request, Response>> answer, Stub& stub, Prepare prepare) {
@@ -121,7 +129,7 @@ void CallerServices::AddSession(rpc::Server& server) {
     if (answer == nullptr) return;
     const std::string& session = answer->call->request().session_id();
     if (session.empty()) return answer->Fail(rpc::FieldError("session_id", "is empty"));
-    const int worker = OwnerOf(*answer->tenant, session);
+    const int worker = OwnerOf(answer->tenant->name, session);
     if (worker < 0) return answer->Fail(relay::NoWorkerError(context_.relay.view(), answer->call->request().model()));
     Forward(context_, answer, stubs_.session(worker), prepare);
   };
@@ -168,8 +176,29 @@ int CallerServices::AnyWorker(const std::string& model) const {
   return -1;
 }
 
-int CallerServices::OwnerOf(const rpc::Tenant& tenant, const std::string& session_id) const {
-  return context_.relay.OwnerOf(tenant.name, session_id);
+int CallerServices::OwnerOf(const std::string& tenant, const std::string& session_id) const {
+  return context_.relay.OwnerOf(tenant, session_id);
+}
+
+void CallerServices::Tokenize(rpc::Shard& shard, const std::string& tenant, const v1::TokenizeRequest& request,
+                              Done<v1::TokenizeResponse> done) {
+  const int worker = AnyWorker(request.model());
+  if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
+  Ask(shard, stubs_.inference(worker), &Inference::Stub::PrepareAsyncTokenize, tenant, request, std::move(done));
+}
+
+void CallerServices::Detokenize(rpc::Shard& shard, const std::string& tenant, const v1::DetokenizeRequest& request,
+                                Done<v1::DetokenizeResponse> done) {
+  const int worker = AnyWorker(request.model());
+  if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
+  Ask(shard, stubs_.inference(worker), &Inference::Stub::PrepareAsyncDetokenize, tenant, request, std::move(done));
+}
+
+void CallerServices::CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,
+                                  Done<v1::CloseSessionResponse> done) {
+  const int worker = OwnerOf(tenant, request.session_id());
+  if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
+  Ask(shard, stubs_.session(worker), &Session::Stub::PrepareAsyncCloseSession, tenant, request, std::move(done));
 }
 
 }  // namespace berth::gateway

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include "gateway/grpc/generation_calls.h"
 #include "gateway/grpc/worker_stubs.h"
 #include "proto/berth/v1/inference.grpc.pb.h"
@@ -18,6 +21,16 @@ class CallerServices {
   // Before server.Start().
   void AddTo(rpc::Server& server);
 
+  // The same for callers who came another way, in the tenant's name; `shard` is the relay's, and its thread the one to call on.
+  template <typename Response>
+  using Done = std::function<void(const absl::Status& status, const Response& response)>;
+  void Tokenize(rpc::Shard& shard, const std::string& tenant, const v1::TokenizeRequest& request,
+                Done<v1::TokenizeResponse> done);
+  void Detokenize(rpc::Shard& shard, const std::string& tenant, const v1::DetokenizeRequest& request,
+                  Done<v1::DetokenizeResponse> done);
+  void CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,
+                    Done<v1::CloseSessionResponse> done);
+
  private:
   void AddInference(rpc::Server& server);
   void AddSession(rpc::Server& server);
@@ -25,7 +38,7 @@ class CallerServices {
 
   // A worker that is up, the least loaded first; -1 when none serves `model`.
   int AnyWorker(const std::string& model) const;
-  int OwnerOf(const rpc::Tenant& tenant, const std::string& session_id) const;
+  int OwnerOf(const std::string& tenant, const std::string& session_id) const;
 
   const CallerContext context_;
   WorkerStubs& stubs_;

@@ -7,34 +7,25 @@
 
 #include "boost/asio/any_io_executor.hpp"
 #include "boost/asio/ip/tcp.hpp"
+#include "boost/asio/steady_timer.hpp"
 #include "boost/beast/core/flat_buffer.hpp"
 #include "boost/beast/http/message.hpp"
 #include "boost/beast/http/parser.hpp"
 #include "boost/beast/http/string_body.hpp"
-#include "gateway/http/generation.h"
-#include "gateway/http/request.h"
-#include "gateway/http/response.h"
+#include "gateway/http/endpoints.h"
+#include "gateway/http/exchange.h"
 #include "gateway/http/stream.h"
-#include "proto/rpc/api_keys.h"
 
 namespace berth::http {
 
-struct ConnectionContext {
-  Generation::Context generation;
-  const rpc::Authenticator& authenticator;
-  // A worker is attached. Any thread.
-  std::function<bool()> ready;
-  size_t max_body_bytes = 32 << 20;
-};
-
 // One connection: reads a request, answers it, reads the next. While an answer is made it watches for the caller going away.
 // Thread: its strand, except where said.
-class Connection : public std::enable_shared_from_this<Connection> {
+class Connection : public Exchange {
  public:
   // `tls` is null for plaintext; `on_gone` runs in the destructor.
   Connection(boost::asio::ip::tcp::socket socket, TlsContext::Snapshot tls, const ConnectionContext& context,
              std::function<void()> on_gone);
-  ~Connection();
+  ~Connection() override;
 
   // Any thread.
   void Start();
@@ -42,11 +33,22 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Drain();
   void Close();
 
+  const ConnectionContext& context() const override { return context_; }
+  const std::string& path() const override { return path_; }
+  const std::string& body() const override { return parser_->get().body(); }
+  const std::string& tenant() const override { return tenant_->name; }
+  void Answer(HttpAnswer answer) override;
+  void Fail(const absl::Status& status) override;
+  void Generate(GenerationCall call) override;
+  void Post(std::function<void()> task) override;
+
  private:
   using ErrorCode = boost::system::error_code;
   using Response = boost::beast::http::response<boost::beast::http::string_body>;
+  using Headers = boost::beast::http::fields;
 
-  // Reading.
+  // connection.cc: reading, and the ways to go on after an answer.
+  std::shared_ptr<Connection> Self() { return std::static_pointer_cast<Connection>(shared_from_this()); }
   void Handshake();
   void ReadHeader();
   void OnHeader(const ErrorCode& error);
@@ -55,27 +57,26 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void RejectUnreadable(const ErrorCode& error);
   void Watch();
   void OnWatched(const ErrorCode& error, size_t read);
-
-  // Answering.
-  void Handle();
-  void HandleCompletion(const char* method, std::shared_ptr<const rpc::Tenant> tenant,
-                        absl::StatusOr<CompletionRequest> request);
-  void HandleModels(std::string name);
-  void Respond(int code, std::string body);
-  void RespondError(const absl::Status& status);
-  void RespondHttpError(int code, const std::string& message, const std::string& reason);
-  void OnResponded(const ErrorCode& error);
   void Discard(size_t left);
   void AnswerDone(bool keep_alive);
   void NextRequest();
   void CloseAfterAnswer();
   void CloseNow();
 
-  // A completion's batches.
+  // connection_answer.cc: answering.
+  void Handle();
+  void HandlePreflight();
+  void FailHttp(int code, const std::string& message, const std::string& reason);
+  void OnAnswered(const ErrorCode& error);
+  void SetCommonHeaders(Headers& headers);
+  void StartGeneration();
   void OnBatch(Generation::Batch batch);
   std::string StreamHead(const v1::StreamGenerateResponse& first);
+  std::string Framed(const std::string& text) const;
   void WriteEvents(std::string text, bool last);
-
+  void AwaitMore();
+  void BeatLater();
+  void WriteBeat(std::string beat);
   std::string RequestHeader(boost::beast::string_view name) const;
 
   Stream stream_;
@@ -89,11 +90,20 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   bool busy_ = false, keep_alive_ = false, draining_ = false, closed_ = false, discard_rest_ = false;
   bool watching_ = false, answered_ = false;
-  bool chunked_ = false, head_sent_ = false;
+
+  // Of the request at hand. Nobody else holds the connection while it waits for an answer to send.
+  std::shared_ptr<Connection> self_;
+  std::string path_;
+  const Endpoint* endpoint_ = nullptr;
+  std::shared_ptr<const rpc::Tenant> tenant_;
+  std::optional<GenerationCall> call_;
   std::shared_ptr<Generation> generation_;
-  std::optional<ResponseHead> head_;
+  bool chunked_ = false, head_sent_ = false;
+  bool writing_ = false;
+  // One that came while a heartbeat was written.
+  std::optional<Generation::Batch> held_batch_;
   admission::RateLimiter::Levels levels_;
-  std::optional<EventFormatter> formatter_;
+  boost::asio::steady_timer heartbeat_;
 };
 
 }  // namespace berth::http

@@ -32,6 +32,8 @@ std::string ParamOf(const absl::Status& status) {
   const auto violations = rpc::FieldViolations(status);
   if (violations.empty()) return "";
   const std::string& field = violations.front().first;
+  if (field == "prompt.chat.tool_schemas") return "tools";
+  if (field == "prompt.chat.forced_tool") return "tool_choice";
   const std::string message = field.substr(0, field.find('.'));
   if (message != "sampling" && message != "stop" && message != "output") return field;
   const std::string last = field.substr(field.rfind('.') + 1);
@@ -44,6 +46,17 @@ std::string ParamOf(const absl::Status& status) {
 
 std::string ErrorBody(const absl::Status& status) {
   return Dump(HttpStatusOf(status), std::string(status.message()), ParamOf(status), absl::AsciiStrToLower(rpc::Reason(status)));
+}
+
+std::string AnthropicErrorBody(const absl::Status& status) {
+  const int code = HttpStatusOf(status);
+  const char* type = code == 404   ? "not_found_error"
+                     : code == 413 ? "request_too_large"
+                     : code == 503 ? "overloaded_error"
+                                   : ErrorType(code);
+  if (std::string_view(type) == "server_error") type = "api_error";
+  const json body = {{"type", "error"}, {"error", {{"type", type}, {"message", std::string(status.message())}}}};
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 std::string ErrorBody(int http_code, const std::string& message, const std::string& code) {

@@ -6,11 +6,17 @@
 
 namespace berth::http {
 
+// Whose clients are to read an error.
+enum class ErrorStyle { kOpenAi, kAnthropic };
+
 // {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it. `param` is the request's field at fault, `code`
 // the error's reason in lower case.
 std::string ErrorBody(const absl::Status& status);
 // For errors of HTTP itself; `code` may be empty.
 std::string ErrorBody(int http_code, const std::string& message, const std::string& code);
+
+// {"type": "error", "error": {"type", "message"}}, as Anthropic's clients read it.
+std::string AnthropicErrorBody(const absl::Status& status);
 
 // 499 for a request that its caller cancelled, else the table of google.rpc.Code.
 int HttpStatusOf(const absl::Status& status);

@@ -5,8 +5,8 @@
 
 namespace berth::http {
 
-Generation::Generation(const Context& context, const char* method, bool stream, Deliver deliver)
-    : context_(context), method_(method), stream_(stream), deliver_(std::move(deliver)) {}
+Generation::Generation(const Context& context, const char* method, const Options& options, Deliver deliver)
+    : context_(context), method_(method), options_(options), deliver_(std::move(deliver)) {}
 
 void Generation::Start(relay::GenerationRequest request, std::vector<v1::Prompt> more_prompts) {
   context_.shard.Post(
@@ -57,7 +57,10 @@ void Generation::ReadPart(size_t index, Batch& batch) {
     if (!item.has_value()) return;
     if (item->message.has_value()) {
       Number(index, *item->message);
-      if (stream_) {
+      if (options_.single_tool_call && item->message->delta().tool_call().index() > 0) {
+        item->message->mutable_delta()->clear_tool_call();
+      }
+      if (options_.stream) {
         batch.messages.push_back(std::move(*item->message));
       } else {
         collector_.Add(*item->message);
@@ -69,7 +72,7 @@ void Generation::ReadPart(size_t index, Batch& batch) {
     if (item->end->ok() && !all) return;
     AbandonParts();
     Ended(item->end->code());
-    if (item->end->ok() && !stream_) batch.whole = std::move(collector_.response());
+    if (item->end->ok() && !options_.stream) batch.whole = std::move(collector_.response());
     batch.end = std::move(item->end);
   }
 }

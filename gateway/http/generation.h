@@ -44,8 +44,13 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
     const base::Clock& clock;
   };
 
-  // `method` is a literal. `stream` or the whole answer at once.
-  Generation(const Context& context, const char* method, bool stream, Deliver deliver);
+  struct Options {
+    bool stream = false;            // or the whole answer at once
+    bool single_tool_call = false;  // later ones are left out
+  };
+
+  // `method` is a literal.
+  Generation(const Context& context, const char* method, const Options& options, Deliver deliver);
 
   // Any thread. Once each at most, except Taken.
   void Start(relay::GenerationRequest request, std::vector<v1::Prompt> more_prompts);
@@ -69,7 +74,7 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
 
   const Context context_;
   const char* const method_;
-  const bool stream_;
+  const Options options_;
   Deliver deliver_;
   relay::Collector collector_;
   std::string model_;

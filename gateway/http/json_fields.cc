@@ -1,8 +1,10 @@
 #include "gateway/http/json_fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "proto/rpc/status.h"
 
@@ -36,6 +38,27 @@ class ErrorFinder : public nlohmann::json_sax<json> {
   size_t position_ = 0;
 };
 
+// What reads and writes JSON goes down level by level on the stack.
+constexpr int kMaxDepth = 128;
+
+// Of arrays and objects in each other.
+int Depth(std::string_view text) {
+  int depth = 0, deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') in_string = !in_string;
+    if (in_string) {
+      i += c == '\\';
+    } else if (c == '[' || c == '{') {
+      deepest = std::max(deepest, ++depth);
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return deepest;
+}
+
 bool IsInteger(const json& value) {
   if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   return value.is_number_integer();
@@ -43,9 +66,25 @@ bool IsInteger(const json& value) {
 
 }  // namespace
 
-const json* JsonFields::Find(const char* name) const {
+const json* JsonFields::Find(const char* name) {
+  read_.insert(name);
   const auto it = object_.find(name);
   return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::vector<std::string> JsonFields::Unread(size_t most) const {
+  constexpr size_t kMaxNameBytes = 64;
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object_.items()) {
+    if (names.size() == most) break;
+    if (read_.contains(name)) continue;
+    std::string plain = name.substr(0, kMaxNameBytes);
+    for (char& c : plain) {
+      if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '_' && c != '-' && c != '.') c = '?';
+    }
+    names.push_back(std::move(plain));
+  }
+  return names;
 }
 
 void JsonFields::Fail(const std::string& name, const std::string& description) {
@@ -146,6 +185,9 @@ std::vector<int32_t> JsonFields::Int32s(const char* name) {
 }
 
 absl::StatusOr<json> ParseObject(std::string_view text) {
+  if (Depth(text) > kMaxDepth) {
+    return absl::InvalidArgumentError(absl::StrCat("the body nests deeper than ", kMaxDepth, " levels"));
+  }
   json body = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (body.is_discarded()) {
     ErrorFinder finder;

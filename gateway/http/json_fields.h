@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +35,10 @@ class JsonFields {
   std::vector<std::string> Strings(const char* name);
   std::vector<int32_t> Int32s(const char* name);
   // Null when absent or JSON null.
-  const nlohmann::json* Find(const char* name) const;
+  const nlohmann::json* Find(const char* name);
+  // The object's fields that nothing above was called for, as a caller may be told of them: at most so many, of plain
+  // characters.
+  std::vector<std::string> Unread(size_t most = 16) const;
 
   void Fail(const std::string& name, const std::string& description);
   void WrongType(const std::string& name, const char* expected, const nlohmann::json& value);
@@ -47,10 +52,12 @@ class JsonFields {
  private:
   const nlohmann::json& object_;
   const std::string prefix_;
+  std::set<std::string, std::less<>> read_;
   absl::Status status_;
 };
 
-// The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, or that it is no object.
+// The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, that it nests too deep, or that it is
+// no object.
 absl::StatusOr<nlohmann::json> ParseObject(std::string_view text);
 
 }  // namespace berth::http

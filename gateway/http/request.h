@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gateway/http/exchange.h"
 #include "proto/berth/v1/generation.pb.h"
 
 namespace berth::http {
@@ -18,6 +19,10 @@ struct CompletionRequest {
   bool stream = false;
   // A last chunk with the usage.
   bool include_usage = false;
+  bool single_tool_call = false;
+  // Of each prompt; empty: nothing is echoed.
+  std::vector<std::string> echoes;
+  std::vector<std::string> ignored_fields;
 };
 
 // The body of POST /v1/chat/completions or /v1/completions. Types are checked here, ranges where the values are used.
@@ -25,5 +30,8 @@ struct CompletionRequest {
 // differ.
 absl::StatusOr<CompletionRequest> ParseChatCompletion(std::string_view body);
 absl::StatusOr<CompletionRequest> ParseTextCompletion(std::string_view body);
+
+// `created` is a Unix time.
+GenerationCall ToCall(CompletionRequest request, int64_t created);
 
 }  // namespace berth::http

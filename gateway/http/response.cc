@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/http/error_body.h"
+#include "gateway/http/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace berth::http {
@@ -11,27 +12,6 @@ namespace {
 
 using nlohmann::json;
 using Logprobs = google::protobuf::RepeatedPtrField<v1::TokenLogprob>;
-
-std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
-
-std::string Event(const json& value) { return absl::StrCat("data: ", Dump(value), "\n\n"); }
-
-json FinishName(v1::FinishReason reason) {
-  switch (reason) {
-    case v1::FINISH_REASON_STOP_TOKEN:
-    case v1::FINISH_REASON_STOP_STRING:
-      return "stop";
-    case v1::FINISH_REASON_LENGTH:
-      return "length";
-    case v1::FINISH_REASON_TOOL_CALLS:
-      return "tool_calls";
-    case v1::FINISH_REASON_CANCELLED:
-    case v1::FINISH_REASON_DEADLINE:
-      return "abort";
-    default:
-      return nullptr;
-  }
-}
 
 json UsageOf(const v1::Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens()},
@@ -97,7 +77,7 @@ json Envelope(const ResponseHead& head, const char* object, json choices) {
 std::string Chunk(const ResponseHead& head, json choices) {
   json chunk = Envelope(head, head.chat ? "chat.completion.chunk" : "text_completion", std::move(choices));
   if (head.include_usage) chunk["usage"] = nullptr;
-  return Event(chunk);
+  return DataEvent(chunk);
 }
 
 // `content` is the delta of a chat or the text of a completion.
@@ -118,6 +98,7 @@ json ToolCalls(const v1::GenerateResponse::Choice& choice) {
 
 json MessageOf(const v1::GenerateResponse::Choice& choice) {
   json message = {{"role", "assistant"}, {"content", choice.text()}, {"refusal", nullptr}};
+  if (choice.text().empty() && choice.tool_calls_size() > 0) message["content"] = nullptr;
   if (!choice.reasoning().empty()) message["reasoning_content"] = choice.reasoning();
   if (choice.tool_calls_size() > 0) message["tool_calls"] = ToolCalls(choice);
   return message;
@@ -135,8 +116,30 @@ json ModelEntry(const v1::Model& model, int64_t created) {
 
 }  // namespace
 
+std::string FinishName(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_LENGTH:
+      return "length";
+    case v1::FINISH_REASON_TOOL_CALLS:
+      return "tool_calls";
+    case v1::FINISH_REASON_CANCELLED:
+    case v1::FINISH_REASON_DEADLINE:
+      return "abort";
+    default:
+      return "stop";
+  }
+}
+
 EventFormatter::EventFormatter(ResponseHead head)
-    : head_(std::move(head)), offsets_(head_.choice_count * head_.prompt_count, 0) {}
+    : head_(std::move(head)),
+      offsets_(head_.choice_count * head_.prompt_count, 0),
+      echoed_(head_.echoes.empty() ? 0 : offsets_.size(), false) {}
+
+std::string EventFormatter::TakeEcho(int choice) {
+  if (choice >= static_cast<int>(echoed_.size()) || echoed_[choice]) return "";
+  echoed_[choice] = true;
+  return head_.echoes[choice / head_.choice_count];
+}
 
 std::string EventFormatter::Format(const v1::StreamGenerateResponse& message) {
   if (!message.request_id().empty()) head_.request_id = message.request_id();
@@ -156,7 +159,7 @@ std::string EventFormatter::FormatStarted(const v1::Started& started) {
 }
 
 std::string EventFormatter::FormatDelta(const v1::Delta& delta) {
-  json content = delta.text();
+  json content = head_.chat ? "" : TakeEcho(delta.choice_index()) + delta.text();
   if (head_.chat) {
     content = json::object();
     if (delta.has_text()) content["content"] = delta.text();
@@ -177,12 +180,13 @@ std::string EventFormatter::FormatDelta(const v1::Delta& delta) {
 std::string EventFormatter::FormatFinished(const v1::Finished& finished) {
   std::string events;
   for (const v1::ChoiceFinished& end : finished.choices()) {
-    events += ChoiceChunk(head_, end.choice_index(), head_.chat ? json::object() : json(""), nullptr, FinishName(end.reason()));
+    events += ChoiceChunk(head_, end.choice_index(), head_.chat ? json::object() : json(TakeEcho(end.choice_index())), nullptr,
+                          FinishName(end.reason()));
   }
   if (++finished_prompts_ == head_.prompt_count && head_.include_usage) {
     json chunk = Envelope(head_, head_.chat ? "chat.completion.chunk" : "text_completion", json::array());
     chunk["usage"] = UsageOf(finished.usage());
-    events += Event(chunk);
+    events += DataEvent(chunk);
   }
   return events;
 }
@@ -193,23 +197,23 @@ std::string EventFormatter::End(const absl::Status& status) {
   return absl::StrCat("data: ", ErrorBody(status), "\n\n", kDone);
 }
 
-std::string FormatWhole(ResponseHead head, const v1::GenerateResponse& response) {
-  head.request_id = response.request_id();
-  head.model = response.started().model();
+std::string EventFormatter::Whole(const v1::GenerateResponse& response) {
+  head_.request_id = response.request_id();
+  head_.model = response.started().model();
   json choices = json::array();
   for (const v1::GenerateResponse::Choice& choice : response.choices()) {
     int64_t offset = 0;
     json entry = {{"index", choice.index()},
-                  {"logprobs", LogprobsOf(head, choice.logprobs(), offset)},
+                  {"logprobs", LogprobsOf(head_, choice.logprobs(), offset)},
                   {"finish_reason", FinishName(choice.finish_reason())}};
-    if (head.chat) {
+    if (head_.chat) {
       entry["message"] = MessageOf(choice);
     } else {
-      entry["text"] = choice.text();
+      entry["text"] = TakeEcho(choice.index()) + choice.text();
     }
     choices.push_back(std::move(entry));
   }
-  json body = Envelope(head, head.chat ? "chat.completion" : "text_completion", std::move(choices));
+  json body = Envelope(head_, head_.chat ? "chat.completion" : "text_completion", std::move(choices));
   body["usage"] = UsageOf(response.usage());
   return Dump(body);
 }

@@ -16,25 +16,62 @@ def pytest_addoption(parser):
     parser.addoption("--bin-dir", required=True, help="where berth-gateway and berth-worker are")
 
 
-@pytest.fixture(scope="session", params=["sim", "demo"])
-def cluster(request, tmp_path_factory):
-    """The simulated engine on two workers, and the demo model on one where it has been fetched."""
-    if request.param == "demo" and not DEMO_MODELS:
-        pytest.skip("the demo model is not in .cache/models")
-    sim = request.param == "sim"
-    started = Cluster(
-        request.config.getoption("--bin-dir"),
-        str(tmp_path_factory.mktemp(request.param)),
-        workers=2 if sim else 1,
-        worker_arguments=("--sim",) if sim else ("--model", DEMO_MODELS[0]),
-    )
+def started_cluster(request, tmp_path_factory, name, **options):
+    started = Cluster(request.config.getoption("--bin-dir"), str(tmp_path_factory.mktemp(name)), **options)
     yield started
     assert started.stop() == [0] * len(started.processes)
+
+
+@pytest.fixture(scope="session")
+def sim(request, tmp_path_factory):
+    """The simulated engine on two workers. A prompt may dictate its answer: see `says`."""
+    yield from started_cluster(request, tmp_path_factory, "sim")
+
+
+@pytest.fixture(scope="session")
+def guarded(request, tmp_path_factory):
+    """A slow worker behind a gateway that asks for a key and sends heartbeats often."""
+    yield from started_cluster(
+        request, tmp_path_factory, "guarded", workers=1, worker_arguments=("--sim", "--sim-step-ms", 100),
+        gateway_arguments=("--api-keys", "secret", "--http-heartbeat-seconds", 0.02, "--allow-origins", "https://a.example"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def doomed(request, tmp_path_factory):
+    """Two workers for a test that kills one."""
+    options = dict(workers=2, worker_arguments=("--sim", "--sim-step-ms", 5))
+    started = Cluster(request.config.getoption("--bin-dir"), str(tmp_path_factory.mktemp("doomed")), **options)
+    yield started
+    assert sorted(started.stop()) == [-9, 0, 0]
+
+
+@pytest.fixture(scope="session")
+def demo(request, tmp_path_factory):
+    if not DEMO_MODELS:
+        pytest.skip("the demo model is not in .cache/models")
+    yield from started_cluster(request, tmp_path_factory, "demo", workers=1, worker_arguments=("--model", DEMO_MODELS[0]))
+
+
+@pytest.fixture(scope="session", params=["sim", "demo"])
+def cluster(request):
+    """The simulated engine, and the demo model where it has been fetched."""
+    return request.getfixturevalue(request.param)
+
+
+def says(text):
+    """A prompt that the simulated engine answers with `text`."""
+    return f"\x02{text}\x03"
 
 
 @pytest.fixture
 def client(cluster):
     return openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", max_retries=0, timeout=120)
+
+
+@pytest.fixture
+def sim_client(sim):
+    return openai.OpenAI(base_url=sim.url + "/v1", api_key="none", max_retries=0, timeout=60)
 
 
 @pytest.fixture

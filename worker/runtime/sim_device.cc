@@ -88,6 +88,7 @@ absl::Status SimDevice::Admit(const StepPlan& plan, const AdmitRecord& record) {
   slot.active = true;
   slot.generation = record.generation;
   for (const int32_t token : plan.tokens().subspan(record.history_begin, record.history_length)) Push(slot, token);
+  slot.script = FindSimScript(options_.vocabulary, slot.history);
   const auto stops = plan.tokens().subspan(record.stop_begin, record.stop_count);
   slot.rules = {.sampling = record.sampling, .min_length = record.min_length, .stop_tokens = {stops.begin(), stops.end()}};
   for (const engine::BiasRecord& bias : plan.biases().subspan(record.bias_begin, record.bias_count)) {
@@ -154,12 +155,21 @@ RowResult SimDevice::RunRow(const RowRecord& row, absl::Span<const uint32_t> mas
   slot.next = end;
   RowResult result{.slot = row.slot, .generation = row.generation};
   if (!row.sample) return result;
-  result.token = slot.poisoned ? -1 : SimDraw(options_.vocabulary, slot.rules, state, end, &result.logprobs);
+  result.token = slot.poisoned ? -1 : Draw(slot, state, end, &result.logprobs);
   if (result.token >= 0 && !mask.empty()) result.token = NextUnderMask(mask, result.token);
   // After a NaN the device goes on with some token until the sequence is retired.
   Push(slot, std::max(result.token, 0));
   slot.drawn = true;
   return result;
+}
+
+int32_t SimDevice::Draw(const Slot& slot, uint64_t state, int position, engine::TokenLogprobs* logprobs) const {
+  const int32_t drawn = SimDraw(options_.vocabulary, slot.rules, state, position, logprobs);
+  if (!slot.script.has_value()) return drawn;
+  const std::vector<int32_t>& script = slot.script->tokens;
+  const int index = position - slot.script->position;
+  if (index >= 0 && index < static_cast<int>(script.size())) return script[index];
+  return slot.rules.stop_tokens.empty() ? drawn : slot.rules.stop_tokens.front();
 }
 
 void SimDevice::Push(Slot& slot, int32_t token) const {

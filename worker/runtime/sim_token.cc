@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "base/hash.h"
 
@@ -49,6 +50,19 @@ int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint
     alternative = NextAllowed(vocabulary, rules, alternative - vocabulary.begin + 1);
   }
   return token;
+}
+
+std::optional<SimScript> FindSimScript(const SimVocabulary& vocabulary, absl::Span<const int32_t> history) {
+  if (vocabulary.script_begin < 0) return std::nullopt;
+  const auto first = std::find(history.rbegin(), history.rend(), vocabulary.script_begin).base();
+  const auto last = std::find(first, history.end(), vocabulary.script_end);
+  if (first == history.begin() || last == history.end()) return std::nullopt;
+  // An earlier turn's.
+  if (std::count(last, history.end(), vocabulary.message) > 1) return std::nullopt;
+  SimScript script{.tokens = {first, last}, .position = static_cast<int>(last - history.begin()) + 1};
+  const auto message = std::find(history.rbegin(), std::make_reverse_iterator(last), vocabulary.message).base();
+  if (message != last) script.position = static_cast<int>(message - history.begin()) + vocabulary.opening_size;
+  return script;
 }
 
 std::vector<int32_t> SimOutput(const SimVocabulary& vocabulary, const engine::SequenceSpec& spec) {

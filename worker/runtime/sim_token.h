@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,10 @@ struct SimVocabulary {
   int32_t begin = 0;  // tokens are drawn from begin … end - 1
   int32_t end = 0;
   double stop_probability = 0;  // of a stop token at each position that allows one; 0: never
+  // A prompt may dictate its output: the tokens between the last `script_begin` and `script_end`, then a stop token. The output
+  // begins `opening_size` tokens behind the one `message` that follows the script, or right behind the script. -1: not offered.
+  int32_t script_begin = -1, script_end = -1, message = -1;
+  int opening_size = 0;
 };
 
 // What of a sequence bears on its draws.
@@ -36,6 +41,14 @@ uint64_t SimAdvance(uint64_t state, int32_t token);
 // (may be null) nothing of them is computed.
 int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint64_t state, int position,
                 engine::TokenLogprobs* logprobs);
+
+struct SimScript {
+  std::vector<int32_t> tokens;
+  int position = 0;  // of the first
+};
+
+// What `history`, a prompt and maybe some output, dictates; nothing in most cases.
+std::optional<SimScript> FindSimScript(const SimVocabulary& vocabulary, absl::Span<const int32_t> history);
 
 // All output of a sequence that runs alone and undisturbed, given output included.
 std::vector<int32_t> SimOutput(const SimVocabulary& vocabulary, const engine::SequenceSpec& spec);

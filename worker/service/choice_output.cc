@@ -18,7 +18,8 @@ ChoiceOutput::ChoiceOutput(const text::Tokenizer& tokenizer, const OutputRules& 
       logprobs_wanted_(rules.logprobs),
       detokenizer_(tokenizer, rules.skip_special, prompt_tail),
       matcher_(rules.stop_strings, rules.include_stop),
-      match_stops_(!rules.stop_strings.empty()) {}
+      match_stops_(!rules.stop_strings.empty()),
+      content_(rules.content) {}
 
 bool ChoiceOutput::Append(absl::Span<const int32_t> tokens, absl::Span<const engine::TokenLogprobs> logprobs,
                           bool last_is_stop) {
@@ -26,18 +27,19 @@ bool ChoiceOutput::Append(absl::Span<const int32_t> tokens, absl::Span<const eng
     tokens_.push_back(tokens[i]);
     if (logprobs_wanted_) AddLogprobs(tokens[i], i < logprobs.size() ? logprobs[i] : engine::TokenLogprobs{});
     if (last_is_stop && i + 1 == tokens.size() && !include_stop_) {
-      text_end_.push_back(text_.size());
+      EndToken();
       break;
     }
     const std::string piece = detokenizer_.Append(tokens.subspan(i, 1));
     if (!match_stops_) {
-      text_.append(piece);
-      text_end_.push_back(text_.size());
+      AppendText(piece);
+      EndToken();
       continue;
     }
     text::StopMatcher::Result result = matcher_.Append(piece);
-    text_.append(result.text);
-    text_end_.push_back(text_.size());
+    AppendText(result.text);
+    if (result.match.has_value()) content_.Finish();
+    EndToken();
     if (result.match.has_value()) {
       matched_stop_ = *std::move(result.match);
       return true;
@@ -46,41 +48,56 @@ bool ChoiceOutput::Append(absl::Span<const int32_t> tokens, absl::Span<const eng
   return false;
 }
 
+void ChoiceOutput::AppendText(std::string_view text) {
+  text_.append(text);
+  content_.Append(text);
+}
+
+// The newest token's, unless it is there already.
+void ChoiceOutput::EndToken() {
+  ends_.resize(tokens_.size());
+  ends_.back() = {.text = text_.size(), .content = content_.PartEnd(content_end(size() - 2))};
+}
+
 void ChoiceOutput::Finish() {
   const std::string rest = detokenizer_.Finish();
   if (match_stops_) {
     text::StopMatcher::Result result = matcher_.Append(rest);
-    text_.append(result.text);
-    if (!result.match.has_value()) text_.append(matcher_.Finish());
+    AppendText(result.text);
+    if (!result.match.has_value()) AppendText(matcher_.Finish());
   } else {
-    text_.append(rest);
+    AppendText(rest);
   }
+  content_.Finish();
   // The tail belongs to the last token, unless that is on its way already.
-  if (sent_tokens_ < size()) text_end_.back() = text_.size();
+  if (sent_tokens_ < size()) EndToken();
 }
 
 void ChoiceOutput::Truncate(int count) {
   if (count >= size()) return;
   tokens_.resize(count);
-  text_end_.resize(count);
+  ends_.resize(count);
   if (logprobs_wanted_) logprobs_.resize(count);
-  text_.resize(count == 0 ? 0 : text_end_.back());
+  text_.resize(count == 0 ? 0 : ends_.back().text);
+  content_.Truncate(content_end(count - 1));
   sent_tokens_ = std::min(sent_tokens_, count);
-  sent_text_ = std::min(sent_text_, text_.size());
+  sent_content_ = std::min(sent_content_, content_.size());
 }
 
 void ChoiceOutput::SetSent(int tokens) {
   sent_tokens_ = std::min(tokens, size());
-  sent_text_ = sent_tokens_ == 0 ? 0 : text_end_[sent_tokens_ - 1];
+  sent_content_ = content_end(sent_tokens_ - 1);
 }
 
 void ChoiceOutput::TakeDelta(int64_t* budget, v1::Delta* delta) {
   const int first = sent_tokens_;
+  const size_t part_end = content_.PartEnd(sent_content_);
   int next = first;
   // Bounds on the bytes of a token, of a character of text and of a log-probability in the message.
   *budget -= 32;
   while (next < size()) {
-    int64_t cost = 5 + static_cast<int64_t>(text_end_[next] - (next == 0 ? 0 : text_end_[next - 1]));
+    if (next > first && content_end(next) > part_end) break;
+    int64_t cost = 5 + static_cast<int64_t>(content_end(next) - content_end(next - 1));
     if (logprobs_wanted_) cost += static_cast<int64_t>(logprobs_[next].ByteSizeLong()) + 4;
     if (next > first && cost > *budget) break;
     *budget -= cost;
@@ -89,10 +106,10 @@ void ChoiceOutput::TakeDelta(int64_t* budget, v1::Delta* delta) {
   delta->set_first_token_index(first);
   delta->mutable_token_ids()->Add(tokens_.begin() + first, tokens_.begin() + next);
   if (logprobs_wanted_) delta->mutable_logprobs()->Add(logprobs_.begin() + first, logprobs_.begin() + next);
-  const size_t text_end = next == first ? text_.size() : text_end_[next - 1];
-  delta->set_text(text_.substr(sent_text_, text_end - sent_text_));
+  const size_t content_end = next == first ? part_end : ends_[next - 1].content;
+  content_.Fill(sent_content_, content_end, delta);
   sent_tokens_ = next;
-  sent_text_ = text_end;
+  sent_content_ = content_end;
 }
 
 void ChoiceOutput::AddLogprobs(int32_t token, const engine::TokenLogprobs& logprobs) {

@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "proto/berth/v1/generation.pb.h"
 #include "worker/engine/sequence.h"
+#include "worker/service/content_log.h"
 #include "worker/text/detokenizer.h"
 #include "worker/text/stop_matcher.h"
 #include "worker/text/tokenizer.h"
@@ -20,11 +21,14 @@ struct OutputRules {
   bool include_stop = false;
   bool logprobs = false;
   std::vector<std::string> stop_strings;
+  ContentRules content = {};
 };
 
+// All but `content`.
 OutputRules RulesFor(const v1::GenerationSpec& spec);
 
-// The token log of one choice: ids, log-probabilities, and the text that is final after each token, a pure function of the ids.
+// The token log of one choice: ids, log-probabilities, and the text and content that are final after each token, a pure
+// function of the ids. A token has at most one part of the content; what else it completed belongs to the tokens behind it.
 // What was sent is two cursors into it, so deltas can be merged, split and sent again. Thread: I/O thread.
 class ChoiceOutput {
  public:
@@ -41,20 +45,24 @@ class ChoiceOutput {
 
   int size() const { return static_cast<int>(tokens_.size()); }
   const std::vector<int32_t>& tokens() const { return tokens_; }
-  // All final text.
+  // All final text, as the model wrote it.
   const std::string& text() const { return text_; }
+  bool has_calls() const { return content_.has_calls(); }
   const std::string& matched_stop() const { return matched_stop_; }
 
   int sent_tokens() const { return sent_tokens_; }
   // Sets the cursors to what a peer that has `tokens` of the output has seen.
   void SetSent(int tokens);
-  // Something is left for TakeDelta. Text without tokens counts only at `end`.
-  bool has_unsent(bool end) const { return sent_tokens_ < size() || (end && sent_text_ < text_.size()); }
-  // Moves the next output into `delta` (choice_index excepted), as many tokens as fit into `budget` bytes but at least one, and
-  // charges them.
+  // Something is left for TakeDelta. Content without tokens counts only at `end`.
+  bool has_unsent(bool end) const { return sent_tokens_ < size() || (end && sent_content_ < content_.size()); }
+  // Moves the next output into `delta` (choice_index excepted), as many tokens of one part of the content as fit into `budget`
+  // bytes but at least one, and charges them.
   void TakeDelta(int64_t* budget, v1::Delta* delta);
 
  private:
+  void AppendText(std::string_view text);
+  void EndToken();
+  size_t content_end(int token) const { return token < 0 ? 0 : ends_[token].content; }
   void AddLogprobs(int32_t token, const engine::TokenLogprobs& logprobs);
 
   const text::Tokenizer& tokenizer_;
@@ -63,12 +71,16 @@ class ChoiceOutput {
   text::StopMatcher matcher_;
   const bool match_stops_;
   std::vector<int32_t> tokens_;
-  std::vector<size_t> text_end_;  // of the final text, per token
+  struct End {
+    size_t text = 0, content = 0;
+  };
+  std::vector<End> ends_;  // of what is final, per token
   std::vector<v1::TokenLogprob> logprobs_;
   std::string text_;
+  ContentLog content_;
   std::string matched_stop_;
   int sent_tokens_ = 0;
-  size_t sent_text_ = 0;
+  size_t sent_content_ = 0;
 };
 
 }  // namespace berth::service

@@ -252,7 +252,8 @@ void GenerationCore::Finalize(Request& request) {
     completion_tokens += choice.output->size();
     v1::ChoiceFinished& out = *finished.add_choices();
     out.set_choice_index(static_cast<int32_t>(i));
-    out.set_reason(choice.reason);
+    const bool calls = choice.reason == v1::FINISH_REASON_STOP_TOKEN && choice.output->has_calls();
+    out.set_reason(calls ? v1::FINISH_REASON_TOOL_CALLS : choice.reason);
     out.set_matched_stop(choice.output->matched_stop());
     out.set_completion_tokens(choice.output->size());
     if (choice.reason == v1::FINISH_REASON_LENGTH) reason = "length";

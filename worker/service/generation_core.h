@@ -107,6 +107,7 @@ class GenerationCore {
   void StartPrepared();
   absl::Status Start(Request& request);
   void FillStarted(Request& request, int prompt_tokens) const;
+  OutputRules OutputRulesFor(const Request& request, int choice) const;
   void Replay(Request& request, Choice& choice, const v1::ResumeFrom::Choice& given, int max_tokens);
   int MaxTokens(const Request& request) const;
   std::vector<int32_t> StopTokens(const v1::StopCriteria& stop) const;

@@ -67,6 +67,21 @@ void GenerationCore::FillStarted(Request& request, int prompt_tokens) const {
   if (request.interactive()) started.set_session_position(prompt_tokens);
 }
 
+OutputRules GenerationCore::OutputRulesFor(const Request& request, int choice) const {
+  OutputRules rules = RulesFor(request.spec());
+  if (!request.spec().prompt().has_chat()) return rules;
+  const PreparedPrompt& prompt = request.prompt;
+  rules.content = {.format = parts_.model.output_format,
+                   .opens_reasoning = prompt.opens_reasoning,
+                   .opening = prompt.opening,
+                   .tool_names = prompt.tool_names,
+                   .call_seed = base::HashCombine(base::Hash64(request.id), choice)};
+  text::ToolFormat& tools = rules.content.format.tools;
+  if (request.spec().prompt().chat().tool_schemas().empty()) tools = text::ToolFormat::kNone;
+  rules.skip_special &= !text::MarksAreSpecial(tools);
+  return rules;
+}
+
 absl::Status GenerationCore::Start(Request& request) {
   SetPhase(request, Request::Phase::kRunning);
   const v1::GenerationSpec& spec = request.spec();
@@ -80,7 +95,6 @@ absl::Status GenerationCore::Start(Request& request) {
   }
   FillStarted(request, request.prompt_tokens);
 
-  const OutputRules rules = RulesFor(spec);
   constexpr size_t kTail = 16;
   absl::Span<const int32_t> tail;
   if (request.prompt.continues_text) {
@@ -89,7 +103,8 @@ absl::Status GenerationCore::Start(Request& request) {
   }
   const int count = spec.sampling().has_choice_count() ? spec.sampling().choice_count() : 1;
   for (int i = 0; i < count; ++i) {
-    request.choices.emplace_back().output = std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, rules, tail);
+    request.choices.emplace_back().output =
+        std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, OutputRulesFor(request, i), tail);
   }
   const int max_tokens = MaxTokens(request);
   for (const v1::ResumeFrom::Choice& given : spec.resume().choices()) {

@@ -89,7 +89,7 @@ void GenerationCore::AnswerAgain(Request& request) {
   const v1::GenerationSpec& spec = request.spec();
   Choice& choice = request.choices.emplace_back();
   // Nobody keeps a turn's log-probabilities.
-  OutputRules rules = RulesFor(spec);
+  OutputRules rules = OutputRulesFor(request, 0);
   rules.logprobs = false;
   choice.output = std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, rules, absl::Span<const int32_t>());
   choice.reason = static_cast<v1::FinishReason>(history.last_finish_reason);

@@ -4,10 +4,14 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "base/status.h"
 #include "google/protobuf/util/json_util.h"
+#include "nlohmann/json.hpp"
 #include "proto/rpc/status.h"
 #include "worker/text/detokenizer.h"
 
@@ -31,32 +35,80 @@ absl::StatusOr<text::RenderOptions> MakeRenderOptions(const v1::ChatPrompt& chat
       BERTH_ASSIGN_OR_RETURN(options.variables[name], ToJson(value));
     }
   }
-  if (!chat.tools().empty()) {
-    std::string list = "[";
-    for (const google::protobuf::Struct& tool : chat.tools()) {
-      BERTH_ASSIGN_OR_RETURN(const std::string json, ToJson(tool));
-      absl::StrAppend(&list, list.size() > 1 ? "," : "", json);
-    }
-    options.variables["tools"] = absl::StrCat(list, "]");
-  }
+  if (!chat.tool_schemas().empty())
+    options.variables["tools"] = absl::StrCat("[", absl::StrJoin(chat.tool_schemas(), ","), "]");
   return options;
 }
 
+// `prompt`, if any, learns how the answer begins, and its opening is written.
 absl::StatusOr<std::vector<int32_t>> RenderAndEncode(const std::vector<text::ChatMessage>& messages,
-                                                     const text::RenderOptions& options, const ServedModel& model) {
+                                                     const text::RenderOptions& options, const ServedModel& model,
+                                                     PreparedPrompt* prompt = nullptr) {
   absl::StatusOr<std::string> rendered = model.chat_template->Render(messages, options);
   if (!rendered.ok()) return rpc::FieldError("prompt.chat", std::string(rendered.status().message()));
+  if (prompt != nullptr && model.output_format.reasoning && options.add_generation_prompt) {
+    prompt->opens_reasoning = absl::EndsWith(absl::StripTrailingAsciiWhitespace(*rendered), "<think>");
+  }
+  if (prompt != nullptr && !prompt->opening.empty()) {
+    if (prompt->opens_reasoning) prompt->opening.insert(0, "\n</think>\n\n");
+    rendered->append(prompt->opening);
+  }
   // The template itself writes the special tokens.
   auto tokens = model.tokenizer->Encode(*rendered, {.add_special = false});
   if (!tokens.ok()) return rpc::FieldError("prompt.chat", std::string(tokens.status().message()));
   return tokens;
 }
 
+// As templates expect them: arguments that are an object are one.
+std::string ToolCallsJson(const v1::ChatMessage& message) {
+  std::string list;
+  for (const v1::ToolCall& call : message.tool_calls()) {
+    const auto quoted = [](const std::string& text) {
+      return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    };
+    const bool object =
+        absl::StartsWith(absl::StripLeadingAsciiWhitespace(call.arguments()), "{") && nlohmann::json::accept(call.arguments());
+    absl::StrAppend(&list, list.empty() ? "[" : ",", R"({"id":)", quoted(call.id()),
+                    R"(,"type":"function","function":{"name":)", quoted(call.name()), R"(,"arguments":)",
+                    object ? call.arguments() : quoted(call.arguments()), "}}");
+  }
+  return list + "]";
+}
+
 std::vector<text::ChatMessage> MessagesOf(const v1::ChatPrompt& chat) {
   std::vector<text::ChatMessage> messages;
-  for (const v1::ChatMessage& message : chat.messages())
-    messages.push_back({.role = message.role(), .content = message.content()});
+  for (const v1::ChatMessage& message : chat.messages()) {
+    text::ChatMessage& out = messages.emplace_back(text::ChatMessage{.role = message.role(), .content = message.content()});
+    const auto add = [&out](const char* name, const std::string& text) {
+      if (!text.empty()) out.fields[name] = nlohmann::json(text).dump();
+    };
+    add("name", message.name());
+    add("tool_call_id", message.tool_call_id());
+    if (!message.tool_calls().empty()) out.fields["tool_calls"] = ToolCallsJson(message);
+  }
   return messages;
+}
+
+absl::Status ReadTools(const v1::ChatPrompt& chat, const ServedModel& model, PreparedPrompt* prompt) {
+  const text::ToolFormat format = model.output_format.tools;
+  if (!chat.tool_schemas().empty() && format == text::ToolFormat::kNone) {
+    return rpc::FieldError("prompt.chat.tool_schemas", "the model's chat template shows no format of tool calls");
+  }
+  for (const std::string& schema : chat.tool_schemas()) {
+    const auto tool = nlohmann::json::parse(schema, nullptr, /*allow_exceptions=*/false);
+    const nlohmann::json::json_pointer name("/function/name");
+    if (!tool.is_object() || !tool.contains(name) || !tool[name].is_string()) {
+      return rpc::FieldError("prompt.chat.tool_schemas", absl::StrCat("holds no tool with a function and its name: ", schema));
+    }
+    prompt->tool_names.push_back(tool[name].get<std::string>());
+  }
+  const std::string& forced = chat.forced_tool();
+  if (forced.empty()) return absl::OkStatus();
+  if (std::find(prompt->tool_names.begin(), prompt->tool_names.end(), forced) == prompt->tool_names.end()) {
+    return rpc::FieldError("prompt.chat.forced_tool", absl::StrCat("is \"", forced, "\", which is none of the tools"));
+  }
+  prompt->opening = text::CallOpening(format, forced);
+  return absl::OkStatus();
 }
 
 int64_t CommonPrefix(absl::Span<const int32_t> a, absl::Span<const int32_t> b) {
@@ -115,8 +167,9 @@ absl::StatusOr<PreparedPrompt> PrepareChat(const v1::GenerationSpec& spec, const
   PreparedPrompt prompt;
   BERTH_ASSIGN_OR_RETURN(const text::RenderOptions options, MakeRenderOptions(spec.prompt().chat(), spec));
   std::vector<text::ChatMessage> messages = MessagesOf(spec.prompt().chat());
+  BERTH_RETURN_IF_ERROR(ReadTools(spec.prompt().chat(), model, &prompt));
   if (history == nullptr) {
-    BERTH_ASSIGN_OR_RETURN(prompt.tokens, RenderAndEncode(messages, options, model));
+    BERTH_ASSIGN_OR_RETURN(prompt.tokens, RenderAndEncode(messages, options, model, &prompt));
     return prompt;
   }
   prompt.messages = KeptMessages(*history, *model.tokenizer);
@@ -132,7 +185,7 @@ absl::StatusOr<PreparedPrompt> PrepareChat(const v1::GenerationSpec& spec, const
     // Such a history is no conversation that a template could render: the new messages follow it.
     prompt.tokens = history->tokens;
     prompt.from_position = static_cast<int64_t>(history->tokens.size());
-    BERTH_ASSIGN_OR_RETURN(const std::vector<int32_t> added, RenderAndEncode(messages, options, model));
+    BERTH_ASSIGN_OR_RETURN(const std::vector<int32_t> added, RenderAndEncode(messages, options, model, &prompt));
     prompt.tokens.insert(prompt.tokens.end(), added.begin(), added.end());
     const int64_t end = static_cast<int64_t>(prompt.tokens.size());
     for (session::Message& message : prompt.messages) {
@@ -141,7 +194,7 @@ absl::StatusOr<PreparedPrompt> PrepareChat(const v1::GenerationSpec& spec, const
     prompt.messages.back().told = end;
     return prompt;
   }
-  BERTH_ASSIGN_OR_RETURN(prompt.tokens, RenderAndEncode(conversation, options, model));
+  BERTH_ASSIGN_OR_RETURN(prompt.tokens, RenderAndEncode(conversation, options, model, &prompt));
   prompt.from_position = CommonPrefix(history->tokens, prompt.tokens);
   PlaceMessages(conversation, options, model, &prompt);
   return prompt;

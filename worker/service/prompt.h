@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,6 +17,11 @@ struct PreparedPrompt {
   std::vector<std::vector<int32_t>> bad_words;  // of StopCriteria, tokenized
   // The output continues the prompt's text instead of starting a message.
   bool continues_text = false;
+
+  // Of chats: what the output is to be read by. `opening` is the begin of the answer that the prompt ends with.
+  std::vector<std::string> tool_names;
+  bool opens_reasoning = false;
+  std::string opening;
 
   // Of interactive turns: the prompt is history[0, from_position) + tokens[from_position, …), and the whole conversation.
   int64_t from_position = 0;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker/text/chat_template.h"
+#include "worker/text/output_format.h"
 #include "worker/text/tokenizer.h"
 
 namespace berth::service {
@@ -24,6 +25,7 @@ struct ServedModel {
   std::string family;
   std::unique_ptr<const text::Tokenizer> tokenizer;
   std::unique_ptr<const text::ChatTemplate> chat_template;  // null: none
+  text::OutputFormat output_format;
   std::vector<int32_t> eos_ids;
   SamplingDefaults defaults;
   int context_length = 0;  // tokens of prompt and output together

@@ -16,6 +16,7 @@ constexpr int kMaxStopStrings = 16;
 constexpr int kMaxStopStringBytes = 4096;
 constexpr int kMaxBadWords = 128;
 constexpr int kMaxChoices = 128;
+constexpr int kMaxTools = 128;
 
 absl::Status CheckName(const char* field, const std::string& name) {
   if (name.size() <= kMaxNameBytes) return absl::OkStatus();
@@ -107,6 +108,9 @@ absl::Status CheckSession(const v1::GenerationSpec& spec) {
   if (session.start() && absl::StrContains(spec.session_id(), '~')) {
     return rpc::FieldError("session_id", "holds '~', which is kept for branches");
   }
+  if (!spec.prompt().chat().forced_tool().empty()) {
+    return rpc::FieldError("prompt.chat.forced_tool", "is not for interactive turns");
+  }
   if (session.replace() && !session.start()) return rpc::FieldError("session.replace", "needs start");
   if (spec.sampling().choice_count() > 1) {
     return rpc::FieldError("sampling.choice_count",
@@ -139,10 +143,9 @@ absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model) {
     case v1::Prompt::kChat:
       if (prompt.chat().messages().empty()) return rpc::FieldError("prompt.chat.messages", "is empty");
       if (model.chat_template == nullptr) return rpc::FieldError("prompt.chat", "the model has no chat template");
-      for (const v1::ChatMessage& message : prompt.chat().messages()) {
-        if (!message.tool_calls().empty()) {
-          return absl::UnimplementedError("prompt.chat.messages.tool_calls: tool calls are not offered yet");
-        }
+      if (prompt.chat().tool_schemas_size() > kMaxTools) {
+        return rpc::FieldError("prompt.chat.tool_schemas",
+                               absl::StrCat("has ", prompt.chat().tool_schemas_size(), " tools, want at most ", kMaxTools));
       }
       return absl::OkStatus();
     case v1::Prompt::kText:

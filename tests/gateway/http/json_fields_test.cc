@@ -101,5 +101,12 @@ TEST(JsonFieldsTest, TheFirstMistakeIsKeptWithItsPath) {
   EXPECT_THAT(Mistake(outer), HasSubstr("outer.inner.b"));
 }
 
+TEST(ParseObjectTest, RefusesWhatNestsTooDeep) {
+  const auto nested = [](int levels) { return "{\"x\":" + std::string(levels, '[') + std::string(levels, ']') + "}"; };
+  EXPECT_TRUE(ParseObject(nested(100)).ok());
+  EXPECT_EQ(ParseObject(nested(1000000)).status().message(), "the body nests deeper than 128 levels");
+  EXPECT_TRUE(ParseObject("{\"x\":\"\\\\\\\"" + std::string(1000, '[') + "\"}").ok());
+}
+
 }  // namespace
 }  // namespace berth::http

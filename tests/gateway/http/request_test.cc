@@ -165,10 +165,62 @@ TEST(ChatRequestTest, NamesWhatIsMissingOrOfTheWrongType) {
   EXPECT_EQ(ChatFault({{"top_logprobs", 3}}), "top_logprobs");
 }
 
-TEST(ChatRequestTest, ToolsAreRefusedNotIgnored) {
-  EXPECT_EQ(ChatFault({{"tools", {{{"type", "function"}}}}}), "tools");
-  EXPECT_EQ(ChatFault({{"functions", {{{"name", "f"}}}}}), "functions");
+json Tool(const std::string& name) {
+  return {{"type", "function"}, {"function", {{"name", name}, {"parameters", {{"type", "object"}}}}}};
+}
+
+TEST(ChatRequestTest, ToolsKeepTheOrderOfTheirKeys) {
+  const auto request = ParseChatCompletion(
+      R"({"model":"m","messages":[{"role":"user","content":"hi"}],"z":{"tools":1},"tools":[{"type":"function","function":{"name":"f",)"
+      R"("description":"d","parameters":{"type":"object","properties":{"b":{},"a":{}}}}}]})");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_THAT(request->spec.prompt().chat().tool_schemas(),
+              ElementsAre(R"({"type":"function","function":{"name":"f","description":"d","parameters":)"
+                          R"({"type":"object","properties":{"b":{},"a":{}}}}})"));
+  EXPECT_THAT(request->ignored_fields, ElementsAre("z"));
   EXPECT_TRUE(ParseChatCompletion(Chat({{"tools", json::array()}}).dump()).ok());
+}
+
+TEST(ChatRequestTest, ToolsAreChosenOrLeftOut) {
+  const json tools = {Tool("f"), Tool("g")}, one = json::array({Tool("f")});
+  const auto chat = [](const json& more) {
+    const auto request = ParseChatCompletion(Chat(more).dump());
+    EXPECT_TRUE(request.ok()) << request.status();
+    return request->spec.prompt().chat();
+  };
+  EXPECT_EQ(chat({{"tools", tools}, {"tool_choice", "auto"}}).tool_schemas_size(), 2);
+  EXPECT_EQ(chat({{"tools", tools}, {"tool_choice", "none"}}).tool_schemas_size(), 0);
+  const json named = {{"type", "function"}, {"function", {{"name", "g"}}}};
+  EXPECT_EQ(chat({{"tools", tools}, {"tool_choice", named}}).forced_tool(), "g");
+  EXPECT_EQ(chat({{"tools", one}, {"tool_choice", "required"}}).forced_tool(), "f");
+  EXPECT_FALSE(ParseChatCompletion(Chat({{"tools", tools}}).dump())->single_tool_call);
+  EXPECT_TRUE(ParseChatCompletion(Chat({{"tools", tools}, {"parallel_tool_calls", false}}).dump())->single_tool_call);
+}
+
+TEST(ChatRequestTest, NamesWhatIsWrongWithATool) {
+  EXPECT_EQ(ChatFault({{"tools", {{{"type", "function"}}}}}), "tools[0].function");
+  EXPECT_EQ(ChatFault({{"tools", {{{"type", "web_search"}}}}}), "tools[0].type");
+  EXPECT_EQ(ChatFault({{"tools", json::array({Tool("f"), Tool("")})}}), "tools[1].function.name");
+  EXPECT_EQ(ChatFault({{"tools", json::array({Tool("a b")})}}), "tools[0].function.name");
+  EXPECT_EQ(ChatFault({{"tools", json::array({Tool(std::string(65, 'a'))})}}), "tools[0].function.name");
+  EXPECT_EQ(ChatFault({{"tools", std::vector<json>(129, Tool("f"))}}), "tools");
+  json wide = Tool("f");
+  for (int i = 0; i < 2000; ++i) wide["function"]["parameters"][std::to_string(i)] = i;
+  EXPECT_EQ(ChatFault({{"tools", json::array({wide})}}), "tools");
+  EXPECT_EQ(ChatFault({{"tools", json::array({Tool("f")})}, {"tool_choice", "always"}}), "tool_choice");
+  EXPECT_EQ(ChatFault({{"tools", json::array({Tool("f"), Tool("g")})}, {"tool_choice", "required"}}), "tool_choice");
+  EXPECT_EQ(ChatFault({{"tool_choice", 3}}), "tool_choice");
+  EXPECT_EQ(ChatFault({{"functions", {{{"name", "f"}}}}}), "functions");
+}
+
+TEST(ChatRequestTest, WhatNobodyKnowsIsToldNotHidden) {
+  const auto request =
+      ParseChatCompletion(Chat({{"user", "u"}, {"wonder", 1}, {"a\r\nb", 2}, {"metadata", json::object()}}).dump());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_THAT(request->ignored_fields, ElementsAre("a??b", "wonder"));
+  json many = Chat();
+  for (int i = 0; i < 100; ++i) many["x" + std::to_string(i)] = i;
+  EXPECT_EQ(ParseChatCompletion(many.dump())->ignored_fields.size(), 16u);
 }
 
 TEST(TextRequestTest, ReadsPromptsAsTextOrIds) {
@@ -207,10 +259,17 @@ TEST(TextRequestTest, RefusesWhatItCannotDo) {
   EXPECT_EQ(TextFault({{"prompt", json::array()}}), "prompt");
   EXPECT_EQ(TextFault({{"prompt", {1, "b"}}}), "prompt[1]");
   EXPECT_EQ(TextFault({{"prompt", 3}}), "prompt");
-  EXPECT_EQ(TextFault({{"echo", true}}), "echo");
+  EXPECT_EQ(TextFault({{"echo", true}, {"prompt", {1, 2}}}), "echo");
+  EXPECT_EQ(TextFault({{"echo", true}, {"logprobs", 1}}), "echo");
   EXPECT_EQ(TextFault({{"suffix", "x"}}), "suffix");
   EXPECT_EQ(TextFault({{"best_of", 3}}), "best_of");
   EXPECT_TRUE(ParseTextCompletion(Text({{"echo", false}, {"best_of", 1}, {"suffix", nullptr}}).dump()).ok());
+}
+
+TEST(TextRequestTest, EchoesItsPrompts) {
+  const auto request = ParseTextCompletion(Text({{"prompt", {"a", "b"}}, {"echo", true}}).dump());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_THAT(request->echoes, ElementsAre("a", "b"));
 }
 
 TEST(TextRequestTest, LogprobsIsANumber) {

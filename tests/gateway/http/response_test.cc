@@ -71,7 +71,7 @@ TEST(EventFormatterTest, AChatBeginsWithTheRoleAndEndsWithTheReason) {
   ASSERT_EQ(last.size(), 1u);
   EXPECT_EQ(last[0]["choices"][0]["delta"], json::object());
   EXPECT_EQ(last[0]["choices"][0]["finish_reason"], "stop");
-  EXPECT_EQ(EventFormatter::End(absl::OkStatus()), "data: [DONE]\n\n");
+  EXPECT_EQ(EventFormatter({}).End(absl::OkStatus()), "data: [DONE]\n\n");
 }
 
 TEST(EventFormatterTest, EveryChoiceGetsItsRole) {
@@ -107,7 +107,7 @@ TEST(EventFormatterTest, ACompletionStreamsText) {
 }
 
 TEST(EventFormatterTest, AnErrorComesBeforeTheEnd) {
-  const std::string text = EventFormatter::End(absl::UnavailableError("worker lost"));
+  const std::string text = EventFormatter({}).End(absl::UnavailableError("worker lost"));
   EXPECT_EQ(json::parse(text.substr(6, text.find("\n\n") - 6))["error"]["message"], "worker lost");
   EXPECT_TRUE(text.ends_with("data: [DONE]\n\n"));
 }
@@ -143,7 +143,7 @@ TEST(FormatWholeTest, AChatAnswer) {
   choice.set_text("hello");
   choice.set_finish_reason(v1::FINISH_REASON_STOP_TOKEN);
   response.mutable_usage()->set_prompt_tokens(3);
-  const json body = json::parse(FormatWhole({.chat = true, .created = 9}, response));
+  const json body = json::parse(EventFormatter({.chat = true, .created = 9}).Whole(response));
   EXPECT_EQ(body["id"], "chatcmpl-r");
   EXPECT_EQ(body["object"], "chat.completion");
   EXPECT_EQ(body["model"], "m");
@@ -161,7 +161,7 @@ TEST(FormatWholeTest, ACompletionAnswerWithLogprobs) {
   v1::Delta delta;
   AddLogprob(delta, "hi", -1);
   *choice.mutable_logprobs() = delta.logprobs();
-  const json body = json::parse(FormatWhole({.logprobs = true}, response));
+  const json body = json::parse(EventFormatter({.logprobs = true}).Whole(response));
   EXPECT_EQ(body["object"], "text_completion");
   EXPECT_EQ(body["choices"][0]["text"], "hi");
   EXPECT_EQ(body["choices"][0]["logprobs"]["tokens"][0], "hi");
@@ -174,7 +174,7 @@ TEST(FormatWholeTest, ToolCallsAndReasoningHaveTheirPlaces) {
   choice.set_reasoning("hm");
   choice.add_tool_calls()->set_name("f");
   choice.set_finish_reason(v1::FINISH_REASON_TOOL_CALLS);
-  const json message = json::parse(FormatWhole({.chat = true}, response))["choices"][0]["message"];
+  const json message = json::parse(EventFormatter({.chat = true}).Whole(response))["choices"][0]["message"];
   EXPECT_EQ(message["reasoning_content"], "hm");
   EXPECT_EQ(message["tool_calls"][0]["function"]["name"], "f");
 }

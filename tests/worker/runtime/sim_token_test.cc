@@ -55,6 +55,22 @@ TEST(SimTokenTest, AResumedSequenceGoesOnOnlyFromItsOwnOutput) {
   EXPECT_FALSE(std::equal(wrong.begin() + 6, wrong.end() - 1, whole.begin() + 7));
 }
 
+TEST(SimTokenTest, APromptMayDictateTheAnswerToItsLastMessage) {
+  SimVocabulary vocabulary = kVocabulary;
+  vocabulary.script_begin = 2;
+  vocabulary.script_end = 3;
+  vocabulary.message = 1;
+  vocabulary.opening_size = 2;
+  const std::vector<int32_t> text = {9, 2, 5, 6, 3}, chat = {1, 7, 2, 5, 6, 3, 0, 1, 8, 8},
+                             earlier = {2, 5, 3, 1, 8, 8, 1, 8, 8};
+  EXPECT_FALSE(FindSimScript(kVocabulary, text).has_value());
+  EXPECT_THAT(FindSimScript(vocabulary, text)->tokens, ElementsAre(5, 6));
+  EXPECT_EQ(FindSimScript(vocabulary, text)->position, 5);
+  EXPECT_EQ(FindSimScript(vocabulary, chat)->position, 10);
+  EXPECT_FALSE(FindSimScript(vocabulary, earlier).has_value());
+  EXPECT_FALSE(FindSimScript(vocabulary, {1, 2, 5}).has_value());
+}
+
 TEST(SimTokenTest, StopTokensComeOnlyByTheirProbabilityAndNotBeforeMinTokens) {
   const SimVocabulary tiny = {.begin = 0, .end = 4};
   engine::SequenceSpec spec = Spec();

@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/service/sim_model.h"
@@ -120,6 +121,79 @@ TEST_F(ChoiceOutputTest, AnyResumePointContinuesSeamlessly) {
     EXPECT_EQ(seen.text, whole.text()) << "cut at " << cut;
     EXPECT_EQ(seen.tokens, tokens);
   }
+}
+
+std::vector<int32_t> Spelled(const std::string& text) {
+  std::vector<int32_t> tokens;
+  for (const char c : text) tokens.push_back(Ids::kFirstByte + static_cast<unsigned char>(c));
+  return tokens;
+}
+
+// Adds what a caller gathers from deltas.
+void TakeContent(ChoiceOutput& output, int64_t budget, bool end, std::string* seen) {
+  while (output.has_unsent(end)) {
+    v1::Delta delta;
+    int64_t left = budget;
+    output.TakeDelta(&left, &delta);
+    if (delta.has_text()) *seen += "T:" + delta.text();
+    if (delta.has_reasoning()) *seen += "R:" + delta.reasoning();
+    const v1::ToolCallDelta& call = delta.tool_call();
+    if (!call.id().empty()) *seen += "C:" + call.id() + call.name();
+    if (!call.arguments_delta().empty()) *seen += "A:" + call.arguments_delta();
+  }
+}
+
+// The kinds' marks, once for each run of one kind.
+std::string Joined(const std::string& seen) {
+  std::string joined, kind;
+  for (size_t i = 0; i < seen.size(); ++i) {
+    if (i + 1 < seen.size() && seen[i + 1] == ':' && absl::StrContains("TRCA", seen[i])) {
+      if (kind != seen.substr(i, 2)) joined += seen.substr(i, 2);
+      kind = seen.substr(i++, 2);
+    } else {
+      joined += seen[i];
+    }
+  }
+  return joined;
+}
+
+TEST_F(ChoiceOutputTest, CallsGoOnAlikeFromAnyResumePoint) {
+  const std::vector<int32_t> tokens = Spelled(
+      "<think>so</think> ok <tool_call>{\"name\" \"no\"</tool_call><tool_call>{\"name\": \"f\", \"arguments\": {\"x\" "
+      ":1}}</tool_call>"
+      "<tool_call>{\"name\": \"g\"}</tool_call> end ");
+  const OutputRules rules{.content = {.format = {.tools = text::ToolFormat::kHermes, .reasoning = true}, .call_seed = 7}};
+  std::string want;
+  ChoiceOutput whole(tokenizer_, rules, {});
+  whole.Append(tokens, {}, false);
+  whole.Finish();
+  TakeContent(whole, 1 << 20, true, &want);
+  want = Joined(want);
+  EXPECT_TRUE(whole.has_calls());
+  EXPECT_THAT(want, testing::MatchesRegex("R:soT:ok <tool_call>.*</tool_call>C:.........fA:.\"x\" :1.C:.........gA:..T:end ?"));
+  for (int cut = 0; cut <= whole.size(); ++cut) {
+    ChoiceOutput first(tokenizer_, rules, {}), second(tokenizer_, rules, {});
+    first.Append(absl::MakeSpan(tokens).subspan(0, cut), {}, false);
+    std::string seen;
+    TakeContent(first, 40, false, &seen);
+    second.Append(absl::MakeSpan(tokens).subspan(0, cut), {}, false);
+    second.SetSent(cut);
+    second.Append(absl::MakeSpan(tokens).subspan(cut), {}, false);
+    second.Finish();
+    TakeContent(second, 40, true, &seen);
+    EXPECT_EQ(Joined(seen), want) << "cut at " << cut;
+  }
+}
+
+TEST_F(ChoiceOutputTest, AForcedCallBeginsInThePrompt) {
+  ContentRules content{.format = {.tools = text::ToolFormat::kHermes},
+                       .opening = "<tool_call>{\"name\": \"f\", \"arguments\":"};
+  ChoiceOutput output(tokenizer_, {.content = content}, {});
+  output.Append(Spelled(" {\"x\": 1}}</tool_call>"), {}, false);
+  output.Finish();
+  std::string seen;
+  TakeContent(output, 1000, true, &seen);
+  EXPECT_THAT(Joined(seen), testing::MatchesRegex("C:.........fA:.\"x\": 1."));
 }
 
 TEST_F(ChoiceOutputTest, TruncationForgetsWhatWasNotSent) {

@@ -56,6 +56,46 @@ TEST_F(PromptTest, AnInteractiveTurnEqualsTheWholeConversation) {
   }
 }
 
+std::string TextOf(const absl::StatusOr<PreparedPrompt>& prompt, const ServedModel& model) {
+  EXPECT_TRUE(prompt.ok()) << prompt.status();
+  return prompt.ok() ? model.tokenizer->Decode(prompt->tokens, false) : "";
+}
+
+TEST_F(PromptTest, ToolsAndTheirCallsReachTheTemplate) {
+  v1::GenerationSpec spec = Chat({{"user", "hi"}, {"assistant", ""}, {"tool", "42"}});
+  v1::ChatPrompt& chat = *spec.mutable_prompt()->mutable_chat();
+  chat.add_tool_schemas(R"({"type": "function", "function": {"name": "f", "a": 1}})");
+  v1::ToolCall& call = *chat.mutable_messages(1)->add_tool_calls();
+  call.set_name("f");
+  call.set_arguments(R"({"z": 1, "a": 2})");
+  const std::string text = TextOf(PreparePrompt(spec, nullptr, model_), model_);
+  EXPECT_THAT(text,
+              testing::StartsWith("<msg>tools\n[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"a\": 1}}]<eos>"));
+  EXPECT_THAT(text, testing::HasSubstr(R"(<tool_call>{"name": "f", "arguments": {"z": 1, "a": 2}}</tool_call>)"));
+  chat.set_forced_tool("f");
+  const auto forced = PreparePrompt(spec, nullptr, model_);
+  EXPECT_EQ(TextOf(forced, model_), text + forced->opening);
+  EXPECT_THAT(forced->opening, testing::HasSubstr("\"f\""));
+}
+
+TEST_F(PromptTest, SaysWhatIsWrongWithTools) {
+  v1::GenerationSpec spec = Chat({{"user", "hi"}});
+  v1::ChatPrompt& chat = *spec.mutable_prompt()->mutable_chat();
+  const auto fault = [&] {
+    const absl::Status status = PreparePrompt(spec, nullptr, model_).status();
+    return status.ok() ? "" : rpc::FieldViolations(status).front().first;
+  };
+  for (const char* schema : {"{", "3", "{}", R"({"function": 3})", R"({"function": {"name": 3}})"}) {
+    chat.clear_tool_schemas();
+    chat.add_tool_schemas(schema);
+    EXPECT_EQ(fault(), "prompt.chat.tool_schemas") << schema;
+  }
+  chat.set_tool_schemas(0, R"({"function": {"name": "f"}})");
+  EXPECT_EQ(fault(), "");
+  chat.set_forced_tool("g");
+  EXPECT_EQ(fault(), "prompt.chat.forced_tool");
+}
+
 TEST_F(PromptTest, ARewindIntoAnAnswerGoesOnFromItsKeptPart) {
   const session::History empty;
   const auto first = PreparePrompt(Chat({{"user", "one"}}), &empty, model_);

@@ -1,0 +1,114 @@
+#include "gateway/http/endpoints.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gateway/http/messages_request.h"
+#include "gateway/http/native_request.h"
+#include "gateway/http/openapi.h"
+#include "gateway/http/request.h"
+#include "gateway/http/response.h"
+#include "gateway/http/responses_request.h"
+#include "gateway/http/token_endpoints.h"
+#include "gateway/routing/cluster_view.h"
+#include "proto/rpc/status.h"
+
+namespace berth::http {
+namespace {
+
+constexpr char kModels[] = "/v1/models";
+
+int64_t Now(Exchange& exchange) { return absl::ToUnixSeconds(exchange.context().generation.clock.Now()); }
+
+void Generate(Exchange& exchange, absl::StatusOr<GenerationCall> call) {
+  if (!call.ok()) return exchange.Fail(call.status());
+  exchange.Generate(*std::move(call));
+}
+
+void Completion(Exchange& exchange, absl::StatusOr<CompletionRequest> request) {
+  if (!request.ok()) return exchange.Fail(request.status());
+  exchange.Generate(ToCall(*std::move(request), Now(exchange)));
+}
+
+void Chat(Exchange& exchange) { Completion(exchange, ParseChatCompletion(exchange.body())); }
+void Text(Exchange& exchange) { Completion(exchange, ParseTextCompletion(exchange.body())); }
+void Responses(Exchange& exchange) { Generate(exchange, ParseResponsesRequest(exchange.body(), Now(exchange))); }
+void Messages(Exchange& exchange) { Generate(exchange, ParseMessagesRequest(exchange.body())); }
+void NativeGenerate(Exchange& exchange) { Generate(exchange, ParseGenerateRequest(exchange.body())); }
+
+void Health(Exchange& exchange) {
+  if (exchange.context().ready()) return exchange.Answer({.body = R"({"status":"healthy"})"});
+  exchange.Fail(absl::UnavailableError("no worker is attached"));
+}
+
+void ListModels(Exchange& exchange, std::string name) {
+  const relay::Relay& relay = exchange.context().generation.relay;
+  exchange.context().generation.shard.Post([self = exchange.shared_from_this(), &relay, name = std::move(name)] {
+    self->Post([self, models = relay.view().Models(), name] {
+      const int64_t created = 0;
+      if (name.empty()) return self->Answer({.body = FormatModels(models, created)});
+      for (const v1::Model& model : models) {
+        if (model.name() == name) return self->Answer({.body = FormatModel(model, created)});
+      }
+      self->Fail(rpc::ErrorWithReason(absl::StatusCode::kNotFound, "MODEL_NOT_FOUND",
+                                      absl::StrCat("the model \"", name, "\" does not exist")));
+    });
+  });
+}
+
+void Models(Exchange& exchange) { ListModels(exchange, ""); }
+void Model(Exchange& exchange) { ListModels(exchange, exchange.path().substr(sizeof(kModels))); }
+
+void Embeddings(Exchange& exchange) {
+  exchange.Fail(absl::UnimplementedError("/v1/embeddings: the engine gives no hidden states, only tokens"));
+}
+
+void OpenApi(Exchange& exchange) { exchange.Answer({.body = OpenApiDocument()}); }
+
+void Docs(Exchange& exchange) {
+  exchange.Answer({.body = DocumentationPage(),
+                   .content_type = "text/html; charset=utf-8",
+                   .headers = {{"Content-Security-Policy", "default-src 'none'; style-src 'self'"}}});
+}
+
+void DocsStyle(Exchange& exchange) {
+  exchange.Answer({.body = std::string(DocumentationStyle()), .content_type = "text/css; charset=utf-8"});
+}
+
+constexpr ErrorStyle kOpenAi = ErrorStyle::kOpenAi, kAnthropic = ErrorStyle::kAnthropic;
+
+constexpr Endpoint kEndpoints[] = {
+    {"GET", "/health", true, kOpenAi, Health},
+    {"GET", "/openapi.json", true, kOpenAi, OpenApi},
+    {"GET", "/docs", true, kOpenAi, Docs},
+    {"GET", "/docs/style.css", true, kOpenAi, DocsStyle},
+    {"GET", kModels, false, kOpenAi, Models},
+    {"GET", "/v1/models/", false, kOpenAi, Model},
+    {"POST", "/v1/chat/completions", false, kOpenAi, Chat},
+    {"POST", "/v1/completions", false, kOpenAi, Text},
+    {"POST", "/v1/responses", false, kOpenAi, Responses},
+    {"POST", "/v1/messages", false, kAnthropic, Messages},
+    {"POST", "/v1/messages/count_tokens", false, kAnthropic, CountTokens},
+    {"POST", "/v1/chat/interactive", false, kOpenAi, Interactive},
+    {"POST", "/generate", false, kOpenAi, NativeGenerate},
+    {"POST", "/v1/encode", false, kOpenAi, Encode},
+    {"POST", "/v1/tokenize", false, kOpenAi, Tokenize},
+    {"POST", "/v1/detokenize", false, kOpenAi, Detokenize},
+    {"POST", "/v1/embeddings", false, kOpenAi, Embeddings},
+};
+
+}  // namespace
+
+absl::Span<const Endpoint> Endpoints() { return kEndpoints; }
+
+const Endpoint* FindEndpoint(std::string_view method, std::string_view path) {
+  const Endpoint* found = nullptr;
+  for (const Endpoint& endpoint : kEndpoints) {
+    const std::string_view wanted = endpoint.path;
+    const bool prefix = wanted.back() == '/' && wanted.size() > 1;
+    if (prefix ? path.size() <= wanted.size() || !path.starts_with(wanted) : path != wanted) continue;
+    if (found == nullptr || endpoint.method == method) found = &endpoint;
+  }
+  return found;
+}
+
+}  // namespace berth::http

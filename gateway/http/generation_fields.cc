@@ -1,0 +1,189 @@
+#include "gateway/http/generation_fields.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "google/protobuf/util/json_util.h"
+
+namespace berth::http {
+namespace {
+
+using nlohmann::json;
+
+void ReadLogitBias(JsonFields& fields, v1::SamplingParams& sampling) {
+  const json* biases = fields.Object("logit_bias");
+  if (biases == nullptr) return;
+  JsonFields entries(*biases, "logit_bias");
+  for (const auto& [token, bias] : biases->items()) {
+    int32_t id = 0;
+    if (!absl::SimpleAtoi(token, &id)) entries.Fail(token, "is not a token id");
+    if (const auto value = entries.Float(token.c_str())) (*sampling.mutable_logit_bias())[id] = *value;
+  }
+  fields.Take(entries);
+}
+
+void ReadToolCalls(JsonFields& fields, v1::ChatMessage& message) {
+  const json* calls = fields.Array("tool_calls");
+  for (size_t i = 0; calls != nullptr && i < calls->size(); ++i) {
+    const std::string path = absl::StrCat("tool_calls[", i, "]");
+    if (!(*calls)[i].is_object()) return fields.WrongType(path, "an object", (*calls)[i]);
+    JsonFields entry((*calls)[i], fields.PathOf(path));
+    v1::ToolCall& call = *message.add_tool_calls();
+    call.set_id(entry.String("id").value_or(""));
+    if (const json* function = entry.Object("function")) {
+      JsonFields inner(*function, entry.PathOf("function"));
+      call.set_name(inner.String("name").value_or(""));
+      call.set_arguments(inner.String("arguments").value_or(""));
+      entry.Take(inner);
+    }
+    fields.Take(entry);
+  }
+}
+
+}  // namespace
+
+void ReadModel(JsonFields& fields, v1::GenerationSpec& spec) {
+  if (const auto value = fields.String("model")) return spec.set_model(*value);
+  fields.Fail("model", "is required");
+}
+
+void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling) {
+  if (const auto value = fields.Float("temperature")) sampling.set_temperature(*value);
+  if (const auto value = fields.Float("top_p")) sampling.set_top_p(*value);
+  if (const auto value = fields.Int32("top_k")) sampling.set_top_k(*value);
+  if (const auto value = fields.Float("min_p")) sampling.set_min_p(*value);
+  if (const auto value = fields.Float("repetition_penalty")) sampling.set_repetition_penalty(*value);
+  if (const auto value = fields.Float("presence_penalty")) sampling.set_presence_penalty(*value);
+  if (const auto value = fields.Float("frequency_penalty")) sampling.set_frequency_penalty(*value);
+  if (const auto value = fields.Int64("seed")) sampling.set_seed(static_cast<uint64_t>(*value));
+  if (const auto value = fields.Int32("n")) sampling.set_choice_count(*value);
+  ReadLogitBias(fields, sampling);
+}
+
+void ReadStop(JsonFields& fields, v1::StopCriteria& stop) {
+  for (const char* name : {"min_new_tokens", "min_tokens"}) {
+    if (const auto value = fields.Int32(name)) stop.set_min_tokens(*value);
+  }
+  for (int32_t id : fields.Int32s("stop_token_ids")) stop.add_stop_token_ids(id);
+  for (std::string& text : fields.Strings("bad_words")) stop.add_bad_words(std::move(text));
+  if (const auto value = fields.Bool("ignore_eos")) stop.set_ignore_eos(*value);
+  if (const auto value = fields.Bool("include_stop_str_in_output")) stop.set_include_stop_string(*value);
+}
+
+void ReadStopStrings(JsonFields& fields, const char* name, v1::StopCriteria& stop) {
+  for (std::string& text : fields.Strings(name)) stop.add_stop_strings(std::move(text));
+}
+
+// A string, or a number as LMDeploy's clients send it; -1 there means none.
+void ReadSession(JsonFields& fields, v1::GenerationSpec& spec) {
+  const json* value = fields.Find("session_id");
+  if (value == nullptr) return;
+  if (value->is_string()) return spec.set_session_id(value->get<std::string>());
+  const std::optional<int64_t> number = fields.Int64("session_id");
+  if (number.has_value() && *number >= 0) spec.set_session_id(absl::StrCat(*number));
+}
+
+void ReadOutput(JsonFields& fields, v1::GenerationSpec& spec) {
+  if (const auto value = fields.Bool("skip_special_tokens")) spec.mutable_output()->set_skip_special_tokens(*value);
+  if (const auto value = fields.Int32("priority")) spec.set_priority(*value);
+}
+
+void ReadTemplateVariables(JsonFields& fields, v1::ChatPrompt& chat) {
+  constexpr char kName[] = "chat_template_kwargs", kEffort[] = "reasoning_effort";
+  const json* value = fields.Object(kName);
+  if (value != nullptr) {
+    google::protobuf::Struct& variables = *chat.mutable_template_variables();
+    const std::string text = value->dump(-1, ' ', false, json::error_handler_t::replace);
+    if (!google::protobuf::util::JsonStringToMessage(text, &variables).ok()) fields.Fail(kName, "cannot be read");
+  }
+  if (const auto effort = fields.String(kEffort)) {
+    (*chat.mutable_template_variables()->mutable_fields())[kEffort].set_string_value(*effort);
+  }
+}
+
+void ReadFormat(JsonFields& fields, const char* name, const char* schema_holder, v1::GenerationSpec& spec) {
+  const json* format = fields.Object(name);
+  if (format == nullptr) return;
+  JsonFields inner(*format, fields.PathOf(name));
+  const std::string type = inner.String("type").value_or("");
+  if (type == "json_object") {
+    spec.mutable_constraint()->set_json_object(true);
+  } else if (type == "json_schema") {
+    const json* holder = schema_holder == nullptr ? format : inner.Object(schema_holder);
+    const bool usable = holder != nullptr && holder->contains("schema");
+    if (usable) spec.mutable_constraint()->set_json_schema((*holder)["schema"].dump());
+    if (!usable) inner.Fail(schema_holder == nullptr ? "schema" : schema_holder, "has no schema");
+  } else if (type != "text") {
+    inner.Fail("type", absl::StrCat("is \"", type, "\", want text, json_object or json_schema"));
+  }
+  fields.Take(inner);
+}
+
+void AppendContent(JsonFields& fields, const char* name, const std::vector<std::string>& types, std::string* text) {
+  const json* content = fields.Find(name);
+  if (content == nullptr) return;
+  if (content->is_string()) {
+    text->append(content->get<std::string>());
+    return;
+  }
+  if (!content->is_array()) return fields.WrongType(name, "a string or an array of parts", *content);
+  for (size_t i = 0; i < content->size(); ++i) {
+    const std::string path = absl::StrCat(name, "[", i, "]");
+    if (!(*content)[i].is_object()) return fields.WrongType(path, "an object", (*content)[i]);
+    JsonFields part((*content)[i], fields.PathOf(path));
+    const std::string type = part.String("type").value_or("");
+    if (std::find(types.begin(), types.end(), type) == types.end()) {
+      part.Fail("type", absl::StrCat("is \"", type, "\", only ", absl::StrJoin(types, ", "), " is supported"));
+    }
+    text->append(part.String("text").value_or(""));
+    fields.Take(part);
+  }
+}
+
+void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat) {
+  const json* messages = fields.Array(name);
+  if (messages == nullptr || messages->empty()) return fields.Fail(name, "must be a non-empty array");
+  for (size_t i = 0; i < messages->size(); ++i) {
+    const std::string path = absl::StrCat(name, "[", i, "]");
+    if (!(*messages)[i].is_object()) return fields.WrongType(path, "an object", (*messages)[i]);
+    JsonFields entry((*messages)[i], path);
+    v1::ChatMessage& message = *chat.add_messages();
+    message.set_role(entry.String("role").value_or(""));
+    if (message.role().empty()) entry.Fail("role", "is required");
+    // A newer name of the same, which no template knows.
+    if (message.role() == "developer") message.set_role("system");
+    message.set_name(entry.String("name").value_or(""));
+    message.set_tool_call_id(entry.String("tool_call_id").value_or(""));
+    AppendContent(entry, "content", {"text"}, message.mutable_content());
+    ReadToolCalls(entry, message);
+    fields.Take(entry);
+  }
+}
+
+void ReadTokenIds(JsonFields& fields, const std::string& name, const json& ids, v1::Prompt& prompt) {
+  if (ids.empty()) return fields.Fail(name, "is empty");
+  const json wrapped = {{name, ids}};
+  JsonFields inner(wrapped);
+  for (int32_t id : inner.Int32s(name.c_str())) prompt.mutable_token_ids()->add_ids(id);
+  fields.Take(inner);
+}
+
+void Refuse(JsonFields& fields, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (fields.Find(name) != nullptr) fields.Fail(name, "is not supported");
+  }
+}
+
+void PassOver(JsonFields& fields) {
+  for (const char* name : {"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}) {
+    fields.String(name);
+  }
+  fields.Object("metadata");
+  fields.Bool("store");
+}
+
+}  // namespace berth::http

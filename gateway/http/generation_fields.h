@@ -1,0 +1,35 @@
+#pragma once
+
+#include "gateway/http/json_fields.h"
+#include "proto/berth/v1/generation.pb.h"
+
+namespace berth::http {
+
+// Fields that several APIs spell alike. Types are checked here, ranges where the values are used.
+
+void ReadModel(JsonFields& fields, v1::GenerationSpec& spec);
+void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling);
+// min_tokens, stop_token_ids, bad_words, ignore_eos and the like; not the limit of tokens, nor stop strings.
+void ReadStop(JsonFields& fields, v1::StopCriteria& stop);
+// `name` of the field with the stop strings.
+void ReadStopStrings(JsonFields& fields, const char* name, v1::StopCriteria& stop);
+void ReadSession(JsonFields& fields, v1::GenerationSpec& spec);
+// skip_special_tokens and priority.
+void ReadOutput(JsonFields& fields, v1::GenerationSpec& spec);
+// chat_template_kwargs and reasoning_effort.
+void ReadTemplateVariables(JsonFields& fields, v1::ChatPrompt& chat);
+// {"type": "text" | "json_object" | "json_schema"}; `schema_holder` is the field that holds {"schema"}, or null: the format
+// itself does.
+void ReadFormat(JsonFields& fields, const char* name, const char* schema_holder, v1::GenerationSpec& spec);
+// An array of messages as chat completions have them.
+void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat);
+// A string, or an array of parts whose type is among `types` and whose text is appended.
+void AppendContent(JsonFields& fields, const char* name, const std::vector<std::string>& types, std::string* text);
+void ReadTokenIds(JsonFields& fields, const std::string& name, const nlohmann::json& ids, v1::Prompt& prompt);
+
+// What would change the answer and is not offered.
+void Refuse(JsonFields& fields, std::initializer_list<const char*> names);
+// What changes no answer: types are checked.
+void PassOver(JsonFields& fields);
+
+}  // namespace berth::http

@@ -1,0 +1,135 @@
+#include "gateway/http/native_request.h"
+
+#include "absl/strings/str_cat.h"
+#include "gateway/http/generation_fields.h"
+#include "gateway/http/json_text.h"
+#include "gateway/http/native_format.h"
+
+namespace berth::http {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kDefaultGenerateTokens = 128;
+constexpr int kDefaultInteractiveTokens = 512;
+
+struct InteractiveRequest {
+  GenerationCall call;
+  bool cancel = false;
+  bool close = false;
+};
+
+// A string is what the user says; an array, the messages of the turn.
+void ReadTurn(JsonFields& fields, v1::ChatPrompt& chat) {
+  const json* prompt = fields.Find("prompt");
+  if (prompt == nullptr) return fields.Fail("prompt", "is required");
+  if (!prompt->is_string()) return ReadChatMessages(fields, "prompt", chat);
+  v1::ChatMessage& message = *chat.add_messages();
+  message.set_role("user");
+  message.set_content(prompt->get<std::string>());
+}
+
+absl::StatusOr<InteractiveRequest> ParseInteractive(std::string_view body) {
+  absl::StatusOr<json> object = ParseObject(body);
+  if (!object.ok()) return object.status();
+  JsonFields fields(*object);
+  InteractiveRequest request;
+  v1::GenerationSpec& spec = request.call.spec;
+  spec.set_model(fields.String("model").value_or(""));
+  ReadSession(fields, spec);
+  const bool interactive = fields.Bool("interactive_mode").value_or(false);
+  const int limit = fields.Int32("request_output_len").value_or(kDefaultInteractiveTokens);
+  const json* prompt = fields.Find("prompt");
+  request.cancel = fields.Bool("cancel").value_or(false);
+  request.close = !interactive && limit == 0 && prompt != nullptr && *prompt == "";
+  if (interactive || request.cancel || request.close) {
+    if (spec.session_id().empty()) fields.Fail("session_id", "is required");
+  }
+  if (!request.cancel && !request.close) ReadTurn(fields, *spec.mutable_prompt()->mutable_chat());
+  if (interactive) spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+  request.call.opens_session = interactive;
+  spec.mutable_stop()->set_max_tokens(limit);
+  ReadStopStrings(fields, "stop", *spec.mutable_stop());
+  ReadStop(fields, *spec.mutable_stop());
+  ReadSampling(fields, *spec.mutable_sampling());
+  ReadOutput(fields, spec);
+  Refuse(fields, {"image_url", "adapter_name"});
+  request.call.stream = fields.Bool("stream").value_or(false);
+  spec.mutable_output()->set_token_ids(true);
+  if (!fields.status().ok()) return fields.status();
+  request.call.ignored_fields = fields.Unread();
+  request.call.format = MakeInteractiveFormat();
+  return request;
+}
+
+HttpAnswer NothingGenerated() { return {.body = Dump(InteractiveAnswer("", 0, 0, "stop"))}; }
+
+void CancelTurn(Exchange& exchange, const std::string& session_id) {
+  v1::CancelRequest request;
+  request.set_session_id(session_id);
+  // Weakly: a worker's answer may come when the server is gone.
+  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->context().generation.relay.Cancel(self->tenant(), request, [weak](bool) {
+      if (const auto self = weak.lock()) self->Post([self] { self->Answer(NothingGenerated()); });
+    });
+  });
+}
+
+void CloseSession(Exchange& exchange, const v1::GenerationSpec& spec) {
+  v1::CloseSessionRequest request;
+  request.set_session_id(spec.session_id());
+  request.set_model(spec.model());
+  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->context().workers.close_session(
+        self->tenant(), request, [weak](const absl::Status& status, const v1::CloseSessionResponse&) {
+          const auto self = weak.lock();
+          if (self == nullptr) return;
+          self->Post([self, status] { status.ok() ? self->Answer(NothingGenerated()) : self->Fail(status); });
+        });
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationCall> ParseGenerateRequest(std::string_view body) {
+  absl::StatusOr<json> object = ParseObject(body);
+  if (!object.ok()) return object.status();
+  JsonFields fields(*object);
+  GenerationCall call;
+  call.spec.set_model(fields.String("model").value_or(""));
+  const std::optional<std::string> prompt = fields.String("prompt");
+  const json* ids = fields.Array("input_ids");
+  if (prompt.has_value() == (ids != nullptr)) fields.Fail("prompt", "or input_ids: one of the two is required");
+  if (prompt.has_value()) call.spec.mutable_prompt()->set_text(*prompt);
+  if (ids != nullptr) ReadTokenIds(fields, "input_ids", *ids, *call.spec.mutable_prompt());
+  ReadSession(fields, call.spec);
+  call.spec.mutable_stop()->set_max_tokens(fields.Int32("max_tokens").value_or(kDefaultGenerateTokens));
+  ReadStopStrings(fields, "stop", *call.spec.mutable_stop());
+  ReadStop(fields, *call.spec.mutable_stop());
+  ReadSampling(fields, *call.spec.mutable_sampling());
+  if (call.spec.sampling().choice_count() > 1) fields.Fail("n", "is not supported");
+  ReadOutput(fields, call.spec);
+  const bool logprobs = fields.Bool("return_logprob").value_or(false);
+  if (logprobs) call.spec.mutable_output()->set_top_logprobs(0);
+  Refuse(fields, {"image_data", "return_routed_experts"});
+  call.stream = fields.Bool("stream").value_or(false);
+  call.spec.mutable_output()->set_token_ids(true);
+  if (!fields.status().ok()) return fields.status();
+  call.ignored_fields = fields.Unread();
+  call.format = MakeGenerateFormat(logprobs);
+  return call;
+}
+
+void Interactive(Exchange& exchange) {
+  absl::StatusOr<InteractiveRequest> request = ParseInteractive(exchange.body());
+  if (!request.ok()) return exchange.Fail(request.status());
+  if (request->cancel) return CancelTurn(exchange, request->call.spec.session_id());
+  if (request->close) return CloseSession(exchange, request->call.spec);
+  exchange.Generate(std::move(request->call));
+}
+
+}  // namespace berth::http

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "gateway/http/exchange.h"
+
+namespace berth::http {
+
+// LMDeploy's own endpoints.
+
+// The body of POST /generate: token ids in and out.
+absl::StatusOr<GenerationCall> ParseGenerateRequest(std::string_view body);
+
+// POST /v1/chat/interactive: turns of a session that the server keeps, their cancel, and the session's end.
+void Interactive(Exchange& exchange);
+
+}  // namespace berth::http

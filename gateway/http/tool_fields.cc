@@ -1,0 +1,137 @@
+#include "gateway/http/tool_fields.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+namespace berth::http {
+namespace {
+
+using nlohmann::json;
+using Ordered = nlohmann::ordered_json;
+
+constexpr size_t kMaxTools = 128;
+constexpr size_t kMaxNameBytes = 64;
+// Keys are compared with each other where their order counts.
+constexpr size_t kMaxKeys = 1024;
+
+size_t LargestObject(const json& value) {
+  size_t largest = value.is_object() ? value.size() : 0;
+  if (!value.is_structured()) return 0;
+  for (const json& item : value) largest = std::max(largest, LargestObject(item));
+  return largest;
+}
+
+// The body's tools, with their keys in the order of the text.
+Ordered InOrder(std::string_view body) {
+  const auto keep = [](int depth, Ordered::parse_event_t event, Ordered& parsed) {
+    return depth != 1 || event != Ordered::parse_event_t::key || parsed == "tools";
+  };
+  return Ordered::parse(body, keep, /*allow_exceptions=*/false)["tools"];
+}
+
+void CheckName(JsonFields& tool) {
+  const std::string name = tool.String("name").value_or("");
+  const auto plain = [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
+  };
+  if (name.empty()) return tool.Fail("name", "is required");
+  if (name.size() > kMaxNameBytes || !std::all_of(name.begin(), name.end(), plain)) {
+    tool.Fail("name", absl::StrCat("is \"", name.substr(0, kMaxNameBytes), "\", want at most ", kMaxNameBytes,
+                                   " of letters, digits, '_', '-' and '.'"));
+  }
+}
+
+void CheckTool(JsonFields& fields, const std::string& path, const json& value, ToolStyle style) {
+  if (!value.is_object()) return fields.WrongType(path, "an object", value);
+  JsonFields tool(value, path);
+  const char* parameters = style == ToolStyle::kMessages ? "input_schema" : "parameters";
+  const std::string type = tool.String("type").value_or(style == ToolStyle::kMessages ? "custom" : "");
+  const char* wanted = style == ToolStyle::kMessages ? "custom" : "function";
+  if (type != wanted) tool.Fail("type", absl::StrCat("is \"", type, "\", only ", wanted, " is supported"));
+  const json* function = style == ToolStyle::kChat ? tool.Object("function") : &value;
+  if (function == nullptr) {
+    tool.Fail("function", "is required");
+  } else {
+    JsonFields inner(*function, style == ToolStyle::kChat ? tool.PathOf("function") : path);
+    CheckName(inner);
+    inner.String("description");
+    inner.Object(parameters);
+    tool.Take(inner);
+  }
+  fields.Take(tool);
+}
+
+// As templates expect them.
+std::string Schema(Ordered tool, ToolStyle style) {
+  if (style == ToolStyle::kChat) return tool.dump();
+  Ordered function;
+  for (const auto& [from, to] : {std::pair("name", "name"),
+                                 {"description", "description"},
+                                 {"parameters", "parameters"},
+                                 {"input_schema", "parameters"}}) {
+    if (tool.contains(from) && !tool[from].is_null()) function[to] = tool[from];
+  }
+  return Ordered{{"type", "function"}, {"function", std::move(function)}}.dump();
+}
+
+// The name of the only tool, which "any tool" then means.
+void ForceAny(JsonFields& fields, const v1::ChatPrompt& chat, std::string* forced) {
+  if (chat.tool_schemas_size() != 1) {
+    return fields.Fail("tool_choice", "that a tool must be called is supported with exactly one tool, or with the tool's name");
+  }
+  *forced = json::parse(chat.tool_schemas(0))["function"]["name"];
+}
+
+// True for at most one call.
+bool ReadChoice(JsonFields& fields, ToolStyle style, v1::ChatPrompt& chat) {
+  const json* value = fields.Find("tool_choice");
+  if (value == nullptr) return false;
+  std::string type = value->is_string() ? value->get<std::string>() : "", forced;
+  bool single = false;
+  if (value->is_object()) {
+    JsonFields choice(*value, "tool_choice");
+    type = choice.String("type").value_or("");
+    const json* function = style == ToolStyle::kChat ? choice.Object("function") : value;
+    if (function != nullptr) forced = JsonFields(*function).String("name").value_or("");
+    single = choice.Bool("disable_parallel_tool_use").value_or(false);
+    fields.Take(choice);
+  } else if (!value->is_string() || style == ToolStyle::kMessages) {
+    fields.WrongType("tool_choice", style == ToolStyle::kMessages ? "an object" : "a string or an object", *value);
+    return false;
+  }
+  if (type == "none") {
+    chat.clear_tool_schemas();
+  } else if (type == "required" || type == "any") {
+    ForceAny(fields, chat, &forced);
+  } else if (type == "function" || type == "tool") {
+    if (forced.empty()) fields.Fail("tool_choice", "names no tool");
+  } else if (type != "auto") {
+    fields.Fail("tool_choice", absl::StrCat("is of type \"", type, "\", want auto, none, or the name of a tool"));
+  }
+  if (type != "auto" && type != "none") chat.set_forced_tool(forced);
+  return single;
+}
+
+}  // namespace
+
+bool ReadTools(JsonFields& fields, std::string_view body, ToolStyle style, v1::ChatPrompt& chat) {
+  const json* tools = fields.Array("tools");
+  if (tools != nullptr && !tools->empty()) {
+    if (tools->size() > kMaxTools) {
+      fields.Fail("tools", absl::StrCat("holds ", tools->size(), " tools, at most ", kMaxTools, " are allowed"));
+    }
+    if (const size_t keys = LargestObject(*tools); keys > kMaxKeys) {
+      fields.Fail("tools", absl::StrCat("holds an object of ", keys, " keys, at most ", kMaxKeys, " are allowed"));
+    }
+    for (size_t i = 0; i < tools->size(); ++i) CheckTool(fields, absl::StrCat("tools[", i, "]"), (*tools)[i], style);
+    if (!fields.status().ok()) return false;
+    for (Ordered& tool : InOrder(body)) chat.add_tool_schemas(Schema(std::move(tool), style));
+  }
+  const bool parallel = fields.Bool("parallel_tool_calls").value_or(true);
+  return ReadChoice(fields, style, chat) || !parallel;
+}
+
+}  // namespace berth::http

@@ -1,0 +1,143 @@
+"""Bytes that are no good HTTP: each is answered or closed, and the next caller notices nothing."""
+import json
+import re
+import socket
+
+import pytest
+from processes import until
+
+BODY = json.dumps({"model": "sim", "prompt": "x", "max_tokens": 1}).encode()
+GOOD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+def answers_to(cluster, data, count=1):
+    """(status, body) of the first so many answers."""
+    answers = []
+    with socket.create_connection(("127.0.0.1", cluster.gateway.ready["http_port"]), timeout=30) as connection:
+        try:
+            connection.sendall(data)
+        except OSError:
+            pass  # it was closed already
+        got = b""
+        while len(answers) < count:
+            head, found, rest = got.partition(b"\r\n\r\n")
+            length = int(re.search(rb"Content-Length: (\d+)", head)[1]) if found else 0
+            if found and len(rest) >= length:
+                answers.append((int(head.split()[1]), rest[:length]))
+                got = rest[length:]
+                continue
+            part = connection.recv(65536)
+            assert part, got
+            got += part
+    return answers
+
+
+@pytest.mark.parametrize(
+    "data, codes",
+    [
+        (b"\x00\x01\x02\x03\r\n\r\n", {400}),
+        (b"GET\r\n\r\n", {400}),
+        (b"GET / HTTP/9.9\r\n\r\n", {400}),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", {400}),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+        (b"GET /health HTTP/1.1\r\nno colon\r\n\r\n", {400}),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", {400}),
+        (b"GET /health HTTP/1.1\r\n" + b"X: " + b"a" * (100 << 10) + b"\r\n\r\n", {431}),
+        (b"GET /health HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(20000)) + b"\r\n", {431}),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: -5\r\n\r\n", {400}),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", {400}),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", {400}),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", {413}),
+        (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", {400}),
+        (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", {400}),
+        (b"GET /../../etc/passwd HTTP/1.1\r\n\r\n", {404}),
+        (b"GET /v1/models/../../health HTTP/1.1\r\n\r\n", {404}),
+        (b"GET /%2e%2e/health HTTP/1.1\r\n\r\n", {404}),
+        (b"GET //health HTTP/1.1\r\n\r\n", {404}),
+        (b"GET /health/ HTTP/1.1\r\n\r\n", {404}),
+        (b"GET http://other/health HTTP/1.1\r\n\r\n", {404}),
+        (b"BREW /health HTTP/1.1\r\n\r\n", {400, 405}),
+        (b"DELETE /v1/models HTTP/1.1\r\n\r\n", {405}),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 3\r\n\r\n{}}", {400}),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200000, {400}),
+        (GOOD + b"garbage that follows\r\n\r\n", {200}),
+    ],
+)
+def test_one_clear_answer(sim, data, codes):
+    [(code, body)] = answers_to(sim, data)
+    assert code in codes, body
+    if code != 200:
+        assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+    assert sim.post("/v1/completions", json.loads(BODY))[0] == 200
+
+
+def test_requests_may_follow_each_other_at_once(sim):
+    answers = answers_to(sim, GOOD + GOOD + b"GET /nothing HTTP/1.1\r\n\r\n", count=3)
+    assert [code for code, _ in answers] == [200, 200, 404]
+
+
+def test_the_next_request_may_come_while_this_one_is_answered(guarded):
+    slow = {"model": "sim", "prompt": "x", "max_tokens": 3, "ignore_eos": True}
+    body = json.dumps(slow).encode()
+    request = b"POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer secret\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection(("127.0.0.1", guarded.gateway.ready["http_port"]), timeout=30) as connection:
+        connection.sendall(request)
+        worker = guarded.workers["w0"]
+        until(lambda: guarded.metric(worker, "vllm:num_requests_running") == 1)
+        connection.sendall(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+        got = b""
+        while part := connection.recv(65536):
+            got += part
+    assert got.count(b"HTTP/1.1 200") == 2
+
+
+def test_one_who_dawdles_holds_nobody_up(sim):
+    slow = [socket.create_connection(("127.0.0.1", sim.gateway.ready["http_port"])) for _ in range(100)]
+    for connection in slow:
+        connection.sendall(GOOD[:20])
+    assert sim.post("/v1/completions", json.loads(BODY))[0] == 200
+    for connection in slow:
+        connection.close()
+
+
+FIELDS = {
+    "/v1/chat/completions": {
+        "messages": [None, [], "hi", [1], [{}], [{"role": 1}], [{"role": "user", "content": 3}], [{"role": "user", "content": [{"type": "x"}]}]],
+        "model": [None, 3, []],
+        "tools": [3, [3], [{}], [{"type": "function", "function": {}}]],
+        "tool_choice": [3, "always", {"type": "x"}],
+        "stream": ["yes", 1],
+        "stream_options": [{"include_usage": True}, 3],
+        "logprobs": [3],
+        "top_logprobs": [21, -1, 3],
+        "response_format": [3, {}, {"type": "yaml"}, {"type": "json_schema"}],
+        "max_completion_tokens": [0, -1, 1.5, "x", 2**40],
+        "metadata": [3], "user": [3], "store": ["x"], "modalities": [["audio"]], "audio": [{}], "functions": [[{"name": "f"}]],
+        "chat_template_kwargs": [3], "reasoning_effort": [3], "session_id": [1.5, "x" * 300], "priority": [101, 1.5],
+        "stop": [3, [3], [""], ["x"] * 17, "x" * 5000], "seed": ["x", 1.5], "n": [0, 129], "logit_bias": [3, {"x": 1}, {"1": 101}],
+    },
+    "/v1/messages": {
+        "messages": [None, [], "hi", [{"role": "system", "content": "x"}], [{"role": "user"}], [{"role": "user", "content": [{"type": "x"}]}]],
+        "max_tokens": [None, 0, "x"], "model": [None, 3], "system": [3], "stop_sequences": [3, [""]], "tools": [3, [{"name": ""}]],
+        "tool_choice": ["auto", {"type": "x"}, {"type": "tool"}], "thinking": [3, {"type": "x"}], "temperature": [-1, "x"],
+    },
+    "/v1/responses": {
+        "input": [None, [], 3, [3], [{"type": "x"}], [{"role": "user", "content": [{"type": "input_image"}]}]],
+        "instructions": [3], "model": [None], "tools": [[{"type": "function"}]], "text": [3, {"format": {"type": "x"}}],
+        "reasoning": [3, {"effort": 3}], "truncation": ["auto"], "stream": [3],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path, field", [(path, field) for path, fields in FIELDS.items() for field in fields])
+def test_every_bad_field_is_named(sim, path, field):
+    good = {"model": "sim", "max_tokens": 1}
+    good["input" if path.endswith("responses") else "messages"] = [{"role": "user", "content": "x"}]
+    if path.endswith("responses"):
+        del good["max_tokens"]
+    assert sim.post(path, good)[0] == 200
+    names = {"max_completion_tokens": "max_tokens", "stop_sequences": "stop"}
+    for value in FIELDS[path][field]:
+        status, _, answer = sim.post(path, {**good, field: value})
+        assert status == 400, (value, answer)
+        assert field in answer["error"]["message"] or names.get(field, field) in answer["error"]["message"], (value, answer)

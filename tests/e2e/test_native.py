@@ -1,0 +1,210 @@
+"""LMDeploy's endpoints, tokens, and what describes the API: plain HTTP against the simulated engine."""
+import http.client
+import json
+
+import pytest
+from conftest import says
+from processes import until
+
+INTERACTIVE = "/v1/chat/interactive"
+
+
+def post(cluster, path, body):
+    status, _, answer = cluster.post(path, body)
+    assert status == 200, answer
+    return answer
+
+
+def get(cluster, path):
+    connection = cluster.connect()
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response, body
+
+
+def test_turns_of_a_session_that_the_server_keeps(sim):
+    def turn(text, **more):
+        return post(sim, INTERACTIVE, {"prompt": says(text), "session_id": 71, "interactive_mode": True, **more})
+
+    first = turn("One.")
+    assert first == {"text": "One.", "tokens": 5, "input_tokens": first["input_tokens"], "history_tokens": 0, "finish_reason": "stop"}
+    second = turn("Two.")
+    assert second["text"] == "Two."
+    assert second["input_tokens"] > first["input_tokens"] + first["tokens"]
+    end = post(sim, INTERACTIVE, {"prompt": "", "session_id": 71, "request_output_len": 0, "interactive_mode": False})
+    assert (end["text"], end["tokens"]) == ("", 0)
+    assert turn("One.")["input_tokens"] == first["input_tokens"]
+
+
+def test_a_turn_alone(sim):
+    one = post(sim, INTERACTIVE, {"prompt": says("Hi."), "session_id": 72})
+    assert one["text"] == "Hi."
+    assert post(sim, INTERACTIVE, {"prompt": says("Hi."), "session_id": 72})["input_tokens"] == one["input_tokens"]
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": says("c")}]
+    assert post(sim, INTERACTIVE, {"prompt": messages})["text"] == "c"
+
+
+def test_a_turn_as_lines(sim):
+    connection = sim.connect()
+    body = {"prompt": says("Hello there."), "session_id": 73, "stream": True, "request_output_len": 5, "interactive_mode": True}
+    connection.request("POST", INTERACTIVE, json.dumps(body))
+    lines = [json.loads(line) for line in connection.getresponse()]
+    assert "".join(line["text"] for line in lines) == "Hello"
+    assert [line["finish_reason"] for line in lines] == [None] * (len(lines) - 1) + ["length"]
+    assert lines[-1]["tokens"] == 5
+    connection.close()
+
+
+def test_a_turn_is_cancelled_by_its_session(sim):
+    connection = sim.connect()
+    body = {"prompt": "go on", "session_id": 74, "stream": True, "request_output_len": 4000, "ignore_eos": True, "interactive_mode": True}
+    connection.request("POST", INTERACTIVE, json.dumps(body))
+    response = connection.getresponse()
+    json.loads(response.readline())
+    assert post(sim, INTERACTIVE, {"prompt": "", "session_id": 74, "cancel": True})["tokens"] == 0
+    last = [json.loads(line) for line in response][-1]
+    assert last["finish_reason"] == "abort"
+    connection.close()
+    for worker in sim.workers.values():
+        until(lambda: sim.metric(worker, "vllm:num_requests_running") == 0)
+
+
+def test_generate_takes_and_gives_token_ids(sim):
+    ids = post(sim, "/v1/encode", {"input": says("Hello.")})["input_ids"]
+    by_ids = post(sim, "/generate", {"input_ids": ids, "max_tokens": 50, "return_logprob": True})
+    assert by_ids["text"] == "Hello."
+    assert by_ids["output_ids"][:-1] == ids[1:-1]
+    assert by_ids["meta_info"]["finish_reason"] == {"type": "stop"}
+    assert by_ids["meta_info"]["prompt_tokens"] == len(ids)
+    assert [entry[1] for entry in by_ids["meta_info"]["output_token_logprobs"]] == by_ids["output_ids"]
+    assert post(sim, "/generate", {"prompt": says("Hello.")})["text"] == "Hello."
+    connection = sim.connect()
+    connection.request("POST", "/generate", json.dumps({"input_ids": ids, "stream": True}))
+    lines = [line[6:] for line in connection.getresponse() if line.startswith(b"data: ")]
+    assert lines.pop().strip() == b"[DONE]"
+    assert sum((json.loads(line)["output_ids"] for line in lines), []) == by_ids["output_ids"]
+    connection.close()
+
+
+def test_tokens_of_text_and_back(sim):
+    one = post(sim, "/v1/encode", {"input": "häfen"})
+    assert one["length"] == len(one["input_ids"]) == 6
+    assert post(sim, "/v1/encode", {"input": ["häfen", "x"]}) == {"input_ids": [one["input_ids"], [2 + ord("x")]], "length": [6, 1]}
+    assert post(sim, "/v1/encode", {"input": "x", "do_preprocess": True})["length"] > 1
+    assert post(sim, "/v1/tokenize", {"prompt": "häfen"}) == {"tokens": one["input_ids"], "count": 6}
+    chat = post(sim, "/v1/tokenize", {"model": "sim", "messages": [{"role": "user", "content": "x"}], "add_generation_prompt": False})
+    assert post(sim, "/v1/detokenize", {"tokens": chat["tokens"], "skip_special_tokens": False}) == {"prompt": "<msg>user\nx<eos>"}
+
+
+@pytest.mark.parametrize(
+    "path, body, code, field",
+    [
+        (INTERACTIVE, {"prompt": "x", "interactive_mode": True}, 400, "session_id"),
+        (INTERACTIVE, {"session_id": 1}, 400, "prompt"),
+        (INTERACTIVE, {"prompt": "x", "image_url": "y"}, 400, "image_url"),
+        ("/generate", {}, 400, "prompt"),
+        ("/generate", {"prompt": "x", "input_ids": [1]}, 400, "prompt"),
+        ("/generate", {"input_ids": []}, 400, "input_ids"),
+        ("/generate", {"input_ids": [99999]}, 400, "token_ids"),
+        ("/generate", {"input_ids": ["x"]}, 400, "input_ids[0]"),
+        ("/v1/encode", {}, 400, "input"),
+        ("/v1/encode", {"input": ["x"] * 129}, 400, "input"),
+        ("/v1/encode", {"input": "x", "add_bos": False}, 400, "add_bos"),
+        ("/v1/tokenize", {"prompt": "x", "messages": []}, 400, "prompt"),
+        ("/v1/tokenize", {"model": "gpt-9", "prompt": "x"}, 404, "gpt-9"),
+        ("/v1/detokenize", {"tokens": "x"}, 400, "tokens"),
+        ("/v1/embeddings", {"model": "sim", "input": "x"}, 501, "hidden states"),
+    ],
+)
+def test_bad_input_is_one_clear_error(sim, path, body, code, field):
+    status, _, answer = sim.post(path, body)
+    assert status == code, answer
+    assert field in (answer["error"]["param"] or "") or field in answer["error"]["message"]
+
+
+def test_the_description_names_every_endpoint(sim):
+    response, body = get(sim, "/openapi.json")
+    paths = json.loads(body)["paths"]
+    assert response.headers["Content-Type"] == "application/json"
+    for path, operations in paths.items():
+        for method in operations:
+            if method == "post":
+                status, _, answer = sim.post(path, {})
+                assert status in (400, 501), (path, status, answer)
+            else:
+                assert get(sim, path.replace("{model}", "sim"))[0].status == 200, path
+
+
+def test_the_page_reads_without_scripts(sim):
+    response, body = get(sim, "/docs")
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert b"POST /v1/chat/completions" in body and b"<script" not in body and b"http://" not in body
+
+
+def test_browsers_of_other_origins(sim, guarded):
+    def preflight(cluster, origin):
+        connection = cluster.connect()
+        connection.request("OPTIONS", "/v1/models", headers={
+            "Origin": origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"})  # fmt: skip
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response
+
+    answer = preflight(sim, "https://a.example")
+    assert answer.status == 204
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Access-Control-Allow-Headers"] == "authorization"
+    assert preflight(guarded, "https://a.example").headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert preflight(guarded, "https://b.example").headers["Access-Control-Allow-Origin"] is None
+    assert get(sim, "/v1/models")[0].headers["Access-Control-Allow-Origin"] is None
+
+
+def test_a_silent_stream_says_that_it_lives(guarded):
+    connection = guarded.connect()
+    body = {"model": "sim", "messages": [{"role": "user", "content": "x"}], "max_tokens": 3, "ignore_eos": True, "stream": True}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Authorization": "Bearer secret"})
+    text = connection.getresponse().read().decode()
+    assert ": alive\n\n" in text
+    assert text.endswith("data: [DONE]\n\n")
+    for line in text.split("\n"):
+        assert line == "" or line.startswith((": alive", "data: "))
+    connection.close()
+
+
+def test_fields_that_nobody_knows_are_named(sim):
+    body = {"model": "sim", "prompt": "x", "max_tokens": 1, "wonder": 1, "a\r\nSet-Cookie: b": 2, "user": "u"}
+    status, headers, _ = sim.post("/v1/completions", body)
+    assert status == 200
+    assert headers["Warning"] == '299 berth "ignored fields: a??Set-Cookie??b, wonder"'
+    assert headers["Set-Cookie"] is None
+    assert sim.post("/v1/completions", {"model": "sim", "prompt": "x", "max_tokens": 1})[1]["Warning"] is None
+
+
+def test_echo(sim):
+    body = {"model": "sim", "prompt": ["one", "two"], "max_tokens": 2, "seed": 1, "ignore_eos": True}
+    alone = post(sim, "/v1/completions", body)["choices"]
+    echoed = post(sim, "/v1/completions", {**body, "echo": True})["choices"]
+    assert [c["text"] for c in echoed] == [p + c["text"] for p, c in zip(body["prompt"], alone)]
+    connection, response = sim.open_stream({**body, "echo": True})
+    texts = ["", ""]
+    for line in response:
+        if line.startswith(b"data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                texts[choice["index"]] += choice["text"]
+    assert texts == [c["text"] for c in echoed]
+    connection.close()
+
+
+def test_one_connection_serves_many_requests(sim):
+    connection = sim.connect()
+    for path, code in [("/health", 200), ("/v1/models", 200), ("/nothing", 404), ("/v1/completions", 405), ("/docs", 200)]:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == code
+    assert isinstance(connection, http.client.HTTPConnection) and connection.sock is not None
+    connection.close()
