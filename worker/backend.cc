@@ -84,6 +84,7 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
   served.output_format = text::DetectOutputFormat(chat_template);
   served.output_format.tools = text::ParseToolFormat(options.tool_call_parser).value_or(served.output_format.tools);
   BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded.tokenizer)));
+  served.grammars = std::make_unique<service::GrammarStore>(*served.tokenizer);
   if (!chat_template.empty()) {
     const auto text_of = [&](int32_t id) { return id < 0 ? "" : std::string(served.tokenizer->TokenBytes(id, true)); };
     BERTH_ASSIGN_OR_RETURN(served.chat_template, text::ParseChatTemplate(chat_template, text_of(served.tokenizer->bos_id()),

@@ -12,7 +12,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::json;
+using nlohmann::ordered_json;
 
 void ReadLogitBias(JsonFields& fields, v1::SamplingParams& sampling) {
   const json* biases = fields.Object("logit_bias");
@@ -117,8 +117,13 @@ void ReadFormat(JsonFields& fields, const char* name, const char* schema_holder,
     const bool usable = holder != nullptr && holder->contains("schema");
     if (usable) spec.mutable_constraint()->set_json_schema((*holder)["schema"].dump());
     if (!usable) inner.Fail(schema_holder == nullptr ? "schema" : schema_holder, "has no schema");
+  } else if (type == "regex" || type == "regex_schema" || type == "ebnf") {
+    const std::optional<std::string> source = inner.String(type.c_str());
+    if (!source.has_value()) inner.Fail(type, "is missing");
+    (type == "ebnf" ? spec.mutable_constraint()->mutable_ebnf() : spec.mutable_constraint()->mutable_regex())
+        ->assign(source.value_or(""));
   } else if (type != "text") {
-    inner.Fail("type", absl::StrCat("is \"", type, "\", want text, json_object or json_schema"));
+    inner.Fail("type", absl::StrCat("is \"", type, "\", want text, json_object, json_schema, regex or ebnf"));
   }
   fields.Take(inner);
 }

@@ -25,7 +25,7 @@ void ReadFormat(JsonFields& fields, const char* name, const char* schema_holder,
 void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat);
 // A string, or an array of parts whose type is among `types` and whose text is appended.
 void AppendContent(JsonFields& fields, const char* name, const std::vector<std::string>& types, std::string* text);
-void ReadTokenIds(JsonFields& fields, const std::string& name, const nlohmann::json& ids, v1::Prompt& prompt);
+void ReadTokenIds(JsonFields& fields, const std::string& name, const nlohmann::ordered_json& ids, v1::Prompt& prompt);
 
 // What would change the answer and is not offered.
 void Refuse(JsonFields& fields, std::initializer_list<const char*> names);

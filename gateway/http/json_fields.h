@@ -20,7 +20,7 @@ namespace berth::http {
 class JsonFields {
  public:
   // `object` outlives this. `prefix` is the path of the object, "" for the body itself.
-  explicit JsonFields(const nlohmann::json& object, std::string prefix = "") : object_(object), prefix_(std::move(prefix)) {}
+  explicit JsonFields(const nlohmann::ordered_json& object, std::string prefix = "") : object_(object), prefix_(std::move(prefix)) {}
 
   std::optional<bool> Bool(const char* name);
   std::optional<int32_t> Int32(const char* name);
@@ -29,19 +29,19 @@ class JsonFields {
   std::optional<float> Float(const char* name);
   std::optional<std::string> String(const char* name);
   // Null when absent.
-  const nlohmann::json* Array(const char* name);
-  const nlohmann::json* Object(const char* name);
+  const nlohmann::ordered_json* Array(const char* name);
+  const nlohmann::ordered_json* Object(const char* name);
   // A string, or an array of strings.
   std::vector<std::string> Strings(const char* name);
   std::vector<int32_t> Int32s(const char* name);
   // Null when absent or JSON null.
-  const nlohmann::json* Find(const char* name);
+  const nlohmann::ordered_json* Find(const char* name);
   // The object's fields that nothing above was called for, as a caller may be told of them: at most so many, of plain
   // characters.
   std::vector<std::string> Unread(size_t most = 16) const;
 
   void Fail(const std::string& name, const std::string& description);
-  void WrongType(const std::string& name, const char* expected, const nlohmann::json& value);
+  void WrongType(const std::string& name, const char* expected, const nlohmann::ordered_json& value);
   // Keeps another's mistake.
   void Take(const JsonFields& inner) {
     if (status_.ok()) status_ = inner.status_;
@@ -50,7 +50,7 @@ class JsonFields {
   std::string PathOf(const std::string& name) const { return prefix_.empty() ? name : prefix_ + "." + name; }
 
  private:
-  const nlohmann::json& object_;
+  const nlohmann::ordered_json& object_;
   const std::string prefix_;
   std::set<std::string, std::less<>> read_;
   absl::Status status_;
@@ -58,6 +58,6 @@ class JsonFields {
 
 // The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, that it nests too deep, or that it is
 // no object.
-absl::StatusOr<nlohmann::json> ParseObject(std::string_view text);
+absl::StatusOr<nlohmann::ordered_json> ParseObject(std::string_view text);
 
 }  // namespace berth::http

@@ -10,7 +10,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::json;
+using nlohmann::ordered_json;
 
 class InteractiveFormat : public AnswerFormat {
  public:

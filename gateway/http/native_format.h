@@ -11,7 +11,7 @@ namespace berth::http {
 // Answers of /v1/chat/interactive; a stream is a JSON object a line.
 std::unique_ptr<AnswerFormat> MakeInteractiveFormat();
 // `reason`: "" while the answer goes on.
-nlohmann::json InteractiveAnswer(const std::string& text, int tokens, int input_tokens, const std::string& reason);
+nlohmann::ordered_json InteractiveAnswer(const std::string& text, int tokens, int input_tokens, const std::string& reason);
 
 // Answers of /generate; a stream's events hold what is new.
 std::unique_ptr<AnswerFormat> MakeGenerateFormat(bool logprobs);

@@ -12,7 +12,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::json;
+using nlohmann::ordered_json;
 
 struct Operation {
   const char* method;

@@ -8,7 +8,7 @@
 namespace berth::http {
 
 // The OpenAPI 3.1 description of all endpoints, its text, and a page to read it: made once.
-const nlohmann::json& OpenApi();
+const nlohmann::ordered_json& OpenApi();
 const std::string& OpenApiDocument();
 const std::string& DocumentationPage();
 std::string_view DocumentationStyle();

@@ -10,7 +10,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::json;
+using nlohmann::ordered_json;
 using Logprobs = google::protobuf::RepeatedPtrField<v1::TokenLogprob>;
 
 json UsageOf(const v1::Usage& usage) {

@@ -9,6 +9,6 @@
 namespace berth::http {
 
 // Answers of /v1/responses: a response of reasoning, message and function_call items. What `request` set is repeated in it.
-std::unique_ptr<AnswerFormat> MakeResponsesFormat(const nlohmann::json& request, int64_t created);
+std::unique_ptr<AnswerFormat> MakeResponsesFormat(const nlohmann::ordered_json& request, int64_t created);
 
 }  // namespace berth::http

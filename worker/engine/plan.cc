@@ -35,7 +35,9 @@ std::vector<Scheduler::Sequence*> Scheduler::ReserveDecodes() {
   // Preemption takes from the end of the order, so whatever is collected here stays active.
   for (Sequence* sequence : std::vector<Sequence*>(active_.begin(), active_.end())) {
     const bool wants = sequence->active() && sequence->at.decoding && sequence->planned_output() < sequence->limit;
-    if (wants && ReserveNextBlock(*sequence)) decodes.push_back(sequence);
+    // A mask needs the tokens before it.
+    const bool awaits_token = sequence->spec.constraint != nullptr && sequence->at.drawing > 0;
+    if (wants && !awaits_token && ReserveNextBlock(*sequence)) decodes.push_back(sequence);
   }
   return decodes;
 }
@@ -166,8 +168,8 @@ void Scheduler::EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& fl
     builder.Block({.slot = at.slot, .index = at.blocks_sent, .block = at.blocks[at.blocks_sent]});
   }
   const bool sample = chunk.count == (at.decoding ? 1 : sequence.prompt_left());
-  const RowRecord row{
-      .slot = at.slot, .generation = at.generation, .position = at.planned, .sample = static_cast<int32_t>(sample)};
+  RowRecord row{.slot = at.slot, .generation = at.generation, .position = at.planned, .sample = static_cast<int32_t>(sample)};
+  if (sample && sequence.spec.constraint != nullptr) builder.Mask(*sequence.spec.constraint, row);
   if (at.decoding) {
     builder.DecodeRow(row);
   } else {

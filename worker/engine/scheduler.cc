@@ -104,6 +104,7 @@ void Scheduler::CommitToken(Sequence& sequence, const RowResult& result) {
   }
   sequence.at.sound = sequence.at.computed;
   sequence.tokens.push_back(result.token);
+  if (sequence.spec.constraint != nullptr) sequence.spec.constraint->Accept(result.token);
   ++counters_.generated_tokens;
   SequenceUpdate& update = UpdateOf(sequence);
   update.tokens.push_back(result.token);

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 
 namespace berth::engine {
 
@@ -27,6 +29,16 @@ struct Sampling {
   int32_t reserved = 0;
 };
 
+// Which tokens one sequence may draw next, given those before. Thread: the engine's, or whoever owns it before it is added.
+class TokenConstraint {
+ public:
+  virtual ~TokenConstraint() = default;
+  // Words of a mask: a bit per token id, from the lowest bit of the first word on, set where the token may come.
+  virtual int mask_words() const = 0;
+  virtual void FillMask(absl::Span<uint32_t> mask) = 0;
+  virtual void Accept(int32_t token) = 0;
+};
+
 // What the engine is asked to continue.
 struct SequenceSpec {
   SequenceId id = 0;
@@ -41,6 +53,7 @@ struct SequenceSpec {
   int priority = 0;                             // higher runs first and is preempted last
   uint64_t cache_salt = 0;  // prefixes are shared only among equal salts (tenant, adapter, RoPE variant, KV dtype)
   int rope_variant = 0;
+  std::shared_ptr<TokenConstraint> constraint;  // has accepted the output in `tokens`; null: any token
   // Choices 1 … n-1 of a request name choice 0 here and start when its prompt is in the cache, so that the prompt's full
   // blocks are computed once. 0: none.
   SequenceId share_prompt_of = 0;

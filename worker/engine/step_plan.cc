@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kMagic = 0x4e4c5042;  // "BPLN"
 
-enum Section { kRetires, kAdmits, kBlocks, kRows, kBiases, kTokens, kSections };
+enum Section { kRetires, kAdmits, kBlocks, kRows, kBiases, kTokens, kMasks, kSections };
 
 // The buffer: this header, then the sections in the order above, each padded to a multiple of 8 bytes.
 struct Header {
@@ -24,10 +24,10 @@ struct Header {
   uint32_t counts[kSections] = {};
 };
 
-constexpr size_t kRecordBytes[kSections] = {sizeof(RetireRecord), sizeof(AdmitRecord), sizeof(BlockRecord),
-                                            sizeof(RowRecord),    sizeof(BiasRecord),  sizeof(int32_t)};
-static_assert(sizeof(Header) == 40 && sizeof(RetireRecord) == 8 && sizeof(AdmitRecord) == 104 && sizeof(BlockRecord) == 16 &&
-                  sizeof(RowRecord) == 24 && sizeof(BiasRecord) == 8,
+constexpr size_t kRecordBytes[kSections] = {sizeof(RetireRecord), sizeof(AdmitRecord), sizeof(BlockRecord), sizeof(RowRecord),
+                                            sizeof(BiasRecord),   sizeof(int32_t),     sizeof(uint32_t)};
+static_assert(sizeof(Header) == 48 && sizeof(RetireRecord) == 8 && sizeof(AdmitRecord) == 104 && sizeof(BlockRecord) == 16 &&
+                  sizeof(RowRecord) == 32 && sizeof(BiasRecord) == 8,
               "the layout is the format: raise StepPlan::kVersion");
 static_assert(std::is_trivially_copyable_v<AdmitRecord> && std::is_trivially_copyable_v<RowRecord>);
 
@@ -93,7 +93,9 @@ absl::Status CheckRows(const StepPlan& plan) {
     const bool tokens =
         row.token_begin == RowRecord::kLastSampled ? row.count == 1 : InRange(row.token_begin, row.count, plan.tokens().size());
     const bool fits = int64_t{row.position} + row.count <= INT32_MAX;
-    if (row.slot < 0 || row.position < 0 || row.count < 1 || !fits || !tokens || (row.sample | 1) != 1) return Bad("row", i);
+    const bool mask = InRange(row.mask_begin, row.mask_words, plan.masks().size());
+    if (row.slot < 0 || row.position < 0 || row.count < 1 || !fits || !tokens || (row.sample | 1) != 1 || !mask)
+      return Bad("row", i);
     slots.push_back(row.slot);
   }
   std::sort(slots.begin(), slots.end());
@@ -151,6 +153,7 @@ absl::Span<const BlockRecord> StepPlan::blocks() const { return ReadSection<Bloc
 absl::Span<const RowRecord> StepPlan::rows() const { return ReadSection<RowRecord>(words_, kRows); }
 absl::Span<const BiasRecord> StepPlan::biases() const { return ReadSection<BiasRecord>(words_, kBiases); }
 absl::Span<const int32_t> StepPlan::tokens() const { return ReadSection<int32_t>(words_, kTokens); }
+absl::Span<const uint32_t> StepPlan::masks() const { return ReadSection<uint32_t>(words_, kMasks); }
 
 void StepPlanBuilder::Admit(AdmitRecord record, const SequenceSpec& spec, absl::Span<const int32_t> tokens) {
   const auto append = [this](absl::Span<const int32_t> values) {
@@ -191,11 +194,18 @@ void StepPlanBuilder::DecodeRow(RowRecord record) {
   rows_.push_back(record);
 }
 
+void StepPlanBuilder::Mask(TokenConstraint& constraint, RowRecord& row) {
+  row.mask_begin = static_cast<int32_t>(masks_.size());
+  row.mask_words = constraint.mask_words();
+  masks_.resize(masks_.size() + row.mask_words);
+  constraint.FillMask(absl::MakeSpan(masks_).subspan(row.mask_begin));
+}
+
 StepPlan StepPlanBuilder::Build() const {
   Header header;
   header.step = step_;
-  const size_t counts[kSections] = {retires_.size(), admits_.size(), blocks_.size(),
-                                    rows_.size(),    biases_.size(), tokens_.size()};
+  const size_t counts[kSections] = {retires_.size(), admits_.size(), blocks_.size(), rows_.size(),
+                                    biases_.size(),  tokens_.size(), masks_.size()};
   for (int i = 0; i < kSections; ++i) header.counts[i] = static_cast<uint32_t>(counts[i]);
   StepPlan plan;
   plan.words_.resize(SectionBegin(header, kSections));
@@ -206,6 +216,7 @@ StepPlan StepPlanBuilder::Build() const {
   WriteSection(plan.words_, header, kRows, rows_);
   WriteSection(plan.words_, header, kBiases, biases_);
   WriteSection(plan.words_, header, kTokens, tokens_);
+  WriteSection(plan.words_, header, kMasks, masks_);
   return plan;
 }
 

@@ -62,12 +62,14 @@ struct RowRecord {
   int32_t count = 0;        // tokens, at least 1
   int32_t token_begin = 0;  // into tokens(), or kLastSampled: the slot's last sampled token (count is 1)
   int32_t sample = 0;       // 1: draw the token at position + count
+  int32_t mask_begin = 0;   // into masks()
+  int32_t mask_words = 0;   // 0: every token may be drawn
 };
 
 // A flat, pointer-free, versioned buffer; under tensor parallelism its bytes are what rank 0 sends. Immutable once built.
 class StepPlan {
  public:
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
 
   StepPlan() = default;
   // INVALID_ARGUMENT when the bytes are not a plan of this version.
@@ -82,6 +84,7 @@ class StepPlan {
   absl::Span<const RowRecord> rows() const;
   absl::Span<const BiasRecord> biases() const;
   absl::Span<const int32_t> tokens() const;
+  absl::Span<const uint32_t> masks() const;  // a bit per token id that may be drawn
 
  private:
   friend class StepPlanBuilder;
@@ -101,6 +104,8 @@ class StepPlanBuilder {
   void Row(RowRecord record, absl::Span<const int32_t> tokens);
   // A row whose single token is the one the slot sampled last.
   void DecodeRow(RowRecord record);
+  // Adds the mask that `row` draws under.
+  void Mask(TokenConstraint& constraint, RowRecord& row);
   StepPlan Build() const;
 
  private:
@@ -111,6 +116,7 @@ class StepPlanBuilder {
   std::vector<RowRecord> rows_;
   std::vector<BiasRecord> biases_;
   std::vector<int32_t> tokens_;
+  std::vector<uint32_t> masks_;
 };
 
 }  // namespace berth::engine

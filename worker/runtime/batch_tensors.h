@@ -71,7 +71,7 @@ class BatchTensors {
   };
 
   BatchTensors(const SlotTable& slots, const BatchOptions& options, kernels::Ops& ops, const RunnerMemory& memory)
-      : slots_(slots), options_(options), extras_(options.areas, ops, memory) {}
+      : slots_(slots), options_(options), extras_(options.vocab, options.areas, ops, memory) {}
   absl::Status Reserve(const RunnerMemory& memory);
   absl::Status ReadyScratchSlot(kernels::Ops& ops);
   Rows CutRows(MirrorArea& area, const Counts& counts) const;

@@ -105,7 +105,7 @@ int ModelRunner::RecordedEntries(const engine::StepPlan& plan) const {
   const auto found = recordings_.lower_bound(static_cast<int>(plan.rows().size()));
   if (found == recordings_.end()) return 0;
   const bool plain = std::all_of(plan.rows().begin(), plan.rows().end(), [this](const engine::RowRecord& row) {
-    return row.count == 1 && row.sample == 1 && slots_.sampling(row.slot).logprobs <= 0 &&
+    return row.count == 1 && row.sample == 1 && row.mask_words == 0 && slots_.sampling(row.slot).logprobs <= 0 &&
            !slots_.MayEdit(row.slot, row.position + 1);
   });
   return plain ? found->first : 0;

@@ -25,6 +25,16 @@ absl::Status Wrong(int slot, const Parts&... parts) {
   return absl::InternalError(absl::StrCat("wrong plan for slot ", slot, ": ", parts...));
 }
 
+// The first token from `token` on, cyclically, that the mask allows; -1: none.
+int32_t NextUnderMask(absl::Span<const uint32_t> mask, int32_t token) {
+  const auto size = static_cast<int32_t>(32 * mask.size());
+  for (int32_t i = 0; i < size; ++i) {
+    const int32_t candidate = (token + i) % size;
+    if ((mask[candidate / 32] >> (candidate % 32) & 1) != 0) return candidate;
+  }
+  return -1;
+}
+
 }  // namespace
 
 SimDevice::SimDevice(const SimDeviceOptions& options)
@@ -51,7 +61,7 @@ absl::StatusOr<StepResult> SimDevice::Run(const StepPlan& plan) {
   }
   StepResult result{.step = plan.step()};
   for (const RowRecord& row : plan.rows()) {
-    RowResult drawn = RunRow(row);
+    RowResult drawn = RunRow(row, plan.masks().subspan(row.mask_begin, row.mask_words));
     if (row.sample) result.rows.push_back(std::move(drawn));
   }
   return result;
@@ -134,7 +144,7 @@ absl::Status SimDevice::CheckContext(const Slot& slot, const RowRecord& row) con
   return absl::OkStatus();
 }
 
-RowResult SimDevice::RunRow(const RowRecord& row) {
+RowResult SimDevice::RunRow(const RowRecord& row, absl::Span<const uint32_t> mask) {
   Slot& slot = slots_[row.slot];
   const int end = row.position + row.count;
   uint64_t state = row.position == 0 ? kSimEmptyState : Kv(slot, row.position - 1);
@@ -146,6 +156,7 @@ RowResult SimDevice::RunRow(const RowRecord& row) {
   RowResult result{.slot = row.slot, .generation = row.generation};
   if (!row.sample) return result;
   result.token = slot.poisoned ? -1 : Draw(slot, state, end, &result.logprobs);
+  if (result.token >= 0 && !mask.empty()) result.token = NextUnderMask(mask, result.token);
   // After a NaN the device goes on with some token until the sequence is retired.
   Push(slot, std::max(result.token, 0));
   slot.drawn = true;

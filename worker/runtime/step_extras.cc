@@ -25,6 +25,10 @@ bool ReadsCounts(const engine::Sampling& sampling) {
   return sampling.repetition_penalty != 1 || sampling.presence_penalty != 0 || sampling.frequency_penalty != 0;
 }
 
+int64_t CountSamples(const engine::StepPlan& plan) {
+  return std::count_if(plan.rows().begin(), plan.rows().end(), [](const engine::RowRecord& row) { return row.sample != 0; });
+}
+
 template <typename T, typename Values>
 void Copy(const Values& values, const kernels::Tensor& to) {
   std::copy(values.begin(), values.end(), to.data<T>());
@@ -40,14 +44,14 @@ absl::Status StepExtras::Reserve() {
 absl::StatusOr<QueuedCopy> StepExtras::Fill(const engine::StepPlan& plan, const LogitEdits& edits, int area,
                                             kernels::AdmitArgs* admit, kernels::SampleArgs* sample) {
   const auto admits = static_cast<int64_t>(plan.admits().size());
-  if (admits == 0 && edits.token.empty()) return QueuedCopy{};
+  const int64_t masked = plan.masks().empty() ? 0 : CountSamples(plan);
+  if (admits == 0 && masked == 0 && edits.token.empty()) return QueuedCopy{};
   CollectHistory(plan);
-  const auto history = static_cast<int64_t>(history_.size());
   MirrorArea measured;
-  Cut(measured, admits, history, edits);
+  Cut(measured, admits, masked, edits);
   BERTH_RETURN_IF_ERROR(Grow(area, measured.used()));
   MirrorArea memory(staging_[area].data(), device_.data(), staging_[area].bytes());
-  const Tensors tensors = Cut(memory, admits, history, edits);
+  const Tensors tensors = Cut(memory, admits, masked, edits);
   if (admits > 0) {
     FillAdmits(plan, tensors);
     admit->slot = tensors.slot.device;
@@ -64,19 +68,24 @@ absl::StatusOr<QueuedCopy> StepExtras::Fill(const engine::StepPlan& plan, const 
     sample->edit_token = tensors.edit_token.device;
     sample->edit_value = tensors.edit_value.device;
   }
+  if (masked > 0) {
+    FillMasks(plan, tensors.bitmask.host);
+    sample->bitmask = tensors.bitmask.device;
+  }
   return QueuedCopy{.to = memory.device(), .from = memory.host(), .bytes = memory.used()};
 }
 
-StepExtras::Tensors StepExtras::Cut(MirrorArea& area, int64_t admits, int64_t history, const LogitEdits& edits) {
+StepExtras::Tensors StepExtras::Cut(MirrorArea& area, int64_t admits, int64_t masked, const LogitEdits& edits) const {
   Tensors tensors;
   tensors.slot = area.Cut(DType::kI32, {admits});
   tensors.params = area.Cut(DType::kU8, {admits, sizeof(SlotSampling)});
   tensors.history_start = area.Cut(DType::kI32, {admits + 1});
   tensors.prompt_length = area.Cut(DType::kI32, {admits});
-  tensors.history = area.Cut(DType::kI32, {history});
+  tensors.history = area.Cut(DType::kI32, {static_cast<int64_t>(history_.size())});
   tensors.edit_start = area.Cut(DType::kI32, {static_cast<int64_t>(edits.start.size())});
   tensors.edit_token = area.Cut(DType::kI32, {static_cast<int64_t>(edits.token.size())});
   tensors.edit_value = area.Cut(DType::kF32, {static_cast<int64_t>(edits.value.size())});
+  tensors.bitmask = area.Cut(DType::kU32, {masked, (vocab_ + 31) / 32});
   return tensors;
 }
 
@@ -114,6 +123,18 @@ void StepExtras::FillAdmits(const engine::StepPlan& plan, const Tensors& tensors
   }
   Copy<int32_t>(history_start_, tensors.history_start.host);
   Copy<int32_t>(history_, tensors.history.host);
+}
+
+// Rows without a mask may draw any token; a shorter mask allows none of the tokens beyond it.
+void StepExtras::FillMasks(const engine::StepPlan& plan, const kernels::Tensor& bitmask) {
+  const int64_t words = bitmask.dim(1);
+  uint32_t* to = bitmask.data<uint32_t>();
+  for (const engine::RowRecord& row : plan.rows()) {
+    if (row.sample == 0) continue;
+    std::fill_n(to, words, row.mask_words == 0 ? ~uint32_t{0} : 0);
+    std::copy_n(plan.masks().begin() + row.mask_begin, std::min<int64_t>(row.mask_words, words), to);
+    to += words;
+  }
 }
 
 }  // namespace berth::runtime

@@ -27,17 +27,18 @@ struct QueuedCopy {
   size_t bytes = 0;
 };
 
-// What a step may bring beside its rows: sequences that enter slots, and logit edits. Its memory grows with the largest step
-// seen, and while it grows the queue runs empty. Thread: the executor's.
+// What a step may bring beside its rows: sequences that enter slots, logit edits and token masks. Its memory grows with the
+// largest step seen, and while it grows the queue runs empty. Thread: the executor's.
 class StepExtras {
  public:
   // `areas`: steps whose extras are in use at once.
-  StepExtras(int areas, kernels::Ops& ops, const RunnerMemory& memory) : ops_(ops), memory_(memory), staging_(areas) {}
+  StepExtras(int vocab, int areas, kernels::Ops& ops, const RunnerMemory& memory)
+      : vocab_(vocab), ops_(ops), memory_(memory), staging_(areas) {}
 
   // Reserves what most steps need.
   absl::Status Reserve();
-  // Sets the inputs of `admit` and the edits of `sample`, which stay empty when there are none. They are valid until the next
-  // call for the area. RESOURCE_EXHAUSTED: no memory to grow.
+  // Sets the inputs of `admit`, and the edits and the bitmask of `sample`, which stay empty when there are none. They are valid
+  // until the next call for the area. RESOURCE_EXHAUSTED: no memory to grow.
   absl::StatusOr<QueuedCopy> Fill(const engine::StepPlan& plan, const LogitEdits& edits, int area, kernels::AdmitArgs* admit,
                                   kernels::SampleArgs* sample);
 
@@ -45,13 +46,16 @@ class StepExtras {
   struct Tensors {
     Mirrored slot, params, history_start, prompt_length, history;
     Mirrored edit_start, edit_token, edit_value;
+    Mirrored bitmask;
   };
 
-  static Tensors Cut(MirrorArea& area, int64_t admits, int64_t history, const LogitEdits& edits);
+  Tensors Cut(MirrorArea& area, int64_t admits, int64_t masked, const LogitEdits& edits) const;
   absl::Status Grow(int area, size_t bytes);
   void CollectHistory(const engine::StepPlan& plan);
   void FillAdmits(const engine::StepPlan& plan, const Tensors& tensors) const;
+  static void FillMasks(const engine::StepPlan& plan, const kernels::Tensor& bitmask);
 
+  const int vocab_;
   kernels::Ops& ops_;
   const RunnerMemory memory_;
   std::vector<kernels::Buffer> staging_;

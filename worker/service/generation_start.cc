@@ -176,6 +176,9 @@ engine::SequenceSpec GenerationCore::MakeSequence(const Request& request, int in
       .logprobs = spec.output().has_top_logprobs() ? spec.output().top_logprobs() : -1,
       .seed = sampling.has_seed() ? sampling.seed() : seeds_(),
       .choice = index};
+  if (request.prompt.grammar != nullptr) {
+    sequence.constraint = MakeConstraint(request.prompt.grammar, *parts_.model.tokenizer, sequence.stop_tokens, output);
+  }
   for (const auto& [id, bias] : sampling.logit_bias()) sequence.logit_bias.emplace_back(id, bias);
   if (request.submission.timeout != absl::InfiniteDuration()) {
     sequence.deadline = request.arrived + request.submission.timeout;

@@ -241,6 +241,9 @@ absl::StatusOr<PreparedPrompt> PreparePrompt(const v1::GenerationSpec& spec, con
       if (!tokens->empty()) prompt->bad_words.push_back(*std::move(tokens));
     }
   }
+  if (spec.has_constraint()) {
+    BERTH_ASSIGN_OR_RETURN(prompt->grammar, model.grammars->Compile(spec.constraint()));
+  }
   return prompt;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct PreparedPrompt {
   std::vector<std::string> tool_names;
   bool opens_reasoning = false;
   std::string opening;
+
+  std::shared_ptr<const text::CompiledGrammar> grammar;  // that the output must match; null: none
 
   // Of interactive turns: the prompt is history[0, from_position) + tokens[from_position, …), and the whole conversation.
   int64_t from_position = 0;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/service/grammar_store.h"
 #include "worker/text/chat_template.h"
 #include "worker/text/output_format.h"
 #include "worker/text/tokenizer.h"
@@ -25,6 +26,7 @@ struct ServedModel {
   std::string family;
   std::unique_ptr<const text::Tokenizer> tokenizer;
   std::unique_ptr<const text::ChatTemplate> chat_template;  // null: none
+  std::unique_ptr<GrammarStore> grammars;
   text::OutputFormat output_format;
   std::vector<int32_t> eos_ids;
   SamplingDefaults defaults;

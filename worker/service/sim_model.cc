@@ -23,6 +23,7 @@ absl::StatusOr<ServedModel> MakeSimModel(const std::string& name, int context_le
                     .fingerprint = base::Hash64(name, static_cast<uint64_t>(context_length))};
   BERTH_ASSIGN_OR_RETURN(model.tokenizer, text::MakeTokenizer(text::SimTokenizerData()));
   BERTH_ASSIGN_OR_RETURN(model.chat_template, text::ParseChatTemplate(kTemplate, "", "<eos>"));
+  model.grammars = std::make_unique<GrammarStore>(*model.tokenizer);
   return model;
 }
 

@@ -138,6 +138,14 @@ absl::Status CheckResume(const v1::GenerationSpec& spec, const ServedModel& mode
   return absl::OkStatus();
 }
 
+// A constrained output ends where its grammar does.
+absl::Status CheckConstraint(const v1::GenerationSpec& spec) {
+  if (!spec.has_constraint()) return absl::OkStatus();
+  if (spec.stop().ignore_eos()) return rpc::FieldError("stop.ignore_eos", "has no meaning with a constraint");
+  if (spec.stop().min_tokens() > 0) return rpc::FieldError("stop.min_tokens", "has no meaning with a constraint");
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model) {
@@ -172,7 +180,6 @@ absl::Status CheckSpec(const v1::GenerationSpec& spec, const ServedModel& model)
   BERTH_RETURN_IF_ERROR(CheckName("request_id", spec.request_id()));
   BERTH_RETURN_IF_ERROR(CheckName("session_id", spec.session_id()));
   BERTH_RETURN_IF_ERROR(CheckModelName(spec.model(), model));
-  if (spec.has_constraint()) return absl::UnimplementedError("constraint: constrained output is not offered yet");
   if (!spec.lora_name().empty()) return absl::UnimplementedError("lora_name: adapters are not offered yet");
   BERTH_RETURN_IF_ERROR(CheckRange("priority", spec.priority(), -100, 100));
   BERTH_RETURN_IF_ERROR(CheckSampling(spec.sampling(), model));
@@ -182,6 +189,7 @@ absl::Status CheckSpec(const v1::GenerationSpec& spec, const ServedModel& model)
   }
   BERTH_RETURN_IF_ERROR(CheckPrompt(spec.prompt(), model));
   BERTH_RETURN_IF_ERROR(CheckSession(spec));
+  BERTH_RETURN_IF_ERROR(CheckConstraint(spec));
   return CheckResume(spec, model);
 }
 

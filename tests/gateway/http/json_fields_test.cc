@@ -12,7 +12,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-nlohmann::json Parse(const std::string& text) { return *ParseObject(text); }
+nlohmann::ordered_json Parse(const std::string& text) { return *ParseObject(text); }
 
 std::string Mistake(const JsonFields& fields) {
   const auto violations = rpc::FieldViolations(fields.status());

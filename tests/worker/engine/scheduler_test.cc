@@ -18,6 +18,38 @@ using Driver = SchedulerDriver;
 
 std::vector<int32_t> Alone(const SequenceSpec& spec) { return runtime::SimOutput(Driver::kVocabulary, spec); }
 
+// Token n of the output must be n modulo 7.
+class CountingConstraint : public TokenConstraint {
+ public:
+  int mask_words() const override { return 70; }
+  void FillMask(absl::Span<uint32_t> mask) override {
+    for (size_t id = 0; id < mask.size() * 32; ++id) mask[id / 32] |= static_cast<uint32_t>(id % 7 == count_ % 7) << id % 32;
+  }
+  void Accept(int32_t) override { ++count_; }
+
+ private:
+  size_t count_ = 0;
+};
+
+TEST(SchedulerTest, AConstraintSeesEveryTokenBeforeTheNextMask) {
+  Driver driver({.slots = 4, .kv_blocks = 3, .step_tokens = 64});  // not enough for both: one is preempted
+  driver.Add(Driver::Spec(1, 10, 100));
+  SequenceSpec constrained = Driver::Spec(2, 20, 60, 1);
+  constrained.constraint = std::make_shared<CountingConstraint>();
+  driver.Add(constrained);
+  while (!driver.scheduler().idle()) {
+    const bool first = !driver.Submit().empty(), second = !driver.Submit().empty();
+    ASSERT_TRUE(first);
+    driver.Commit();
+    if (second) driver.Commit();
+    driver.TakeUpdates();
+  }
+  EXPECT_GT(driver.scheduler().stats().preemptions, 0);
+  EXPECT_EQ(driver.output(1).tokens, Alone(Driver::Spec(1, 10, 100))) << "as without a neighbour";
+  ASSERT_EQ(driver.output(2).tokens.size(), 60);
+  for (int n = 0; n < 60; ++n) EXPECT_EQ(driver.output(2).tokens[n] % 7, n % 7) << n;
+}
+
 TEST(SchedulerTest, OneStepMixesDecodeRowsAndPromptChunks) {
   Driver driver({.slots = 4, .kv_blocks = 32, .step_tokens = 40});
   driver.Add(Driver::Spec(1, 10, 100));

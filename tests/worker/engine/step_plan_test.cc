@@ -26,10 +26,20 @@ SequenceSpec Spec() {
   return spec;
 }
 
+class OddTokens : public TokenConstraint {
+ public:
+  int mask_words() const override { return 3; }
+  void FillMask(absl::Span<uint32_t> mask) override { std::fill(mask.begin(), mask.end(), 0xAAAAAAAA); }
+  void Accept(int32_t) override {}
+};
+
 StepPlanBuilder Builder() {
   StepPlanBuilder builder(42);
   builder.Row({.slot = 3, .generation = 7, .position = 0, .sample = 1}, {11, 12, 13});
-  builder.DecodeRow({.slot = 1, .generation = 2, .position = 70, .sample = 1});
+  RowRecord masked{.slot = 1, .generation = 2, .position = 70, .sample = 1};
+  OddTokens odd;
+  builder.Mask(odd, masked);
+  builder.DecodeRow(masked);
   builder.Admit({.slot = 3, .generation = 7}, Spec(), {11, 12, 13});
   builder.Block({.slot = 3, .index = 0, .block = 5});
   builder.Retire({.slot = 3, .generation = 6});
@@ -75,6 +85,9 @@ TEST(StepPlanTest, EveryRecordComesBackFromTheBytes) {
   EXPECT_THAT(plan->tokens().subspan(prompt.token_begin, prompt.count), ElementsAre(11, 12, 13));
   EXPECT_EQ(plan->rows()[1].token_begin, RowRecord::kLastSampled);
   EXPECT_EQ(plan->rows()[1].count, 1);
+  EXPECT_EQ(prompt.mask_words, 0);
+  EXPECT_THAT(plan->masks().subspan(plan->rows()[1].mask_begin, plan->rows()[1].mask_words),
+              ElementsAre(0xAAAAAAAA, 0xAAAAAAAA, 0xAAAAAAAA));
 }
 
 TEST(StepPlanTest, AnEmptyPlanIsAPlan) {
@@ -98,7 +111,7 @@ TEST(StepPlanTest, RefusesOtherBytes) {
   EXPECT_FALSE(FromBytesWith(plan, bytes.data(), 1).ok()) << "magic";
   const absl::Status version = FromBytesWith(plan, bytes.data() + 4, 99);
   EXPECT_EQ(version.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(version.message()), HasSubstr("version 99, want 1"));
+  EXPECT_THAT(std::string(version.message()), HasSubstr("version 99, want 2"));
 }
 
 TEST(StepPlanTest, RefusesRecordsThatPointOutside) {
@@ -111,6 +124,7 @@ TEST(StepPlanTest, RefusesRecordsThatPointOutside) {
     const void* field;
     int32_t value;
   } cases[] = {
+      {"mask", &decode.mask_words, 4},
       {"retired slot", &plan.retires()[0].slot, -1},
       {"block", &plan.blocks()[0].block, -1},
       {"block index", &plan.blocks()[0].index, -2},

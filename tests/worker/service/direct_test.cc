@@ -34,6 +34,38 @@ TEST_F(DirectTest, AStreamHasAllParts) {
   EXPECT_EQ(outcome.finished.usage().prompt_tokens(), outcome.started.prompt_tokens());
 }
 
+TEST_F(DirectTest, AConstrainedOutputMatchesAndEndsByItself) {
+  v1::GenerationSpec spec = ChatSpec("r", "hello", 200);
+  spec.mutable_sampling()->set_choice_count(3);
+  spec.mutable_constraint()->set_regex("(yes|no|maybe)(, [a-z]{3} [0-9]+!){2}");
+  const Outcome whole = worker_.Stream(spec);
+  ASSERT_TRUE(whole.error.ok()) << whole.error;
+  for (int choice = 0; choice < 3; ++choice) {
+    EXPECT_THAT(whole.text.at(choice),
+                ::testing::MatchesRegex("(yes|no|maybe)(, [a-z][a-z][a-z] [0-9]+!)(, [a-z][a-z][a-z] [0-9]+!)"));
+    EXPECT_EQ(whole.finished.choices(choice).reason(), v1::FINISH_REASON_STOP_TOKEN);
+  }
+  // Cut and resumed, it goes on from where the grammar stood.
+  const std::vector<int32_t>& tokens = whole.tokens.at(0);
+  spec.mutable_sampling()->set_choice_count(1);
+  spec.set_request_id("resumed");
+  spec.mutable_resume()->set_model_fingerprint(whole.started.model_fingerprint());
+  spec.mutable_resume()->set_next_seq(9);
+  v1::ResumeFrom::Choice& given = *spec.mutable_resume()->add_choices();
+  given.mutable_token_ids()->Add(tokens.begin(), tokens.begin() + 8);
+  const Outcome rest = worker_.Stream(spec);
+  ASSERT_TRUE(rest.error.ok()) << rest.error;
+  EXPECT_EQ(rest.tokens.at(0), std::vector<int32_t>(tokens.begin() + 8, tokens.end()));
+}
+
+TEST_F(DirectTest, AConstraintThatCannotBeReadIsNamed) {
+  v1::GenerationSpec spec = ChatSpec("r", "hello", 20);
+  spec.mutable_constraint()->set_json_schema(R"({"type": "integer", "multipleOf": 3})");
+  const Outcome outcome = worker_.Stream(spec);
+  EXPECT_EQ(outcome.error.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(outcome.error.message()), ::testing::HasSubstr("#/multipleOf: is not supported"));
+}
+
 TEST_F(DirectTest, TheSameSeedGivesTheSameTextAndOthersDoNot) {
   const Outcome a = worker_.Stream(ChatSpec("a", "hello", 30, 5));
   const Outcome b = worker_.Stream(ChatSpec("b", "hello", 30, 5));

@@ -109,7 +109,9 @@ TEST(CheckSpec, OtherModelsAndOffersAreToldApart) {
   EXPECT_EQ(CheckSpec(spec, model).code(), absl::StatusCode::kUnimplemented);
   spec.clear_lora_name();
   spec.mutable_constraint()->set_regex("a*");
-  EXPECT_EQ(CheckSpec(spec, model).code(), absl::StatusCode::kUnimplemented);
+  EXPECT_TRUE(CheckSpec(spec, model).ok());
+  spec.mutable_stop()->set_ignore_eos(true);
+  EXPECT_EQ(CheckSpec(spec, model).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(CheckSpec, AResumeNeedsTheSameModel) {

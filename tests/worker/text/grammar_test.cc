@@ -1,0 +1,251 @@
+#include "worker/text/grammar/grammar.h"
+
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/worker/text/golden.h"
+#include "worker/loader/tokenizer_json.h"
+#include "worker/text/grammar/matcher.h"
+
+namespace berth::text {
+namespace {
+
+using testing::HasSubstr;
+
+std::shared_ptr<const CompiledGrammar> Compile(const absl::StatusOr<Grammar>& grammar, const TokenTrie& trie) {
+  EXPECT_TRUE(grammar.ok()) << grammar.status();
+  auto compiled = CompiledGrammar::Make(*grammar, trie);
+  EXPECT_TRUE(compiled.ok()) << compiled.status();
+  return *compiled;
+}
+
+const TokenTrie& NoTokens() {
+  static const auto* const trie = new TokenTrie;
+  return *trie;
+}
+
+bool Matches(const absl::StatusOr<Grammar>& grammar, std::string_view text) {
+  GrammarMatcher matcher(Compile(grammar, NoTokens()));
+  return matcher.Accept(text) && matcher.complete();
+}
+
+std::string ErrorOf(const absl::StatusOr<Grammar>& grammar) {
+  if (!grammar.ok()) return std::string(grammar.status().message());
+  const auto compiled = CompiledGrammar::Make(*grammar, NoTokens());
+  return compiled.ok() ? "" : std::string(compiled.status().message());
+}
+
+TEST(RegexGrammarTest, MatchesWholeTexts) {
+  const auto date = ParseRegex(R"(^(\d{4})-(0[1-9]|1[0-2])$)");
+  EXPECT_TRUE(Matches(date, "2024-12"));
+  EXPECT_FALSE(Matches(date, "2024-13"));
+  EXPECT_FALSE(Matches(date, "2024-1"));
+  EXPECT_FALSE(Matches(date, "2024-12 "));
+  EXPECT_TRUE(Matches(ParseRegex("(ab|a)*?c+"), "aababcc"));
+  EXPECT_FALSE(Matches(ParseRegex("(ab|a)*c+"), "abb"));
+  EXPECT_TRUE(Matches(ParseRegex("[^a-c\\d]{2,3}"), "x-"));
+  EXPECT_FALSE(Matches(ParseRegex("[^a-c\\d]{2,3}"), "xyzz"));
+  EXPECT_TRUE(Matches(ParseRegex(""), ""));
+}
+
+TEST(RegexGrammarTest, CharactersAreUtf8) {
+  EXPECT_TRUE(Matches(ParseRegex("[à-ö一-龥😀]+"), "éô漢😀"));
+  EXPECT_FALSE(Matches(ParseRegex("[à-ö]"), "a"));
+  EXPECT_TRUE(Matches(ParseRegex("."), "\u07FF"));
+  EXPECT_TRUE(Matches(ParseRegex("."), "\U0010FFFF"));
+  EXPECT_FALSE(Matches(ParseRegex("."), "\n"));
+  EXPECT_FALSE(Matches(ParseRegex("."), "\xC3"));          // half a character
+  EXPECT_FALSE(Matches(ParseRegex("."), "\xED\xA0\x80"));  // a surrogate
+}
+
+TEST(RegexGrammarTest, NamesWhatIsWrong) {
+  EXPECT_THAT(ErrorOf(ParseRegex("(ab")), HasSubstr("'(' without its ')' at byte 3"));
+  EXPECT_THAT(ErrorOf(ParseRegex("ab)")), HasSubstr("')' without its '('"));
+  EXPECT_THAT(ErrorOf(ParseRegex("[ab")), HasSubstr("without its ']'"));
+  EXPECT_THAT(ErrorOf(ParseRegex("*a")), HasSubstr("'*' is not expected"));
+  EXPECT_THAT(ErrorOf(ParseRegex("(?=a)")), HasSubstr("\"(?\""));
+  EXPECT_THAT(ErrorOf(ParseRegex("\\bword")), HasSubstr("\\b is not supported"));
+  EXPECT_THAT(ErrorOf(ParseRegex("a{3,1}")), HasSubstr("out of order"));
+  EXPECT_THAT(ErrorOf(ParseRegex("a{99999}")), HasSubstr("10000 repeats"));
+  EXPECT_THAT(ErrorOf(ParseRegex("((a{1000}){1000}){1000}")), HasSubstr("too large"));
+  EXPECT_THAT(ErrorOf(ParseRegex(std::string(500, '('))), HasSubstr("too deeply"));
+  EXPECT_THAT(ErrorOf(ParseRegex("\xFF")), HasSubstr("not UTF-8"));
+}
+
+TEST(EbnfGrammarTest, RulesMayReferToEachOtherAndToThemselves) {
+  const auto sums = ParseEbnf(R"x(
+      root  ::= sum            # a comment
+      sum   ::= term ("+" term | "-" term)*
+      term  ::= [0-9]+ | "(" sum ")"
+  )x");
+  EXPECT_TRUE(Matches(sums, "1+(2-(30+4))-5"));
+  EXPECT_FALSE(Matches(sums, "1+(2-(30+4)-5"));
+  EXPECT_FALSE(Matches(sums, "1+"));
+  EXPECT_TRUE(Matches(ParseEbnf("root ::= \"\" | \"a\" root \"b\""), "aaabbb"));
+  EXPECT_FALSE(Matches(ParseEbnf("root ::= \"\" | \"a\" root \"b\""), "aaabb"));
+}
+
+TEST(EbnfGrammarTest, NamesWhatIsWrong) {
+  EXPECT_THAT(ErrorOf(ParseEbnf("a ::= \"x\"")), HasSubstr("no rule \"root\""));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= other")), HasSubstr("\"other\" is not defined"));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= \"a\"\nroot ::= \"b\"")), HasSubstr("defined twice"));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= \"a")), HasSubstr("ends too early"));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= empty root \"a\" | \"b\"\nempty ::= \"\"")),
+              HasSubstr("\"root\" begins with itself"));
+}
+
+TEST(JsonSchemaTest, ObjectsHaveTheirMembersInOrder) {
+  const auto schema = ParseJsonSchema(R"({"type": "object", "additionalProperties": false, "required": ["name"],
+      "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "tags": {"type": "array", "items": {"enum": ["a", 1]}}}})");
+  EXPECT_TRUE(Matches(schema, R"({"name": "Ada", "age": 36, "tags": ["a", 1]})"));
+  EXPECT_TRUE(Matches(schema, "{\"name\":\"\\u00e9\\n\",\n\t\"tags\":[ ] }"));
+  EXPECT_TRUE(Matches(schema, R"({"name":"x"})"));
+  EXPECT_FALSE(Matches(schema, R"({"age": 36})"));
+  EXPECT_FALSE(Matches(schema, R"({"name": "x", "other": 1})"));
+  EXPECT_FALSE(Matches(schema, R"({"name": "x",})"));
+  EXPECT_FALSE(Matches(schema, R"({"name": "x", "tags": ["b"]})"));
+  EXPECT_FALSE(Matches(schema, "{\"name\": \"a\nb\"}"));
+}
+
+TEST(JsonSchemaTest, OptionalMembersAndOthers) {
+  const auto schema =
+      ParseJsonSchema(R"({"properties": {"a": {"const": 1}, "b": {"const": 2}}, "additionalProperties": {"type": "null"}})");
+  for (const char* text : {"{}", R"({"a":1})", R"({"b":2})", R"({"a":1,"b":2,"c":null})", R"({"c":null,"d":null})"}) {
+    EXPECT_TRUE(Matches(schema, text)) << text;
+  }
+  for (const char* text : {R"({,"a":1})", R"({"a":1 "b":2})", R"({"c":1})", R"({"b":2,"a":1})"}) {
+    EXPECT_FALSE(Matches(schema, text)) << text;
+  }
+}
+
+TEST(JsonSchemaTest, RefersIntoItself) {
+  const auto list = ParseJsonSchema(R"({"$ref": "#/$defs/node", "$defs": {"node": {"type": "object", "required": ["next"],
+      "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}, "additionalProperties": false}}})");
+  EXPECT_TRUE(Matches(list, R"({"next": {"next": {"next": null}}})"));
+  EXPECT_FALSE(Matches(list, R"({"next": {"next": {"next": null}})"));
+}
+
+TEST(JsonSchemaTest, BoundsOfIntegersAreExact) {
+  std::mt19937 random(1);
+  const auto number = [&] { return std::uniform_int_distribution<int>(-1200, 1200)(random); };
+  for (int round = 0; round < 60; ++round) {
+    nlohmann::json schema = {{"type", "integer"}};
+    const int a = number(), b = number();
+    if (round % 3 != 0) schema["minimum"] = std::min(a, b);
+    if (round % 3 != 1) schema["maximum"] = std::max(a, b);
+    GrammarMatcher start(Compile(ParseJsonSchema(schema.dump()), NoTokens()));
+    for (int value = -1300; value <= 1300; value += 1 + round % 2) {
+      GrammarMatcher matcher = start;
+      const bool inside = (round % 3 == 0 || value >= std::min(a, b)) && (round % 3 == 1 || value <= std::max(a, b));
+      ASSERT_EQ(matcher.Accept(std::to_string(value)) && matcher.complete(), inside) << schema << " " << value;
+    }
+  }
+}
+
+TEST(JsonSchemaTest, StringsAndArraysWithLimits) {
+  EXPECT_TRUE(Matches(ParseJsonSchema(R"({"type": "string", "minLength": 1, "maxLength": 3})"), "\"äöü\""));
+  EXPECT_FALSE(Matches(ParseJsonSchema(R"({"type": "string", "minLength": 1, "maxLength": 3})"), "\"abcd\""));
+  EXPECT_TRUE(Matches(ParseJsonSchema(R"({"type": "string", "pattern": "^[A-Z]{3}$"})"), "\"ABC\""));
+  EXPECT_TRUE(Matches(ParseJsonSchema(R"({"type": "string", "format": "date-time"})"), "\"2024-02-29T12:30:00Z\""));
+  const auto pair = ParseJsonSchema(R"({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2})");
+  EXPECT_TRUE(Matches(pair, "[1, -2.5e3]"));
+  EXPECT_FALSE(Matches(pair, "[1]"));
+  EXPECT_FALSE(Matches(pair, "[1,2,3]"));
+}
+
+TEST(JsonSchemaTest, AnyObject) {
+  EXPECT_TRUE(Matches(JsonObjectGrammar(), R"({"a": [1, {"b": null}, "c"], "d": {}})"));
+  EXPECT_FALSE(Matches(JsonObjectGrammar(), "[1]"));
+}
+
+TEST(JsonSchemaTest, NamesWhatIsWrong) {
+  const auto error = [](std::string_view schema) { return ErrorOf(ParseJsonSchema(schema)); };
+  EXPECT_THAT(error("{"), HasSubstr("not JSON"));
+  EXPECT_THAT(error(R"({"properties": {"a": {"type": "float"}}})"), HasSubstr("#/properties/a/type: unknown type \"float\""));
+  EXPECT_THAT(error(R"({"type": "integer", "multipleOf": 3})"), HasSubstr("#/multipleOf: is not supported"));
+  EXPECT_THAT(error(R"({"type": "number", "minimum": 3})"), HasSubstr("integers only"));
+  EXPECT_THAT(error(R"({"$ref": "#/$defs/none"})"), HasSubstr("refers to nothing"));
+  EXPECT_THAT(error(R"({"$ref": "http://a/b"})"), HasSubstr("out of the document"));
+  EXPECT_THAT(error(R"({"type": "object", "required": ["a"]})"), HasSubstr("\"a\" is not among the properties"));
+  EXPECT_THAT(error(R"({"type": "string", "pattern": "(a"})"), HasSubstr("without its ')'"));
+  EXPECT_THAT(error(R"({"type": "integer", "minimum": 3, "maximum": 2})"), HasSubstr("above"));
+  EXPECT_THAT(error(R"({"$ref": "#"})"), HasSubstr("begins with itself"));
+}
+
+std::unique_ptr<Tokenizer> GoldenTokenizer() {
+  auto data = loader::ParseTokenizerJson(ReadGolden("qwen2.json"), "");
+  EXPECT_TRUE(data.ok()) << data.status();
+  return *MakeTokenizer(*std::move(data));
+}
+
+std::vector<int32_t> Bits(absl::Span<const uint32_t> mask) {
+  std::vector<int32_t> ids;
+  for (size_t id = 0; id < mask.size() * 32; ++id) {
+    if ((mask[id / 32] >> (id % 32) & 1) != 0) ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+// make_masks.py has what xgrammar allows.
+TEST(TokenMaskGoldenTest, AllowsWhatXgrammarAllows) {
+  const auto tokenizer = GoldenTokenizer();
+  const TokenTrie trie(*tokenizer);
+  std::vector<uint32_t> mask((tokenizer->size() + 31) / 32);
+  for (const auto& test : nlohmann::json::parse(ReadGolden("masks.json"))) {
+    const std::string source = test["source"], kind = test["kind"];
+    GrammarMatcher matcher(Compile(kind == "regex"  ? ParseRegex(source)
+                                   : kind == "ebnf" ? ParseEbnf(source)
+                                                    : ParseJsonSchema(source),
+                                   trie));
+    for (size_t step = 0; step < test["steps"].size(); ++step) {
+      matcher.FillMask(absl::MakeSpan(mask));
+      EXPECT_EQ(GoldenHash(Bits(mask)), test["steps"][step][0]) << source << ", step " << step;
+      EXPECT_EQ(matcher.complete(), test["steps"][step][1]) << source << ", step " << step;
+      if (step < test["ids"].size()) {
+        ASSERT_TRUE(matcher.Accept(tokenizer->TokenBytes(test["ids"][step], false)));
+      }
+    }
+  }
+}
+
+// A mask holds exactly the tokens whose bytes go on from here.
+class TokenMaskTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(TokenMaskTest, AllowsExactlyWhatMatches) {
+  const auto tokenizer = GoldenTokenizer();
+  const TokenTrie trie(*tokenizer);
+  const std::string source = GetParam();
+  const auto grammar = Compile(source[0] == '{'                    ? ParseJsonSchema(source)
+                               : source.find("::=") != source.npos ? ParseEbnf(source)
+                                                                   : ParseRegex(source),
+                               trie);
+  std::mt19937 random(7);
+  std::vector<uint32_t> mask((tokenizer->size() + 31) / 32);
+  for (int walk = 0; walk < 3; ++walk) {
+    GrammarMatcher matcher(grammar);
+    for (int step = 0; step < 12; ++step) {
+      matcher.FillMask(absl::MakeSpan(mask));
+      const std::vector<int32_t> allowed = Bits(mask);
+      for (int32_t id = 0; id < tokenizer->size(); ++id) {
+        const bool bit = (mask[id / 32] >> (id % 32) & 1) != 0;
+        const std::string_view bytes = tokenizer->TokenBytes(id, false);
+        GrammarMatcher ahead = matcher;
+        ASSERT_EQ(bit, !tokenizer->IsSpecial(id) && !bytes.empty() && ahead.Accept(bytes)) << bytes << " at step " << step;
+      }
+      if (allowed.empty()) break;
+      ASSERT_TRUE(matcher.Accept(tokenizer->TokenBytes(allowed[random() % allowed.size()], false)));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Grammars, TokenMaskTest,
+    testing::Values("[a-z]{1,8}( [a-z]+)*\\.", "(yes|no|maybe)", ".*", "root ::= \"(\" root \")\" root | [a-z ]*",
+                    R"({"type": "object"})",
+                    R"({"properties": {"name": {"type": "string"}, "n": {"type": "array", "items": {"type": "integer"}}}})"));
+
+}  // namespace
+}  // namespace berth::text

@@ -1,0 +1,433 @@
+// From a JSON schema to a grammar. Keywords: type (one or a list), properties, required, additionalProperties, items,
+// prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (as anyOf), allOf (one), $ref into the document, $defs, pattern,
+// format, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum (integers). Annotations (title,
+// description, default, …) are passed over.
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "base/status.h"
+#include "worker/text/grammar/grammar.h"
+
+namespace berth::text {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using ExprId = Grammar::ExprId;
+using RuleId = Grammar::RuleId;
+
+constexpr int kMaxDepth = 100;
+constexpr int kMaxItems = 10'000;
+
+constexpr char kCharacter[] = R"(([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u[0-9a-fA-F]{4})))";
+constexpr char kNumber[] = R"(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?)";
+constexpr char kInteger[] = R"(0|-?[1-9][0-9]*)";
+constexpr char kTime[] = R"(([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d))";
+constexpr char kDate[] = R"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))";
+constexpr char kOctet[] = R"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d))";
+constexpr char kLabel[] = R"([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)";
+
+std::string FormatPattern(const std::string& format) {
+  if (format == "date") return std::string(kDate);
+  if (format == "time") return std::string(kTime);
+  if (format == "date-time") return absl::StrCat(kDate, "T", kTime);
+  if (format == "duration") {
+    return R"(P((\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)(T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S))?|T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)|\d+W))";
+  }
+  if (format == "email") return absl::StrCat(R"([a-zA-Z0-9_'+\-]+(\.[a-zA-Z0-9_'+\-]+)*@)", kLabel, R"((\.)", kLabel, ")+");
+  if (format == "hostname") return absl::StrCat(kLabel, R"((\.)", kLabel, ")*");
+  if (format == "ipv4") return absl::StrCat(kOctet, R"((\.)", kOctet, "){3}");
+  if (format == "ipv6") return R"(([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4})";
+  if (format == "uuid") return R"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})";
+  return "";
+}
+
+// A pattern of the integers low … high with the same number of digits, both at least 0.
+std::string SameLengthPattern(const std::string& low, const std::string& high) {
+  const size_t n = low.size();
+  if (n == 0 || low == high) return low;
+  if (low == std::string(n, '0') && high == std::string(n, '9')) return absl::StrCat("[0-9]{", n, "}");
+  const std::string low_tail = low.substr(1), high_tail = high.substr(1);
+  if (low[0] == high[0]) return absl::StrCat(std::string(1, low[0]), SameLengthPattern(low_tail, high_tail));
+  const std::string least(n - 1, '0'), most(n - 1, '9');
+  std::string out = absl::StrCat("(", std::string(1, low[0]), SameLengthPattern(low_tail, most));
+  if (high[0] - low[0] > 1) {
+    absl::StrAppend(&out, "|[", std::string(1, low[0] + 1), "-", std::string(1, high[0] - 1), "]",
+                    SameLengthPattern(least, most));
+  }
+  return absl::StrCat(out, "|", std::string(1, high[0]), SameLengthPattern(least, high_tail), ")");
+}
+
+// `high` empty: without end. Both without sign.
+std::string NaturalPattern(uint64_t low, const std::string& high) {
+  std::string from = absl::StrCat(low), out;
+  while (high.empty() ? out.empty() : from.size() < high.size()) {
+    absl::StrAppend(&out, out.empty() ? "" : "|", SameLengthPattern(from, std::string(from.size(), '9')));
+    from = absl::StrCat("1", std::string(from.size(), '0'));
+  }
+  if (high.empty()) return absl::StrCat(out, "|[1-9][0-9]{", from.size() - 1, ",}");
+  return absl::StrCat(out, out.empty() ? "" : "|", SameLengthPattern(from, high));
+}
+
+std::string IntegerPattern(const std::optional<int64_t>& low, const std::optional<int64_t>& high) {
+  std::vector<std::string> signs;
+  if (!low.has_value() || *low < 0) {  // negative numbers: the least by size is -high or 1
+    const uint64_t least = high.has_value() && *high < 0 ? -static_cast<uint64_t>(*high) : 1;
+    signs.push_back(
+        absl::StrCat("-(", NaturalPattern(least, low.has_value() ? absl::StrCat(-static_cast<uint64_t>(*low)) : ""), ")"));
+  }
+  if (!high.has_value() || *high >= 0) {
+    const uint64_t least = low.has_value() && *low > 0 ? *low : 0;
+    signs.push_back(NaturalPattern(least, high.has_value() ? absl::StrCat(*high) : ""));
+  }
+  return absl::StrJoin(signs, "|");
+}
+
+class SchemaReader {
+ public:
+  explicit SchemaReader(const Json& document) : document_(document) {
+    space_ = Rule("space", "[ \\n\\r\\t]*");
+    string_ = Rule("string", absl::StrCat("\"", kCharacter, "*\""));
+    number_ = Rule("number", kNumber);
+    integer_ = Rule("integer", kInteger);
+    value_ = grammar_.AddRule("value");
+    object_ = grammar_.AddRule("object");
+    const RuleId array = grammar_.AddRule("array");
+    grammar_.Define(object_, Braces("{", "}", grammar_.Optional(List(Member(Space(), grammar_.Refer(value_)), 0, -1))));
+    grammar_.Define(array, Braces("[", "]", grammar_.Optional(List(grammar_.Refer(value_), 0, -1))));
+    grammar_.Define(value_, grammar_.Choice({grammar_.Refer(object_), grammar_.Refer(array), grammar_.Refer(string_),
+                                             grammar_.Refer(number_), grammar_.Literal("true"), grammar_.Literal("false"),
+                                             grammar_.Literal("null")}));
+    array_ = array;
+  }
+
+  absl::StatusOr<Grammar> Read() {
+    BERTH_ASSIGN_OR_RETURN(const RuleId root, ReferTo("#"));
+    grammar_.set_root(root);
+    return std::move(grammar_);
+  }
+
+  Grammar AnyObject() {
+    grammar_.set_root(object_);
+    return std::move(grammar_);
+  }
+
+ private:
+  RuleId Rule(std::string name, std::string_view pattern) {
+    const RuleId rule = grammar_.AddRule(std::move(name));
+    grammar_.Define(rule, *AppendRegex(pattern, grammar_));
+    return rule;
+  }
+  ExprId Space() { return grammar_.Refer(space_); }
+  ExprId Braces(std::string_view open, std::string_view close, ExprId inside) {
+    return grammar_.Sequence({grammar_.Literal(open), Space(), inside, grammar_.Literal(close)});
+  }
+  ExprId Comma() { return grammar_.Sequence({grammar_.Literal(","), Space()}); }
+  // "name" : value, white space after each.
+  ExprId Member(ExprId name_end, ExprId value) {
+    return grammar_.Sequence({grammar_.Refer(string_), name_end, grammar_.Literal(":"), Space(), value, Space()});
+  }
+  ExprId NamedMember(const std::string& name, ExprId value) {
+    return grammar_.Sequence({grammar_.Literal(Json(name).dump()), Space(), grammar_.Literal(":"), Space(), value, Space()});
+  }
+  // item (, item)*, between `least` and `most` of them (most -1: no limit), at least one.
+  ExprId List(ExprId item, int least, int most) {
+    const ExprId spaced = grammar_.Sequence({item, Space()});
+    const ExprId more = grammar_.Sequence({Comma(), spaced});
+    return grammar_.Sequence({spaced, grammar_.Repeat(more, std::max(least - 1, 0), most < 0 ? -1 : most - 1)});
+  }
+
+  static absl::Status Error(const std::string& path, const std::string& problem) {
+    return absl::InvalidArgumentError(absl::StrCat("JSON schema ", path, ": ", problem));
+  }
+
+  // The rule of the schema at `reference`, "#" or "#/$defs/name".
+  absl::StatusOr<RuleId> ReferTo(const std::string& reference) {
+    const auto known = references_.find(reference);
+    if (known != references_.end()) return known->second;
+    if (!absl::StartsWith(reference, "#")) return Error(reference, "a reference out of the document is not supported");
+    const Json* schema = &document_;
+    const std::string pointer = reference.substr(1);
+    for (const absl::string_view part : absl::StrSplit(pointer, '/', absl::SkipEmpty())) {
+      const std::string key = absl::StrReplaceAll(part, {{"~1", "/"}, {"~0", "~"}});
+      if (!schema->is_object() || !schema->contains(key)) return Error(reference, "refers to nothing");
+      schema = &(*schema)[key];
+    }
+    const RuleId rule = grammar_.AddRule(reference);
+    references_.emplace(reference, rule);
+    BERTH_ASSIGN_OR_RETURN(const ExprId body, Value(*schema, reference, 0));
+    grammar_.Define(rule, body);
+    return rule;
+  }
+
+  absl::StatusOr<ExprId> Value(const Json& schema, const std::string& path, int depth) {
+    if (depth > kMaxDepth) return Error(path, "nested too deeply");
+    if (schema.is_boolean()) {
+      if (!schema.get<bool>()) return Error(path, "no value matches false");
+      return grammar_.Refer(value_);
+    }
+    if (!schema.is_object()) return Error(path, absl::StrCat("want an object, got ", schema.dump()));
+    BERTH_RETURN_IF_ERROR(CheckKeywords(schema, path));
+    if (const auto it = schema.find("$ref"); it != schema.end()) {
+      if (!it->is_string()) return Error(path + "/$ref", "want a string");
+      BERTH_ASSIGN_OR_RETURN(const RuleId rule, ReferTo(it->get<std::string>()));
+      return grammar_.Refer(rule);
+    }
+    if (const auto it = schema.find("const"); it != schema.end()) return grammar_.Literal(it->dump());
+    if (const auto it = schema.find("enum"); it != schema.end()) {
+      if (!it->is_array() || it->empty()) return Error(path + "/enum", "want a list of values");
+      std::vector<ExprId> choices;
+      for (const Json& value : *it) choices.push_back(grammar_.Literal(value.dump()));
+      return grammar_.Choice(std::move(choices));
+    }
+    for (const char* key : {"anyOf", "oneOf", "allOf"}) {
+      const auto it = schema.find(key);
+      if (it == schema.end()) continue;
+      if (!it->is_array() || it->empty()) return Error(absl::StrCat(path, "/", key), "want a list of schemas");
+      if (key[1] == 'l' && it->size() > 1) return Error(absl::StrCat(path, "/", key), "more than one schema is not supported");
+      return Alternatives(*it, absl::StrCat(path, "/", key), depth);
+    }
+    return Typed(schema, path, depth);
+  }
+
+  absl::StatusOr<ExprId> Alternatives(const Json& schemas, const std::string& path, int depth) {
+    std::vector<ExprId> choices;
+    for (size_t i = 0; i < schemas.size(); ++i) {
+      BERTH_ASSIGN_OR_RETURN(const ExprId one, Value(schemas[i], absl::StrCat(path, "/", i), depth + 1));
+      choices.push_back(one);
+    }
+    return grammar_.Choice(std::move(choices));
+  }
+
+  absl::StatusOr<ExprId> Typed(const Json& schema, const std::string& path, int depth) {
+    const auto it = schema.find("type");
+    if (it == schema.end()) {
+      if (schema.contains("properties")) return Object(schema, path, depth);
+      if (schema.contains("items") || schema.contains("prefixItems")) return Array(schema, path, depth);
+      return grammar_.Refer(value_);
+    }
+    std::vector<ExprId> choices;
+    for (const Json& type : it->is_array() ? *it : Json::array({*it})) {
+      if (!type.is_string()) return Error(path + "/type", absl::StrCat("want a string, got ", type.dump()));
+      BERTH_ASSIGN_OR_RETURN(const ExprId one, OfType(type.get<std::string>(), schema, path, depth));
+      choices.push_back(one);
+    }
+    if (choices.empty()) return Error(path + "/type", "want at least one type");
+    return grammar_.Choice(std::move(choices));
+  }
+
+  absl::StatusOr<ExprId> OfType(const std::string& type, const Json& schema, const std::string& path, int depth) {
+    if (type == "object") return Object(schema, path, depth);
+    if (type == "array") return Array(schema, path, depth);
+    if (type == "string") return String(schema, path);
+    if (type == "integer") return Integer(schema, path);
+    if (type == "number") {
+      for (const char* key : {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}) {
+        if (schema.contains(key)) return Error(absl::StrCat(path, "/", key), "is supported for integers only");
+      }
+      return grammar_.Refer(number_);
+    }
+    if (type == "boolean") return grammar_.Choice({grammar_.Literal("true"), grammar_.Literal("false")});
+    if (type == "null") return grammar_.Literal("null");
+    return Error(path + "/type", absl::StrCat("unknown type \"", type, "\""));
+  }
+
+  absl::StatusOr<ExprId> String(const Json& schema, const std::string& path) {
+    std::string pattern;
+    if (const auto it = schema.find("pattern"); it != schema.end()) {
+      if (!it->is_string()) return Error(path + "/pattern", "want a string");
+      pattern = it->get<std::string>();
+    } else if (const auto it = schema.find("format"); it != schema.end()) {
+      pattern = it->is_string() ? FormatPattern(it->get<std::string>()) : "";
+      if (pattern.empty()) return Error(path + "/format", absl::StrCat("unknown format ", it->dump()));
+    }
+    if (!pattern.empty()) {
+      if (schema.contains("minLength") || schema.contains("maxLength")) {
+        return Error(path, "a length beside a pattern or a format is not supported");
+      }
+      absl::StatusOr<ExprId> text = AppendRegex(pattern, grammar_);
+      if (!text.ok()) return Error(path, std::string(text.status().message()));
+      return grammar_.Sequence({grammar_.Literal("\""), *text, grammar_.Literal("\"")});
+    }
+    BERTH_ASSIGN_OR_RETURN(const auto limits, Limits(schema, path, "minLength", "maxLength"));
+    if (limits == std::pair(0, -1)) return grammar_.Refer(string_);
+    const ExprId character = *AppendRegex(kCharacter, grammar_);
+    return grammar_.Sequence(
+        {grammar_.Literal("\""), grammar_.Repeat(character, limits.first, limits.second), grammar_.Literal("\"")});
+  }
+
+  absl::StatusOr<ExprId> Integer(const Json& schema, const std::string& path) {
+    std::optional<int64_t> low, high;
+    for (const auto& [key, bound, step] :
+         {std::tuple("minimum", &low, 0), std::tuple("maximum", &high, 0), std::tuple("exclusiveMinimum", &low, 1),
+          std::tuple("exclusiveMaximum", &high, -1)}) {
+      const auto it = schema.find(key);
+      if (it == schema.end()) continue;
+      if (!it->is_number_integer() || std::abs(it->get<double>()) > 1e18)
+        return Error(absl::StrCat(path, "/", key), absl::StrCat("want an integer, got ", it->dump()));
+      const int64_t value = it->get<int64_t>() + step;
+      *bound = !bound->has_value() ? value : bound == &low ? std::max(**bound, value) : std::min(**bound, value);
+    }
+    if (!low.has_value() && !high.has_value()) return grammar_.Refer(integer_);
+    if (low.has_value() && high.has_value() && *low > *high) return Error(path, "minimum is above maximum");
+    return AppendRegex(IntegerPattern(low, high), grammar_);
+  }
+
+  // A count of at least 0 each; -1 where `most_key` is absent.
+  absl::StatusOr<std::pair<int, int>> Limits(const Json& schema, const std::string& path, const char* least_key,
+                                             const char* most_key) {
+    std::pair<int, int> limits(0, -1);
+    for (const auto& [key, limit] : {std::pair(least_key, &limits.first), std::pair(most_key, &limits.second)}) {
+      const auto it = schema.find(key);
+      if (it == schema.end()) continue;
+      if (!it->is_number_unsigned() || it->get<uint64_t>() > kMaxItems) {
+        return Error(absl::StrCat(path, "/", key), absl::StrCat("want an integer from 0 to ", kMaxItems, ", got ", it->dump()));
+      }
+      *limit = it->get<int>();
+    }
+    if (limits.second >= 0 && limits.first > limits.second) return Error(path, absl::StrCat(least_key, " is above ", most_key));
+    return limits;
+  }
+
+  absl::StatusOr<ExprId> Array(const Json& schema, const std::string& path, int depth) {
+    BERTH_ASSIGN_OR_RETURN(auto limits, Limits(schema, path, "minItems", "maxItems"));
+    if (schema.contains("prefixItems")) return Error(path + "/prefixItems", "is not supported");
+    ExprId item = grammar_.Refer(value_);
+    if (const auto it = schema.find("items"); it != schema.end()) {
+      BERTH_ASSIGN_OR_RETURN(item, Value(*it, path + "/items", depth + 1));
+    } else if (limits == std::pair(0, -1)) {
+      return grammar_.Refer(array_);
+    }
+    // Named, so that the network has the item once however often it may come.
+    const RuleId rule = grammar_.AddRule(path + "/items");
+    grammar_.Define(rule, item);
+    if (limits.second == 0) return Braces("[", "]", grammar_.Sequence({}));
+    const ExprId list = List(grammar_.Refer(rule), limits.first, limits.second);
+    return Braces("[", "]", limits.first == 0 ? grammar_.Optional(list) : list);
+  }
+
+  absl::StatusOr<ExprId> Object(const Json& schema, const std::string& path, int depth) {
+    absl::flat_hash_set<std::string> required;
+    if (const auto it = schema.find("required"); it != schema.end()) {
+      if (!it->is_array()) return Error(path + "/required", "want a list of names");
+      for (const Json& name : *it) {
+        if (!name.is_string()) return Error(path + "/required", absl::StrCat("want a name, got ", name.dump()));
+        required.insert(name.get<std::string>());
+      }
+    }
+    struct Property {
+      ExprId member;
+      bool required;
+    };
+    std::vector<Property> properties;
+    if (const auto it = schema.find("properties"); it != schema.end()) {
+      if (!it->is_object()) return Error(path + "/properties", "want an object");
+      for (const auto& [name, value] : it->items()) {
+        BERTH_ASSIGN_OR_RETURN(const ExprId expr, Value(value, absl::StrCat(path, "/properties/", name), depth + 1));
+        properties.push_back({NamedMember(name, expr), required.erase(name) > 0});
+      }
+    }
+    if (!required.empty())
+      return Error(path + "/required", absl::StrCat("\"", *required.begin(), "\" is not among the properties"));
+    const auto more = schema.find("additionalProperties");
+    std::optional<ExprId> other;
+    if (more == schema.end() ? properties.empty() : *more != Json(false)) {
+      ExprId value = grammar_.Refer(value_);
+      if (more != schema.end()) {
+        BERTH_ASSIGN_OR_RETURN(value, Value(*more, path + "/additionalProperties", depth + 1));
+      }
+      other = Member(Space(), value);
+    }
+    // From the last property to the first: what may follow after a member, and in the place of the first one.
+    ExprId after = grammar_.Sequence({}), first = after;
+    if (other.has_value()) {
+      const ExprId rest = grammar_.Repeat(grammar_.Sequence({Comma(), *other}), 0, -1);
+      after = rest;
+      first = grammar_.Optional(grammar_.Sequence({*other, rest}));
+    }
+    for (auto property = properties.rbegin(); property != properties.rend(); ++property) {
+      const ExprId tail = Named(path, after);
+      const ExprId next = grammar_.Sequence({Comma(), property->member, tail}),
+                   begin = grammar_.Sequence({property->member, tail});
+      after = property->required ? next : grammar_.Choice({next, tail});
+      first = property->required ? begin : grammar_.Choice({begin, first});
+    }
+    return Braces("{", "}", first);
+  }
+
+  // A rule for `expr`, which is used more than once.
+  ExprId Named(const std::string& name, ExprId expr) {
+    const RuleId rule = grammar_.AddRule(name);
+    grammar_.Define(rule, expr);
+    return grammar_.Refer(rule);
+  }
+
+  absl::Status CheckKeywords(const Json& schema, const std::string& path) {
+    static const auto* const known = new absl::flat_hash_set<std::string>{"type",
+                                                                          "properties",
+                                                                          "required",
+                                                                          "additionalProperties",
+                                                                          "items",
+                                                                          "prefixItems",
+                                                                          "minItems",
+                                                                          "maxItems",
+                                                                          "enum",
+                                                                          "const",
+                                                                          "anyOf",
+                                                                          "oneOf",
+                                                                          "allOf",
+                                                                          "$ref",
+                                                                          "$defs",
+                                                                          "definitions",
+                                                                          "pattern",
+                                                                          "format",
+                                                                          "minLength",
+                                                                          "maxLength",
+                                                                          "minimum",
+                                                                          "maximum",
+                                                                          "exclusiveMinimum",
+                                                                          "exclusiveMaximum",
+                                                                          "title",
+                                                                          "description",
+                                                                          "default",
+                                                                          "examples",
+                                                                          "$schema",
+                                                                          "$id",
+                                                                          "$comment",
+                                                                          "deprecated",
+                                                                          "readOnly",
+                                                                          "writeOnly",
+                                                                          "nullable",
+                                                                          "strict"};
+    for (const auto& [key, value] : schema.items()) {
+      if (!known->contains(key)) return Error(absl::StrCat(path, "/", key), "is not supported");
+    }
+    return absl::OkStatus();
+  }
+
+  const Json& document_;
+  Grammar grammar_;
+  RuleId space_, string_, number_, integer_, value_, object_, array_;
+  absl::flat_hash_map<std::string, RuleId> references_;
+};
+
+}  // namespace
+
+absl::StatusOr<Grammar> ParseJsonSchema(std::string_view schema) {
+  const Json document = Json::parse(schema, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded()) return absl::InvalidArgumentError("JSON schema: not JSON");
+  return SchemaReader(document).Read();
+}
+
+Grammar JsonObjectGrammar() { return SchemaReader(Json::object()).AnyObject(); }
+
+}  // namespace berth::text
