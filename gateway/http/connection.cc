@@ -168,6 +168,7 @@ void Connection::Handle() {
     return context_.ready() ? Respond(200, R"({"status":"healthy"})")
                             : RespondError(absl::UnavailableError("no worker is attached"));
   }
+  if (const PageFile* file = FindPageFile(path); file != nullptr && is_get) return HandlePage(*file);
   absl::StatusOr<std::shared_ptr<const rpc::Tenant>> tenant =
       context_.authenticator.Authenticate(RequestHeader("Authorization"));
   if (!tenant.ok()) return RespondError(tenant.status());
@@ -177,8 +178,8 @@ void Connection::Handle() {
     return HandleCompletion("/v1/completions", *std::move(tenant), ParseTextCompletion(request.body()));
   if (path == kModels && is_get) return HandleModels("");
   if (path.rfind("/v1/models/", 0) == 0 && is_get) return HandleModels(path.substr(kModels.size() + 1));
-  const bool known =
-      path == "/v1/chat/completions" || path == "/v1/completions" || path == "/health" || path.rfind(kModels.data(), 0) == 0;
+  const bool known = path == "/v1/chat/completions" || path == "/v1/completions" || path == "/health" ||
+                     FindPageFile(path) != nullptr || path.rfind(kModels.data(), 0) == 0;
   if (known)
     return RespondHttpError(405, absl::StrCat("not allowed: ", std::string(request.method_string()), " ", path),
                             "method_not_allowed");
@@ -198,6 +199,17 @@ void Connection::HandleModels(std::string name) {
       self->RespondHttpError(404, absl::StrCat("the model \"", name, "\" does not exist"), "model_not_found");
     });
   });
+}
+
+void Connection::HandlePage(const PageFile& file) {
+  response_.emplace();
+  response_->set(bhttp::field::etag, file.etag);
+  response_->set(bhttp::field::cache_control, "no-cache");
+  response_->set("Content-Security-Policy", kPagePolicy);
+  response_->set("Referrer-Policy", "no-referrer");
+  response_->set("X-Content-Type-Options", "nosniff");
+  if (IsUnchanged(file, RequestHeader("If-None-Match"))) return Respond(304, "", file.content_type);
+  Respond(200, std::string(file.body), file.content_type);
 }
 
 void Connection::HandleCompletion(const char* method, std::shared_ptr<const rpc::Tenant> tenant,
@@ -295,12 +307,12 @@ void Connection::RespondHttpError(int code, const std::string& message, const st
   Respond(code, ErrorBody(code, message, reason));
 }
 
-void Connection::Respond(int code, std::string body) {
+void Connection::Respond(int code, std::string body, std::string_view content_type) {
   if (closed_) return;
   if (!response_.has_value()) response_.emplace();
   response_->version(parser_->get().version() == 10 ? 10 : 11);
   response_->result(code);
-  response_->set(bhttp::field::content_type, "application/json");
+  response_->set(bhttp::field::content_type, content_type);
   for (const auto& [name, value] : RateHeaders(std::exchange(levels_, {}))) response_->set(name, value);
   response_->keep_alive(keep_alive_);
   response_->body() = std::move(body);

@@ -12,6 +12,7 @@
 #include "boost/beast/http/parser.hpp"
 #include "boost/beast/http/string_body.hpp"
 #include "gateway/http/generation.h"
+#include "gateway/http/page.h"
 #include "gateway/http/request.h"
 #include "gateway/http/response.h"
 #include "gateway/http/stream.h"
@@ -61,7 +62,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void HandleCompletion(const char* method, std::shared_ptr<const rpc::Tenant> tenant,
                         absl::StatusOr<CompletionRequest> request);
   void HandleModels(std::string name);
-  void Respond(int code, std::string body);
+  void HandlePage(const PageFile& file);
+  void Respond(int code, std::string body, std::string_view content_type = "application/json");
   void RespondError(const absl::Status& status);
   void RespondHttpError(int code, const std::string& message, const std::string& reason);
   void OnResponded(const ErrorCode& error);
