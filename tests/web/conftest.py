@@ -30,8 +30,9 @@ LONGEST = "localStorage.setItem('berth.settings', JSON.stringify({maxTokens: arg
 
 def open_browser():
     options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,900"):
-        options.add_argument(flag)
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars", "force-prefers-reduced-motion"):
+        options.add_argument("--" + flag)
+    options.add_argument("--window-size=1280,900")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
 

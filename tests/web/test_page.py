@@ -70,6 +70,15 @@ def test_stop_keeps_what_has_come_and_frees_the_worker(page, cluster, how):
     assert page.ready().texts("assistant") == [text]
 
 
+def test_a_reload_in_mid_answer_keeps_what_has_come(page):
+    page.set_longest(8192)
+    page.send("Go on forever")
+    page.until(lambda: len(page.texts("assistant")[-1]) > 20)
+    page.browser.refresh()
+    assert len(page.ready().answer()) > 20
+    assert "Stopped." in page.one(".assistant .notes").text
+
+
 def test_regenerate_adds_a_version_and_both_can_be_read(page):
     first = page.ask("Hello")
     page.click(".assistant [data-action=regenerate]")

@@ -76,9 +76,14 @@ function scrollToEnd() {
   $("scroller").scrollTop = $("scroller").scrollHeight;
 }
 
+// So that a reload comes back to the same conversation.
+function showAddress() {
+  history.replaceState(null, "", state.current ? "#" + state.current.id : location.pathname);
+}
+
 function open(conversation) {
   state.current = conversation;
-  location.hash = conversation?.id ?? "";
+  showAddress();
   showConversation();
   showSidebar(false);
   if (!isTouch) $("prompt").focus();
@@ -153,7 +158,7 @@ async function send(text) {
     state.current = store.createConversation(state.settings);
     state.current.model = $("model").value;
     state.conversations.unshift(state.current);
-    location.hash = state.current.id;
+    showAddress();
   }
   $("prompt").value = "";
   fitPrompt();

@@ -114,7 +114,7 @@ function renderCode(lines, fence) {
   const language = fence[2].trim().split(/\s/)[0];
   const copy = element("button", ["Copy"], {type: "button", class: "copy-code", "aria-label": "Copy code"});
   const head = element("div", [element("span", [language || "code"]), copy], {class: "code-head"});
-  const body = element("pre", [element("code", [code])], {tabindex: "0", "aria-label": `${language} code`.trim()});
+  const body = element("pre", [element("code", [code])], {tabindex: "0", role: "group", "aria-label": `${language} code`.trim()});
   return element("div", [head, body], {class: "code"});
 }
 
