@@ -405,6 +405,10 @@ document.addEventListener("keydown", (event) => {
     $("prompt").focus();
   }
 });
+// A page that goes away has its streams cut, which must not look like the server's fault.
+addEventListener("beforeunload", () => {
+  for (const run of state.runs.values()) run.abort();
+});
 addEventListener("pagehide", () => {
   for (const id of state.runs.keys()) save(byId(id));
 });
