@@ -4,11 +4,11 @@ import os
 import sys
 import tempfile
 
-from conftest import Page, open_browser
+from browser import Page, open_browser
 from processes import Cluster
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-QUESTION = "Write a Python function that merges two sorted lists, and explain it in one sentence."
+QUESTION = "Write a Python function that merges two sorted lists, with a short explanation."
 
 
 def save(page, name):
@@ -20,11 +20,15 @@ def main(bin_dir):
     cluster = Cluster(bin_dir, tempfile.mkdtemp(), workers=1, worker_arguments=("--model", model))
     browser = open_browser()
     try:
-        page = Page(browser, cluster.url).ready().set_longest(192)
+        page = Page(browser, cluster.url).ready()
         page.script("localStorage['berth.theme'] = 'light'")
+        page.script("localStorage['berth.settings'] = JSON.stringify({temperature: 0, maxTokens: 256})")
+        browser.refresh()
+        page.ready()
         page.ask("What is a berth in a harbour?")
         page.click("#new-chat")
         page.ask(QUESTION)
+        page.click("#prompt")
         save(page, "chat.png")
         page.click("#theme")
         page.click("#open-settings")

@@ -1,6 +1,6 @@
 """The page as a person uses it."""
 import pytest
-from conftest import Page
+from browser import Page
 from processes import until
 from selenium.webdriver.common.keys import Keys
 
