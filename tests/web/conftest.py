@@ -15,7 +15,8 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session")
 def cluster(request, tmp_path_factory):
-    started = Cluster(request.config.getoption("--bin-dir"), str(tmp_path_factory.mktemp("web")), worker_arguments=("--sim", "--sim-step-ms", "5"))
+    simulated = ("--sim", "--sim-step-ms", "5")
+    started = Cluster(request.config.getoption("--bin-dir"), str(tmp_path_factory.mktemp("web")), worker_arguments=simulated)
     yield started
     assert all(status in (0, -9) for status in started.stop())
 

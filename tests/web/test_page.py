@@ -121,12 +121,15 @@ def test_settings_reach_the_request(page):
     page.script("const t = document.querySelector('#temperature'); t.value = 0.2; t.dispatchEvent(new Event('input'))")
     assert page.one("output[for=temperature]").text == "0.2"
     page.click("#settings .primary")
-    page.script("const real = fetch; window.fetch = (p, o) => { if (o?.body) window.sent = JSON.parse(o.body); return real(p, o); }")
+    page.script(
+        "const real = fetch;"
+        "window.fetch = (path, options) => { if (options?.body) window.sent = JSON.parse(options.body); return real(path, options); }"
+    )
     page.ask("Hello")
     sent = page.script("return window.sent")
     assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
     assert (sent["temperature"], sent["max_tokens"], sent["top_p"]) == (0.2, 24, 0.95)
-    assert "longest length" in page.one(".assistant .notes").text
+    assert "token limit" in page.one(".assistant .notes").text
 
 
 def test_script_in_model_output_is_text(page):
@@ -144,15 +147,15 @@ def test_script_in_model_output_is_text(page):
 
 def test_markdown(page):
     page.choose_answer(
-        "# Title\n\n1. one\n   - inner *it*\n2. two\n\n|a|b|\n|-|-:|\n|1|`2`|\n\n> quote\n\nsee https://example.org/x_y, 2*3*4 a_b_c\n\n"
-        "```python\nprint(1)\n"
+        "# Title\n\n1. one\n   - inner *it*\n2. two\n\n|a|b|\n|-|-:|\n|1|`2`|\n\n> quote\n\n"
+        "see https://example.org/x_y, 2*3*4 a_b_c ***both***\n\n```python\nprint(1)\n"
     )
     page.ask("Hello")
     count = lambda selector: len(page.all(".assistant .text " + selector))  # noqa: E731
     assert count("> h3") == 1 and count("ol > li") == 2 and count("ol ul em") == 1
     assert count("th") == 2 and count("td.align-right code") == 1 and count("blockquote p") == 1
     assert page.one(".assistant a").get_attribute("href") == "https://example.org/x_y"
-    assert "2*3*4 a_b_c" in page.texts("assistant")[0]
+    assert "2*3*4 a_b_c both" in page.texts("assistant")[0] and count("strong em") == 1
     assert page.one(".code code").text == "print(1)"
     page.browser.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]})
     page.click(".copy-code")
@@ -194,7 +197,8 @@ def test_an_error_of_the_server_is_shown(page):
     page.click("#open-settings")
     page.one("#system").send_keys("x")
     page.click("#settings .primary")
-    page.script("document.querySelector('#prompt').value = 'word '.repeat(4000); document.querySelector('#composer').requestSubmit()")
+    page.script("document.querySelector('#prompt').value = 'word '.repeat(4000)")
+    page.script("document.querySelector('#composer').requestSubmit()")
     assert "context" in page.one(".assistant .problem").text
     page.browser.get_log("browser")
 

@@ -1,12 +1,13 @@
 // Wires the page: what is on show, and what each control does.
 
 import {runTurn} from "./chat.js";
+import {connectList} from "./list.js";
+import {connectSettings, storedKey} from "./settings.js";
 import * as store from "./store.js";
 import {listModels} from "./stream.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const KEY = "berth.key";
 const THEME = "berth.theme";
 
 const state = {
@@ -17,7 +18,6 @@ const state = {
   runs: new Map(), // conversation id → AbortController of its running turn
 };
 
-const settings = () => state.current?.settings ?? state.settings;
 const model = () => state.models.find(({id}) => id === (state.current?.model ?? $("model").value)) ?? state.models[0];
 const isBusy = (conversation) => conversation !== null && state.runs.has(conversation.id);
 const byId = (id) => state.conversations.find((conversation) => conversation.id === id) ?? null;
@@ -67,7 +67,8 @@ function showConversation() {
   showList();
   showModels();
   showControls();
-  scrollToEnd();
+  if (state.current) scrollToEnd();
+  else $("scroller").scrollTop = 0;
 }
 
 const distanceToEnd = () => $("scroller").scrollHeight - $("scroller").scrollTop - $("scroller").clientHeight;
@@ -100,7 +101,7 @@ function save(conversation) {
   try {
     store.saveConversation(conversation);
   } catch {
-    showBanner("This browser has no more room for conversations. Delete some to keep new ones.", "Close", () => showBanner());
+    showBanner("This browser has no more room. Delete conversations to keep new ones.", "Close", () => showBanner());
   }
 }
 
@@ -138,7 +139,7 @@ async function ask(conversation, parent) {
   $("announcer").textContent = "Answering.";
   const turn = runTurn(conversation, answer, {
     model: conversation.model,
-    key: sessionStorage.getItem(KEY),
+    key: storedKey(),
     signal: abort.signal,
     onChange: painter(conversation, answer),
   });
@@ -169,7 +170,7 @@ async function send(text) {
 // True when the gateway has told its models.
 async function loadModels() {
   try {
-    state.models = await listModels(sessionStorage.getItem(KEY));
+    state.models = await listModels(storedKey());
     if (state.models.length > 0) showBanner();
     else showBanner("No model is being served yet.", "Look again", loadModels);
   } catch (error) {
@@ -251,95 +252,35 @@ $("messages").addEventListener("keydown", (event) => {
   event.stopPropagation();
 });
 
-// ---- what buttons in the list do
+// ---- the list and the settings
 
-async function confirmDelete(conversation) {
-  $("confirm-text").textContent = `Delete “${conversation.title}”? It cannot be brought back.`;
-  $("confirm").returnValue = "";
-  $("confirm").showModal();
-  await new Promise((resolve) => $("confirm").addEventListener("close", resolve, {once: true}));
-  if ($("confirm").returnValue !== "yes") return;
-  state.runs.get(conversation.id)?.abort();
-  state.conversations = state.conversations.filter((other) => other !== conversation);
-  store.removeConversation(conversation);
-  if (conversation === state.current) open(null);
-  else showList();
-}
-
-function rename(conversation, item) {
-  const input = document.createElement("input");
-  input.value = conversation.title;
-  input.setAttribute("aria-label", "New name");
-  item.replaceChildren(input);
-  input.select();
-  input.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") input.value = conversation.title;
-    if (event.key === "Enter" || event.key === "Escape") input.blur();
-    event.stopPropagation();
-  });
-  input.addEventListener("blur", () => {
-    conversation.title = input.value.trim() || conversation.title;
+connectList({
+  find: byId,
+  open,
+  renamed(conversation) {
     save(conversation);
     if (conversation === state.current) $("title").textContent = conversation.title;
     showList();
-  });
-}
-
-$("conversations").addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  const item = button.closest("li");
-  const conversation = byId(item.dataset.id);
-  if (button.dataset.action === "open") open(conversation);
-  if (button.dataset.action === "delete") confirmDelete(conversation);
-  if (button.dataset.action === "rename") rename(conversation, item);
+  },
+  deleted(conversation) {
+    state.runs.get(conversation.id)?.abort();
+    state.conversations = state.conversations.filter((other) => other !== conversation);
+    store.removeConversation(conversation);
+    if (conversation === state.current) open(null);
+    else showList();
+  },
 });
 
-// ---- settings
-
-const SLIDERS = {temperature: "temperature", "top-p": "topP", "max-tokens": "maxTokens"};
-
-function showSettings() {
-  const values = settings();
-  $("system").value = values.system;
-  for (const [id, name] of Object.entries(SLIDERS)) {
-    $(id).value = values[name];
-    document.querySelector(`output[for="${id}"]`).value = $(id).value;
-  }
-  $("key").value = sessionStorage.getItem(KEY) ?? "";
-}
-
-function openSettings() {
-  showSettings();
-  $("settings").showModal();
-}
-
-function changeSettings(values) {
-  Object.assign(state.settings, values);
-  store.saveSettings(state.settings);
-  if (state.current) {
+const openSettings = connectSettings({
+  values: () => state.current?.settings ?? state.settings,
+  change(values) {
+    Object.assign(state.settings, values);
+    store.saveSettings(state.settings);
+    if (!state.current) return;
     Object.assign(state.current.settings, values);
     save(state.current);
-  }
-}
-
-for (const [id, name] of Object.entries(SLIDERS)) {
-  $(id).addEventListener("input", () => {
-    document.querySelector(`output[for="${id}"]`).value = $(id).value;
-    changeSettings({[name]: Number($(id).value)});
-  });
-}
-$("system").addEventListener("input", () => changeSettings({system: $("system").value}));
-$("reset-settings").addEventListener("click", () => {
-  changeSettings(store.DEFAULTS);
-  showSettings();
-});
-$("settings").addEventListener("close", () => {
-  const key = $("key").value.trim();
-  const changed = key !== (sessionStorage.getItem(KEY) ?? "");
-  if (key) sessionStorage.setItem(KEY, key);
-  else sessionStorage.removeItem(KEY);
-  if (changed) loadModels();
+  },
+  keyChanged: loadModels,
 });
 
 // ---- the frame
@@ -377,7 +318,8 @@ $("model").addEventListener("change", () => {
 });
 $("theme").addEventListener("click", () => {
   const root = document.documentElement;
-  const dark = (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const systemTheme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const dark = (root.dataset.theme ?? systemTheme) === "dark";
   root.dataset.theme = dark ? "light" : "dark";
   localStorage.setItem(THEME, root.dataset.theme);
 });

@@ -30,8 +30,8 @@ function take(answer, part, figures) {
   }
 }
 
-// `answer` is an empty assistant message of the conversation. Its status tells how it ended: "done", "stopped" or "failed", with
-// `error` {kind, message, retryAfter}. `onChange` runs after each change.
+// `answer` is an empty assistant message of the conversation. Its status tells how it ended: "done", "stopped" or "failed",
+// with `error` {kind, message, retryAfter}. `onChange` runs after each change.
 export async function runTurn(conversation, answer, {model, key, signal, onChange}) {
   const figures = {started: performance.now(), first: undefined, last: 0, pieces: 0};
   answer.status = "streaming";

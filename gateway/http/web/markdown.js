@@ -1,4 +1,4 @@
-// Markdown as models write it, turned into DOM nodes. Text only ever becomes text nodes: HTML in it is shown as it is written.
+// Markdown as models write it, turned into DOM nodes. Text only ever becomes text nodes: HTML in it is shown as written.
 
 const MAX_DEPTH = 8; // of quotes, lists and emphasis inside one another
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
@@ -21,7 +21,7 @@ const isTable = (lines, i) => lines[i].includes("|") && i + 1 < lines.length && 
 
 function startsBlock(lines, i) {
   const line = lines[i];
-  return FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) || ITEM.test(line) || isTable(lines, i);
+  return [FENCE, HEADING, RULE, QUOTE, ITEM].some((pattern) => pattern.test(line)) || isTable(lines, i);
 }
 
 // The line after the block that starts at line `i`.
@@ -114,7 +114,8 @@ function renderCode(lines, fence) {
   const language = fence[2].trim().split(/\s/)[0];
   const copy = element("button", ["Copy"], {type: "button", class: "copy-code", "aria-label": "Copy code"});
   const head = element("div", [element("span", [language || "code"]), copy], {class: "code-head"});
-  const body = element("pre", [element("code", [code])], {tabindex: "0", role: "group", "aria-label": `${language} code`.trim()});
+  const attributes = {tabindex: "0", role: "group", "aria-label": `${language} code`.trim()};
+  const body = element("pre", [element("code", [code])], attributes);
   return element("div", [head, body], {class: "code"});
 }
 
@@ -122,8 +123,8 @@ function renderList(lines, depth) {
   const items = [];
   for (const line of lines) {
     const item = ITEM.exec(line);
-    const nested = items.length > 0 && item && (item[1].length >= items.at(-1).indent || isOrdered(line) !== isOrdered(lines[0]));
-    if (item && !nested) items.push({indent: item[0].length, lines: [line.slice(item[0].length)]});
+    const inner = item && (item[1].length >= (items.at(-1)?.indent ?? 9) || isOrdered(line) !== isOrdered(lines[0]));
+    if (item && !inner) items.push({indent: item[0].length, lines: [line.slice(item[0].length)]});
     else items.at(-1).lines.push(line.replace(new RegExp(`^(?:\\t| {0,${items.at(-1).indent}})`), ""));
   }
   const attributes = isOrdered(lines[0]) ? {start: parseInt(lines[0], 10)} : {};
@@ -140,7 +141,8 @@ function cells(line) {
 }
 
 function renderTable(lines) {
-  const aligns = cells(lines[1]).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : "left"));
+  const alignOf = (cell) => (!cell.endsWith(":") ? "left" : cell.startsWith(":") ? "center" : "right");
+  const aligns = cells(lines[1]).map(alignOf);
   const row = (line, tag) => element("tr", aligns.map((align, i) =>
     element(tag, inline(cells(line)[i] ?? "", 0), {class: "align-" + align})));
   const table = element("table", [
@@ -167,8 +169,8 @@ function matchAt(pattern, text, i) {
   return pattern.exec(text);
 }
 
-// The nodes of a line or paragraph. `missing` holds closing marks that are known not to come, so that hostile text costs no more
-// than its length.
+// The nodes of a line or paragraph. `missing` holds closing marks that are known not to come, so that hostile text costs no
+// more than its length.
 function inline(text, depth) {
   if (depth > MAX_DEPTH) return [text];
   const nodes = [], missing = new Set();
@@ -251,7 +253,9 @@ function closingMark(text, from, mark, wordEnd) {
   for (let end = text.indexOf(mark, from + 1); end >= 0; end = text.indexOf(mark, end + 1)) {
     const single = mark.length === 1 && (text[end + 1] === mark || text[end - 1] === mark);
     const inWord = wordEnd && /\w/.test(text[end + mark.length] ?? "");
-    if (!single && !inWord && /\S/.test(text[end - 1])) return text[end + mark.length] === mark[0] && mark.length === 2 ? end + 1 : end;
+    // Of three marks the last two close: ***both***.
+    const three = mark.length === 2 && text[end + 2] === mark[0];
+    if (!single && !inWord && /\S/.test(text[end - 1])) return three ? end + 1 : end;
   }
   return -1;
 }

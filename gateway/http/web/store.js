@@ -1,5 +1,5 @@
-// Conversations, kept in this browser. A conversation is a tree of messages: editing a message or asking again grows a branch
-// beside the old one. `head` is the last message of the branch on show.
+// Conversations, kept in this browser. A conversation is a tree of messages: editing a message or asking again grows a
+// branch beside the old one. `head` is the last message of the branch on show.
 
 const PREFIX = "berth.chat.";
 const SETTINGS = "berth.settings";
@@ -8,7 +8,8 @@ export const DEFAULTS = {system: "", temperature: 0.7, topP: 0.95, maxTokens: 10
 
 // Also where crypto.randomUUID is not: on plain HTTP beyond this machine.
 function randomId(bytes) {
-  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const values = crypto.getRandomValues(new Uint8Array(bytes));
+  return Array.from(values, (value) => value.toString(16).padStart(2, "0")).join("");
 }
 
 export function loadSettings() {
@@ -84,13 +85,12 @@ export const versionsOf = (conversation, message) =>
 
 // Shows the newest branch through a message.
 export function showVersion(conversation, message) {
-  for (let next = message; next; next = Object.values(conversation.messages).findLast((child) => child.parent === next.id)) {
-    conversation.head = next.id;
-  }
+  const messages = Object.values(conversation.messages);
+  for (let next = message; next; next = messages.findLast((child) => child.parent === next.id)) conversation.head = next.id;
 }
 
-// A conversation of its own that begins with the branch up to `message`. A '~' in the session's id sends it to the worker of the
-// session before the '~', which has that beginning in its cache.
+// A conversation of its own that begins with the branch up to `message`. A '~' in the session's id sends it to the worker of
+// the session before the '~', which has that beginning in its cache.
 export function forkConversation(conversation, message) {
   const branch = branchOf(conversation, message.id);
   return {

@@ -1,7 +1,7 @@
 // The gateway's HTTP API, as far as the page needs it.
 
-// `kind`: "unreachable" (no answer at all), "unauthorized" (a key is wanted), "refused" (an error answer), "broken" (the stream
-// ended early).
+// `kind`: "unreachable" (no answer at all), "unauthorized" (a key is wanted), "refused" (an error answer), "broken" (the
+// stream ended early).
 export class ApiError extends Error {
   constructor(kind, message, retryAfter = 0) {
     super(message);
@@ -32,8 +32,8 @@ export async function listModels(key) {
   return (await (await request("v1/models", key)).json()).data;
 }
 
-// One answer as it grows: {worker}, {text}, {reasoning}, {resumed}, {finish}, {usage}. Throws ApiError, or AbortError when `signal`
-// says stop.
+// One answer as it grows: {worker}, {text}, {reasoning}, {resumed}, {finish}, {usage}. Throws ApiError, or AbortError when
+// `signal` says stop.
 export async function* streamAnswer(body, {key, session, signal}) {
   const response = await request("v1/chat/completions", key, {
     method: "POST",

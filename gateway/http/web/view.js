@@ -1,4 +1,4 @@
-// The messages and the list of conversations as DOM nodes. What a button does is told by its data-action; app.js acts on it.
+// The messages and the list of conversations as DOM nodes. A button's data-action tells what it does; app.js acts on it.
 
 import {showMarkdown} from "./markdown.js";
 import {branchOf, versionsOf} from "./store.js";
@@ -75,26 +75,28 @@ function toolsOf(conversation, message) {
     return [versionSwitch(conversation, message), copy, iconButton("edit", "Edit message", "edit")];
   }
   return [
-    copy,
+    ...(message.text ? [copy, iconButton("branch", "Branch into a new conversation", "branch")] : []),
     iconButton("retry", "Answer again", "regenerate"),
-    iconButton("branch", "Branch into a new conversation", "branch"),
     versionSwitch(conversation, message),
     make("span", "figures", figuresOf(message)),
   ];
 }
 
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/[^.!?]$/, "$&.");
+
 function problemText({kind, message, retryAfter}) {
-  if (kind === "unauthorized") return `${message} Enter an API key in the settings.`;
-  return retryAfter > 0 ? `${message} Try again in ${retryAfter} s.` : message;
+  if (kind === "unauthorized") return `${sentence(message)} Enter an API key in the settings.`;
+  return retryAfter > 0 ? `${sentence(message)} Try again in ${retryAfter} s.` : sentence(message);
 }
 
 function notesOf(message) {
   const notes = [];
+  const note = (text) => make("p", "note", text);
   if (message.resumed) {
-    notes.push(make("p", "note", `A worker was lost. ${message.resumed} took over and the answer went on without a gap.`));
+    notes.push(note(`A worker was lost. ${message.resumed} took over and the answer went on without a gap.`));
   }
-  if (message.cut) notes.push(make("p", "note", "The answer reached its longest length. You can raise it in the settings."));
-  if (message.status === "stopped") notes.push(make("p", "note", "Stopped."));
+  if (message.cut) notes.push(note("The answer was cut at its token limit, which you can raise in the settings."));
+  if (message.status === "stopped") notes.push(note("Stopped."));
   if (message.status === "failed") {
     const problem = make("div", "problem", make("span", "", problemText(message.error)));
     if (message.error.kind === "unauthorized") problem.append(textButton("Enter key", "settings"));
@@ -163,7 +165,7 @@ export function showEditor(node, message) {
 
 export function showConversations(list, conversations, current, isBusy) {
   list.replaceChildren(...conversations.map((conversation) => {
-    const open = textButton(conversation.title || "New conversation", "open", isBusy(conversation) ? "open busy" : "open");
+    const open = textButton(conversation.title, "open", isBusy(conversation) ? "open busy" : "open");
     const item = make("li", conversation === current ? "current" : "", open);
     if (conversation === current) open.setAttribute("aria-current", "page");
     item.dataset.id = conversation.id;
@@ -178,5 +180,6 @@ export function contextText(conversation, model) {
   const usage = conversation && branchOf(conversation).findLast((message) => message.usage)?.usage;
   if (!usage) return "";
   const used = number(usage.total_tokens);
-  return model?.max_model_len ? `${used} of ${number(model.max_model_len)} tokens of context` : `${used} tokens of context`;
+  const all = model?.max_model_len ? ` of ${number(model.max_model_len)}` : "";
+  return `${used}${all} tokens of context`;
 }
