@@ -36,6 +36,7 @@ class Connection : public Exchange {
   const ConnectionContext& context() const override { return context_; }
   const std::string& path() const override { return path_; }
   const std::string& body() const override { return parser_->get().body(); }
+  std::string header(const char* name) const override { return RequestHeader(name); }
   const std::string& tenant() const override { return tenant_->name; }
   void Answer(HttpAnswer answer) override;
   void Fail(const absl::Status& status) override;

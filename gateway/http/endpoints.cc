@@ -5,6 +5,7 @@
 #include "gateway/http/messages_request.h"
 #include "gateway/http/native_request.h"
 #include "gateway/http/openapi.h"
+#include "gateway/http/page.h"
 #include "gateway/http/request.h"
 #include "gateway/http/response.h"
 #include "gateway/http/responses_request.h"
@@ -62,6 +63,20 @@ void Embeddings(Exchange& exchange) {
   exchange.Fail(absl::UnimplementedError("/v1/embeddings: the engine gives no hidden states, only tokens"));
 }
 
+void Page(Exchange& exchange) {
+  const PageFile* file = FindPageFile(exchange.path());
+  if (file == nullptr) return exchange.Fail(absl::NotFoundError(absl::StrCat("there is nothing at ", exchange.path())));
+  const bool unchanged = IsUnchanged(*file, exchange.header("If-None-Match"));
+  exchange.Answer({.code = unchanged ? 304 : 200,
+                   .body = unchanged ? "" : std::string(file->body),
+                   .content_type = std::string(file->content_type),
+                   .headers = {{"ETag", std::string(file->etag)},
+                               {"Cache-Control", "no-cache"},
+                               {"Content-Security-Policy", kPagePolicy},
+                               {"Referrer-Policy", "no-referrer"},
+                               {"X-Content-Type-Options", "nosniff"}}});
+}
+
 void OpenApi(Exchange& exchange) { exchange.Answer({.body = OpenApiDocument()}); }
 
 void Docs(Exchange& exchange) {
@@ -77,6 +92,8 @@ void DocsStyle(Exchange& exchange) {
 constexpr ErrorStyle kOpenAi = ErrorStyle::kOpenAi, kAnthropic = ErrorStyle::kAnthropic;
 
 constexpr Endpoint kEndpoints[] = {
+    {"GET", "/", true, kOpenAi, Page},
+    {"GET", "/web/", true, kOpenAi, Page},
     {"GET", "/health", true, kOpenAi, Health},
     {"GET", "/openapi.json", true, kOpenAi, OpenApi},
     {"GET", "/docs", true, kOpenAi, Docs},

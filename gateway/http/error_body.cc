@@ -9,7 +9,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 const char* ErrorType(int http_code) {
   if (http_code == 401) return "authentication_error";

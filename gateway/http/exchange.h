@@ -69,6 +69,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   virtual const ConnectionContext& context() const = 0;
   virtual const std::string& path() const = 0;
   virtual const std::string& body() const = 0;
+  virtual std::string header(const char* name) const = 0;  // of the request; "": none
   virtual const std::string& tenant() const = 0;
 
   virtual void Answer(HttpAnswer answer) = 0;

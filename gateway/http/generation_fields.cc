@@ -12,7 +12,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 void ReadLogitBias(JsonFields& fields, v1::SamplingParams& sampling) {
   const json* biases = fields.Object("logit_bias");

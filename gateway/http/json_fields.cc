@@ -11,7 +11,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 // Only looks for the place of the first mistake.
 class ErrorFinder : public nlohmann::json_sax<json> {

@@ -9,7 +9,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 const char* StopReason(v1::FinishReason reason) {
   switch (reason) {

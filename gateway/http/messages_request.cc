@@ -8,7 +8,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 // One block of a message. What a tool answered becomes a message of its own, before the rest of this one.
 void ReadBlock(JsonFields& block, v1::ChatPrompt& chat, v1::ChatMessage& message) {

@@ -10,7 +10,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 class InteractiveFormat : public AnswerFormat {
  public:

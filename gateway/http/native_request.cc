@@ -8,7 +8,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 constexpr int kDefaultGenerateTokens = 128;
 constexpr int kDefaultInteractiveTokens = 512;

@@ -12,7 +12,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 struct Operation {
   const char* method;

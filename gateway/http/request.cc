@@ -12,7 +12,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 // OpenAI's default for /v1/completions.
 constexpr int kDefaultCompletionTokens = 16;

@@ -10,7 +10,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 using Logprobs = google::protobuf::RepeatedPtrField<v1::TokenLogprob>;
 
 json UsageOf(const v1::Usage& usage) {
@@ -146,6 +146,8 @@ std::string EventFormatter::Format(const v1::StreamGenerateResponse& message) {
   if (message.has_started()) return FormatStarted(message.started());
   if (message.has_delta()) return FormatDelta(message.delta());
   if (message.has_finished()) return FormatFinished(message.finished());
+  // A comment, which OpenAI's clients skip.
+  if (message.has_resumed()) return absl::StrCat(": resumed on ", message.resumed().worker_id(), "\n\n");
   return "";
 }
 

@@ -10,7 +10,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 json ResponseUsage(const v1::Usage& usage) {
   return {{"input_tokens", usage.prompt_tokens()},

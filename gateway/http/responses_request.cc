@@ -8,7 +8,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 void ReadItem(JsonFields& item, v1::ChatPrompt& chat) {
   const std::string type = item.String("type").value_or("message");

@@ -13,7 +13,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 using TokenLists = std::vector<std::vector<int32_t>>;
 
 constexpr size_t kMaxInputs = 128;

@@ -9,7 +9,7 @@
 namespace berth::http {
 namespace {
 
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 using Ordered = nlohmann::ordered_json;
 
 constexpr size_t kMaxTools = 128;

@@ -74,10 +74,11 @@ class Cluster:
             self.stop()
             raise
 
-    def start_worker(self, name):
+    def start_worker(self, name, *arguments):
         self.workers[name] = self._start(
-            "berth-worker", name, "--worker-id", name, "--port", 0, "--admin-port", 0, "--metrics-port", 0, *self.worker_arguments
-        )
+            "berth-worker", name, "--worker-id", name, "--port", 0, "--admin-port", 0, "--metrics-port", 0,
+            *self.worker_arguments, *arguments,
+        )  # fmt: skip
 
     def addresses(self):
         """All workers, as --workers takes them."""

@@ -54,6 +54,13 @@ std::vector<json> Events(std::string text) {
   return events;
 }
 
+TEST(EventFormatterTest, AStreamThatWentOnElsewhereSaysSoInAComment) {
+  EventFormatter formatter({.chat = true});
+  v1::StreamGenerateResponse message;
+  message.mutable_resumed()->set_worker_id("w1");
+  EXPECT_EQ(formatter.Format(message), ": resumed on w1\n\n");
+}
+
 TEST(EventFormatterTest, AChatBeginsWithTheRoleAndEndsWithTheReason) {
   EventFormatter formatter({.chat = true, .created = 5});
   const auto first = Events(formatter.Format(Started()));

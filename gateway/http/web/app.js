@@ -1,0 +1,369 @@
+// Wires the page: what is on show, and what each control does.
+
+import {runTurn} from "./chat.js";
+import {connectList} from "./list.js";
+import {connectSettings, storedKey} from "./settings.js";
+import * as store from "./store.js";
+import {listModels} from "./stream.js";
+import * as view from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+const THEME = "berth.theme";
+
+const state = {
+  conversations: store.loadConversations(),
+  current: null, // null: a new conversation that has no message yet
+  settings: store.loadSettings(), // of new conversations
+  models: [],
+  runs: new Map(), // conversation id → AbortController of its running turn
+};
+
+const model = () => state.models.find(({id}) => id === (state.current?.model ?? $("model").value)) ?? state.models[0];
+const isBusy = (conversation) => conversation !== null && state.runs.has(conversation.id);
+const byId = (id) => state.conversations.find((conversation) => conversation.id === id) ?? null;
+const isTouch = matchMedia("(pointer: coarse)").matches;
+
+// ---- showing
+
+function showBanner(text, label, action) {
+  $("banner").hidden = !text;
+  $("banner-text").textContent = text ?? "";
+  $("banner-action").textContent = label ?? "";
+  $("banner-action").onclick = action ?? null;
+}
+
+function showList() {
+  view.showConversations($("conversations"), state.conversations, state.current, isBusy);
+  $("no-conversations").hidden = state.conversations.length > 0;
+}
+
+function showControls() {
+  const busy = isBusy(state.current);
+  $("send").hidden = busy;
+  $("stop").hidden = !busy;
+  $("send").disabled = $("prompt").value.trim() === "";
+  $("context").textContent = view.contextText(state.current, model());
+}
+
+function showModels() {
+  const several = state.models.length > 1;
+  $("model").hidden = !several;
+  $("model-name").textContent = several ? "" : (state.models[0]?.id ?? "");
+  const chosen = $("model").value;
+  $("model").replaceChildren(...state.models.map(({id}) => new Option(id, id)));
+  const wanted = state.current?.model ?? chosen;
+  if (state.models.some(({id}) => id === wanted)) $("model").value = wanted;
+  const longest = Math.min(...state.models.map(({max_model_len}) => max_model_len || Infinity), 8192);
+  $("max-tokens").max = longest;
+}
+
+function showConversation() {
+  const title = state.current?.title || "New conversation";
+  $("title").textContent = title;
+  document.title = state.current ? `${title} · Berth` : "Berth";
+  if (state.current) view.showMessages($("messages"), state.current);
+  else $("messages").replaceChildren();
+  $("empty").hidden = state.current !== null;
+  showList();
+  showModels();
+  showControls();
+  if (state.current) scrollToEnd();
+  else $("scroller").scrollTop = 0;
+}
+
+const distanceToEnd = () => $("scroller").scrollHeight - $("scroller").scrollTop - $("scroller").clientHeight;
+
+function scrollToEnd() {
+  $("scroller").scrollTop = $("scroller").scrollHeight;
+}
+
+// So that a reload comes back to the same conversation.
+function showAddress() {
+  history.replaceState(null, "", state.current ? "#" + state.current.id : location.pathname);
+}
+
+function open(conversation) {
+  state.current = conversation;
+  showAddress();
+  showConversation();
+  showSidebar(false);
+  if (!isTouch) $("prompt").focus();
+}
+
+function showSidebar(shown) {
+  $("sidebar").classList.toggle("open", shown);
+  $("backdrop").hidden = !shown;
+  $("open-sidebar").setAttribute("aria-expanded", shown);
+  if (shown) $("close-sidebar").focus();
+}
+
+function save(conversation) {
+  try {
+    store.saveConversation(conversation);
+  } catch {
+    showBanner("This browser has no more room. Delete conversations to keep new ones.", "Close", () => showBanner());
+  }
+}
+
+// ---- turns
+
+// At most once per frame, and only what is on show.
+function painter(conversation, answer) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      const node = conversation === state.current && $("messages").querySelector(`[data-id="${answer.id}"]`);
+      if (!node) return;
+      const follow = distanceToEnd() < 80;
+      view.updateMessage(node, conversation, answer);
+      if (follow) scrollToEnd();
+    });
+  };
+}
+
+function announce(answer) {
+  const ends = {done: "", stopped: "The answer was stopped. ", failed: `The answer failed. ${answer.error?.message} `};
+  $("announcer").textContent = `${ends[answer.status]}${answer.text}`;
+}
+
+async function ask(conversation, parent) {
+  if (isBusy(conversation)) return;
+  const answer = store.addMessage(conversation, parent, "assistant", "");
+  const abort = new AbortController();
+  state.runs.set(conversation.id, abort);
+  conversation.model = model()?.id;
+  save(conversation);
+  $("announcer").textContent = "Answering.";
+  const turn = runTurn(conversation, answer, {
+    model: conversation.model,
+    key: storedKey(),
+    signal: abort.signal,
+    onChange: painter(conversation, answer),
+  });
+  showConversation();
+  await turn;
+  state.runs.delete(conversation.id);
+  if (byId(conversation.id)) save(conversation);
+  announce(answer);
+  showList();
+  showControls();
+}
+
+async function send(text) {
+  if (!text.trim() || isBusy(state.current)) return;
+  if (state.models.length === 0 && !(await loadModels())) return;
+  if (state.current === null) {
+    state.current = store.createConversation(state.settings);
+    state.current.model = $("model").value;
+    state.conversations.unshift(state.current);
+    showAddress();
+  }
+  $("prompt").value = "";
+  fitPrompt();
+  const message = store.addMessage(state.current, state.current.head, "user", text);
+  await ask(state.current, message.id);
+}
+
+// True when the gateway has told its models.
+async function loadModels() {
+  try {
+    state.models = await listModels(storedKey());
+    if (state.models.length > 0) showBanner();
+    else showBanner("No model is being served yet.", "Look again", loadModels);
+  } catch (error) {
+    if (error.kind === "unauthorized") showBanner("This server wants an API key.", "Enter key", openSettings);
+    else showBanner(error.message, "Try again", loadModels);
+  }
+  showModels();
+  showControls();
+  return state.models.length > 0;
+}
+
+// ---- what buttons in messages do
+
+async function copyText(button, text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+  } else {
+    // Plain HTTP beyond this machine has no clipboard of the new kind.
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    button.focus();
+  }
+  view.showDone(button);
+}
+
+function stepVersion(message, by) {
+  const versions = store.versionsOf(state.current, message);
+  store.showVersion(state.current, versions[versions.indexOf(message) + by]);
+  save(state.current);
+  showConversation();
+}
+
+const messageActions = {
+  copy: (message, node, button) => copyText(button, message.text),
+  edit: (message, node) => view.showEditor(node, message),
+  "cancel-edit": (message, node) => {
+    node.replaceWith(view.createMessage(state.current, message));
+    $("messages").querySelector(`[data-id="${message.id}"] [data-action=edit]`).focus();
+  },
+  "send-edit": (message, node) => {
+    const text = node.querySelector("textarea").value;
+    if (!text.trim() || isBusy(state.current)) return;
+    ask(state.current, store.addMessage(state.current, message.parent, "user", text).id);
+    $("prompt").focus();
+  },
+  regenerate: (message) => ask(state.current, message.parent),
+  retry: (message) => ask(state.current, message.parent),
+  branch: (message) => {
+    const fork = store.forkConversation(state.current, message);
+    state.conversations.unshift(fork);
+    save(fork);
+    open(fork);
+  },
+  "previous-version": (message) => stepVersion(message, -1),
+  "next-version": (message) => stepVersion(message, 1),
+  settings: () => openSettings(),
+};
+
+$("messages").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.classList.contains("copy-code")) {
+    copyText(button, button.closest(".code").querySelector("code").textContent);
+    return;
+  }
+  const node = button.closest(".message");
+  messageActions[button.dataset.action]?.(state.current.messages[node.dataset.id], node, button);
+});
+
+$("messages").addEventListener("keydown", (event) => {
+  const node = event.target.closest(".message");
+  if (event.target.tagName !== "TEXTAREA") return;
+  if (event.key === "Escape") node.querySelector("[data-action=cancel-edit]").click();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) node.querySelector("[data-action=send-edit]").click();
+  event.stopPropagation();
+});
+
+// ---- the list and the settings
+
+connectList({
+  find: byId,
+  open,
+  renamed(conversation) {
+    save(conversation);
+    if (conversation === state.current) $("title").textContent = conversation.title;
+    showList();
+  },
+  deleted(conversation) {
+    state.runs.get(conversation.id)?.abort();
+    state.conversations = state.conversations.filter((other) => other !== conversation);
+    store.removeConversation(conversation);
+    if (conversation === state.current) open(null);
+    else showList();
+  },
+});
+
+const openSettings = connectSettings({
+  values: () => state.current?.settings ?? state.settings,
+  change(values) {
+    Object.assign(state.settings, values);
+    store.saveSettings(state.settings);
+    if (!state.current) return;
+    Object.assign(state.current.settings, values);
+    save(state.current);
+  },
+  keyChanged: loadModels,
+});
+
+// ---- the frame
+
+function fitPrompt() {
+  const prompt = $("prompt");
+  prompt.style.height = "auto";
+  prompt.style.height = `${prompt.scrollHeight}px`;
+  showControls();
+}
+
+$("prompt").addEventListener("input", fitPrompt);
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || isTouch) return;
+  event.preventDefault();
+  send($("prompt").value);
+});
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send($("prompt").value);
+});
+$("stop").addEventListener("click", () => {
+  state.runs.get(state.current.id)?.abort();
+  $("prompt").focus();
+});
+for (const idea of document.querySelectorAll(".ideas button")) {
+  idea.addEventListener("click", () => send(idea.textContent));
+}
+$("new-chat").addEventListener("click", () => open(null));
+$("model").addEventListener("change", () => {
+  if (!state.current) return;
+  state.current.model = $("model").value;
+  save(state.current);
+  showControls();
+});
+$("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const systemTheme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const dark = (root.dataset.theme ?? systemTheme) === "dark";
+  root.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem(THEME, root.dataset.theme);
+});
+$("open-settings").addEventListener("click", openSettings);
+$("open-sidebar").addEventListener("click", () => showSidebar(true));
+$("close-sidebar").addEventListener("click", () => showSidebar(false));
+$("backdrop").addEventListener("click", () => showSidebar(false));
+$("scroller").addEventListener("scroll", () => {
+  $("to-end").hidden = distanceToEnd() < 200;
+});
+$("to-end").addEventListener("click", scrollToEnd);
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
+    if ($("sidebar").classList.contains("open")) showSidebar(false);
+    else state.runs.get(state.current?.id)?.abort();
+  }
+  if (event.ctrlKey && event.shiftKey && event.code === "KeyO") {
+    event.preventDefault();
+    open(null);
+  }
+  const typing = event.target.closest("input, textarea, select, dialog");
+  if (event.key === "/" && !typing) {
+    event.preventDefault();
+    $("prompt").focus();
+  }
+});
+// A page that goes away has its streams cut, which must not look like the server's fault.
+addEventListener("beforeunload", () => {
+  for (const run of state.runs.values()) run.abort();
+});
+addEventListener("pagehide", () => {
+  for (const id of state.runs.keys()) save(byId(id));
+});
+addEventListener("online", loadModels);
+// Another tab of this page changed something; a turn that runs here keeps its own copy.
+addEventListener("storage", () => {
+  if (state.runs.size > 0) return;
+  state.conversations = store.loadConversations();
+  state.current = state.current && byId(state.current.id);
+  showConversation();
+});
+
+state.current = byId(location.hash.slice(1));
+showConversation();
+loadModels();
+if (!isTouch) $("prompt").focus();

@@ -1,0 +1,104 @@
+// Conversations, kept in this browser. A conversation is a tree of messages: editing a message or asking again grows a
+// branch beside the old one. `head` is the last message of the branch on show.
+
+const PREFIX = "berth.chat.";
+const SETTINGS = "berth.settings";
+
+export const DEFAULTS = {system: "", temperature: 0.7, topP: 0.95, maxTokens: 1024};
+
+// Also where crypto.randomUUID is not: on plain HTTP beyond this machine.
+function randomId(bytes) {
+  const values = crypto.getRandomValues(new Uint8Array(bytes));
+  return Array.from(values, (value) => value.toString(16).padStart(2, "0")).join("");
+}
+
+export function loadSettings() {
+  try {
+    return {...DEFAULTS, ...JSON.parse(localStorage.getItem(SETTINGS))};
+  } catch {
+    return {...DEFAULTS};
+  }
+}
+
+export const saveSettings = (settings) => localStorage.setItem(SETTINGS, JSON.stringify(settings));
+
+// Newest first. What cannot be read is left out.
+export function loadConversations() {
+  const conversations = [];
+  for (const key of Object.keys(localStorage)) {
+    if (!key.startsWith(PREFIX)) continue;
+    try {
+      const conversation = JSON.parse(localStorage.getItem(key));
+      for (const message of Object.values(conversation.messages)) {
+        if (message.status === "streaming") message.status = "stopped";
+      }
+      conversations.push(conversation);
+    } catch {
+      continue;
+    }
+  }
+  return conversations.sort((a, b) => b.updated - a.updated);
+}
+
+// Throws when the browser gives no more room.
+export const saveConversation = (conversation) =>
+  localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+
+export const removeConversation = (conversation) => localStorage.removeItem(PREFIX + conversation.id);
+
+export function createConversation(settings) {
+  return {
+    id: randomId(8),
+    session: "web-" + randomId(12),
+    title: "",
+    settings: {...settings},
+    messages: {},
+    head: null,
+    updated: Date.now(),
+  };
+}
+
+function titleOf(text) {
+  const line = text.trim().split("\n")[0];
+  return line.length <= 60 ? line : line.slice(0, 59).trimEnd() + "…";
+}
+
+export function addMessage(conversation, parent, role, text) {
+  const message = {id: randomId(6), parent, role, text, created: Date.now()};
+  conversation.messages[message.id] = message;
+  conversation.head = message.id;
+  conversation.updated = Date.now();
+  if (!conversation.title && role === "user") conversation.title = titleOf(text);
+  return message;
+}
+
+// The messages of the branch on show, first to last.
+export function branchOf(conversation, last = conversation.head) {
+  const branch = [];
+  for (let id = last; id; id = conversation.messages[id].parent) branch.unshift(conversation.messages[id]);
+  return branch;
+}
+
+// The messages that could stand in this one's place, itself among them, oldest first.
+export const versionsOf = (conversation, message) =>
+  Object.values(conversation.messages).filter((other) => other.parent === message.parent);
+
+// Shows the newest branch through a message.
+export function showVersion(conversation, message) {
+  const messages = Object.values(conversation.messages);
+  for (let next = message; next; next = messages.findLast((child) => child.parent === next.id)) conversation.head = next.id;
+}
+
+// A conversation of its own that begins with the branch up to `message`. A '~' in the session's id sends it to the worker of
+// the session before the '~', which has that beginning in its cache.
+export function forkConversation(conversation, message) {
+  const branch = branchOf(conversation, message.id);
+  return {
+    ...createConversation(conversation.settings),
+    session: `${conversation.session.split("~")[0]}~${randomId(3)}`,
+    title: conversation.title && `${conversation.title} (branch)`,
+    model: conversation.model,
+    messages: Object.fromEntries(branch.map((each) => [each.id, {...each}])),
+    head: message.id,
+  };
+}

@@ -1,0 +1,46 @@
+"""Makes the pictures of docs/images with the demo model. usage: screenshots.py BIN_DIR"""
+import glob
+import os
+import sys
+import tempfile
+
+from browser import Page, open_browser
+from processes import Cluster
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+QUESTION = "Write a Python function that merges two sorted lists, with a short explanation."
+
+
+def save(page, name):
+    page.browser.save_screenshot(os.path.join(ROOT, "docs/images", name))
+
+
+def main(bin_dir):
+    (model,) = glob.glob(os.path.join(ROOT, ".cache/models/*.gguf"))
+    cluster = Cluster(bin_dir, tempfile.mkdtemp(), workers=1, worker_arguments=("--model", model))
+    browser = open_browser()
+    try:
+        page = Page(browser, cluster.url).ready()
+        page.script("localStorage['berth.theme'] = 'light'")
+        page.script("localStorage['berth.settings'] = JSON.stringify({temperature: 0, maxTokens: 256})")
+        browser.refresh()
+        page.ready()
+        page.ask("What is a berth in a harbour?")
+        page.click("#new-chat")
+        page.ask(QUESTION)
+        page.click("#prompt")
+        save(page, "chat.png")
+        page.click("#theme")
+        page.click("#open-settings")
+        save(page, "settings.png")
+        page.click("#settings .primary")
+        device = {"width": 390, "height": 760, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+        save(page, "phone.png")
+    finally:
+        browser.quit()
+        cluster.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
