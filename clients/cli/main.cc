@@ -241,6 +241,9 @@ int Run(int argc, char** argv) {
   CLI::App& serve = *app.add_subcommand("serve", "Start a gateway and workers for a model");
   serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");
   serve.add_flag("--ready-line", serve_flags.ready_line, "Print the ports as a line of JSON when ready");
+  serve.add_flag_callback(
+      "--stop-with-stdin", [&serve_flags] { serve_flags.serve.lifeline = STDIN_FILENO; },
+      "Stop when standard input is closed: for a program that starts this one");
   AddServeFlags(serve, serve_flags);
   AddGatewayFlags(serve, serve_flags.serve.gateway_flags);
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
