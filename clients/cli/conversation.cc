@@ -44,7 +44,7 @@ v1::StreamGenerateRequest Conversation::MakeRequest(const std::string& text) con
 
 absl::Status Conversation::Ask(const std::string& text, const std::function<void(std::string_view)>& on_text) {
   if (session_id_.empty()) {
-    session_id_ = DrawId("chat-");
+    session_id_ = options_.session_id.empty() ? DrawId("chat-") : options_.session_id;
     fresh_ = true;
   }
   const v1::StreamGenerateRequest request = MakeRequest(text);

@@ -312,6 +312,17 @@ class Pipeline:
         """The own cluster."""
         return self._pipe.server
 
+    @property
+    def client(self) -> Client:
+        """The calls of berth.v1; hand them to run() or iterate()."""
+        return self._pipe.client
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return self._background.run(work)
+
+    def iterate(self, items: AsyncGenerator[_T, None]) -> Iterator[_T]:
+        return self._background.iterate(items)
+
     @overload
     def __call__(
         self, prompts: str, gen_config: Configs = ..., do_preprocess: bool = ..., timeout: float | None = ...
@@ -335,14 +346,14 @@ class Pipeline:
         self, prompts: Any, gen_config: Configs = None, do_preprocess: bool = True, timeout: float | None = None
     ) -> Response | list[Response]:
         """A Response for one prompt, a list of them for a list."""
-        found = self._background.run(self._pipe(prompts, gen_config, do_preprocess, timeout))
+        found = self.run(self._pipe(prompts, gen_config, do_preprocess, timeout))
         return cast("Response | list[Response]", found)
 
     def stream_infer(
         self, prompts: Any, gen_config: Configs = None, do_preprocess: bool = True, timeout: float | None = None
     ) -> Iterator[Response]:
         """Pieces of the answers as they come; `index` says to which prompt one belongs. Leaving the loop cancels the rest."""
-        return self._background.iterate(self._pipe.stream_infer(prompts, gen_config, do_preprocess, timeout))
+        return self.iterate(self._pipe.stream_infer(prompts, gen_config, do_preprocess, timeout))
 
     def session(self) -> ChatSession:
         """A new conversation; the first turn opens it on the server."""
@@ -384,18 +395,18 @@ class Pipeline:
         """One turn. The session, whose `response` is the answer; with `stream_response` the answer's pieces."""
         session = session or self.session()
         if stream_response:
-            return self._background.iterate(self._pipe.stream_chat(prompt, session, gen_config, position, timeout))
-        self._background.run(self._pipe.chat(prompt, session, gen_config, position, timeout))
+            return self.iterate(self._pipe.stream_chat(prompt, session, gen_config, position, timeout))
+        self.run(self._pipe.chat(prompt, session, gen_config, position, timeout))
         return session
 
     def cancel(self, session: Session) -> bool:
-        return self._background.run(self._pipe.client.cancel(session_id=session.session_id))
+        return self.run(self.client.cancel(session_id=session.session_id))
 
     def fork(self, session: Session, position: int | None = None) -> ChatSession:
-        return ChatSession(self._background.run(self._pipe.fork(session, position)), self)
+        return ChatSession(self.run(self._pipe.fork(session, position)), self)
 
     def close_session(self, session: Session) -> None:
-        self._background.run(self._pipe.close_session(session))
+        self.run(self._pipe.close_session(session))
 
 
 def pipeline(model: str, backend_config: EngineConfig | None = None, **connection: Any) -> Pipeline:
