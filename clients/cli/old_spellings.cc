@@ -123,6 +123,9 @@ absl::Status TranslateCommand(Words& arguments) {
     arguments.erase(arguments.begin(), arguments.begin() + static_cast<ptrdiff_t>(count));
     arguments.insert(arguments.begin(), words.begin(), words.end());
   };
+  if (command == "convert" && arguments.size() > 2 && !absl::StartsWith(sub, "-") && !absl::StartsWith(arguments[2], "-")) {
+    replace(2, {"convert"});  // it began with the name of a chat template
+  }
   if (command == "check_env") replace(1, {"check-env"});
   if (command == "api_client") replace(1, {"chat", "--server"});
   if (command == "chat" && sub == "turbomind") replace(2, {"chat"});

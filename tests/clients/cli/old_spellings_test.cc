@@ -40,7 +40,8 @@ TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
        "serve m --worker-flag=--cache-max-entry-count=0.5 --worker-flag=--dtype=bf16"},
       {"serve m --meta_instruction=short", "serve m --system=short"},
       {"check_env --dump_file f", "check-env --dump-file f"},
-      {"convert llama2 m --dst_path=out_dir", "convert llama2 m --dst-path=out_dir"},
+      {"convert llama2 m --dst_path=out_dir", "convert m --dst-path=out_dir"},
+      {"convert m --dst-path out_dir", "convert m --dst-path out_dir"},
   };
   for (const auto& [old_line, line] : cases) EXPECT_EQ(Modern(old_line), line) << old_line;
 }
