@@ -28,6 +28,7 @@ from berth.generation import (
 from berth.v1 import generation_pb2 as v1
 
 _IN_FLIGHT = 256  # prompts of one list that are on their way at once
+_GONE = ("SESSION_NOT_FOUND", "SESSION_LOST")
 _T = TypeVar("_T")
 Configs = GenerationConfig | Sequence[GenerationConfig] | None
 """One for all prompts, or one for each."""
@@ -72,6 +73,12 @@ class Session:
         self.history[-1] = (prompt, whole.text)
         self.is_open = True
         self.position = position or self.position
+
+
+    def forget(self) -> None:
+        """The next turn begins another conversation under the same id."""
+        self.is_open, self.position, self.response = False, 0, None
+        self.history.clear()
 
 
 class AsyncPipeline:
@@ -208,10 +215,15 @@ class AsyncPipeline:
         spec = session.turn(prompt, gen_config or GenerationConfig(), self.model_name, position)
         session.response = None
         reader = StreamReader(0, session.session_id)
-        async with contextlib.aclosing(self._pieces(reader, spec, timeout)) as pieces:
-            async for piece in pieces:
-                session.add(prompt, piece, reader.position)
-                yield piece
+        try:
+            async with contextlib.aclosing(self._pieces(reader, spec, timeout)) as pieces:
+                async for piece in pieces:
+                    session.add(prompt, piece, reader.position)
+                    yield piece
+        except errors.BerthError as error:
+            if error.reason in _GONE:
+                session.forget()
+            raise
 
     async def fork(self, session: Session, position: int | None = None) -> Session:
         """Another conversation with the same history, or the first `position` tokens of it."""
@@ -225,8 +237,7 @@ class AsyncPipeline:
         """Frees the history; the next turn begins another."""
         if session.is_open:
             await self.client.close_session(session.session_id, self.model_name)
-        session.is_open, session.position, session.response = False, 0, None
-        session.history.clear()
+        session.forget()
 
     def _specs(self, prompts: list[Any], configs: Configs, do_preprocess: bool) -> list[v1.GenerationSpec]:
         if configs is None:

@@ -97,6 +97,11 @@ def test_a_session_remembers_rewinds_and_branches(pipe):
             pipe.chat("x", session, CONFIG, position=10_000)
     assert session.history == [] and not session.is_open
     assert pipe.chat("My name is Ada.", session, CONFIG).response.text == first.text  # closed: it begins anew
+    pipe.run(pipe.client.close_session(session.session_id))  # behind its back
+    with pytest.raises(berth.SessionError) as error:
+        pipe.chat("And?", session, CONFIG)
+    assert error.value.reason == "SESSION_NOT_FOUND"
+    assert pipe.chat("My name is Ada.", session, CONFIG).response.text == first.text
     session.close()
 
 
