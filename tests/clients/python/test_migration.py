@@ -65,21 +65,31 @@ def run(command, **options):
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
 
 
+def serve(command, environment):
+    """Starts a server on free ports, waits until it is ready and stops it."""
+    ports = [i + 1 for i, word in enumerate(command) if word in ("--server-port", "--server_port", "--port")]
+    for i in ports:
+        command[i] = "0"
+    others = [word for name in ("grpc", "admin", "metrics") for word in (f"--{name}-port", "0")]
+    command += [*([] if ports else ["--port", "0"]), *others, "--ready-line", "--stop-with-stdin"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as server:
+        line = server.stdout.readline()
+        _, errors = server.communicate()
+    assert line and json.loads(line)["ready"], errors
+    assert server.returncode == 0
+
+
 @pytest.mark.parametrize("line", lines("sh"))
 def test_a_command_runs(line, bin_dir, model, cluster, tmp_path):
-    words = shlex.split(localise(line, model, cluster))
-    program, arguments = os.path.join(bin_dir, words[0]), words[1:]
+    program, *arguments = shlex.split(localise(line, model, cluster))
+    command = [os.path.join(bin_dir, program), *arguments]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     if arguments[0] == "serve" and arguments[1] != "api_client":
-        ports = [word for i, word in enumerate(arguments) if arguments[i - 1] in ("--server-port", "--server_port", "--port")]
-        arguments = ["0" if word in ports else word for word in arguments]
-        others = [word for name in ("grpc", "admin", "metrics") for word in (f"--{name}-port", "0")]
-        arguments += [*([] if ports else ["--port", "0"]), *others, "--ready-line", "--stop-with-stdin"]
-    done = run([program, *arguments], env={**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)})
+        serve(command, environment)
+        return
+    done = run(command, env=environment)
     assert done.returncode == 0, done.stderr
-    if arguments[0] == "serve" and arguments[1] != "api_client":
-        assert json.loads(done.stdout)["ready"]
-    else:
-        assert done.stdout.strip() and "error" not in done.stdout
+    assert done.stdout.strip() and "error" not in done.stdout
 
 
 @pytest.mark.parametrize("line", lines("sh refused"))
