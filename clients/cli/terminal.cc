@@ -18,8 +18,8 @@ constexpr int kHistoryLines = 1000;
 }  // namespace
 
 struct Terminal::State {
-  std::unique_ptr<EditLine, base::Freer<el_end>> editor;
   std::unique_ptr<History, base::Freer<history_end>> history;
+  std::unique_ptr<EditLine, base::Freer<el_end>> editor;  // asks the history
   HistEvent event;  // what the history answers
   std::string prompt;
 

@@ -96,6 +96,8 @@ def test_a_session_remembers_rewinds_and_branches(pipe):
         with pytest.raises(berth.InvalidRequestError, match="position"):
             pipe.chat("x", session, CONFIG, position=10_000)
     assert session.history == [] and not session.is_open
+    with pytest.raises(berth.SessionError):
+        pipe.run(pipe.client.get_session(session.session_id))
     assert pipe.chat("My name is Ada.", session, CONFIG).response.text == first.text  # closed: it begins anew
     pipe.run(pipe.client.close_session(session.session_id))  # behind its back
     with pytest.raises(berth.SessionError) as error:
