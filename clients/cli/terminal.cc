@@ -20,7 +20,7 @@ constexpr int kHistoryLines = 1000;
 struct Terminal::State {
   std::unique_ptr<History, base::Freer<history_end>> history;
   std::unique_ptr<EditLine, base::Freer<el_end>> editor;  // asks the history
-  HistEvent event;  // what the history answers
+  HistEvent event;                                        // what the history answers
   std::string prompt;
 
   // libedit's callback.

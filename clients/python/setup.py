@@ -1,4 +1,5 @@
 """Adds berth.v1, made from the repository's proto/, to what pyproject.toml describes."""
+
 import os
 from pathlib import Path
 

@@ -1,13 +1,20 @@
-"""Characters per second of berth.pipeline against Hugging Face transformers, as LMDeploy's tutorial measures them: a warm-up, then every
-prompt in turn. usage: pipeline_speed.py MODEL_DIRECTORY [--device cuda|cpu] [--rounds N] [--batch N] [--tokens N]
+"""Characters per second of berth.pipeline against Hugging Face transformers, as LMDeploy's tutorial measures them: a
+warm-up, then every prompt in turn. usage: pipeline_speed.py MODEL_DIRECTORY [--device cuda|cpu] [--rounds N] [--batch
+N] [--tokens N]
 
 Needs berth, torch and transformers. Prints a line of JSON for each side; a median over the rounds."""
+
 import argparse
 import json
 import statistics
 import time
 
-PROMPTS = ["Please introduce yourself.", "What is the capital of China?", "Tell me a story about a harbour.", "Why is the sky blue?"]
+PROMPTS = [
+    "Please introduce yourself.",
+    "What is the capital of China?",
+    "Tell me a story about a harbour.",
+    "Why is the sky blue?",
+]
 
 
 def measure(name, answer, options):
@@ -20,7 +27,16 @@ def measure(name, answer, options):
         start = time.perf_counter()
         characters = sum(len(text) for batch in batches for text in answer(batch))
         rates.append(characters / (time.perf_counter() - start))
-    print(json.dumps({"engine": name, "characters_per_second": statistics.median(rates), "lowest": min(rates), "highest": max(rates)}))
+    print(
+        json.dumps(
+            {
+                "engine": name,
+                "characters_per_second": statistics.median(rates),
+                "lowest": min(rates),
+                "highest": max(rates),
+            }
+        )
+    )
     return statistics.median(rates)
 
 
@@ -43,7 +59,9 @@ def transformers_side(options):
 
     def answer(batch):
         chats = [[{"role": "user", "content": prompt}] for prompt in batch]
-        inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True)
+        inputs = tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        )
         inputs = inputs.to(options.device)
         with torch.inference_mode():
             output = model.generate(**inputs, max_new_tokens=options.tokens, do_sample=False)

@@ -1,4 +1,5 @@
 """Client of Berth, a server of large language models."""
+
 from berth.client import Client, Connection
 from berth.engine import EngineConfig, LocalServer
 from berth.errors import (

@@ -1,4 +1,5 @@
 """An event loop on a thread of its own, for callers without one."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,4 +1,5 @@
 """The calls of berth.v1, with deadlines, retries and resumed streams."""
+
 from __future__ import annotations
 
 import asyncio
@@ -25,8 +26,8 @@ _Answer = TypeVar("_Answer", bound="Message")
 
 @dataclass
 class Connection:
-    """How to reach a gateway. address: host:port of its gRPC port, or any gRPC target. The files are PEM; with none of them the
-    connection is plain. timeout: seconds for each call unless it brings its own."""
+    """How to reach a gateway. address: host:port of its gRPC port, or any gRPC target. The files are PEM; with none of
+    them the connection is plain. timeout: seconds for each call unless it brings its own."""
 
     address: str
     api_key: str | None = None
@@ -70,7 +71,8 @@ class Client:
     async def stream(
         self, spec: generation_pb2.GenerationSpec, timeout: float | None = None
     ) -> AsyncGenerator[inference_pb2.StreamGenerateResponse, None]:
-        """The messages of a stream. One that is lost goes on where it broke. Closing the generator cancels the request."""
+        """The messages of a stream. One that is lost goes on where it broke. Closing the generator cancels the
+        request."""
         method = self._channel.unary_stream(
             "/berth.v1.InferenceService/StreamGenerate",
             request_serializer=inference_pb2.StreamGenerateRequest.SerializeToString,

@@ -1,4 +1,5 @@
 """A cluster on this machine: its configuration, and the `berth serve` that it is."""
+
 from __future__ import annotations
 
 import collections
@@ -25,8 +26,8 @@ class EngineConfig:
     """How to serve a model on this machine, with LMDeploy's names where it has them.
 
     None is the server's default. workers: processes, each with a GPU of its own where `device` says so. worker_flags,
-    gateway_flags: handed on as they are. program: the `berth` to run; default: on PATH, else the newest of the checkout's builds.
-    Named refusals: tp, quant_policy and model_format beyond what is served.
+    gateway_flags: handed on as they are. program: the `berth` to run; default: on PATH, else the newest of the
+    checkout's builds. Named refusals: tp, quant_policy and model_format beyond what is served.
     """
 
     model_name: str | None = None
@@ -50,18 +51,33 @@ class EngineConfig:
     def check(self) -> None:
         """UnsupportedError for what does not exist."""
         if self.tp != 1:
-            raise errors.unsupported(f"tp={self.tp} (tensor parallelism)", f"workers={self.tp} serves a copy on each GPU")
+            raise errors.unsupported(
+                f"tp={self.tp} (tensor parallelism)", f"workers={self.tp} serves a copy on each GPU"
+            )
         if self.quant_policy != 0:
             raise errors.unsupported(f"quant_policy={self.quant_policy} (a quantised KV cache)")
         if self.rope_scaling_factor != 0:
-            raise errors.unsupported(f"rope_scaling_factor={self.rope_scaling_factor}", "the model's config.json decides")
+            raise errors.unsupported(
+                f"rope_scaling_factor={self.rope_scaling_factor}", "the model's config.json decides"
+            )
         if self.model_format not in _LOADED_FORMATS:
-            raise errors.unsupported(f"model_format={self.model_format!r}", "pass a Hugging Face directory or a GGUF file")
+            raise errors.unsupported(
+                f"model_format={self.model_format!r}", "pass a Hugging Face directory or a GGUF file"
+            )
 
     def arguments(self, model: str) -> list[str]:
         """The command line after `berth`."""
         self.check()
-        flags = ["serve", model, "--ready-line", "--stop-with-stdin", "--workers", str(self.workers), "--device", self.device]
+        flags = [
+            "serve",
+            model,
+            "--ready-line",
+            "--stop-with-stdin",
+            "--workers",
+            str(self.workers),
+            "--device",
+            self.device,
+        ]
         for name in ("port", "grpc-port", "admin-port", "metrics-port"):
             flags += [f"--{name}", "0"]
         for name in ("model_name", "session_len", "max_batch_size", "cpu_threads", "journal"):
@@ -86,13 +102,15 @@ def find_program(program: str | None) -> str:
         return found
     builds = [path for parent in Path(__file__).resolve().parents for path in parent.glob("build/*-release/bin/berth")]
     if not builds:
-        raise errors.ServerStartError("the program `berth` is neither on PATH nor built in this checkout", code="NOT_FOUND")
+        raise errors.ServerStartError(
+            "the program `berth` is neither on PATH nor built in this checkout", code="NOT_FOUND"
+        )
     return str(max(builds, key=os.path.getmtime))
 
 
 class LocalServer:
-    """A `berth serve` for a model on this machine. It and its children end with this process, however that ends: they watch the
-    pipe that is their standard input. ServerStartError with the end of its log when it does not start."""
+    """A `berth serve` for a model on this machine. It and its children end with this process, however that ends: they
+    watch the pipe that is their standard input. ServerStartError with the end of its log when it does not start."""
 
     def __init__(self, model: str, config: EngineConfig) -> None:
         command = [find_program(config.program), *config.arguments(model)]

@@ -1,4 +1,5 @@
 """What goes wrong, as exceptions by kind. Every one carries the server's code, reason, fields and retry delay."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ from google.rpc import error_details_pb2, status_pb2
 class BerthError(Exception):
     """An error of the server or of the way to it.
 
-    code: the canonical name, such as "INVALID_ARGUMENT". reason: the server's own, such as "SESSION_BUSY"; may be empty.
-    fields: path of each bad field to what is wrong with it. retry_after: seconds after which a repetition makes sense.
+    code: the canonical name, such as "INVALID_ARGUMENT". reason: the server's own, such as "SESSION_BUSY"; may be
+    empty. fields: path of each bad field to what is wrong with it. retry_after: seconds after which a repetition makes
+    sense.
     """
 
     def __init__(

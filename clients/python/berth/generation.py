@@ -1,4 +1,5 @@
 """What is asked for and what comes back: prompts, GenerationConfig, Response."""
+
 from __future__ import annotations
 
 import contextlib
@@ -33,10 +34,10 @@ _FINISH_REASONS = {
 class GenerationConfig:
     """How to generate, with LMDeploy's names.
 
-    do_sample: False is greedy. None samples if any of temperature, top_p, top_k and min_p is given, else is greedy. Those that
-    are None take the model's own defaults. max_new_tokens: None is what the context leaves. logprobs: alternatives per token.
-    random_seed: drawn when None. response_format: {"type": "json_object"}, {"type": "json_schema", "json_schema": …} or
-    {"type": "regex_schema", "regex_schema": …}.
+    do_sample: False is greedy. None samples if any of temperature, top_p, top_k and min_p is given, else is greedy.
+    Those that are None take the model's own defaults. max_new_tokens: None is what the context leaves. logprobs:
+    alternatives per token. random_seed: drawn when None. response_format: {"type": "json_object"}, {"type":
+    "json_schema", "json_schema": …} or {"type": "regex_schema", "regex_schema": …}.
     """
 
     n: int = 1
@@ -69,7 +70,8 @@ class GenerationConfig:
         return all(value is None for value in (self.temperature, self.top_p, self.top_k, self.min_p))
 
     def fill(self, spec: v1.GenerationSpec) -> None:
-        """Sets sampling, stop, output and constraint of a request. InvalidRequestError for what no server needs to see."""
+        """Sets sampling, stop, output and constraint of a request. InvalidRequestError for what no server needs to
+        see."""
         if self.n != 1:
             raise errors.invalid("n", f"is {self.n}: pass the prompt as often as you want answers")
         if not self.spaces_between_special_tokens:
@@ -139,16 +141,19 @@ def _fill_constraint(constraint: v1.Constraint, wanted: Mapping[str, Any]) -> No
     elif kind == "regex_schema":
         _set(constraint, "regex", wanted.get("regex_schema"), "response_format.regex_schema")
     elif kind != "text":
-        raise errors.invalid("response_format.type", f"is {kind!r}: want text, json_object, json_schema or regex_schema")
+        raise errors.invalid(
+            "response_format.type", f"is {kind!r}: want text, json_object, json_schema or regex_schema"
+        )
 
 
 @dataclass
 class Response:
     """An answer, or in a stream the next piece of it.
 
-    text, token_ids, logprobs: of a piece, what is new. generate_token_len: output tokens so far. finish_reason: None until the
-    last piece, then "stop", "length", "abort" or "tool_calls". logprobs: per token, id to log-probability of the alternatives and
-    of the token itself. session_id: of the session, else the prompt's index. index: of the prompt in its list.
+    text, token_ids, logprobs: of a piece, what is new. generate_token_len: output tokens so far. finish_reason: None
+    until the last piece, then "stop", "length", "abort" or "tool_calls". logprobs: per token, id to log-probability of
+    the alternatives and of the token itself. session_id: of the session, else the prompt's index. index: of the prompt
+    in its list.
     """
 
     text: str

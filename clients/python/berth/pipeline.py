@@ -1,4 +1,5 @@
 """pipeline(): prompts in, answers out, from a model on this machine or from a server."""
+
 from __future__ import annotations
 
 import asyncio
@@ -35,7 +36,8 @@ Configs = GenerationConfig | Sequence[GenerationConfig] | None
 
 
 class Session:
-    """A conversation whose history the server keeps. history: (prompt, answer) of each turn. position: tokens of history."""
+    """A conversation whose history the server keeps. history: (prompt, answer) of each turn. position: tokens of
+    history."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
@@ -74,7 +76,6 @@ class Session:
         self.is_open = True
         self.position = position or self.position
 
-
     def forget(self) -> None:
         """The next turn begins another conversation under the same id."""
         self.is_open, self.position, self.response = False, 0, None
@@ -84,9 +85,9 @@ class Session:
 class AsyncPipeline:
     """Prompts in, answers out, for asyncio. `async with` opens it; one that runs in another loop is another pipeline.
 
-    model: a GGUF file or Hugging Face directory, served by a cluster of its own until the end; or host:port of a gateway's gRPC
-    port. config: of the own cluster. timeout: seconds for each call. api_key, ca_certificates, certificate, certificate_key:
-    for a gateway that asks for them.
+    model: a GGUF file or Hugging Face directory, served by a cluster of its own until the end; or host:port of a
+    gateway's gRPC port. config: of the own cluster. timeout: seconds for each call. api_key, ca_certificates,
+    certificate, certificate_key: for a gateway that asks for them.
     """
 
     def __init__(self, model: str, config: EngineConfig | None = None, **connection: Any) -> None:
@@ -157,7 +158,8 @@ class AsyncPipeline:
         do_preprocess: bool = True,
         timeout: float | None = None,
     ) -> AsyncGenerator[Response, None]:
-        """Pieces of the answers as they come; `index` says to which prompt one belongs. Leaving the loop cancels the rest."""
+        """Pieces of the answers as they come; `index` says to which prompt one belongs. Leaving the loop cancels the
+        rest."""
         specs = self._specs(split_prompts(prompts)[0], gen_config, do_preprocess)
         pieces: asyncio.Queue[Response] = asyncio.Queue(_IN_FLIGHT)
         room = asyncio.Semaphore(_IN_FLIGHT)
@@ -350,7 +352,11 @@ class Pipeline:
 
     @overload
     def __call__(
-        self, prompts: Sequence[Message], gen_config: Configs = ..., do_preprocess: bool = ..., timeout: float | None = ...
+        self,
+        prompts: Sequence[Message],
+        gen_config: Configs = ...,
+        do_preprocess: bool = ...,
+        timeout: float | None = ...,
     ) -> Response: ...
 
     def __call__(
@@ -363,7 +369,8 @@ class Pipeline:
     def stream_infer(
         self, prompts: Any, gen_config: Configs = None, do_preprocess: bool = True, timeout: float | None = None
     ) -> Iterator[Response]:
-        """Pieces of the answers as they come; `index` says to which prompt one belongs. Leaving the loop cancels the rest."""
+        """Pieces of the answers as they come; `index` says to which prompt one belongs. Leaving the loop cancels the
+        rest."""
         return self.iterate(self._pipe.stream_infer(prompts, gen_config, do_preprocess, timeout))
 
     def session(self) -> ChatSession:
@@ -431,10 +438,16 @@ def is_address(target: str) -> bool:
         return False
     if re.fullmatch(r"(?:[a-z]+:///?)?[\w.\-]+:\d+|\[[0-9a-fA-F:]+\]:\d+|(?:dns|ipv4|ipv6|unix):\S+", target):
         if target.startswith(("http://", "https://")):
-            raise errors.invalid("model", f"is {target!r}: give the gRPC port as host:port (23334 by default), not the HTTP one")
+            raise errors.invalid(
+                "model", f"is {target!r}: give the gRPC port as host:port (23334 by default), not the HTTP one"
+            )
         return True
     if re.fullmatch(r"[\w.\-]+/[\w.\-]+-4bit", target):
-        raise errors.unsupported(f"{target!r} (4-bit weights)", "pass a GGUF file or an unquantised Hugging Face directory")
+        raise errors.unsupported(
+            f"{target!r} (4-bit weights)", "pass a GGUF file or an unquantised Hugging Face directory"
+        )
     if re.fullmatch(r"[\w.\-]+/[\w.\-]+", target):
-        raise errors.invalid("model", f"is {target!r}, which is not on this machine: download it and pass its directory")
+        raise errors.invalid(
+            "model", f"is {target!r}, which is not on this machine: download it and pass its directory"
+        )
     raise errors.invalid("model", f"is {target!r}: neither a file or directory nor host:port of a server")

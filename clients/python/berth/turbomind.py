@@ -1,13 +1,14 @@
 """The calls of LMDeploy's TurboMind: token ids in and out, sessions by number, over a Pipeline's connection.
 
-    from berth import turbomind as tm
-    tm_model = tm.TurboMind.from_pretrained("model.gguf")
-    generator = tm_model.create_instance()
-    input_ids = tm_model.tokenizer.encode(tm_model.model.get_prompt("Hello"))
-    for outputs in generator.stream_infer(session_id=0, input_ids=[input_ids]):
-        res, tokens = outputs[0]                 # or: status, res, tokens = outputs
-    print(tm_model.tokenizer.decode(res.tolist()))
+from berth import turbomind as tm
+tm_model = tm.TurboMind.from_pretrained("model.gguf")
+generator = tm_model.create_instance()
+input_ids = tm_model.tokenizer.encode(tm_model.model.get_prompt("Hello"))
+for outputs in generator.stream_infer(session_id=0, input_ids=[input_ids]):
+    res, tokens = outputs[0]                 # or: status, res, tokens = outputs
+print(tm_model.tokenizer.decode(res.tolist()))
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -79,7 +80,9 @@ class Tokenizer:
     def decode(self, token_ids: Sequence[int], offset: int | None = None, skip_special_tokens: bool = True) -> str:
         """The text of the ids, those before `offset` left out."""
         client = self._pipe.client
-        return self._pipe.run(client.detokenize(list(token_ids)[offset or 0 :], skip_special_tokens=skip_special_tokens))
+        return self._pipe.run(
+            client.detokenize(list(token_ids)[offset or 0 :], skip_special_tokens=skip_special_tokens)
+        )
 
     def _tokenize(self, prompt: v1.Prompt) -> list[int]:
         return self._pipe.run(self._pipe.client.tokenize(prompt))
@@ -93,7 +96,8 @@ class ChatModel:
         self._eos = tokenizer.decode([eos_token_id], skip_special_tokens=False)
 
     def get_prompt(self, prompt: str, sequence_start: bool = True) -> str:
-        """`prompt` as a user's message, ready for the answer. sequence_start=False: as what follows an answer that ended."""
+        """`prompt` as a user's message, ready for the answer. sequence_start=False: as what follows an answer that
+        ended."""
         if sequence_start:
             return self.messages2prompt([{"role": "user", "content": prompt}])
         answer = f"answer-{uuid.uuid4().hex}"
@@ -179,13 +183,21 @@ class TurboMindInstance:
     ) -> Iterator[Output]:
         """One turn of session `session_id`.
 
-        sequence_start opens the session, in place of one that is open; else step is how many tokens of its history stay.
-        sequence_end closes it after the turn. stop ends the running turn instead of beginning one. stream_output: an output per
-        step, else the last alone. Other keywords are GenerationConfig's, and request_output_len. A session that is busy or does
-        not exist and an input that is too long are an output with that status; other errors are raised.
+        sequence_start opens the session, in place of one that is open; else step is how many tokens of its history
+        stay. sequence_end closes it after the turn. stop ends the running turn instead of beginning one. stream_output:
+        an output per step, else the last alone. Other keywords are GenerationConfig's, and request_output_len. A
+        session that is busy or does not exist and an input that is too long are an output with that status; other
+        errors are raised.
         """
         outputs = self._outputs(
-            session_id, input_ids, sequence_start, sequence_end, step, stop, self._config(gen_config, kwargs), stream_output
+            session_id,
+            input_ids,
+            sequence_start,
+            sequence_end,
+            step,
+            stop,
+            self._config(gen_config, kwargs),
+            stream_output,
         )
         return self._pipe.iterate(outputs)
 
@@ -220,7 +232,9 @@ class TurboMindInstance:
 
     @staticmethod
     def _config(gen_config: GenerationConfig | None, given: dict[str, Any]) -> GenerationConfig:
-        return replace(gen_config or GenerationConfig(), **{_OLD_NAMES.get(key, key): value for key, value in given.items()})
+        return replace(
+            gen_config or GenerationConfig(), **{_OLD_NAMES.get(key, key): value for key, value in given.items()}
+        )
 
     async def _outputs(
         self,

@@ -50,6 +50,15 @@ def sim(bin_dir, tmp_path_factory):
     assert cluster.stop() == [0] * len(cluster.processes)
 
 
+@pytest.fixture(scope="session")
+def slow_address(bin_dir, tmp_path_factory):
+    """Of a gateway whose simulated engine takes half a minute for 1500 tokens: time to cancel them."""
+    arguments = ("--sim", "--sim-step-ms", "20")
+    cluster = Cluster(bin_dir, str(tmp_path_factory.mktemp("slow")), workers=1, worker_arguments=arguments)
+    yield address_of(cluster)
+    cluster.stop()
+
+
 def address_of(cluster):
     return f"127.0.0.1:{cluster.gateway.ready['grpc_port']}"
 

@@ -1,4 +1,5 @@
 """Clusters that a program starts for itself, with a tiny model; none outlives it."""
+
 import os
 import select
 import signal
@@ -42,8 +43,18 @@ def wait_until_gone(handles):
 def test_no_process_is_left_however_the_program_ends(local, ending):
     model, config = local
     waits = ending in ("kill", "interrupt")
-    command = [sys.executable, "-c", PROGRAM, model, config.program, " ".join(config.worker_flags), "wait" if waits else ending]
-    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        model,
+        config.program,
+        " ".join(config.worker_flags),
+        "wait" if waits else ending,
+    ]
+    program = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     tokens, server = map(int, program.stdout.readline().split())
     assert tokens == 8
     if waits:
@@ -64,7 +75,10 @@ def test_an_own_cluster_answers_and_closing_it_ends_it(local):
         handles = descendants(pipe.server.pid)
         greedy = pipe("hello", CONFIG)
         assert greedy.token_ids == pipe("hello", berth.GenerationConfig(max_new_tokens=8, do_sample=False)).token_ids
-        sampled = [pipe("hello", berth.GenerationConfig(max_new_tokens=8, temperature=1.5, random_seed=i)).token_ids for i in range(4)]
+        sampled = [
+            pipe("hello", berth.GenerationConfig(max_new_tokens=8, temperature=1.5, random_seed=i)).token_ids
+            for i in range(4)
+        ]
         assert len({tuple(ids) for ids in sampled}) > 1
         banned = berth.GenerationConfig(max_new_tokens=8, bad_token_ids=[greedy.token_ids[0]])
         assert greedy.token_ids[0] not in pipe("hello", banned).token_ids
@@ -82,9 +96,11 @@ def test_a_cluster_that_does_not_start_says_why(local, tmp_path):
         berth.pipeline(str(tmp_path), berth.EngineConfig(program="/no/berth"))
 
 
-@pytest.mark.parametrize("fields", [{"tp": 2}, {"quant_policy": 8}, {"model_format": "awq"}, {"rope_scaling_factor": 2.0}])
+@pytest.mark.parametrize(
+    "fields", [{"tp": 2}, {"quant_policy": 8}, {"model_format": "awq"}, {"rope_scaling_factor": 2.0}]
+)
 def test_what_berth_lacks_is_named(local, fields):
-    (name, value), = fields.items()
+    ((name, value),) = fields.items()
     with pytest.raises(berth.UnsupportedError, match=f"{name}=.*{value}") as error:
         berth.pipeline(local[0], berth.EngineConfig(**fields))
     assert error.value.code == "UNIMPLEMENTED"

@@ -1,4 +1,5 @@
 """docs/migrating_from_lmdeploy.md: every line that can be run is run."""
+
 import array
 import json
 import os
@@ -18,7 +19,10 @@ with open(PAGE, encoding="utf-8") as page:
     BLOCKS = re.findall(r"^```([a-z ]+)\n(.*?)^```$", page.read(), re.M | re.S)
 
 
-TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 
 
 def lines(kind):
@@ -49,7 +53,12 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(bin_dir, model, tmp_path_factory):
-    started = Cluster(bin_dir, str(tmp_path_factory.mktemp("served")), workers=1, worker_arguments=("--model", model, "--device", "cpu"))
+    started = Cluster(
+        bin_dir,
+        str(tmp_path_factory.mktemp("served")),
+        workers=1,
+        worker_arguments=("--model", model, "--device", "cpu"),
+    )
     yield started
     started.stop()
 
@@ -58,7 +67,9 @@ def localise(text, model, cluster):
     """The page's names and ports are this test's."""
     text = text.replace("path/to/model", model).replace("http://127.0.0.1:23333/v1", cluster.url + "/v1")
     grpc = cluster.gateway.ready["grpc_port"]
-    return text.replace("http://127.0.0.1:23333", f"http://127.0.0.1:{grpc - 1}").replace("127.0.0.1:23334", address_of(cluster))
+    return text.replace("http://127.0.0.1:23333", f"http://127.0.0.1:{grpc - 1}").replace(
+        "127.0.0.1:23334", address_of(cluster)
+    )
 
 
 def run(command, **options):
@@ -72,7 +83,9 @@ def serve(command, environment):
         command[i] = "0"
     others = [word for name in ("grpc", "admin", "metrics") for word in (f"--{name}-port", "0")]
     command += [*([] if ports else ["--port", "0"]), *others, "--ready-line", "--stop-with-stdin"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as server:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as server:
         line = server.stdout.readline()
         _, errors = server.communicate()
     assert line and json.loads(line)["ready"], errors

@@ -1,4 +1,5 @@
 """pipeline() against a gateway with the simulated engine."""
+
 import asyncio
 import os
 import subprocess
@@ -63,7 +64,9 @@ def test_a_stream_is_the_answer_in_pieces(pipe):
 
 def test_stop_words_and_logprobs(pipe):
     whole = pipe(QUESTIONS[0], CONFIG).text
-    stopped = pipe(QUESTIONS[0], berth.GenerationConfig(max_new_tokens=12, random_seed=7, ignore_eos=True, stop_words=[whole[3:6]]))
+    stopped = pipe(
+        QUESTIONS[0], berth.GenerationConfig(max_new_tokens=12, random_seed=7, ignore_eos=True, stop_words=[whole[3:6]])
+    )
     assert stopped.text == whole[: whole.index(whole[3:6])] and stopped.finish_reason == "stop"
     config = berth.GenerationConfig(max_new_tokens=4, random_seed=7, ignore_eos=True, logprobs=2)
     answer = pipe(QUESTIONS[0], config)
@@ -107,21 +110,20 @@ def test_a_session_remembers_rewinds_and_branches(pipe):
     session.close()
 
 
-def test_a_turn_is_cancelled_and_keeps_what_was_said(pipe):
-    session = pipe.session()
-    pieces = pipe.chat("Tell me everything.", session, LONG, stream_response=True)
-    next(pieces)
-    assert session.cancel()
-    assert [piece.finish_reason for piece in pieces][-1] == "abort"
-    assert 0 < session.response.generate_token_len < 1500
-    assert session.position == session.response.input_token_len + session.response.generate_token_len
-    assert not session.cancel()
-    assert pipe.chat("Go on.", session, CONFIG).response.text
-    pieces = pipe.chat("Tell me more.", session, LONG, stream_response=True)
-    next(pieces)
-    pieces.close()
-    until(lambda: not pipe.run(pipe.client.get_session(session.session_id)).busy)
-    session.close()
+def test_a_turn_is_cancelled_and_keeps_what_was_said(slow_address):
+    with berth.pipeline(slow_address) as pipe, pipe.session() as session:
+        pieces = pipe.chat("Tell me everything.", session, LONG, stream_response=True)
+        next(pieces)
+        assert session.cancel()
+        assert [piece.finish_reason for piece in pieces][-1] == "abort"
+        assert 0 < session.response.generate_token_len < 1500
+        assert session.position == session.response.input_token_len + session.response.generate_token_len
+        assert not session.cancel()
+        assert pipe.chat("Go on.", session, CONFIG).response.text
+        pieces = pipe.chat("Tell me more.", session, LONG, stream_response=True)
+        next(pieces)
+        pieces.close()
+        until(lambda: not pipe.run(pipe.client.get_session(session.session_id)).busy)
 
 
 def test_asyncio_answers_many_at_once_as_one_at_a_time(address):
@@ -133,7 +135,11 @@ def test_asyncio_answers_many_at_once_as_one_at_a_time(address):
             streamed = [""] * len(questions)
             async for piece in pipe.stream_infer(questions, CONFIG):
                 streamed[piece.index] += piece.text
-            return [answer.text for answer in together], streamed, [(await pipe(q, CONFIG)).text for q in questions[:10]]
+            return (
+                [answer.text for answer in together],
+                streamed,
+                [(await pipe(q, CONFIG)).text for q in questions[:10]],
+            )
 
     together, streamed, alone = asyncio.run(ask())
     assert together == streamed
@@ -204,7 +210,11 @@ def test_bad_prompts_and_models_are_named(pipe, address):
         with pytest.raises(berth.NotFoundError, match="other") as error:
             other("x")
         assert error.value.reason == "MODEL_NOT_FOUND"
-    for model, words in [("no/such", "not on this machine"), ("internlm/internlm-chat-20b-4bit", "4-bit"), ("x", "neither a file")]:
+    for model, words in [
+        ("no/such", "not on this machine"),
+        ("internlm/internlm-chat-20b-4bit", "4-bit"),
+        ("x", "neither a file"),
+    ]:
         with pytest.raises(berth.BerthError, match=words):
             berth.pipeline(model)
 

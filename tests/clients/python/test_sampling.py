@@ -1,4 +1,5 @@
 """The same request gives the same tokens whichever way it comes."""
+
 import json
 import os
 import random
@@ -16,7 +17,18 @@ COMBINATIONS = 100
 
 @pytest.fixture(scope="module")
 def cluster(bin_dir, tmp_path_factory):
-    arguments = ("--model", TINY_MODEL, "--device", "cpu", "--load-format", "random", "--seed", "1", "--cpu-threads", "1")
+    arguments = (
+        "--model",
+        TINY_MODEL,
+        "--device",
+        "cpu",
+        "--load-format",
+        "random",
+        "--seed",
+        "1",
+        "--cpu-threads",
+        "1",
+    )
     started = Cluster(bin_dir, str(tmp_path_factory.mktemp("tiny")), workers=1, worker_arguments=arguments)
     yield started
     started.stop()
@@ -42,13 +54,26 @@ def draw(random):
         "skip_special_tokens": lambda: random.random() < 0.5,
     }
     names = random.sample(sorted(choices), random.randint(1, len(choices)))
-    return {"seed": random.getrandbits(63), "max_tokens": random.randint(3, 12), **{name: choices[name]() for name in names}}
+    return {
+        "seed": random.getrandbits(63),
+        "max_tokens": random.randint(3, 12),
+        **{name: choices[name]() for name in names},
+    }
 
 
 def over_grpc(pipe, messages, fields):
     spec = v1.GenerationSpec(request_id=f"grpc-{fields['seed']}")
     spec.prompt.chat.messages.add(role="user", content=messages)
-    for name in ("seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+    for name in (
+        "seed",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+    ):
         if name in fields:
             setattr(spec.sampling, name, fields[name])
     for token, bias in fields.get("logit_bias", {}).items():
@@ -68,7 +93,12 @@ def over_grpc(pipe, messages, fields):
 
 
 def config_of(fields):
-    names = {"seed": "random_seed", "max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "stop": "stop_words"}
+    names = {
+        "seed": "random_seed",
+        "max_tokens": "max_new_tokens",
+        "min_tokens": "min_new_tokens",
+        "stop": "stop_words",
+    }
     options = {names.get(name, name): value for name, value in fields.items()}
     if "logit_bias" in options:
         options["logit_bias"] = {int(token): bias for token, bias in options["logit_bias"].items()}

@@ -1,13 +1,15 @@
 """LMDeploy's TurboMind calls, as its tutorials make them, on a tiny model of random weights."""
+
 import asyncio
 import threading
 
 import berth
 import pytest
 from berth import turbomind as tm
+from processes import until
 
 GREEDY = berth.GenerationConfig(max_new_tokens=12, ignore_eos=True)
-LONG = berth.GenerationConfig(max_new_tokens=200, ignore_eos=True)
+LONG = berth.GenerationConfig(max_new_tokens=1500, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,11 @@ def test_prompts_and_ids_go_both_ways(tm_model):
     assert tokenizer.encode("") == []
     first, following = model.get_prompt("hello"), model.get_prompt("and then?", sequence_start=False)
     assert "hello" in first and "and then?" in following and "hello" not in following
-    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "aye"}, {"role": "user", "content": "and then?"}]
+    turns = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "aye"},
+        {"role": "user", "content": "and then?"},
+    ]
     whole = model.messages2prompt(turns)
     assert whole.startswith(first) and whole.endswith(following)
     assert whole[len(first) : -len(following)].strip() == "aye"
@@ -75,17 +81,19 @@ def test_an_ended_session_is_gone(generator):
     ids_of(generator, 5, [104])
     generator.end(5)
     for session in (4, 5):
-        (status, ids, n), = generator.stream_infer(session, [104], sequence_start=False, step=1)
+        ((status, ids, n),) = generator.stream_infer(session, [104], sequence_start=False, step=1)
         assert (status, ids, n) == (tm.ResponseType.SESSION_NOT_EXIST, [], 0)
 
 
 def test_what_is_too_long_is_a_status(tm_model, generator):
-    (status, _, _), = generator.stream_infer(6, [104] * (tm_model.session_len + 1))
+    ((status, _, _),) = generator.stream_infer(6, [104] * (tm_model.session_len + 1))
     assert status is tm.ResponseType.INPUT_LENGTH_ERROR
 
 
 @pytest.mark.parametrize("how", ["cancel", "stop", "leave"])
-def test_a_running_turn_is_ended(generator, how):
+def test_a_running_turn_is_ended(slow_address, how):
+    tm_model = tm.TurboMind(slow_address)
+    generator = tm_model.create_instance()
     outputs = generator.stream_infer(7, [104], gen_config=LONG, stream_output=True)
     next(outputs)
     if how == "cancel":
@@ -96,13 +104,19 @@ def test_a_running_turn_is_ended(generator, how):
         outputs.close()
     rest = list(outputs)
     if how != "leave":
-        assert rest[-1].status is tm.ResponseType.CANCEL and rest[-1].num_token < 200
+        assert rest[-1].status is tm.ResponseType.CANCEL and rest[-1].num_token < 1500
+    else:
+        until(lambda: not tm_model.pipe.run(tm_model.pipe.client.get_session(generator._name(7))).busy)
     generator.end(7)
+    tm_model.close()
 
 
 def test_asyncio_runs_sessions_side_by_side(generator):
     async def turn(session):
-        return [list(output.token_ids) async for output in generator.async_stream_infer(session, [100 + session], gen_config=GREEDY)][-1]
+        return [
+            list(output.token_ids)
+            async for output in generator.async_stream_infer(session, [100 + session], gen_config=GREEDY)
+        ][-1]
 
     async def all_turns():
         found = await asyncio.gather(*[turn(session) for session in range(8, 16)])
