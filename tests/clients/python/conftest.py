@@ -1,3 +1,4 @@
+import glob
 import os
 import sys
 
@@ -8,7 +9,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "cluster"
 
 from processes import Cluster  # noqa: E402
 
-TINY_MODEL = os.path.join(os.path.dirname(__file__), "..", "..", "golden", "models", "tiny", "llama")
+ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "..")
+TINY_MODEL = os.path.join(ROOT, "tests", "golden", "models", "tiny", "llama")
+DEMO_MODELS = sorted(glob.glob(os.path.join(ROOT, ".cache", "models", "*.gguf")))
 
 
 def pytest_addoption(parser):

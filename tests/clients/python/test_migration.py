@@ -11,10 +11,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TINY_MODEL, address_of
+from conftest import ROOT, TINY_MODEL, address_of
 from processes import Cluster
 
-PAGE = os.path.join(os.path.dirname(__file__), "..", "..", "..", "docs", "migrating_from_lmdeploy.md")
+PAGE = os.path.join(ROOT, "docs", "migrating_from_lmdeploy.md")
 with open(PAGE, encoding="utf-8") as page:
     BLOCKS = re.findall(r"^```([a-z ]+)\n(.*?)^```$", page.read(), re.M | re.S)
 

@@ -8,7 +8,7 @@ import threading
 
 import berth
 import pytest
-from conftest import address_of
+from conftest import ROOT, address_of
 from processes import free_port, until
 
 CONFIG = berth.GenerationConfig(max_new_tokens=12, random_seed=7, ignore_eos=True)
@@ -264,7 +264,7 @@ def test_a_server_that_is_gone_is_an_error(start_cluster):
 
 
 def test_types_are_strict():
-    config = os.path.join(os.path.dirname(__file__), "..", "..", "..", "clients", "python", "pyproject.toml")
+    config = os.path.join(ROOT, "clients", "python", "pyproject.toml")
     command = [sys.executable, "-m", "mypy", "--config-file", config, "-p", "berth", "--cache-dir", os.devnull]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr

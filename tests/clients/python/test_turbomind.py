@@ -1,11 +1,13 @@
 """LMDeploy's TurboMind calls, as its tutorials make them, on a tiny model of random weights."""
 
 import asyncio
+import contextlib
 import threading
 
 import berth
 import pytest
 from berth import turbomind as tm
+from conftest import DEMO_MODELS
 from processes import until
 
 GREEDY = berth.GenerationConfig(max_new_tokens=12, ignore_eos=True)
@@ -133,3 +135,23 @@ def test_bad_calls_are_named(generator, local):
         list(generator.stream_infer(16, [1], beam_width=4))
     with pytest.raises(berth.UnsupportedError, match="tp=2"):
         tm.TurboMind.from_pretrained(local[0], tp=2)
+
+
+@pytest.mark.skipif(not DEMO_MODELS, reason="the demo model is not in .cache/models")
+def test_the_demo_model_talks(local):
+    with contextlib.closing(
+        tm.TurboMind.from_pretrained(
+            DEMO_MODELS[0], engine_config=berth.EngineConfig(device="cpu", program=local[1].program)
+        )
+    ) as tm_model:
+        question, follow_up = "Say only the word yes.", "Now say only the word no."
+        answer = tm_model.pipe(question)
+        assert answer.text.startswith("Yes") and answer.finish_reason == "stop"
+        prompt = tm_model.tokenizer.encode(tm_model.model.get_prompt(question))
+        generator = tm_model.create_instance()
+        ((status, ids, n),) = generator.stream_infer(0, [prompt])
+        assert tm_model.tokenizer.decode(ids) == answer.text
+        following = tm_model.tokenizer.encode(tm_model.model.get_prompt(follow_up, sequence_start=False))
+        ((status, ids, n),) = generator.stream_infer(0, [following], sequence_start=False, step=len(prompt) + n)
+        session = tm_model.pipe.chat(follow_up, tm_model.pipe.chat(question))
+        assert tm_model.tokenizer.decode(ids) == session.response.text
