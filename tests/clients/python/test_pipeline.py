@@ -8,6 +8,7 @@ import threading
 
 import berth
 import pytest
+from berth.v1 import generation_pb2 as v1
 from conftest import ROOT, address_of
 from processes import free_port, until
 
@@ -261,6 +262,46 @@ def test_a_server_that_is_gone_is_an_error(start_cluster):
         with pytest.raises(berth.UnavailableError) as error:
             pipe("x", CONFIG)
         assert isinstance(error.value, ConnectionError)
+
+
+def test_keys_and_certificates(start_cluster, tmp_path):
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    flags = ("--ssl-certfile", certificate, "--ssl-keyfile", key, "--api-keys", "open sesame")
+    address = address_of(start_cluster(workers=1, gateway_arguments=flags))
+    with berth.pipeline(address, ca_certificates=certificate, api_key="open sesame") as pipe:
+        assert pipe("x", CONFIG).generate_token_len == 12
+    with berth.pipeline(address, ca_certificates=certificate, api_key="open barley") as pipe:
+        with pytest.raises(berth.AccessError) as error:
+            pipe("x", CONFIG)
+        assert error.value.code == "UNAUTHENTICATED"
+    with berth.pipeline(address, timeout=1) as pipe, pytest.raises(berth.UnavailableError):
+        pipe("x", CONFIG)
+    with pytest.raises(FileNotFoundError, match="nowhere.pem"):
+        berth.pipeline(address, ca_certificates="nowhere.pem")
+
+
+@pytest.mark.parametrize(
+    "wanted, kind, value",
+    [
+        ({"type": "json_object"}, "json_object", True),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "string"}}},
+            "json_schema",
+            '{"type": "string"}',
+        ),
+        ({"type": "json_schema", "json_schema": {"type": "string"}}, "json_schema", '{"type": "string"}'),
+        ({"type": "regex_schema", "regex_schema": "[ab]+"}, "regex", "[ab]+"),
+        ({"type": "text"}, None, None),
+    ],
+)
+def test_response_formats_become_constraints(wanted, kind, value):
+    spec = v1.GenerationSpec()
+    berth.GenerationConfig(response_format=wanted).fill(spec)
+    assert spec.constraint.WhichOneof("kind") == kind
+    assert kind is None or getattr(spec.constraint, kind) == value
 
 
 def test_types_are_strict():
