@@ -26,7 +26,6 @@ struct RenamedFlag {
 constexpr RenamedFlag kRenamed[] = {{"--server-name", "--host"},
                                     {"--server-port", "--port"},
                                     {"--instance-num", "--max-batch-size"},
-                                    {"--meta-instruction", "--system"},
                                     {"--request-output-len", "--max-tokens"}};
 
 // Flags of which only some values are what Berth does: those go, others are refused. `values` are separated by spaces; "*":
@@ -49,6 +48,7 @@ constexpr FixedFlag kFixed[] = {
     {"--adapters", "", "LoRA adapters"},
     {"--speculative-algorithm", "", "speculative decoding"},
     {"--chat-template", "", "another chat template than the model's"},
+    {"--meta-instruction", "", "system message of the server's own; callers send theirs"},
     {"--qos-config-path", "", "QoS groups; --api-keys-file gives each tenant its limits"},
     {"--proxy-url", "", "LMDeploy's proxy; gateways find workers by --workers, DNS or a file"},
     {"--stream-output", "*", "", false},
@@ -83,12 +83,14 @@ auto Find(const Table& table, absl::string_view name) {
 }
 
 // What becomes of one flag of `serve` or `chat`; takes its value from `next` if it needs one.
-absl::Status TranslateFlag(const std::string& word, Words::const_iterator& next, Words::const_iterator end, Words& out) {
+absl::Status TranslateFlag(const std::string& command, const std::string& word, Words::const_iterator& next,
+                           Words::const_iterator end, Words& out) {
   auto [name, value] = SplitFlag(word);
   const auto take_value = [&, &value = value]() -> std::string {
     if (!value.has_value() && next != end) value = *next++;
     return value.value_or("");
   };
+  if (command == "chat" && name == "--meta-instruction") name = "--system";
   for (const RenamedFlag& flag : kRenamed) {
     if (name == flag.old_name) name = std::string(flag.name);
   }
@@ -163,7 +165,7 @@ absl::StatusOr<std::vector<std::string>> Modernise(std::vector<std::string> argu
       const auto [name, value] = SplitFlag(word);
       out.push_back(JoinFlag(name, value));
     } else if (absl::StartsWith(word, "--")) {
-      BERTH_RETURN_IF_ERROR(TranslateFlag(word, next, arguments.cend(), out));
+      BERTH_RETURN_IF_ERROR(TranslateFlag(arguments[0], word, next, arguments.cend(), out));
     } else if (!own && IsFourBitModel(word)) {
       return Lacks(word, "AWQ weights; pass a quantised GGUF file or an unquantised directory");
     } else {

@@ -38,7 +38,7 @@ TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
       {"chat m --backend turbomind --trust-remote-code --session_len=4096", "chat m --session-len=4096"},
       {"serve m --cache-max-entry-count 0.5 --dtype bfloat16 --model-format hf --quant-policy 0",
        "serve m --worker-flag=--cache-max-entry-count=0.5 --worker-flag=--dtype=bf16"},
-      {"serve m --meta_instruction=short", "serve m --system=short"},
+      {"chat m --meta_instruction=short", "chat m --system=short"},
       {"check_env --dump_file f", "check-env --dump-file f"},
       {"convert llama2 m --dst_path=out_dir", "convert m --dst-path=out_dir"},
       {"convert m --dst-path out_dir", "convert m --dst-path out_dir"},
@@ -47,10 +47,10 @@ TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
 }
 
 TEST(OldSpellingsTest, WhatBerthLacksIsNamed) {
-  for (const char* line :
-       {"serve m --tp 2", "serve m --tp=2", "chat m --quant-policy 8", "serve m --quant_policy 4", "lite calibrate m",
-        "lite auto_awq m", "serve triton_client h:33337", "serve proxy", "chat torch m", "serve m --backend pytorch",
-        "serve m --model-format awq", "chat internlm/internlm-chat-20b-4bit", "serve m --cap completion"}) {
+  for (const char* line : {"serve m --tp 2", "serve m --tp=2", "chat m --quant-policy 8", "serve m --quant_policy 4",
+                           "lite calibrate m", "lite auto_awq m", "serve triton_client h:33337", "serve proxy", "chat torch m",
+                           "serve m --backend pytorch", "serve m --model-format awq", "serve m --meta-instruction short",
+                           "chat internlm/internlm-chat-20b-4bit", "serve m --cap completion"}) {
     const auto words = Modernise(absl::StrSplit(line, ' '));
     EXPECT_EQ(words.status().code(), absl::StatusCode::kUnimplemented) << line;
     EXPECT_THAT(std::string(words.status().message()), HasSubstr(": Berth has no ")) << line;
