@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "clients/cli/api_key.h"
+#include "google/protobuf/util/json_util.h"
 #include "grpcpp/client_context.h"
 #include "proto/berth/v1/admin.grpc.pb.h"
 #include "proto/berth/v1/session.grpc.pb.h"
@@ -28,15 +29,27 @@ std::string StateName(v1::WorkerState state) {
   return absl::AsciiStrToLower(v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1));
 }
 
+// Every field under the name that it has in berth.v1.
+absl::Status WriteJson(const google::protobuf::Message& message, std::ostream& out) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = options.always_print_primitive_fields = options.preserve_proto_field_names = true;
+  std::string json;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
+  if (!status.ok()) return absl::InternalError(status.ToString());
+  out << json;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::Status AdminListWorkers(const std::shared_ptr<grpc::Channel>& channel, std::ostream& out) {
+absl::Status AdminListWorkers(const std::shared_ptr<grpc::Channel>& channel, bool json, std::ostream& out) {
   grpc::ClientContext context;
   SetTimeout(context, kTimeout);
   v1::ListWorkersResponse response;
   if (const grpc::Status status = Admin::Stub(channel).ListWorkers(&context, {}, &response); !status.ok()) {
     return rpc::FromGrpc(status);
   }
+  if (json) return WriteJson(response, out);
   constexpr char kRow[] = "%-20s %-24s %-10s %8s %8s %8s %10s %9s\n";
   out << absl::StrFormat(kRow, "WORKER", "ADDRESS", "STATE", "RUNNING", "WAITING", "SLOTS", "KV USED", "SESSIONS");
   for (const v1::ListWorkersResponse::Worker& worker : response.workers()) {
@@ -88,7 +101,7 @@ absl::Status AdminSetLogLevel(const std::shared_ptr<grpc::Channel>& channel, con
 }
 
 absl::Status AdminShowSession(const std::shared_ptr<grpc::Channel>& channel, const std::string& api_key,
-                              const std::string& model, const std::string& session_id, std::ostream& out) {
+                              const std::string& model, const std::string& session_id, bool json, std::ostream& out) {
   grpc::ClientContext context;
   SetTimeout(context, kTimeout);
   AddApiKey(context, api_key);
@@ -99,6 +112,7 @@ absl::Status AdminShowSession(const std::shared_ptr<grpc::Channel>& channel, con
   if (const grpc::Status status = v1::SessionService::Stub(channel).GetSession(&context, request, &response); !status.ok()) {
     return rpc::FromGrpc(status);
   }
+  if (json) return WriteJson(response, out);
   out << absl::StrFormat(
       "session   %s\nworker    %s\nposition  %d tokens\nversion   %d\nidle      %d s\nbusy      %s\ndurable   %s\n",
       response.session_id(), response.worker_id(), response.position(), response.version(), response.idle().seconds(),

@@ -21,7 +21,7 @@ AdminCommand::AdminCommand(CLI::App& app) : app_(app) {
   app.add_option("--server", server_,
                  "host:port of the admin port of a gateway or worker (session: of the gRPC port); default: a local gateway's");
   AddClientTlsFlags(app, tls_);
-  app.add_subcommand("workers", "List the gateway's workers");
+  CLI::App& workers = *app.add_subcommand("workers", "List the gateway's workers");
   app.add_subcommand("drain", "Take no new requests, and show what still runs until nothing does")
       ->add_option("--timeout", timeout_seconds_, "Seconds to wait; the drain itself goes on")
       ->check(CLI::PositiveNumber);
@@ -33,6 +33,7 @@ AdminCommand::AdminCommand(CLI::App& app) : app_(app) {
   session.add_option("id", session_id_, "Its id")->required();
   session.add_option("--model", model_, "Its model; default: the only one");
   session.add_option("--api-key", api_key_, "Key of its tenant");
+  for (CLI::App* command : {&workers, &session}) command->add_flag("--json", json_, "As JSON, with the fields of berth.v1");
 }
 
 absl::Status AdminCommand::Run() const {
@@ -40,10 +41,10 @@ absl::Status AdminCommand::Run() const {
   BERTH_ASSIGN_OR_RETURN(const auto credentials, rpc::MakeChannelCredentials(tls_));
   const auto channel =
       rpc::MakeChannel(server_.value_or(command == "session" ? "127.0.0.1:23334" : "127.0.0.1:23335"), credentials);
-  if (command == "workers") return AdminListWorkers(channel, std::cout);
+  if (command == "workers") return AdminListWorkers(channel, json_, std::cout);
   if (command == "undrain") return AdminUndrain(channel, std::cout);
   if (command == "log-level") return AdminSetLogLevel(channel, log_level_);
-  if (command == "session") return AdminShowSession(channel, api_key_, model_, session_id_, std::cout);
+  if (command == "session") return AdminShowSession(channel, api_key_, model_, session_id_, json_, std::cout);
   const bool for_ever = !timeout_seconds_.has_value();
   return AdminDrain(channel, for_ever ? absl::InfiniteDuration() : absl::Seconds(*timeout_seconds_), std::cout);
 }

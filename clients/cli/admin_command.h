@@ -29,6 +29,7 @@ class AdminCommand {
   rpc::TlsOptions tls_;
   std::optional<double> timeout_seconds_;
   std::string log_level_, session_id_, model_, api_key_;
+  bool json_ = false;
 };
 
 }  // namespace berth::cli

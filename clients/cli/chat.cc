@@ -1,20 +1,20 @@
 #include "clients/cli/chat.h"
 
-#include <optional>
-#include <string>
+#include "absl/strings/match.h"
 
 namespace berth::cli {
 namespace {
 
 // The lines up to an empty one; a command needs no empty line. Nothing at the end of the input.
-std::optional<std::string> ReadInput(std::istream& in) {
-  std::string input, line;
-  while (std::getline(in, line)) {
-    if (input.empty() && (line == "exit" || line == "end")) return line;
-    if (line.empty() && !input.empty()) return input;
-    if (line.empty()) continue;
+std::optional<std::string> ReadInput(const LineSource& read_line) {
+  std::string prompt = "double enter to end input >>> ", input;
+  while (const std::optional<std::string> line = read_line(prompt)) {
+    if (input.empty() && (*line == "exit" || *line == "end" || absl::StartsWith(*line, "/image"))) return line;
+    if (line->empty() && !input.empty()) return input;
+    if (line->empty()) continue;
+    prompt.clear();
     if (!input.empty()) input += '\n';
-    input += line;
+    input += *line;
   }
   if (input.empty()) return std::nullopt;
   return input;
@@ -22,15 +22,26 @@ std::optional<std::string> ReadInput(std::istream& in) {
 
 }  // namespace
 
-void Chat(Conversation& conversation, std::istream& in, std::ostream& out) {
+LineSource LinesOf(std::istream& in, std::ostream& out) {
+  return [&in, &out](const std::string& prompt) -> std::optional<std::string> {
+    out << prompt << std::flush;
+    std::string line;
+    if (!std::getline(in, line)) return std::nullopt;
+    return line;
+  };
+}
+
+void Chat(Conversation& conversation, const LineSource& read_line, std::ostream& out) {
   while (true) {
-    out << "\ndouble enter to end input >>> " << std::flush;
-    const std::optional<std::string> input = ReadInput(in);
+    out << std::endl;
+    const std::optional<std::string> input = ReadInput(read_line);
     if (!input.has_value() || *input == "exit") break;
     absl::Status status;
     if (*input == "end") {
       status = conversation.Close();
       if (status.ok()) out << "the session is closed" << std::endl;
+    } else if (absl::StartsWith(*input, "/image")) {
+      status = absl::UnimplementedError("/image: no model that Berth serves takes images");
     } else {
       status = conversation.Ask(*input, [&](std::string_view text) { out << text << std::flush; });
       out << std::endl;

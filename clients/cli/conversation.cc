@@ -40,7 +40,7 @@ v1::GenerationSpec Conversation::MakeTurn(const std::string& text) const {
 
 absl::Status Conversation::Ask(const std::string& text, const std::function<void(std::string_view)>& on_text) {
   if (session_id_.empty()) {
-    session_id_ = DrawId("chat-");
+    session_id_ = options_.session_id.empty() ? DrawId("chat-") : options_.session_id;
     fresh_ = true;
   }
   const v1::GenerationSpec turn = MakeTurn(text);

@@ -13,8 +13,9 @@
 namespace berth::cli {
 
 struct ConversationOptions {
-  std::string model;   // empty: the only one served
-  std::string system;  // empty: none
+  std::string model;       // empty: the only one served
+  std::string system;      // empty: none
+  std::string session_id;  // empty: a drawn one for each session
   v1::SamplingParams sampling;
   v1::StopCriteria stop;
 };

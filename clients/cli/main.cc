@@ -6,10 +6,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "CLI/App.hpp"
@@ -22,16 +25,27 @@
 #include "clients/cli/admin_command.h"
 #include "clients/cli/bench_serve_command.h"
 #include "clients/cli/chat.h"
+#include "clients/cli/completion.h"
 #include "clients/cli/conversation.h"
+#include "clients/cli/environment.h"
 #include "clients/cli/interrupt_watcher.h"
 #include "clients/cli/local_server.h"
+#include "clients/cli/old_spellings.h"
 #include "clients/cli/ready_line.h"
 #include "clients/cli/serve.h"
+#include "clients/cli/terminal.h"
+#include "nlohmann/json.hpp"
+#include "proto/rpc/channel.h"
 #include "proto/rpc/process.h"
 #include "proto/rpc/tls.h"
 
 namespace berth::cli {
 namespace {
+
+constexpr int kFailed = 1, kWrongUsage = 2, kNotOffered = 3;
+constexpr char kExitCodes[] =
+    "Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line is wrong; 3 what was asked for does not "
+    "exist.";
 
 struct Flags {
   ServeOptions serve;
@@ -104,6 +118,7 @@ void AddChatFlags(CLI::App& app, Flags& flags) {
   app.add_option("--top-p", flags.top_p)->check(CLI::Range(0.0, 1.0));
   app.add_option("--top-k", flags.top_k)->check(CLI::NonNegativeNumber);
   app.add_option("--seed", flags.seed, "Makes sampling repeatable");
+  app.add_option("--session-id", flags.conversation.session_id, "Name of the session on the server; default: a drawn one");
 }
 
 int CoreCount() {
@@ -113,7 +128,7 @@ int CoreCount() {
 
 int Fail(const absl::Status& status) {
   std::cerr << "berth: " << status.message() << std::endl;
-  return 1;
+  return absl::IsUnimplemented(status) ? kNotOffered : kFailed;
 }
 
 // A folder that goes with this object.
@@ -188,8 +203,22 @@ absl::StatusOr<std::vector<std::string>> ServeArguments(const Flags& flags) {
   return arguments;
 }
 
+// With editing and a history where somebody types.
+void TalkTo(Conversation& conversation) {
+  if (!isatty(STDIN_FILENO)) return Chat(conversation, LinesOf(std::cin, std::cout), std::cout);
+  const char* const home = getenv("HOME");
+  Terminal terminal(home == nullptr ? "" : absl::StrCat(home, "/.berth_history"));
+  Chat(
+      conversation, [&terminal](const std::string& prompt) { return terminal.ReadLine(prompt); }, std::cout);
+}
+
 absl::Status RunChat(Flags flags) {
   std::unique_ptr<LocalServer> local;
+  std::error_code ignored;
+  if (!std::filesystem::exists(flags.serve.model, ignored) && ServerAddress(flags.serve.model).ok()) {
+    flags.server = std::exchange(flags.serve.model, {});
+  }
+  BERTH_ASSIGN_OR_RETURN(flags.server, ServerAddress(flags.server));
   if (!flags.serve.model.empty() || flags.sim) {
     BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(flags));
     std::cerr << "starting " << (flags.sim ? "the simulated engine" : flags.serve.model) << " …" << std::endl;
@@ -215,13 +244,27 @@ absl::Status RunChat(Flags flags) {
     if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
   });
   if (!flags.prompt.has_value()) {
-    Chat(conversation, std::cin, std::cout);
+    TalkTo(conversation);
     return absl::OkStatus();
   }
   const absl::Status status = conversation.Ask(*flags.prompt, [](std::string_view text) { std::cout << text << std::flush; });
   std::cout << std::endl;
   conversation.Close().IgnoreError();
   return status;
+}
+
+// As lines, or as one JSON object.
+absl::Status CheckEnvironment(bool json, const std::string& dump_file) {
+  nlohmann::ordered_json object;
+  for (const auto& [name, value] : DescribeEnvironment(BERTH_VERSION)) {
+    object[name] = value;
+    if (!json) std::cout << name << ": " << value << "\n";
+  }
+  if (json) std::cout << object.dump(2) << "\n";
+  if (dump_file.empty()) return absl::OkStatus();
+  std::ofstream file(dump_file);
+  file << object.dump(2) << std::endl;
+  return file.good() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat("cannot write ", dump_file));
 }
 
 // Runs a sibling program in place of this one; returns when that fails.
@@ -239,18 +282,25 @@ int Run(int argc, char** argv) {
   Flags serve_flags, chat_flags;
   // The own server of a chat is in nobody's way.
   chat_flags.serve.http_port = chat_flags.serve.grpc_port = chat_flags.serve.admin_port = chat_flags.serve.metrics_port = 0;
+  absl::StatusOr<std::vector<std::string>> arguments = Modernise({argv + 1, argv + argc});
+  if (!arguments.ok()) return Fail(arguments.status());
   CLI::App app("Berth serves large language models");
+  app.footer(kExitCodes);
   app.set_version_flag("--version", "berth " BERTH_VERSION);
   app.require_subcommand(1);
   CLI::App& serve = *app.add_subcommand("serve", "Start a gateway and workers for a model");
   serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");
   serve.add_flag("--ready-line", serve_flags.ready_line, "Print the ports as a line of JSON when ready");
+  serve.add_flag_callback(
+      "--stop-with-stdin", [&serve_flags] { serve_flags.serve.lifeline = STDIN_FILENO; },
+      "Stop when standard input is closed: for a program that starts this one");
   AddServeFlags(serve, serve_flags);
   AddGatewayFlags(serve, serve_flags.serve.gateway_flags);
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
-  auto* const model =
-      chat.add_option("model", chat_flags.serve.model, "Start a server for this GGUF file or Hugging Face directory");
-  chat.add_option("--server", chat_flags.server, "Talk to these gateways (or a worker), host:port,… of their gRPC APIs")
+  auto* const model = chat.add_option("model", chat_flags.serve.model,
+                                      "Start a server for this GGUF file or Hugging Face directory; or --server's");
+  chat.add_option("--server", chat_flags.server,
+                  "Talk to these gateways (or a worker): host:port,… of their gRPC APIs, or http://host:port of one's HTTP API")
       ->excludes(model)
       ->capture_default_str();
   AddServeFlags(chat, chat_flags);
@@ -264,10 +314,28 @@ int Run(int argc, char** argv) {
   ServeBenchFlags serve_bench_flags;
   CLI::App& bench_serve = *bench.add_subcommand("serve", "A running server over gRPC, as its callers see it");
   AddServeBenchFlags(bench_serve, serve_bench_flags);
-  CLI11_PARSE(app, argc, argv);
+  CLI::App& check_env = *app.add_subcommand("check-env", "Say what a report of a fault should: system, GPUs, libraries");
+  bool json = false;
+  std::string dump_file, shell;
+  check_env.add_flag("--json", json, "As JSON");
+  check_env.add_option("--dump-file", dump_file, "Write it to this file too, as JSON");
+  CLI::App& completion = *app.add_subcommand("completion", "Print what makes a shell complete commands and flags");
+  completion.add_option("shell", shell, "bash or zsh: source <(berth completion bash)")->required();
+  std::reverse(arguments->begin(), arguments->end());  // as CLI11 wants them
+  try {
+    app.parse(*std::move(arguments));
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
 
   absl::Status status;
-  if (bench_engine.parsed()) {
+  if (check_env.parsed()) {
+    status = CheckEnvironment(json, dump_file);
+  } else if (completion.parsed()) {
+    const absl::StatusOr<std::string> script = CompletionScript(app, shell);
+    if (script.ok()) std::cout << *script;
+    status = script.status();
+  } else if (bench_engine.parsed()) {
     status = Become("berth-bench", bench_engine.remaining());
   } else if (admin.parsed()) {
     status = admin.Run();

@@ -33,10 +33,13 @@ sigset_t ServeSignals() {
 class Supervisor {
  public:
   Supervisor(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready)
-      : options_(options), on_ready_(on_ready), signals_([] {
+      : options_(options),
+        on_ready_(on_ready),
+        signals_([] {
           const sigset_t set = ServeSignals();
           return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-        }()) {
+        }()),
+        lifeline_(options.lifeline) {
     const auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
     sink->set_pattern("%^%n%$ | %v");
     log_ = std::make_unique<spdlog::logger>("berth", sink);
@@ -125,7 +128,7 @@ class Supervisor {
   }
 
   void Wait() {
-    std::vector<pollfd> polls = {{signals_, POLLIN, 0}};
+    std::vector<pollfd> polls = {{signals_, POLLIN, 0}, {lifeline_, 0, 0}};
     absl::Duration deadline = kill_at_;
     for (const SupervisedProgram* program : All()) {
       program->AppendPolls(polls);
@@ -134,19 +137,25 @@ class Supervisor {
     const absl::Duration left = std::max(deadline - Now(), absl::ZeroDuration());
     const int timeout = deadline == absl::InfiniteDuration() ? -1 : static_cast<int>(absl::ToInt64Milliseconds(left)) + 1;
     poll(polls.data(), polls.size(), timeout);
+    if (polls[1].revents == 0) return;
+    lifeline_ = -1;
+    Stop();
   }
 
   void TakeSignals() {
     signalfd_siginfo info;
     while (read(signals_, &info, sizeof(info)) == sizeof(info)) {
-      if (info.ssi_signo == SIGCHLD) continue;  // Hear sees who it was
-      if (stopping_) {
-        for (SupervisedProgram* program : All()) program->Signal(SIGKILL);
-      } else {
-        log_->info("stopping");
-      }
-      stopping_ = true;
+      if (info.ssi_signo != SIGCHLD) Stop();  // Hear sees which child it was
     }
+  }
+
+  void Stop() {
+    if (stopping_) {
+      for (SupervisedProgram* program : All()) program->Signal(SIGKILL);
+    } else {
+      log_->info("stopping");
+    }
+    stopping_ = true;
   }
 
   void Ended(SupervisedProgram& program, const std::string& how) {
@@ -205,6 +214,7 @@ class Supervisor {
   const ServeOptions options_;
   const std::function<void(const ReadyLine&)> on_ready_;
   const int signals_;
+  int lifeline_;  // negative once it has ended
   std::unique_ptr<spdlog::logger> log_;
   std::vector<std::unique_ptr<SupervisedProgram>> workers_;
   std::unique_ptr<SupervisedProgram> gateway_;

@@ -26,13 +26,14 @@ struct ServeOptions {
   std::string journal;          // of the sessions, shared by the workers
   std::vector<std::string> worker_flags;   // handed to each worker as they are
   std::vector<std::string> gateway_flags;  // and to the gateway
+  int lifeline = -1;                       // a pipe: everything stops when its other end is closed; negative: none
 };
 
 // Starts the workers, then the gateway, keeps them alive, and stops them in order on SIGINT or SIGTERM: the gateway, then the
-// workers. A second signal kills them. A program that dies is started again on its port, after a pause that grows; one that
-// dies before it was ready for the first time ends everything. A worker that has once said that it is alive (the datagram
-// WATCHDOG=1 of systemd's protocol) and then is silent for 2 s is killed and started again. What the programs write goes to
-// standard error with their name before each line.
+// workers. A second signal kills them. The end of `lifeline` counts as a signal. A program that dies is started again on its
+// port, after a pause that grows; one that dies before it was ready for the first time ends everything. A worker that has once
+// said that it is alive (the datagram WATCHDOG=1 of systemd's protocol) and then is silent for 2 s is killed and started again.
+// What the programs write goes to standard error with their name before each line.
 //
 // `on_ready` runs once, when the gateway accepts requests and all workers are attached. Returns when all children are gone; the
 // status says what could not be started. Thread: the process's main thread, with SIGINT, SIGTERM and SIGCHLD blocked in all.

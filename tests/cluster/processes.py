@@ -84,10 +84,10 @@ class Cluster:
         """All workers, as --workers takes them."""
         return ",".join(f"{name}=127.0.0.1:{worker.ready['port']}" for name, worker in self.workers.items())
 
-    def start_gateway(self, name, workers, *arguments):
+    def start_gateway(self, name, workers, *arguments, grpc_port=0):
         """One more gateway, once all its workers are ready."""
         return self._start(
-            "berth-gateway", name, "--workers", workers, "--http-port", 0, "--grpc-port", 0, "--admin-port", 0,
+            "berth-gateway", name, "--workers", workers, "--http-port", 0, "--grpc-port", grpc_port, "--admin-port", 0,
             "--metrics-port", 0, "--drain-seconds", 1, "--wait-workers", *arguments,
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ usage: chat_sim_test.py PATH_OF_BERTH [unittest's arguments]"""
 import json
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -128,6 +129,62 @@ class ChatSimTest(unittest.TestCase):
         self.assertEqual(answers[0], answers[1])
         self.assertNotIn("error", "".join(answers[0]))
 
+    def test_a_terminal_has_editing_and_a_history(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        terminal, other_end = pty.openpty()
+        command = [BERTH, "chat", "--sim", "--max-tokens", "8", "--seed", "1", "--worker-flag=--sim-step-ms=1"]
+        environment = {**os.environ, "HOME": folder.name, "TMPDIR": folder.name, "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+        chat = subprocess.Popen(command, stdin=other_end, stdout=other_end, stderr=subprocess.DEVNULL, env=environment)
+        os.close(other_end)
+        self.addCleanup(os.close, terminal)
+        self.addCleanup(chat.wait)
+        self.addCleanup(chat.kill)
+
+        def ask(typed):
+            text = b""
+            while PROMPT.encode() not in text:
+                text += os.read(terminal, 65536)
+            os.write(terminal, typed.encode())
+        ask("grüß\x7fß dich\n\n")
+        ask("\x1b[A\n\n")  # the line above
+        ask("exit\n")
+        self.assertEqual(chat.wait(), 0)
+        history = pathlib.Path(folder.name, ".berth_history")
+        lines = history.read_bytes().decode("unicode_escape").encode("latin-1").decode().split("\n")[1:-1]
+        self.assertEqual([line.strip() for line in lines if line != "exit"], ["grüß dich"] * (len(lines) - 1))
+        self.assertEqual(history.stat().st_mode & 0o777, 0o600)
+
+    def run_berth(self, *arguments):
+        return subprocess.run([BERTH, *arguments], capture_output=True, text=True)
+
+    def test_exit_codes_tell_wrong_lines_from_what_does_not_exist(self):
+        for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 1, "nowhere"),
+                                       (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 1, "fish")):
+            ended = self.run_berth(*arguments)
+            self.assertEqual(ended.returncode, code, ended.stderr)
+            self.assertIn(words, ended.stdout + ended.stderr)
+
+    def test_check_env_is_lines_or_json(self):
+        told = self.run_berth("check-env").stdout
+        as_json = json.loads(self.run_berth("check_env", "--json").stdout)
+        self.assertEqual(told, "".join(f"{name}: {value}\n" for name, value in as_json.items()))
+        self.assertRegex(as_json["Berth"], r"^\d+\.\d+")
+        self.assertEqual(int(as_json["Cores"]), len(os.sched_getaffinity(0)))
+        self.assertIn("GPUs", as_json)
+
+    def test_bash_completes_commands_and_flags(self):
+        def complete(line):
+            words = line.split(" ")
+            script = f"source <({BERTH} completion bash); COMP_WORDS=({' '.join(words[:-1])} '{words[-1]}'); " \
+                     f"COMP_CWORD={len(words) - 1}; _berth; echo ${{COMPREPLY[@]}}"
+            return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+        self.assertEqual(complete("berth comp"), ["completion"])
+        self.assertEqual(complete("berth admin work"), ["workers"])
+        self.assertEqual(complete("berth admin workers --js"), ["--json"])
+        self.assertIn("--max-tokens", complete("berth chat --max"))
+        self.assertEqual(complete("berth serve ./some"), [])
+
     def test_serve_answers_over_http_and_is_measured_over_grpc(self):
         serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
                                   "--metrics-port", "0", "--model-name", "m"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -135,6 +192,10 @@ class ChatSimTest(unittest.TestCase):
         self.addCleanup(serve.wait)
         self.addCleanup(serve.terminate)
         ready = json.loads(serve.stdout.readline())
+        url = f"http://127.0.0.1:{ready['grpc_port'] - 1}"  # the gRPC port is the next one
+        for arguments in (["chat", url, "--prompt", "hello", "--max-tokens", "4"],
+                          ["api_client", url, "--session_id", "1", "--prompt", "hello", "--request_output_len", "4"]):
+            self.assertGreater(len(self.run_berth(*arguments).stdout), 1)
         with urllib.request.urlopen(f"http://127.0.0.1:{ready['http_port']}/v1/models") as answer:
             self.assertEqual(json.load(answer)["data"][0]["id"], "m")
 

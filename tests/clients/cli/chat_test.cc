@@ -24,7 +24,7 @@ std::string RunChat(FakeServer& server, const std::string& typed) {
   Conversation conversation(*client, {});
   std::istringstream in(typed);
   std::ostringstream out;
-  Chat(conversation, in, out);
+  Chat(conversation, LinesOf(in, out), out);
   return out.str();
 }
 
@@ -56,6 +56,13 @@ TEST(ChatTest, CommandsWithinAnInputAreText) {
   FakeServer server;
   RunChat(server, "the\nend\n\nexit\n");
   EXPECT_THAT(Contents(server), ElementsAre("the\nend"));
+}
+
+TEST(ChatTest, ImagesAreRefusedAndNotSent) {
+  FakeServer server;
+  EXPECT_THAT(RunChat(server, "/image cat.png\nhello\n\n"),
+              HasSubstr("error: /image: no model that Berth serves takes images\n"));
+  EXPECT_THAT(Contents(server), ElementsAre("hello"));
 }
 
 TEST(ChatTest, AnErrorIsShownAndTheChatGoesOn) {

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+
+#include "CLI/App.hpp"
+#include "absl/status/statusor.h"
+
+namespace berth::cli {
+
+// A script that makes `shell` ("bash" or "zsh") complete the app's commands and flags, and files where it knows none.
+// INVALID_ARGUMENT for another shell.
+absl::StatusOr<std::string> CompletionScript(const CLI::App& app, const std::string& shell);
+
+}  // namespace berth::cli

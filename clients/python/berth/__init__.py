@@ -1,0 +1,48 @@
+"""Client of Berth, a server of large language models."""
+
+from berth.client import Client, Connection
+from berth.engine import EngineConfig, LocalServer
+from berth.errors import (
+    AccessError,
+    BerthError,
+    DeadlineError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    RequestCancelledError,
+    ServerStartError,
+    SessionError,
+    UnavailableError,
+    UnsupportedError,
+)
+from berth.generation import GenerationConfig, Response
+from berth.pipeline import AsyncPipeline, ChatSession, Pipeline, Session, pipeline
+
+TurbomindEngineConfig = EngineConfig
+"""LMDeploy's name."""
+
+__all__ = [
+    "AccessError",
+    "AsyncPipeline",
+    "BerthError",
+    "ChatSession",
+    "Client",
+    "Connection",
+    "DeadlineError",
+    "EngineConfig",
+    "GenerationConfig",
+    "InvalidRequestError",
+    "LocalServer",
+    "NotFoundError",
+    "OverloadedError",
+    "Pipeline",
+    "RequestCancelledError",
+    "Response",
+    "ServerStartError",
+    "Session",
+    "SessionError",
+    "TurbomindEngineConfig",
+    "UnavailableError",
+    "UnsupportedError",
+    "pipeline",
+]

@@ -1,0 +1,157 @@
+"""A cluster on this machine: its configuration, and the `berth serve` that it is."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import shutil
+import subprocess
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from berth import errors
+
+_LOG_LINES = 40
+_STOP_SECONDS = 60
+_LOADED_FORMATS = (None, "hf", "llama", "gguf")
+
+
+@dataclass
+class EngineConfig:
+    """How to serve a model on this machine, with LMDeploy's names where it has them.
+
+    None is the server's default. workers: processes, each with a GPU of its own where `device` says so. worker_flags,
+    gateway_flags: handed on as they are. program: the `berth` to run; default: on PATH, else the newest of the
+    checkout's builds. Named refusals: tp, quant_policy and model_format beyond what is served.
+    """
+
+    model_name: str | None = None
+    model_format: str | None = None
+    tp: int = 1
+    workers: int = 1
+    session_len: int | None = None
+    max_batch_size: int | None = None
+    cache_max_entry_count: float | None = None
+    quant_policy: int = 0
+    rope_scaling_factor: float = 0.0
+    enable_prefix_caching: bool = True
+    device: str = "auto"
+    dtype: str | None = None
+    cpu_threads: int | None = None
+    journal: str | None = None
+    worker_flags: Sequence[str] = ()
+    gateway_flags: Sequence[str] = ()
+    program: str | None = None
+
+    def check(self) -> None:
+        """UnsupportedError for what does not exist."""
+        if self.tp != 1:
+            raise errors.unsupported(
+                f"tp={self.tp} (tensor parallelism)", f"workers={self.tp} serves a copy on each GPU"
+            )
+        if self.quant_policy != 0:
+            raise errors.unsupported(f"quant_policy={self.quant_policy} (a quantised KV cache)")
+        if self.rope_scaling_factor != 0:
+            raise errors.unsupported(
+                f"rope_scaling_factor={self.rope_scaling_factor}", "the model's config.json decides"
+            )
+        if self.model_format not in _LOADED_FORMATS:
+            raise errors.unsupported(
+                f"model_format={self.model_format!r}", "pass a Hugging Face directory or a GGUF file"
+            )
+
+    def arguments(self, model: str) -> list[str]:
+        """The command line after `berth`."""
+        self.check()
+        flags = [
+            "serve",
+            model,
+            "--ready-line",
+            "--stop-with-stdin",
+            "--workers",
+            str(self.workers),
+            "--device",
+            self.device,
+        ]
+        for name in ("port", "grpc-port", "admin-port", "metrics-port"):
+            flags += [f"--{name}", "0"]
+        for name in ("model_name", "session_len", "max_batch_size", "cpu_threads", "journal"):
+            if getattr(self, name) is not None:
+                flags += [f"--{name.replace('_', '-')}", str(getattr(self, name))]
+        for_workers = list(self.worker_flags)
+        if self.cache_max_entry_count is not None:
+            for_workers.append(f"--cache-max-entry-count={self.cache_max_entry_count}")
+        if self.dtype not in (None, "auto"):
+            for_workers.append(f"--dtype={ {'float16': 'f16', 'bfloat16': 'bf16'}.get(self.dtype, self.dtype) }")
+        if not self.enable_prefix_caching:
+            for_workers.append("--no-prefix-cache")
+        flags += [f"--worker-flag={flag}" for flag in for_workers]
+        return flags + [f"--gateway-flag={flag}" for flag in self.gateway_flags]
+
+
+def find_program(program: str | None) -> str:
+    if program is not None:
+        return program
+    found = shutil.which("berth")
+    if found is not None:
+        return found
+    builds = [path for parent in Path(__file__).resolve().parents for path in parent.glob("build/*-release/bin/berth")]
+    if not builds:
+        raise errors.ServerStartError(
+            "the program `berth` is neither on PATH nor built in this checkout", code="NOT_FOUND"
+        )
+    return str(max(builds, key=os.path.getmtime))
+
+
+class LocalServer:
+    """A `berth serve` for a model on this machine. It and its children end with this process, however that ends: they
+    watch the pipe that is their standard input. ServerStartError with the end of its log when it does not start."""
+
+    def __init__(self, model: str, config: EngineConfig) -> None:
+        command = [find_program(config.program), *config.arguments(model)]
+        try:
+            # A session of its own: a terminal's Ctrl-C is for this process.
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise errors.ServerStartError(f"cannot run {command[0]}: {error.strerror}", code="NOT_FOUND") from None
+        self._close = weakref.finalize(self, _stop, child)  # at exit too
+        assert child.stdout is not None and child.stderr is not None
+        log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
+        reader = threading.Thread(target=_drain, args=(child.stderr, log), name="berth log", daemon=True)
+        reader.start()
+        line = child.stdout.readline()
+        if not line:
+            reader.join()
+            self.close()
+            raise errors.ServerStartError(f"the server for {model} did not start:\n{''.join(log)}", code="UNAVAILABLE")
+        ready = json.loads(line)
+        self.pid = child.pid
+        self.address = f"127.0.0.1:{ready['grpc_port']}"
+        self.url = f"http://127.0.0.1:{ready['http_port']}"
+
+    def close(self) -> None:
+        """Returns when all its processes are gone."""
+        self._close()
+
+
+def _drain(errors_pipe: IO[bytes], log: collections.deque[str]) -> None:
+    for line in errors_pipe:
+        log.append(line.decode(errors="replace"))
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.close()
+    try:
+        child.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    child.stdout.close()

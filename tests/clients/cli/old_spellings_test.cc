@@ -1,0 +1,71 @@
+#include "clients/cli/old_spellings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
+namespace berth::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Modern(const std::string& line) {
+  const auto words = Modernise(absl::StrSplit(line, ' '));
+  return words.ok() ? absl::StrJoin(*words, " ") : std::string(words.status().message());
+}
+
+TEST(OldSpellingsTest, OwnSpellingsStayAsTheyAre) {
+  for (const char* line : {"serve m --workers 2 --api-keys a b", "chat --server h:1 --prompt a_b", "admin workers --json",
+                           "bench serve --loads B:3x8/6", "serve m --worker-flag=--sim-step-ms=1"}) {
+    EXPECT_EQ(Modern(line), line);
+  }
+}
+
+TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"serve api_server m --server-name 0.0.0.0 --server-port 23333 --tp 1", "serve m --host 0.0.0.0 --port 23333"},
+      {"serve api_server m --server_name 0.0.0.0 --instance_num 64", "serve m --host 0.0.0.0 --max-batch-size 64"},
+      {"serve gradio m", "serve --port 6006 m"},
+      {"serve gradio m --server_port=7860", "serve m --port=7860"},
+      {"serve api_client http://h:1 --session-id 2", "chat --server http://h:1 --session-id 2"},
+      {"api_client http://h:1", "chat --server http://h:1"},
+      {"chat turbomind m --model-name llama2 --cap chat", "chat m --model-name llama2"},
+      {"chat m --backend turbomind --trust-remote-code --session_len=4096", "chat m --session-len=4096"},
+      {"serve m --cache-max-entry-count 0.5 --dtype bfloat16 --model-format hf --quant-policy 0",
+       "serve m --worker-flag=--cache-max-entry-count=0.5 --worker-flag=--dtype=bf16"},
+      {"chat m --meta_instruction=short", "chat m --system=short"},
+      {"check_env --dump_file f", "check-env --dump-file f"},
+      {"convert llama2 m --dst_path=out_dir", "convert m --dst-path=out_dir"},
+      {"convert m --dst-path out_dir", "convert m --dst-path out_dir"},
+  };
+  for (const auto& [old_line, line] : cases) EXPECT_EQ(Modern(old_line), line) << old_line;
+}
+
+TEST(OldSpellingsTest, WhatBerthLacksIsNamed) {
+  for (const char* line : {"serve m --tp 2", "serve m --tp=2", "chat m --quant-policy 8", "serve m --quant_policy 4",
+                           "lite calibrate m", "lite auto_awq m", "serve triton_client h:33337", "serve proxy", "chat torch m",
+                           "serve m --backend pytorch", "serve m --model-format awq", "serve m --meta-instruction short",
+                           "chat internlm/internlm-chat-20b-4bit", "serve m --cap completion"}) {
+    const auto words = Modernise(absl::StrSplit(line, ' '));
+    EXPECT_EQ(words.status().code(), absl::StatusCode::kUnimplemented) << line;
+    EXPECT_THAT(std::string(words.status().message()), HasSubstr(": Berth has no ")) << line;
+  }
+  EXPECT_THAT(Modern("serve m --tp=2"), HasSubstr("--tp 2: Berth has no tensor parallelism"));
+}
+
+TEST(OldSpellingsTest, AServerIsAnAddressOrAUrl) {
+  EXPECT_EQ(*ServerAddress("h:23334"), "h:23334");
+  EXPECT_EQ(*ServerAddress("http://h:23333"), "h:23334");
+  EXPECT_EQ(*ServerAddress("https://h.example:80/"), "h.example:81");
+  for (const char* bad : {"", "h", ":1", "h:0", "h:99999", "http://h", "h:x"}) {
+    EXPECT_THAT(std::string(ServerAddress(bad).status().message()), HasSubstr("is neither host:port")) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace berth::cli
