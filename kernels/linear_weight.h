@@ -27,6 +27,8 @@ struct LinearWeight {
     for (const Segment& segment : segments) rows += segment.rows;
     return rows;
   }
+  // Rows [begin, begin + count).
+  LinearWeight Rows(int64_t begin, int64_t count) const;
 };
 
 }  // namespace berth::kernels

@@ -141,7 +141,26 @@ void Ops::MlpUp(const MlpUpArgs& args) {
   CheckWeight("weight", args.weight, n, args.weight.k);
   CheckOptional("bias", args.bias, DType::kF32, {n});
   CheckNorm("norm", args.norm, args.weight.k);
+  if (!args.row_gate.empty()) CheckWeight("row_gate", args.row_gate, 1, args.weight.k);
   if (tokens > 0) DoMlpUp(args);
+}
+
+void Ops::Moe(const MoeArgs& args) {
+  BERTH_CHECK(args.residual.rank() == 2) << args.residual.DebugString();
+  const int64_t tokens = args.residual.dim(0), hidden = args.residual.dim(1), experts = args.routing.experts;
+  const Routing& routing = args.routing;
+  BERTH_CHECK(routing.top_k > 0 && routing.top_k <= experts && routing.groups > 0 && experts % routing.groups == 0 &&
+              routing.top_groups > 0 && routing.top_groups <= routing.groups &&
+              routing.top_k <= experts / routing.groups * routing.top_groups && routing.group_best > 0 &&
+              routing.group_best <= experts / routing.groups)
+      << routing.top_k << " of " << experts << " experts, " << routing.top_groups << " of " << routing.groups << " groups";
+  CheckActivation("residual", args.residual, {tokens, hidden});
+  CheckNorm("norm", args.norm, hidden);
+  CheckWeight("router", args.router, experts, hidden);
+  CheckOptional("router_bias", args.router_bias, DType::kF32, {experts});
+  CheckWeight("up", args.up, 2 * experts * args.down.k, hidden);
+  CheckWeight("down", args.down, experts * hidden, args.down.k);
+  if (tokens > 0) DoMoe(args);
 }
 
 void Ops::MlpDown(const ProjectOutArgs& args) {

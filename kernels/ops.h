@@ -67,6 +67,7 @@ struct AttnInArgs {
   float clip = 0;       // |x| bound after the bias (DBRX); 0: none
   Norm q_norm, k_norm;  // over head_dim of every head
   Rope rope;
+  int log_length = 0;  // q is multiplied by max(1, log_{log_length}(position + 1)) (Qwen's logN); 0: not
   int q_heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
@@ -104,7 +105,37 @@ struct MlpUpArgs {
   Tensor bias;          // f32 [N] or empty
   bool gated = true;    // out = act(gate) * up; else act(up)
   Activation activation = Activation::kSilu;
-  Tensor out;  // [tokens, inter]
+  LinearWeight row_gate;  // [1, hidden] or empty: a row of out is multiplied by sigmoid(norm(row) · gate)
+  Tensor out;             // [tokens, inter]
+};
+
+enum class RouterScore : uint8_t { kSoftmax, kSigmoid };
+
+// How a token chooses its experts and weighs them. Among equal scores the lowest expert is chosen.
+struct Routing {
+  int experts = 0;
+  int top_k = 0;
+  RouterScore score = RouterScore::kSoftmax;  // over all experts
+  bool renormalize = false;                   // the chosen ones' weights are divided by their sum
+  float scale = 1;                            // of the weights
+  // Experts form `groups` equal runs. Only those in the top_groups best are chosen from; a group is as good as the sum of its
+  // group_best best experts.
+  int groups = 1;
+  int top_groups = 1;
+  int group_best = 1;
+};
+
+// residual += Σ weight[e] · down[e](act(gate[e](x)) * up[e](x)) over the experts e that a token chose, where x =
+// norm(residual). Every token's sum runs in the order of its experts.
+struct MoeArgs {
+  Tensor residual;  // in and out [tokens, hidden]
+  Norm norm;
+  LinearWeight router;  // [experts, hidden]
+  Tensor router_bias;   // f32 [experts] or empty: added to the scores for the choice, not to the weights (DeepSeek-V3)
+  Routing routing;
+  LinearWeight up;    // [2 * experts * inter, hidden]: the gate rows of all experts, then the up rows of all
+  LinearWeight down;  // [experts * hidden, inter]
+  Activation activation = Activation::kSilu;
 };
 
 // Final norm and vocabulary product for the rows that need logits.
@@ -188,6 +219,7 @@ class Ops {
   void AttnOut(const ProjectOutArgs& args);
   void MlpUp(const MlpUpArgs& args);
   void MlpDown(const ProjectOutArgs& args);
+  void Moe(const MoeArgs& args);
   void Head(const HeadArgs& args);
   void Admit(const AdmitArgs& args);
   void Sample(const SampleArgs& args);
@@ -217,6 +249,7 @@ class Ops {
   virtual void DoAttend(const AttendArgs& args) = 0;
   virtual void DoProjectOut(const ProjectOutArgs& args) = 0;
   virtual void DoMlpUp(const MlpUpArgs& args) = 0;
+  virtual void DoMoe(const MoeArgs& args) = 0;
   virtual void DoHead(const HeadArgs& args) = 0;
   virtual void DoAdmit(const AdmitArgs& args) = 0;
   virtual void DoSample(const SampleArgs& args) = 0;

@@ -27,6 +27,11 @@ void Rotate(float* head, int64_t pairs, const float* cosine, const float* sine) 
   }
 }
 
+float LogScale(int log_length, int32_t position) {
+  if (log_length == 0 || position < log_length) return 1;
+  return static_cast<float>(std::log(position + 1.0) / std::log(static_cast<double>(log_length)));
+}
+
 void StoreKv(const float* from, DType dtype, int64_t count, std::byte* to) {
   if (dtype == DType::kF32) {
     std::copy(from, from + count, reinterpret_cast<float*>(to));
@@ -56,7 +61,10 @@ void FinishRow(const AttnInArgs& args, int64_t r, float* row, float* angles) {
     Rotate(head, pairs, angles, angles + pairs);
   }
   float* q = args.q.data<float>() + r * args.q.stride(0);
-  for (int h = 0; h < args.q_heads; ++h) std::copy_n(row + h * dim, dim, q + h * args.q.stride(1));
+  const float q_scale = LogScale(args.log_length, position);
+  for (int h = 0; h < args.q_heads; ++h) {
+    for (int64_t i = 0; i < dim; ++i) q[h * args.q.stride(1) + i] = row[h * dim + i] * q_scale;
+  }
   const Tensor& table = args.batch.block_table;
   BERTH_CHECK(position >= 0 && position / kKvBlockTokens < table.dim(1))
       << "position " << position << ", " << table.DebugString();

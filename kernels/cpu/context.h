@@ -35,6 +35,9 @@ struct Context {
   std::vector<Scratch> thread;  // per thread of the pool
   Scratch normed;               // rows that a norm made
   Scratch product;              // rows that a product made
+  Scratch row;                  // scores of rows
+  Scratch expert_in;            // the rows that go to one expert
+  Scratch expert_up;            // what goes between its products
   Scratch padded;               // Linear's own
 };
 

@@ -50,6 +50,7 @@ class CpuOps final : public Ops {
   void DoAttend(const AttendArgs& args) override { Queue(cpu::Attend, args); }
   void DoProjectOut(const ProjectOutArgs& args) override { Queue(cpu::ProjectOut, args); }
   void DoMlpUp(const MlpUpArgs& args) override { Queue(cpu::MlpUp, args); }
+  void DoMoe(const MoeArgs& args) override { Queue(cpu::Moe, args); }
   void DoHead(const HeadArgs& args) override { Queue(cpu::Head, args); }
   void DoAdmit(const AdmitArgs& args) override { Queue(cpu::Admit, args); }
   void DoSample(const SampleArgs& args) override { Queue(cpu::Sample, args); }

@@ -11,4 +11,7 @@ namespace berth::kernels {
 // Values are those of the GGUF reference (scale times quant, then the minimum, each rounded to f32).
 void DequantizeRow(DType dtype, const std::byte* src, float* dst, int64_t k);
 
+// The reverse for f32, f16 and bf16: rounds to nearest even.
+void StoreRow(const float* row, int64_t k, DType dtype, std::byte* out);
+
 }  // namespace berth::kernels

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/stages.h"
@@ -10,10 +12,15 @@ void MlpUp(Context& context, const MlpUpArgs& args) {
   const Tensor normed = NormRows(context, args.norm, args.residual);
   const Tensor product(context.product.Get(rows * n), DType::kF32, {rows, n});
   Linear(context, normed, args.weight, args.bias, product);
+  const Tensor gate_logit(context.row.Get(rows), DType::kF32, {rows, 1});
+  if (!args.row_gate.empty()) Linear(context, normed, args.row_gate, Tensor(), gate_logit);
   ForRows(context, rows, [&](int64_t r, int) {
     const float* gate = product.data<float>() + r * n;
     float* out = args.out.data<float>() + r * args.out.stride(0);
     Activate(args.activation, gate, args.gated ? gate + inter : nullptr, out, inter);
+    if (args.row_gate.empty()) return;
+    const float open = 1 / (1 + std::exp(-gate_logit.data<float>()[r]));
+    for (int64_t i = 0; i < inter; ++i) out[i] *= open;
   });
 }
 

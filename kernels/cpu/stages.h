@@ -11,6 +11,7 @@ void AttnIn(Context& context, const AttnInArgs& args);
 void Attend(Context& context, const AttendArgs& args);
 void ProjectOut(Context& context, const ProjectOutArgs& args);
 void MlpUp(Context& context, const MlpUpArgs& args);
+void Moe(Context& context, const MoeArgs& args);
 void Head(Context& context, const HeadArgs& args);
 void Admit(Context& context, const AdmitArgs& args);
 void Sample(Context& context, const SampleArgs& args);

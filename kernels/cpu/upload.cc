@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/status.h"
 #include "kernels/cpu/dequantize.h"
-#include "kernels/cpu/half.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/random_weight.h"
 #include "kernels/weight_memory.h"
@@ -17,15 +16,6 @@ namespace berth::kernels {
 namespace {
 
 constexpr int64_t kTaskRows = 64;
-
-void StoreRow(const std::vector<float>& row, DType dtype, std::byte* out) {
-  if (dtype == DType::kF32) {
-    std::memcpy(out, row.data(), row.size() * sizeof(float));
-    return;
-  }
-  uint16_t* halves = reinterpret_cast<uint16_t*>(out);
-  for (size_t i = 0; i < row.size(); ++i) halves[i] = dtype == DType::kBF16 ? cpu::ToBf16(row[i]) : cpu::ToHalf(row[i]);
-}
 
 class CpuWeightUploader final : public WeightUploader {
  public:
@@ -83,7 +73,7 @@ class CpuWeightUploader final : public WeightUploader {
       std::vector<float> values(out.k);
       for (int64_t row = task * kTaskRows; row < std::min(rows, (task + 1) * kTaskRows); ++row) {
         fill(row, values);
-        StoreRow(values, dtype_, data + row * row_bytes);
+        StoreRow(values.data(), out.k, dtype_, data + row * row_bytes);
       }
     });
   }

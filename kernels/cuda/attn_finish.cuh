@@ -9,6 +9,7 @@ namespace berth::kernels::cuda {
 struct AttnFinish {
   const float* bias;
   float clip;
+  int log_length;
   NormView q_norm, k_norm;
   const float* inverse_frequency;  // [variants, pairs]
   int pairs;
@@ -24,6 +25,7 @@ struct AttnFinish {
     return {
         .bias = static_cast<const float*>(args.bias.raw()),
         .clip = args.clip,
+        .log_length = args.log_length,
         .q_norm = NormView::Of(args.q_norm),
         .k_norm = NormView::Of(args.k_norm),
         .inverse_frequency = static_cast<const float*>(frequency.raw()),
@@ -68,6 +70,12 @@ struct AttnFinish {
     float sine, cosine;
     sincosf(static_cast<float>(at) * frequency, &sine, &cosine);
     return {cosine * rope_scale, sine * rope_scale};
+  }
+
+  // What a head at a position is multiplied by.
+  __device__ float HeadScale(int head, int at) const {
+    if (log_length == 0 || at < log_length || !IsQ(head)) return 1;
+    return logf(static_cast<float>(at + 1)) / logf(static_cast<float>(log_length));
   }
 
   __device__ float Clipped(float x) const { return clip > 0 ? fminf(fmaxf(x, -clip), clip) : x; }

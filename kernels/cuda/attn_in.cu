@@ -35,12 +35,13 @@ __global__ void FinishHead(AttnFinish finish, const T* product, int64_t product_
   const int block = finish.Block(position, sequence);
   T* to = finish.To<T>(h, row, position, block);
   const int pairs = finish.IsV(h) ? 0 : finish.pairs;
+  const float scale = finish.HeadScale(h, position);
   for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
     const float2 rotated = Rotated(head[i], head[i + pairs], finish.Angle(finish.Frequency(i, sequence), position));
-    to[i] = FromFloat<T>(rotated.x);
-    to[i + pairs] = FromFloat<T>(rotated.y);
+    to[i] = FromFloat<T>(rotated.x * scale);
+    to[i + pairs] = FromFloat<T>(rotated.y * scale);
   }
-  for (int i = 2 * pairs + threadIdx.x; i < dim; i += blockDim.x) to[i] = FromFloat<T>(head[i]);
+  for (int i = 2 * pairs + threadIdx.x; i < dim; i += blockDim.x) to[i] = FromFloat<T>(head[i] * scale);
 }
 
 constexpr int kRowThreads = 256;
@@ -105,10 +106,10 @@ bool TakesRows(const AttnInArgs& args) {
     return norm.weight.empty() ||
            (norm.kind == NormKind::kRms && TakesVectors(norm.weight.raw(), 0) && TakesVectors(norm.bias.raw(), 0));
   };
-  return !args.rope.inverse_frequency.empty() && args.rope.inverse_frequency.dim(1) * 2 == args.head_dim &&
-         simple(args.q_norm) && simple(args.k_norm) && TakesVectors(args.q.raw(), args.q.stride(0)) &&
-         args.q.stride(1) % 8 == 0 && TakesVectors(args.kv.base, 0) && args.kv.block_stride % 16 == 0 &&
-         args.kv.head_stride % 16 == 0;
+  return args.log_length == 0 && !args.rope.inverse_frequency.empty() &&
+         args.rope.inverse_frequency.dim(1) * 2 == args.head_dim && simple(args.q_norm) && simple(args.k_norm) &&
+         TakesVectors(args.q.raw(), args.q.stride(0)) && args.q.stride(1) % 8 == 0 && TakesVectors(args.kv.base, 0) &&
+         args.kv.block_stride % 16 == 0 && args.kv.head_stride % 16 == 0;
 }
 
 }  // namespace

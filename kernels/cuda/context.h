@@ -29,6 +29,14 @@ struct AttendResources {
   Buffer taken;  // i32 [1] pieces of work that prefill attention has taken, 0 between launches
 };
 
+// What mixtures of experts keep; a visit is a token at one of its experts. See moe.cu.
+struct MoeResources {
+  Buffer visits;   // i32 and f32 [visits] each, by token and by expert
+  Buffer scores;   // f32 [max_tokens, experts]
+  Buffer between;  // [visits, intermediate] activations
+  Buffer result;   // f32 [visits, max_hidden]
+};
+
 // What the ops of one CudaOps share. Thread: the executor's.
 struct Context {
   cudaStream_t stream = nullptr;
@@ -38,6 +46,7 @@ struct Context {
   Buffer product;       // [max_tokens, max_product] f32 or activations
   Buffer sample_parts;  // [max_tokens] × kSamplePartBytes
   AttendResources attend;
+  MoeResources moe;
   BlasPlans blas_plans;
   StreamTuning stream_tuning;
   int multiprocessors = 0;

@@ -73,6 +73,7 @@ class CudaOps : public Ops {
     BERTH_ASSIGN_OR_RETURN(context_.product, allocator->Allocate(rows * options.max_product * sizeof(float)));
     BERTH_ASSIGN_OR_RETURN(context_.sample_parts, allocator->Allocate(rows * cuda::kSamplePartBytes));
     BERTH_RETURN_IF_ERROR(cuda::ReserveAttend(context_, *allocator));
+    BERTH_RETURN_IF_ERROR(cuda::ReserveMoe(context_, options.moe, options.max_tokens, options.max_hidden, *allocator));
     return absl::OkStatus();
   }
 
@@ -106,6 +107,7 @@ class CudaOps : public Ops {
   void DoAttend(const AttendArgs& args) override { cuda::Attend(context_, args); }
   void DoProjectOut(const ProjectOutArgs& args) override { cuda::ProjectOut(context_, args); }
   void DoMlpUp(const MlpUpArgs& args) override { cuda::MlpUp(context_, args); }
+  void DoMoe(const MoeArgs& args) override { cuda::Moe(context_, args); }
   void DoHead(const HeadArgs& args) override { cuda::Head(context_, args); }
   void DoAdmit(const AdmitArgs& args) override { cuda::Admit(context_, args); }
   void DoSample(const SampleArgs& args) override { cuda::Sample(context_, args); }

@@ -9,12 +9,20 @@
 
 namespace berth::kernels {
 
+// The largest mixture of experts. No experts: none.
+struct MoeLimits {
+  int experts = 0;
+  int top_k = 0;
+  int64_t intermediate = 0;  // of one expert
+};
+
 struct CudaOpsOptions {
   int device = 0;
   bool generic_kernels = false;  // only those that run on every device
   int max_tokens = 0;            // rows of one step
   int64_t max_hidden = 0;        // widest residual stream
   int64_t max_product = 0;       // widest product before its activation: QKV, or gate and up together
+  MoeLimits moe;
 };
 
 // The CUDA backend: activations, weights and KV in bf16 or f16 (all three alike), f32 accumulation and logits. It owns its

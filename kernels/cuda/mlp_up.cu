@@ -2,6 +2,7 @@
 #include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/util/activate.cuh"
 #include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/numeric.cuh"
 #include "kernels/cuda/util/vector.cuh"
 
 namespace berth::kernels::cuda {
@@ -29,10 +30,23 @@ __global__ void ActivateRows(Activation activation, bool gated, const T* product
   Store<kWidth>(x, out + row * out_stride + i);
 }
 
+// Multiplies each row of out by sigmoid(normed row · gate). Grid: rows.
+template <typename T>
+__global__ void GateRows(const T* normed, const T* gate, int64_t hidden, int64_t inter, T* out, int64_t out_stride) {
+  __shared__ float shared[kThreads / 32];
+  LetSuccessorStart();
+  WaitForInputs();
+  float sum = 0;
+  for (int64_t i = threadIdx.x; i < hidden; i += kThreads) sum += ToFloat(normed[blockIdx.x * hidden + i]) * ToFloat(gate[i]);
+  const float open = 1 / (1 + __expf(-BlockSum(sum, shared)));
+  T* const row = out + blockIdx.x * out_stride;
+  for (int64_t i = threadIdx.x; i < inter; i += kThreads) row[i] = FromFloat<T>(ToFloat(row[i]) * open);
+}
+
 }  // namespace
 
 void MlpUp(Context& context, const MlpUpArgs& args) {
-  if (StreamMlpUp(context, args)) return;
+  if (args.row_gate.empty() && StreamMlpUp(context, args)) return;
   const int64_t rows = args.out.dim(0), inter = args.out.dim(1);
   const DType dtype = args.residual.dtype();
   const Tensor normed(context.normed.data(), dtype, {rows, args.weight.k});
@@ -45,6 +59,10 @@ void MlpUp(Context& context, const MlpUpArgs& args) {
     using T = decltype(type);
     Launch(context, width == 8 ? ActivateRows<T, 8> : ActivateRows<T, 1>, grid, kThreads, 0, args.activation, args.gated,
            static_cast<const T*>(product.raw()), static_cast<const float*>(args.bias.raw()), inter,
+           static_cast<T*>(args.out.raw()), args.out.stride(0));
+    if (args.row_gate.empty()) return;
+    Launch(context, GateRows<T>, rows, kThreads, 0, static_cast<const T*>(normed.raw()),
+           reinterpret_cast<const T*>(args.row_gate.segments.front().data), args.weight.k, inter,
            static_cast<T*>(args.out.raw()), args.out.stride(0));
   });
 }

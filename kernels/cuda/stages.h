@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/ops.h"
 
 namespace berth::kernels::cuda {
@@ -11,12 +12,15 @@ void AttnIn(Context& context, const AttnInArgs& args);
 void Attend(Context& context, const AttendArgs& args);
 void ProjectOut(Context& context, const ProjectOutArgs& args);
 void MlpUp(Context& context, const MlpUpArgs& args);
+void Moe(Context& context, const MoeArgs& args);
 void Head(Context& context, const HeadArgs& args);
 void Admit(Context& context, const AdmitArgs& args);
 void Sample(Context& context, const SampleArgs& args);
 
-// Reserves what Attend needs.
+// Reserves what Attend and Moe need.
 absl::Status ReserveAttend(Context& context, Allocator& allocator);
+absl::Status ReserveMoe(Context& context, const MoeLimits& limits, int64_t max_tokens, int64_t max_hidden,
+                        Allocator& allocator);
 
 // `out` [rows, hidden] = norm of the rows of `in`, or of those that `row` (i32, may be empty) names. Equal dtypes.
 void NormRows(Context& context, const Norm& norm, const Tensor& in, const Tensor& row, const Tensor& out);

@@ -1,5 +1,6 @@
 #include "tests/support/decoder_runner.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -15,7 +16,7 @@ using kernels::DType;
 using kernels::Tensor;
 
 std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
-                                             const std::vector<int32_t>& tokens) {
+                                             const std::vector<int32_t>& tokens, int step_tokens) {
   const int count = static_cast<int>(tokens.size());
   const int blocks = (count + 63) / 64;
   const std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps({});
@@ -24,25 +25,30 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
   const auto decoder = model::Decoder::Create(spec, weights, *ops, kernels::HostAllocator(), {.max_tokens = count});
   BERTH_CHECK(decoder.ok()) << decoder.status();
 
-  std::vector<int32_t> token = tokens, position(count), sequence_of(count, 0), start = {0, count}, length = {count},
-                       table(blocks);
+  std::vector<int32_t> token = tokens, position(count), sequence_of(count, 0), table(blocks);
   std::iota(position.begin(), position.end(), 0);
   std::iota(table.begin(), table.end(), 0);
   std::vector<float> logits(static_cast<size_t>(count) * spec.vocab);
-  const auto ints = [](std::vector<int32_t>& v) { return Tensor(v.data(), DType::kI32, {static_cast<int64_t>(v.size())}); };
-  (*decoder)->Forward({.token = ints(token),
-                       .batch = {.tokens = count,
-                                 .sequences = 1,
-                                 .position = ints(position),
-                                 .sequence_of = ints(sequence_of),
-                                 .query_start = ints(start),
-                                 .context_length = ints(length),
-                                 .block_table = Tensor(table.data(), DType::kI32, {1, blocks})},
-                       .kv = kv->layers(),
-                       .logit_row = ints(position),
-                       .logits = Tensor(logits.data(), DType::kF32, {count, spec.vocab})});
-  const absl::Status status = ops->Sync();
-  BERTH_CHECK(status.ok()) << status;
+  const auto ints = [](int32_t* data, int size) { return Tensor(data, DType::kI32, {size}); };
+  const int most = step_tokens > 0 ? step_tokens : count;
+  for (int first = 0; first < count; first += most) {
+    const int rows = std::min(most, count - first);
+    std::vector<int32_t> start = {0, rows}, length = {first + rows};
+    (*decoder)->Forward(
+        {.token = ints(token.data() + first, rows),
+         .batch = {.tokens = rows,
+                   .sequences = 1,
+                   .position = ints(position.data() + first, rows),
+                   .sequence_of = ints(sequence_of.data(), rows),
+                   .query_start = ints(start.data(), 2),
+                   .context_length = ints(length.data(), 1),
+                   .block_table = Tensor(table.data(), DType::kI32, {1, blocks})},
+         .kv = kv->layers(),
+         .logit_row = ints(position.data(), rows),
+         .logits = Tensor(logits.data() + static_cast<int64_t>(first) * spec.vocab, DType::kF32, {rows, spec.vocab})});
+    const absl::Status status = ops->Sync();
+    BERTH_CHECK(status.ok()) << status;
+  }
 
   std::vector<std::vector<float>> rows;
   for (int i = 0; i < count; ++i) rows.emplace_back(logits.begin() + i * spec.vocab, logits.begin() + (i + 1) * spec.vocab);

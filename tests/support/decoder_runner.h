@@ -8,9 +8,9 @@
 
 namespace berth::testing {
 
-// The logits at every position of one prompt, prefilled in one step on the CPU backend with an f32 cache.
+// The logits at every position of one prompt on the CPU backend with an f32 cache, in steps of `step_tokens`; 0: one step.
 std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
-                                             const std::vector<int32_t>& tokens);
+                                             const std::vector<int32_t>& tokens, int step_tokens = 0);
 
 // The largest difference between two tables of equal shape; infinite when one has a NaN where the other has none.
 double LargestDifference(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b);

@@ -2,9 +2,11 @@
 
 #include <cstring>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/check.h"
 #include "tests/support/files.h"
@@ -16,7 +18,12 @@ using kernels::DType;
 
 constexpr char kTiny[] = "tests/golden/models/tiny/";
 constexpr int kVocab = 288;
-constexpr int kPromptLengths[] = {1, 9, 70};
+
+struct Prompt {
+  int length;
+  std::vector<int> positions;
+};
+const Prompt kPrompts[] = {{1, {0}}, {9, {0, 1, 2, 3, 4, 5, 6, 7, 8}}, {70, {23, 47, 69}}};
 
 std::string FileOf(std::string_view model, const char* name) { return kTiny + std::string(model) + "/" + name; }
 
@@ -33,14 +40,36 @@ uint64_t Fnv1a(std::string_view text) {
   return hash;
 }
 
+// "a.[0-2].b" names a.0.b, a.1.b and a.2.b.
+std::vector<std::string> ExpandRange(const std::string& name) {
+  const size_t begin = name.find("[0-"), end = name.find(']');
+  if (begin == std::string::npos) return {name};
+  int last = 0;
+  BERTH_CHECK(absl::SimpleAtoi(name.substr(begin + 3, end - begin - 3), &last)) << name;
+  std::vector<std::string> names;
+  for (int i = 0; i <= last; ++i) names.push_back(absl::StrCat(name.substr(0, begin), i, name.substr(end + 1)));
+  return names;
+}
+
+// Whether the tensor's module is called a norm.
+bool IsNorm(std::string_view name) {
+  if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
+  const std::string_view module = name.substr(name.rfind('.') + 1);
+  return module.find("norm") != std::string_view::npos || module.starts_with("ln_");
+}
+
 }  // namespace
 
-std::vector<std::string> TinyModelNames() { return {"llama", "llama3", "mistral", "internlm2", "qwen2"}; }
+std::vector<std::string> TinyModelNames() {
+  return {"llama",     "llama3",  "mistral",   "internlm",  "internlm2",    "qwen",    "qwen2",       "qwen3",  "gemma",
+          "gemma2",    "gemma3",  "phi3",      "chatglm",   "glm4",         "granite", "baichuan",    "falcon", "falcon_40b",
+          "falcon_rw", "mixtral", "qwen2_moe", "qwen3_moe", "deepseek_moe", "dbrx",    "baichuan_13b"};
+}
 
 std::vector<float> TinyWeights(std::string_view name, int64_t elements) {
   const uint64_t seed = Fnv1a(name);
-  const bool bias = name.ends_with(".bias");
-  const bool norm = name.find("norm") != std::string_view::npos;
+  const bool bias = name.ends_with("bias");
+  const bool norm = IsNorm(name);
   std::vector<float> values(elements);
   for (int64_t i = 0; i < elements; ++i) {
     const uint64_t bits = Mix(seed + static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15u);
@@ -74,12 +103,13 @@ std::vector<GoldenPrompt> TinyGolden(std::string_view model) {
   const std::string bytes = ReadFile(FileOf(model, "logits.f32"));
   size_t offset = 0;
   std::vector<GoldenPrompt> prompts;
-  for (const int length : kPromptLengths) {
+  for (const Prompt& stored : kPrompts) {
     GoldenPrompt& prompt = prompts.emplace_back();
     const int i = static_cast<int>(prompts.size()) - 1;
-    for (int p = 0; p < length; ++p) {
-      prompt.tokens.push_back((p * p * 7 + p * 13 + i * 29) % kVocab);
-      std::vector<float>& row = prompt.logits.emplace_back(kVocab);
+    for (int p = 0; p < stored.length; ++p) prompt.tokens.push_back((p * p * 7 + p * 13 + i * 29) % kVocab);
+    prompt.positions = stored.positions;
+    prompt.logits.assign(stored.positions.size(), std::vector<float>(kVocab));
+    for (std::vector<float>& row : prompt.logits) {
       BERTH_CHECK(offset + kVocab * sizeof(float) <= bytes.size()) << model;
       std::memcpy(row.data(), bytes.data() + offset, kVocab * sizeof(float));
       offset += kVocab * sizeof(float);
@@ -94,11 +124,14 @@ loader::CheckpointIndex ReadTensorList(const std::string& path) {
   std::istringstream lines(ReadFile(path));
   std::string name, type, shape;
   while (lines >> name >> type >> shape) {
-    loader::TensorInfo& info = index.emplace_back();
-    info.name = name;
+    loader::TensorInfo info;
     info.dtype = type == "F32" ? DType::kF32 : type == "F16" ? DType::kF16 : DType::kBF16;
     for (const absl::string_view dimension : absl::StrSplit(shape, 'x')) {
       BERTH_CHECK(absl::SimpleAtoi(dimension, &info.shape.emplace_back())) << path << ": " << name << " " << shape;
+    }
+    for (std::string& one : ExpandRange(name)) {
+      info.name = std::move(one);
+      index.push_back(info);
     }
   }
   return index;

@@ -26,12 +26,13 @@ float ConstantValue(const model::DecoderSpec& spec, Slot slot, int layer) {
     case Slot::kFinalNorm:
       return 1 - spec.final_norm.weight_offset;
     case Slot::kAttentionNorm:
-      return 1 - spec.layers[layer].attention_norm.weight_offset;
-    case Slot::kMlpNorm:
-      return 1 - spec.layers[layer].mlp_norm.weight_offset;
+    case Slot::kAttentionPostNorm:
     case Slot::kQNorm:
     case Slot::kKNorm:
-      return 1;
+      return 1 - spec.layers[layer].attention_norm.weight_offset;
+    case Slot::kMlpNorm:
+    case Slot::kMlpPostNorm:
+      return 1 - spec.layers[layer].mlp_norm.weight_offset;
     default:
       return 0;
   }

@@ -1,5 +1,6 @@
 #include "worker/loader/load_plan.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -21,25 +22,43 @@ using model::Slot;
 using model::SlotShape;
 using model::WeightRule;
 
-constexpr std::string_view kLayerMark = "{}";
+constexpr std::string_view kMark = "{}";
 
-// The layer that `name` names under `pattern` (0 for patterns without one); nothing when the name does not fit.
-std::optional<int> MatchLayer(std::string_view pattern, std::string_view name) {
-  const size_t mark = pattern.find(kLayerMark);
-  if (mark == std::string_view::npos) return pattern == name ? std::optional<int>(0) : std::nullopt;
-  const std::string_view head = pattern.substr(0, mark);
-  const std::string_view tail = pattern.substr(mark + kLayerMark.size());
-  if (name.size() <= head.size() + tail.size() || !name.starts_with(head) || !name.ends_with(tail)) return std::nullopt;
-  const std::string number(name.substr(head.size(), name.size() - head.size() - tail.size()));
+// The numbers that a name has at the marks of a pattern.
+struct Numbers {
   int layer = 0;
-  if (!absl::SimpleAtoi(number, &layer) || layer < 0 || absl::StrCat(layer) != number) return std::nullopt;
-  return layer;
+  int expert = 0;
+};
+
+// Nothing when the name does not fit; numbers are written as StrCat writes them.
+std::optional<Numbers> Match(std::string_view pattern, std::string_view name) {
+  Numbers numbers;
+  for (int* const number : {&numbers.layer, &numbers.expert}) {
+    const size_t mark = pattern.find(kMark);
+    if (mark == std::string_view::npos) break;
+    if (!name.starts_with(pattern.substr(0, mark))) return std::nullopt;
+    name.remove_prefix(mark);
+    pattern.remove_prefix(mark + kMark.size());
+    const size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
+    const std::string written(name.substr(0, digits));
+    if (!absl::SimpleAtoi(written, number) || absl::StrCat(*number) != written) return std::nullopt;
+    name.remove_prefix(digits);
+  }
+  return pattern == name ? std::optional(numbers) : std::nullopt;
 }
 
-std::string NameOf(const WeightRule& rule, int layer) {
+bool HasExperts(const WeightRule& rule) {
+  const size_t mark = rule.pattern.find(kMark);
+  return mark != std::string_view::npos && rule.pattern.find(kMark, mark + 1) != std::string_view::npos;
+}
+
+std::string NameOf(const WeightRule& rule, const Numbers& numbers) {
   std::string name(rule.pattern);
-  const size_t mark = name.find(kLayerMark);
-  return mark == std::string::npos ? name : name.replace(mark, kLayerMark.size(), absl::StrCat(layer));
+  for (const int number : {numbers.layer, numbers.expert}) {
+    const size_t mark = name.find(kMark);
+    if (mark != std::string::npos) name.replace(mark, kMark.size(), absl::StrCat(number));
+  }
+  return name;
 }
 
 bool IsWeightType(kernels::DType dtype) {
@@ -67,33 +86,51 @@ class Planner {
   struct Source {
     size_t tensor = 0;
     const WeightRule* rule = nullptr;
+    int part = 0;   // the first one that the tensor has
+    int parts = 1;  // so many from there on
   };
   using Place = std::tuple<Slot, int, int>;  // slot, layer, part
 
-  // Nothing for a layer or part that the model does not have.
-  std::optional<SlotShape> Shape(Slot slot, int layer, int part) const {
+  // Nothing for a layer that the model does not have.
+  std::optional<SlotShape> Shape(Slot slot, int layer) const {
     if (model::Info(slot).per_layer && layer >= static_cast<int>(spec_.layers.size())) return std::nullopt;
-    std::optional<SlotShape> shape = model::ShapeOf(spec_, slot, layer);
-    if (shape && part >= static_cast<int>(shape->part_rows.size())) return std::nullopt;
-    return shape;
+    return model::ShapeOf(spec_, slot, layer);
+  }
+
+  // Where a tensor of that name goes. Nothing when the model has no such parts.
+  static std::optional<Source> Locate(size_t tensor, const WeightRule& rule, const Numbers& numbers, const SlotShape& shape) {
+    const int parts = static_cast<int>(shape.part_rows.size());
+    Source source{.tensor = tensor, .rule = &rule, .part = rule.part, .parts = rule.parts};
+    if (rule.part == kAllParts) {
+      source.part = 0;
+      source.parts = parts;
+    } else if (HasExperts(rule)) {
+      if (numbers.expert >= rule.parts) return std::nullopt;
+      source.part += numbers.expert;
+      source.parts = 1;
+    }
+    return source.part + source.parts <= parts ? std::optional(source) : std::nullopt;
   }
 
   // Finds the tensor's place in the model.
   absl::Status Claim(size_t tensor) {
     const TensorInfo& info = index_[tensor];
     for (const WeightRule& rule : rules_) {
-      const std::optional<int> layer = rule.pattern.empty() ? std::nullopt : MatchLayer(rule.pattern, info.name);
-      if (!layer) continue;
+      const std::optional<Numbers> numbers = rule.pattern.empty() ? std::nullopt : Match(rule.pattern, info.name);
+      if (!numbers) continue;
       if (rule.kind == WeightRule::Kind::kIgnored) return absl::OkStatus();
       if (rule.kind == WeightRule::Kind::kOptionalDuplicate) {
         duplicates_.push_back({tensor, &rule});
         return absl::OkStatus();
       }
-      const std::optional<SlotShape> shape = Shape(rule.slot, *layer, rule.part);
-      if (!shape) continue;
-      BERTH_RETURN_IF_ERROR(CheckShape(info, *shape, rule.part));
-      const auto [it, added] = sources_.try_emplace({rule.slot, *layer, rule.part}, Source{tensor, &rule});
-      if (!added) return Doubled(info, index_[it->second.tensor]);
+      const std::optional<SlotShape> shape = Shape(rule.slot, numbers->layer);
+      const std::optional<Source> source = shape ? Locate(tensor, rule, *numbers, *shape) : std::nullopt;
+      if (!source) continue;
+      BERTH_RETURN_IF_ERROR(CheckShape(info, *shape, *source));
+      for (int part = source->part; part < source->part + source->parts; ++part) {
+        const auto [it, added] = sources_.try_emplace({rule.slot, numbers->layer, part}, *source);
+        if (!added) return Doubled(info, index_[it->second.tensor]);
+      }
       return absl::OkStatus();
     }
     return absl::InvalidArgumentError(absl::StrCat("tensor ", info.name, " ", ShapeText(info.shape),
@@ -105,14 +142,18 @@ class Planner {
     return absl::InvalidArgumentError(absl::StrCat("tensors ", b.name, " and ", a.name, " fill the same place"));
   }
 
-  static absl::Status CheckShape(const TensorInfo& info, const SlotShape& shape, int part) {
-    std::vector<int64_t> want = {part == kAllParts ? shape.rows() : shape.part_rows[part]};
+  static absl::Status CheckShape(const TensorInfo& info, const SlotShape& shape, const Source& source) {
+    const model::Transform transform = source.rule->transform;
+    std::vector<int64_t> want = {0};
+    for (int part = source.part; part < source.part + source.parts; ++part) want[0] += shape.part_rows[part];
     if (shape.columns != 0) want.push_back(shape.columns);
+    if (transform == model::Transform::kTransposedParts) want = {source.parts * want[1], want[0] / source.parts};
     if (info.shape != want) {
       return absl::InvalidArgumentError(
           absl::StrCat("tensor ", info.name, " has shape ", ShapeText(info.shape), ", want ", ShapeText(want)));
     }
-    if (!IsWeightType(info.dtype) || (shape.columns == 0 && kernels::IsQuantized(info.dtype))) {
+    const bool rows_only = shape.columns != 0 && IsRowOrder(transform);
+    if (!IsWeightType(info.dtype) || (!rows_only && kernels::IsQuantized(info.dtype))) {
       return absl::UnimplementedError(
           absl::StrFormat("tensor %s has type %s, which its place cannot have", info.name, kernels::Info(info.dtype).name));
     }
@@ -125,45 +166,43 @@ class Planner {
   }
 
   absl::Status PlanSlot(Slot slot, int layer) {
-    const std::optional<SlotShape> shape = Shape(slot, layer, kAllParts);
+    const std::optional<SlotShape> shape = Shape(slot, layer);
     if (!shape) return absl::OkStatus();
     for (const WeightRule& rule : rules_) {
       if (rule.kind == WeightRule::Kind::kAlias && rule.slot == slot) return PlanAlias(rule, *shape);
     }
-    const Source* whole = Find(slot, layer, kAllParts);
-    if (whole != nullptr) BERTH_RETURN_IF_ERROR(AddStep(slot, layer, kAllParts, *shape, *whole));
-    for (int part = 0; part < static_cast<int>(shape->part_rows.size()); ++part) {
+    for (int part = 0; part < static_cast<int>(shape->part_rows.size());) {
       const Source* source = Find(slot, layer, part);
-      if (whole != nullptr && source != nullptr) return Doubled(index_[source->tensor], index_[whole->tensor]);
-      if (whole != nullptr) continue;
       if (source == nullptr) return Missing(slot, layer, part);
-      BERTH_RETURN_IF_ERROR(AddStep(slot, layer, part, *shape, *source));
+      BERTH_RETURN_IF_ERROR(AddStep(slot, layer, *shape, *source));
+      part += source->parts;
     }
     return absl::OkStatus();
   }
 
   absl::Status Missing(Slot slot, int layer, int part) const {
     for (const WeightRule& rule : rules_) {
-      if (rule.kind == WeightRule::Kind::kWeight && rule.slot == slot && (rule.part == part || rule.part == kAllParts)) {
-        return absl::InvalidArgumentError(absl::StrCat("tensor ", NameOf(rule, layer), " is missing"));
+      if (rule.kind != WeightRule::Kind::kWeight || rule.slot != slot) continue;
+      if (rule.part == kAllParts || (rule.part <= part && part < rule.part + rule.parts)) {
+        return absl::InvalidArgumentError(absl::StrCat("tensor ", NameOf(rule, {layer, part - rule.part}), " is missing"));
       }
     }
     return absl::InvalidArgumentError(absl::StrFormat("nothing in the naming of %s checkpoints fills slot %s of layer %d",
                                                       spec_.family, model::Info(slot).name, layer));
   }
 
-  absl::Status AddStep(Slot slot, int layer, int part, const SlotShape& shape, const Source& source) {
+  absl::Status AddStep(Slot slot, int layer, const SlotShape& shape, const Source& source) {
     const model::AttentionSpec& attention = spec_.layers[layer].attention;
     RowSelection selection{.transform = source.rule->transform,
-                           .heads = {attention.q_heads, attention.kv_heads, attention.head_dim},
+                           .heads = {attention.q_heads, attention.kv_heads, attention.head_dim, attention.rope.rotary_dim},
+                           .parts = source.parts,
                            .columns = shape.columns};
     int64_t begin = 0;
-    for (int i = 0; i < static_cast<int>(shape.part_rows.size()); ++i) {
-      if (part != kAllParts && part != i) continue;
-      BERTH_ASSIGN_OR_RETURN(RowRange range, OwnRows(slot, shape.part_rows[i], shape.row_unit));
+    for (int part = source.part; part < source.part + source.parts; ++part) {
+      BERTH_ASSIGN_OR_RETURN(RowRange range, OwnRows(slot, part, shape));
       range.begin += begin;
       selection.ranges.push_back(range);
-      begin += shape.part_rows[i];
+      begin += shape.part_rows[part];
     }
     BERTH_RETURN_IF_ERROR(SelectColumns(slot, index_[source.tensor], selection));
     if (shard_.size == 1) selection.ranges = {{0, selection.rows()}};
@@ -171,10 +210,13 @@ class Planner {
     return absl::OkStatus();
   }
 
-  // This rank's share of a part's rows.
-  absl::StatusOr<RowRange> OwnRows(Slot slot, int64_t rows, int64_t unit) const {
+  // This rank's share of a part's rows. Ranks that outnumber the kv heads share them.
+  absl::StatusOr<RowRange> OwnRows(Slot slot, int part, const SlotShape& shape) const {
+    const int64_t rows = shape.part_rows[part], unit = shape.row_unit, units = rows / unit;
     if (model::Info(slot).axis != ParallelAxis::kRows) return RowRange{0, rows};
-    if (rows % (unit * shard_.size) != 0) return Indivisible(slot, rows / unit);
+    const bool shared = (slot == Slot::kQkv || slot == Slot::kQkvBias) && part > 0 && shard_.size % units == 0;
+    if (shared && units < shard_.size) return RowRange{shard_.rank * units / shard_.size * unit, unit};
+    if (units % shard_.size != 0) return Indivisible(slot, units);
     return RowRange{rows / shard_.size * shard_.rank, rows / shard_.size};
   }
 
@@ -194,7 +236,7 @@ class Planner {
   }
 
   absl::Status PlanAlias(const WeightRule& rule, const SlotShape& shape) {
-    BERTH_ASSIGN_OR_RETURN(const RowRange rows, OwnRows(rule.slot, shape.rows(), shape.row_unit));
+    BERTH_ASSIGN_OR_RETURN(const RowRange rows, OwnRows(rule.slot, 0, shape));
     plan_.aliases.push_back({rule.slot, rule.source, rows});
     return absl::OkStatus();
   }

@@ -27,7 +27,12 @@ model::DecoderWeights EmptyWeights(const model::DecoderSpec& spec) {
     model::LayerWeights& weights = out.layers.emplace_back();
     SetUpNorm(layer.attention_norm, weights.attention_norm);
     SetUpNorm(layer.mlp_norm, weights.mlp_norm);
-    weights.q_norm.epsilon = weights.k_norm.epsilon = layer.attention_norm.epsilon;
+    SetUpNorm(layer.attention_norm, weights.attention_post_norm);
+    SetUpNorm(layer.mlp_norm, weights.mlp_post_norm);
+    for (kernels::Norm* norm : {&weights.q_norm, &weights.k_norm}) {
+      norm->epsilon = layer.attention_norm.epsilon;
+      norm->weight_offset = layer.attention_norm.weight_offset;
+    }
   }
   return out;
 }
@@ -46,6 +51,14 @@ LinearWeight* MatrixMember(model::DecoderWeights& weights, Slot slot, int layer)
       return &weights.layers[layer].mlp_up;
     case Slot::kMlpDown:
       return &weights.layers[layer].mlp_down;
+    case Slot::kMlpRowGate:
+      return &weights.layers[layer].mlp_row_gate;
+    case Slot::kRouter:
+      return &weights.layers[layer].router;
+    case Slot::kExpertsUp:
+      return &weights.layers[layer].experts_up;
+    case Slot::kExpertsDown:
+      return &weights.layers[layer].experts_down;
     default:
       return nullptr;
   }
@@ -68,6 +81,12 @@ Tensor& VectorMember(model::DecoderWeights& all, Slot slot, int layer) {
       return weights.k_norm.weight;
     case Slot::kAttentionOutBias:
       return weights.attention_out_bias;
+    case Slot::kAttentionPostNorm:
+      return weights.attention_post_norm.weight;
+    case Slot::kMlpPostNorm:
+      return weights.mlp_post_norm.weight;
+    case Slot::kRouterBias:
+      return weights.router_bias;
     case Slot::kMlpNorm:
       return weights.mlp_norm.weight;
     case Slot::kMlpNormBias:

@@ -1,7 +1,11 @@
 #include "worker/loader/transforms.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <vector>
+
+#include "kernels/cpu/dequantize.h"
 
 namespace berth::loader {
 namespace {
@@ -9,8 +13,9 @@ namespace {
 using model::Transform;
 
 int64_t InterleavedRopeRow(const HeadLayout& heads, int64_t row) {
-  const int64_t half = heads.head_dim / 2;
+  const int64_t half = heads.rotary_dim / 2;
   const int64_t in_head = row % heads.head_dim;
+  if (in_head >= heads.rotary_dim || row >= (heads.q_heads + heads.kv_heads) * heads.head_dim) return row;
   return row - in_head + 2 * (in_head % half) + in_head / half;
 }
 
@@ -38,22 +43,45 @@ size_t ElementAlignment(kernels::DType dtype) {
   return kernels::IsQuantized(dtype) ? 2 : static_cast<size_t>(kernels::Info(dtype).block_bytes);
 }
 
+// One row of the transposed part that it belongs to, read down a column.
+void CopyColumn(const TensorInfo& tensor, const RowSelection& selection, int64_t row, std::byte* out) {
+  const size_t element = kernels::RowBytes(tensor.dtype, 1), stored = StoredRowBytes(tensor);
+  const int64_t part_rows = tensor.columns(), part_columns = tensor.rows() / selection.parts;
+  const std::byte* from = tensor.data.data() + row / part_rows * part_columns * stored + row % part_rows * element;
+  for (int64_t i = 0; i < selection.columns; ++i) {
+    std::memcpy(out + i * element, from + (selection.column_begin + i) * stored, element);
+  }
+}
+
+void NormalizeRow(kernels::DType dtype, int64_t size, std::byte* row) {
+  std::vector<float> values(size);
+  kernels::DequantizeRow(dtype, row, values.data(), size);
+  double squares = 0;
+  for (const float value : values) squares += static_cast<double>(value) * value;
+  const float length = std::max(static_cast<float>(std::sqrt(squares)), 1e-12f);
+  for (float& value : values) value /= length;
+  kernels::StoreRow(values.data(), size, dtype, row);
+}
+
 size_t ColumnOffset(const TensorInfo& tensor, const RowSelection& selection) {
   return selection.columns == 0 ? 0 : kernels::RowBytes(tensor.dtype, selection.column_begin);
 }
 
 }  // namespace
 
+bool IsRowOrder(Transform transform) {
+  return transform != Transform::kNormalizedRows && transform != Transform::kTransposedParts;
+}
+
 int64_t SourceRow(Transform transform, const HeadLayout& heads, int64_t row) {
   switch (transform) {
-    case Transform::kCopy:
-      return row;
     case Transform::kInterleavedRope:
       return InterleavedRopeRow(heads, row);
     case Transform::kGroupedQkv:
       return GroupedQkvRow(heads, row);
+    default:
+      return row;
   }
-  return row;
 }
 
 size_t SelectedRowBytes(const TensorInfo& tensor, const RowSelection& selection) {
@@ -74,8 +102,13 @@ void CopySelected(const TensorInfo& tensor, const RowSelection& selection, std::
   const size_t column_offset = ColumnOffset(tensor, selection);
   for (const RowRange& range : selection.ranges) {
     for (int64_t row = range.begin; row < range.begin + range.count; ++row) {
-      const int64_t source = SourceRow(selection.transform, selection.heads, row);
-      std::memcpy(out, tensor.data.data() + source * stored + column_offset, selected);
+      if (selection.transform == Transform::kTransposedParts) {
+        CopyColumn(tensor, selection, row, out);
+      } else {
+        const int64_t source = SourceRow(selection.transform, selection.heads, row);
+        std::memcpy(out, tensor.data.data() + source * stored + column_offset, selected);
+      }
+      if (selection.transform == Transform::kNormalizedRows) NormalizeRow(tensor.dtype, selection.columns, out);
       out += selected;
     }
   }

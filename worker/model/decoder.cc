@@ -17,7 +17,7 @@ using kernels::Tensor;
 
 auto Key(const RopeSpec& rope) {
   return std::make_tuple(rope.rotary_dim, rope.theta, rope.scaling, rope.factor, rope.low_frequency_factor,
-                         rope.high_frequency_factor, rope.original_max_position);
+                         rope.high_frequency_factor, rope.original_max_position, rope.whole_pairs, rope.divisors);
 }
 
 }  // namespace
@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec
   std::unique_ptr<Decoder> decoder(new Decoder(spec, weights, ops, options.dtype));
   BERTH_RETURN_IF_ERROR(decoder->MakeActivations(allocator, options.max_tokens));
   BERTH_RETURN_IF_ERROR(decoder->MakeRopeTables(allocator));
+  BERTH_RETURN_IF_ERROR(decoder->MakeAlibiSlopes(allocator));
   return decoder;
 }
 
@@ -59,8 +60,26 @@ absl::Status Decoder::MakeRopeTables(kernels::Allocator& allocator) {
     kernels::Rope& rope = rope_.emplace_back();
     if (layer.attention.rope.rotary_dim == 0) continue;
     rope.inverse_frequency = tables.at(Key(layer.attention.rope));
+    rope.attention_scale = layer.attention.rope.attention_scale;
     const std::vector<float> frequencies = InverseFrequencies(layer.attention.rope);
     ops_.Upload(rope.inverse_frequency.raw(), frequencies.data(), sizeof(float) * frequencies.size());
+  }
+  return ops_.Sync();
+}
+
+absl::Status Decoder::MakeAlibiSlopes(kernels::Allocator& allocator) {
+  alibi_slope_.resize(spec_.layers.size());
+  std::vector<TensorRequest> requests;
+  for (size_t i = 0; i < alibi_slope_.size(); ++i) {
+    const AttentionSpec& attention = spec_.layers[i].attention;
+    if (attention.alibi != 0) requests.push_back({&alibi_slope_[i], DType::kF32, attention.q_heads});
+  }
+  if (requests.empty()) return absl::OkStatus();
+  BERTH_ASSIGN_OR_RETURN(alibi_slopes_, AllocateTensors(allocator, requests));
+  for (size_t i = 0; i < alibi_slope_.size(); ++i) {
+    if (alibi_slope_[i].empty()) continue;
+    const std::vector<float> slopes = AlibiSlopes(spec_.layers[i].attention);
+    ops_.Upload(alibi_slope_[i].raw(), slopes.data(), sizeof(float) * slopes.size());
   }
   return ops_.Sync();
 }
@@ -73,10 +92,7 @@ void Decoder::Forward(const DecoderInput& input) {
               .table = weights_.embed,
               .scale = spec_.embed_scale,
               .out = residual});
-  for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    Attention(i, residual, input.batch, input.kv[i]);
-    Mlp(i, residual);
-  }
+  for (size_t i = 0; i < spec_.layers.size(); ++i) Layer(i, residual, input.batch, input.kv[i]);
   if (input.logit_row.empty()) return;
   ops_.Head({.residual = residual,
              .row = input.logit_row,
@@ -86,6 +102,17 @@ void Decoder::Forward(const DecoderInput& input) {
              .scale = spec_.logit_scale,
              .softcap = spec_.logit_softcap,
              .logits = input.logits});
+}
+
+// In parallel layers attention and MLP read the same residual: all of both but their additions comes first.
+void Decoder::Layer(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv) {
+  const LayerSpec& spec = spec_.layers[layer];
+  Attention(layer, residual, batch, kv);
+  if (!spec.parallel) AttentionOut(layer, residual);
+  if (spec.mlp.intermediate > 0) MlpUp(layer, residual);
+  if (spec.parallel) AttentionOut(layer, residual);
+  if (spec.moe.routing.experts > 0) Moe(layer, residual);
+  if (spec.mlp.intermediate > 0) MlpDown(layer, residual);
 }
 
 void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv) {
@@ -102,6 +129,7 @@ void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Bat
                .q_norm = weights.q_norm,
                .k_norm = weights.k_norm,
                .rope = rope_[layer],
+               .log_length = spec.log_length,
                .q_heads = spec.q_heads,
                .kv_heads = spec.kv_heads,
                .head_dim = spec.head_dim,
@@ -114,25 +142,56 @@ void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Bat
                .scale = spec.scale,
                .window = spec.window,
                .softcap = spec.softcap,
+               .alibi_slope = alibi_slope_[layer],
                .out = attended});
-  ops_.AttnOut({.in = Tensor(attended_.raw(), dtype_, {tokens, spec.q_heads * spec.head_dim}),
+}
+
+void Decoder::AttentionOut(size_t layer, const Tensor& residual) {
+  const LayerSpec& spec = spec_.layers[layer];
+  const LayerWeights& weights = weights_.layers[layer];
+  ops_.AttnOut({.in = Tensor(attended_.raw(), dtype_, {residual.dim(0), weights.attention_out.k}),
                 .weight = weights.attention_out,
                 .bias = weights.attention_out_bias,
+                .post_norm = weights.attention_post_norm,
+                .scale = spec.branch_scale,
                 .residual = residual});
 }
 
-void Decoder::Mlp(size_t layer, const Tensor& residual) {
-  const MlpSpec& spec = spec_.layers[layer].mlp;
+void Decoder::MlpUp(size_t layer, const Tensor& residual) {
+  const LayerSpec& spec = spec_.layers[layer];
   const LayerWeights& weights = weights_.layers[layer];
-  const Tensor intermediate(intermediate_.raw(), dtype_, {residual.dim(0), spec.intermediate});
   ops_.MlpUp({.residual = residual,
-              .norm = weights.mlp_norm,
+              .norm = spec.shared_norm ? weights.attention_norm : weights.mlp_norm,
               .weight = weights.mlp_up,
               .bias = weights.mlp_up_bias,
-              .gated = spec.gated,
-              .activation = spec.activation,
-              .out = intermediate});
-  ops_.MlpDown({.in = intermediate, .weight = weights.mlp_down, .bias = weights.mlp_down_bias, .residual = residual});
+              .gated = spec.mlp.gated,
+              .activation = spec.mlp.activation,
+              .row_gate = weights.mlp_row_gate,
+              .out = Tensor(intermediate_.raw(), dtype_, {residual.dim(0), spec.mlp.intermediate})});
+}
+
+void Decoder::MlpDown(size_t layer, const Tensor& residual) {
+  const LayerSpec& spec = spec_.layers[layer];
+  const LayerWeights& weights = weights_.layers[layer];
+  ops_.MlpDown({.in = Tensor(intermediate_.raw(), dtype_, {residual.dim(0), spec.mlp.intermediate}),
+                .weight = weights.mlp_down,
+                .bias = weights.mlp_down_bias,
+                .post_norm = weights.mlp_post_norm,
+                .scale = spec.branch_scale,
+                .residual = residual});
+}
+
+void Decoder::Moe(size_t layer, const Tensor& residual) {
+  const MoeSpec& spec = spec_.layers[layer].moe;
+  const LayerWeights& weights = weights_.layers[layer];
+  ops_.Moe({.residual = residual,
+            .norm = weights.mlp_norm,
+            .router = weights.router,
+            .router_bias = weights.router_bias,
+            .routing = spec.routing,
+            .up = weights.experts_up,
+            .down = weights.experts_down,
+            .activation = spec.activation});
 }
 
 }  // namespace berth::model

@@ -41,8 +41,13 @@ class Decoder {
       : spec_(spec), weights_(weights), ops_(ops), dtype_(dtype) {}
   absl::Status MakeActivations(kernels::Allocator& allocator, int max_tokens);
   absl::Status MakeRopeTables(kernels::Allocator& allocator);
+  absl::Status MakeAlibiSlopes(kernels::Allocator& allocator);
+  void Layer(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
   void Attention(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
-  void Mlp(size_t layer, const kernels::Tensor& residual);
+  void AttentionOut(size_t layer, const kernels::Tensor& residual);
+  void MlpUp(size_t layer, const kernels::Tensor& residual);
+  void MlpDown(size_t layer, const kernels::Tensor& residual);
+  void Moe(size_t layer, const kernels::Tensor& residual);
 
   const DecoderSpec& spec_;
   const DecoderWeights& weights_;
@@ -52,6 +57,8 @@ class Decoder {
   kernels::Tensor residual_, query_, attended_, intermediate_;  // views of activations_, max_tokens rows each
   std::vector<kernels::Rope> rope_;                             // per layer; equal specs share one table
   kernels::Buffer rope_tables_;
+  std::vector<kernels::Tensor> alibi_slope_;  // per layer; empty: none
+  kernels::Buffer alibi_slopes_;
 };
 
 }  // namespace berth::model

@@ -18,16 +18,20 @@ struct NormSpec {
   bool bias = false;
 };
 
-enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3 };
+// kDynamic: theta grows with the length once that passes original_max_position, so that up to there it is plain.
+enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kDynamic, kYarn, kLong };
 
 struct RopeSpec {
   int rotary_dim = 0;  // 0: no rotation
   double theta = 10000;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1;
-  double low_frequency_factor = 1;   // kLlama3
-  double high_frequency_factor = 4;  // kLlama3
-  int original_max_position = 0;     // kLlama3
+  double low_frequency_factor = 1;   // kLlama3, kYarn: turns within original_max_position
+  double high_frequency_factor = 4;  // kLlama3, kYarn
+  int original_max_position = 0;     // kLlama3, kDynamic, kYarn, kLong
+  bool whole_pairs = true;           // kYarn: the blend's ends are rounded to pairs
+  std::vector<double> divisors;      // kLong: of each pair
+  float attention_scale = 1;         // multiplies cos and sin
 };
 
 struct AttentionSpec {
@@ -41,6 +45,8 @@ struct AttentionSpec {
   int window = 0;  // 0: all positions
   float softcap = 0;
   float clip = 0;
+  float alibi = 0;     // of the heads' slopes; 0: none
+  int log_length = 0;  // as in kernels::AttnInArgs
   RopeSpec rope;
 };
 
@@ -49,13 +55,27 @@ struct MlpSpec {
   bool gated = true;
   kernels::Activation activation = kernels::Activation::kSilu;
   bool bias = false;
+  bool row_gate = false;  // a sigmoid of the input weighs each row
+};
+
+struct MoeSpec {
+  kernels::Routing routing;
+  bool router_bias = false;
+  int intermediate = 0;
+  kernels::Activation activation = kernels::Activation::kSilu;
 };
 
 struct LayerSpec {
   NormSpec attention_norm;
   AttentionSpec attention;
+  bool attention_post_norm = false;  // of attention's output before it is added, like attention_norm
   NormSpec mlp_norm;
-  MlpSpec mlp;
+  MlpSpec mlp;                 // intermediate 0: none. Beside a moe: the shared experts
+  MoeSpec moe;                 // no experts: none
+  bool mlp_post_norm = false;  // like mlp_norm
+  bool parallel = false;       // attention and MLP both read the layer's input
+  bool shared_norm = false;    // the MLP reads attention's normalised input
+  float branch_scale = 1;      // of what attention and MLP add
 };
 
 struct DecoderSpec {
@@ -66,7 +86,8 @@ struct DecoderSpec {
   float embed_scale = 1;
   std::vector<LayerSpec> layers;
   NormSpec final_norm;
-  bool tied_head = false;  // the head reads the embedding
+  bool tied_head = false;        // the head reads the embedding
+  bool normalized_head = false;  // each row of the head has length 1
   float logit_scale = 1;
   float logit_softcap = 0;
 };

@@ -136,6 +136,9 @@ absl::StatusOr<std::string> HfConfig::StringOr(std::string_view name, std::strin
 absl::StatusOr<std::vector<int64_t>> HfConfig::Ints(std::string_view name) const {
   return Many<int64_t>(name, "an integer or a list of integers");
 }
+absl::StatusOr<std::vector<double>> HfConfig::Floats(std::string_view name) const {
+  return Many<double>(name, "a number or a list of numbers");
+}
 absl::StatusOr<std::vector<std::string>> HfConfig::Strings(std::string_view name) const {
   return Many<std::string>(name, "a string or a list of strings");
 }

@@ -47,6 +47,7 @@ class HfConfig {
 
   // Empty when the field is not there; one scalar is a list of one.
   absl::StatusOr<std::vector<int64_t>> Ints(std::string_view name) const;
+  absl::StatusOr<std::vector<double>> Floats(std::string_view name) const;
   absl::StatusOr<std::vector<std::string>> Strings(std::string_view name) const;
 
   // `code`, with the field's name, its value and `problem`: `hidden_act is "foo": want …`.

@@ -15,12 +15,19 @@ constexpr std::array<SlotInfo, kSlotCount> kSlots = {{
     {"k_norm", true, ParallelAxis::kNone},
     {"attention_out", true, ParallelAxis::kColumns},
     {"attention_out_bias", true, ParallelAxis::kNone},
+    {"attention_post_norm", true, ParallelAxis::kNone},
     {"mlp_norm", true, ParallelAxis::kNone},
     {"mlp_norm_bias", true, ParallelAxis::kNone},
     {"mlp_up", true, ParallelAxis::kRows},
     {"mlp_up_bias", true, ParallelAxis::kRows},
     {"mlp_down", true, ParallelAxis::kColumns},
     {"mlp_down_bias", true, ParallelAxis::kNone},
+    {"mlp_row_gate", true, ParallelAxis::kNone},
+    {"router", true, ParallelAxis::kNone},
+    {"router_bias", true, ParallelAxis::kNone},
+    {"experts_up", true, ParallelAxis::kRows},
+    {"experts_down", true, ParallelAxis::kColumns},
+    {"mlp_post_norm", true, ParallelAxis::kNone},
     {"final_norm", false, ParallelAxis::kNone},
     {"final_norm_bias", false, ParallelAxis::kNone},
     {"head", false, ParallelAxis::kRows},
@@ -44,16 +51,54 @@ SlotShape MlpUpShape(const MlpSpec& mlp, int64_t columns) {
   return shape;
 }
 
+MaybeShape Parts(int64_t count, int64_t rows, int64_t columns) {
+  return SlotShape{.part_rows = absl::InlinedVector<int64_t, 3>(count, rows), .columns = columns};
+}
+
+MaybeShape MlpShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer) {
+  switch (slot) {
+    case Slot::kMlpUp:
+      return MlpUpShape(layer.mlp, spec.hidden);
+    case Slot::kMlpUpBias:
+      return If(layer.mlp.bias, MlpUpShape(layer.mlp, 0));
+    case Slot::kMlpDown:
+      return Matrix(spec.hidden, layer.mlp.intermediate);
+    case Slot::kMlpDownBias:
+      return If(layer.mlp.bias, Vector(spec.hidden));
+    default:
+      return If(layer.mlp.row_gate, Matrix(1, spec.hidden));
+  }
+}
+
+MaybeShape MoeShape(const DecoderSpec& spec, Slot slot, const MoeSpec& moe) {
+  const int64_t experts = moe.routing.experts;
+  switch (slot) {
+    case Slot::kRouter:
+      return Matrix(experts, spec.hidden);
+    case Slot::kRouterBias:
+      return If(moe.router_bias, Vector(experts));
+    case Slot::kExpertsUp:
+      return Parts(2 * experts, moe.intermediate, spec.hidden);
+    default:
+      return Parts(experts, spec.hidden, moe.intermediate);
+  }
+}
+
 MaybeShape LayerShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer) {
   const AttentionSpec& attention = layer.attention;
   switch (slot) {
     case Slot::kAttentionNorm:
-    case Slot::kMlpNorm:
       return Vector(spec.hidden);
+    case Slot::kMlpNorm:
+      return If(!layer.shared_norm, Vector(spec.hidden));
+    case Slot::kAttentionPostNorm:
+      return If(layer.attention_post_norm, Vector(spec.hidden));
+    case Slot::kMlpPostNorm:
+      return If(layer.mlp_post_norm, Vector(spec.hidden));
     case Slot::kAttentionNormBias:
       return If(layer.attention_norm.bias, Vector(spec.hidden));
     case Slot::kMlpNormBias:
-      return If(layer.mlp_norm.bias, Vector(spec.hidden));
+      return If(layer.mlp_norm.bias && !layer.shared_norm, Vector(spec.hidden));
     case Slot::kQkv:
       return QkvShape(attention, spec.hidden);
     case Slot::kQkvBias:
@@ -66,13 +111,16 @@ MaybeShape LayerShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer
     case Slot::kAttentionOutBias:
       return If(attention.out_bias, Vector(spec.hidden));
     case Slot::kMlpUp:
-      return MlpUpShape(layer.mlp, spec.hidden);
     case Slot::kMlpUpBias:
-      return If(layer.mlp.bias, MlpUpShape(layer.mlp, 0));
     case Slot::kMlpDown:
-      return Matrix(spec.hidden, layer.mlp.intermediate);
     case Slot::kMlpDownBias:
-      return If(layer.mlp.bias, Vector(spec.hidden));
+    case Slot::kMlpRowGate:
+      return layer.mlp.intermediate > 0 ? MlpShape(spec, slot, layer) : std::nullopt;
+    case Slot::kRouter:
+    case Slot::kRouterBias:
+    case Slot::kExpertsUp:
+    case Slot::kExpertsDown:
+      return layer.moe.routing.experts > 0 ? MoeShape(spec, slot, layer.moe) : std::nullopt;
     default:
       return std::nullopt;
   }

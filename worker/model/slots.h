@@ -20,12 +20,19 @@ enum class Slot : uint8_t {
   kKNorm,
   kAttentionOut,
   kAttentionOutBias,
+  kAttentionPostNorm,
   kMlpNorm,
   kMlpNormBias,
   kMlpUp,  // parts: gate, up when gated; else one
   kMlpUpBias,
   kMlpDown,
   kMlpDownBias,
+  kMlpRowGate,
+  kRouter,
+  kRouterBias,
+  kExpertsUp,    // parts: every expert's gate, then every expert's up
+  kExpertsDown,  // parts: every expert's
+  kMlpPostNorm,
   kFinalNorm,
   kFinalNormBias,
   kHead,

@@ -6,6 +6,12 @@ WeightRule Weight(std::string_view pattern, Slot slot, int part, Transform trans
   return {.kind = WeightRule::Kind::kWeight, .pattern = pattern, .slot = slot, .part = part, .transform = transform};
 }
 
+WeightRule ExpertWeight(std::string_view pattern, Slot slot, int part, int experts, Transform transform) {
+  WeightRule rule = Weight(pattern, slot, part, transform);
+  rule.parts = experts;
+  return rule;
+}
+
 WeightRule Ignored(std::string_view pattern, std::string_view reason) {
   return {.kind = WeightRule::Kind::kIgnored, .pattern = pattern, .reason = reason};
 }
@@ -21,7 +27,7 @@ void AddHeadRules(const DecoderSpec& spec, std::string_view name, std::vector<We
     rules.push_back(Alias(Slot::kHead, Slot::kEmbed));
     rules.push_back(OptionalDuplicate(name, Slot::kEmbed));
   } else {
-    rules.push_back(Weight(name, Slot::kHead));
+    rules.push_back(Weight(name, Slot::kHead, 0, spec.normalized_head ? Transform::kNormalizedRows : Transform::kCopy));
   }
 }
 

@@ -12,18 +12,21 @@
 
 namespace berth::model {
 
-// How a checkpoint's tensor becomes canonical rows. Every one is an order of whole rows, so that it is legal on quantised rows
-// and holds for biases as for matrices; worker/loader/transforms.h has the formulas.
+// How a checkpoint's tensor becomes canonical rows; worker/loader/transforms.h has the formulas. The first ones are orders of
+// whole rows, so that they are legal on quantised rows and hold for biases as for matrices; the others compute on elements.
 enum class Transform : uint8_t {
   kCopy,
-  kInterleavedRope,  // inside a head, rotary pairs are neighbours; canonical: half a head apart
+  kInterleavedRope,  // inside a head, rotary pairs are neighbours; canonical: half the rotary dimensions apart
   kGroupedQkv,       // per kv head: its q heads, then its k, then its v; canonical: all q, all k, all v
+  kNormalizedRows,   // canonical: each row divided by its length
+  kTransposedParts,  // each part is stored transposed
 };
 
 // The part of a rule whose tensor holds all parts of the slot, one behind the other.
 inline constexpr int kAllParts = -1;
 
-// What becomes of the tensors whose name fits `pattern`, in which "{}" stands for the layer's number.
+// What becomes of the tensors whose name fits `pattern`, in which the first "{}" stands for the layer's number and the second
+// for an expert's.
 struct WeightRule {
   enum class Kind : uint8_t {
     kWeight,             // fills `part` of `slot`
@@ -36,12 +39,15 @@ struct WeightRule {
   std::string_view pattern;
   Slot slot = Slot::kEmbed;
   int part = 0;
+  int parts = 1;  // from `part` on: all in one tensor or, where the pattern has experts, one in the tensor of each
   Transform transform = Transform::kCopy;
   Slot source = Slot::kEmbed;
   std::string_view reason;
 };
 
 WeightRule Weight(std::string_view pattern, Slot slot, int part = 0, Transform transform = Transform::kCopy);
+// Expert e's tensor fills part `part` + e, or one tensor fills the parts of all experts.
+WeightRule ExpertWeight(std::string_view pattern, Slot slot, int part, int experts, Transform transform = Transform::kCopy);
 WeightRule Ignored(std::string_view pattern, std::string_view reason);
 WeightRule Alias(Slot slot, Slot source);
 WeightRule OptionalDuplicate(std::string_view pattern, Slot source);

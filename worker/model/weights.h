@@ -16,11 +16,18 @@ struct LayerWeights {
   kernels::Norm q_norm, k_norm;
   kernels::LinearWeight attention_out;  // [hidden, q_heads * head_dim]
   kernels::Tensor attention_out_bias;
+  kernels::Norm attention_post_norm;
   kernels::Norm mlp_norm;
   kernels::LinearWeight mlp_up;  // gated: [2 * intermediate, hidden], gate rows then up rows
   kernels::Tensor mlp_up_bias;
   kernels::LinearWeight mlp_down;  // [hidden, intermediate]
   kernels::Tensor mlp_down_bias;
+  kernels::LinearWeight mlp_row_gate;  // [1, hidden]
+  kernels::LinearWeight router;        // [experts, hidden]
+  kernels::Tensor router_bias;
+  kernels::LinearWeight experts_up;    // [2 * experts * intermediate, hidden]: all gate rows, then all up rows
+  kernels::LinearWeight experts_down;  // [experts * hidden, intermediate]
+  kernels::Norm mlp_post_norm;
 };
 
 struct DecoderWeights {

@@ -23,6 +23,9 @@ kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOpti
     const int64_t heads = layer.attention.q_heads + 2 * layer.attention.kv_heads;
     const int64_t up = (layer.mlp.gated ? 2 : 1) * layer.mlp.intermediate;
     ops.max_product = std::max<int64_t>({ops.max_product, spec.hidden, heads * layer.attention.head_dim, up});
+    ops.moe.experts = std::max(ops.moe.experts, layer.moe.routing.experts);
+    ops.moe.top_k = std::max(ops.moe.top_k, layer.moe.routing.top_k);
+    ops.moe.intermediate = std::max<int64_t>(ops.moe.intermediate, layer.moe.intermediate);
   }
   return ops;
 }

@@ -42,7 +42,7 @@ struct AttnInEpilogue {
 }  // namespace
 
 bool StreamAttnIn(Context& context, const AttnInArgs& args) {
-  if (!args.q_norm.weight.empty() || !args.k_norm.weight.empty()) return false;
+  if (!args.q_norm.weight.empty() || !args.k_norm.weight.empty() || args.log_length != 0) return false;
   const Tensor& frequency = args.rope.inverse_frequency;
   const int64_t pairs = frequency.empty() ? 0 : frequency.dim(1);
   // All of a head is rotated, or nothing and a tile lies in one head.

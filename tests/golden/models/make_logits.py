@@ -1,18 +1,23 @@
-"""Makes tiny/*: for each variant a config.json, tensors.txt and logits.f32 (transformers' fp32 logits), and one tokenizer.json.
+"""Makes tiny/*: for each variant a config.json, tensors.txt and logits.f32, and one tokenizer.json.
 
 Weights are not stored: each is a function of its tensor's name and its index (weight() below, and TinyWeights() in
-tests/support/tiny_models.cc), so that only what the reference computes from them is kept. logits.f32 holds, for each prompt of
-PROMPTS and each of its positions, vocab_size little-endian floats. Run in a Python with torch, transformers and tokenizers:
+tests/support/tiny_models.cc), so that only what the reference computes from them is kept. The reference is transformers' class
+where it has one; for the others `like` in VARIANTS names the class that computes the same once tensors have its names
+(stored_as() below), or it is plain_decoder.py. logits.f32 holds, for each prompt and each of the positions that PROMPTS names,
+vocab_size little-endian floats. Run in a Python with torch, transformers and tokenizers:
 
-    python tests/golden/models/make_logits.py
+    python tests/golden/models/make_logits.py [VARIANT...]
 """
 
 import copy
 import json
 import math
 import pathlib
+import re
+import sys
 
 import numpy as np
+import plain_decoder
 import tokenizers
 import torch
 import transformers
@@ -20,9 +25,9 @@ import transformers
 HERE = pathlib.Path(__file__).parent / "tiny"
 VOCAB = 288
 
-# Token ids: position p of prompt i is (p * p * 7 + p * 13 + i * 29) % VOCAB; the last prompt crosses a KV block of 64.
-PROMPT_LENGTHS = [1, 9, 70]
-PROMPTS = [[(p * p * 7 + p * 13 + i * 29) % VOCAB for p in range(n)] for i, n in enumerate(PROMPT_LENGTHS)]
+# (length, positions with logits). Token ids: position p of prompt i is (p * p * 7 + p * 13 + i * 29) % VOCAB; the last prompt
+# crosses a KV block of 64.
+PROMPTS = [(1, [0]), (9, range(9)), (70, [23, 47, 69])]
 
 # The epsilon is large enough to show in the logits.
 COMMON = {
@@ -30,6 +35,22 @@ COMMON = {
     "max_position_embeddings": 256, "num_attention_heads": 4, "num_hidden_layers": 3, "num_key_value_heads": 2,
     "rms_norm_eps": 0.5, "tie_word_embeddings": False, "torch_dtype": "float32", "vocab_size": VOCAB,
 }
+GEMMA = {"head_dim": 32, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True, "query_pre_attn_scalar": 24,
+         "rope_theta": 10000.0, "sliding_window": 24}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8.0, "beta_slow": 1.0}
+CHATGLM = {
+    "architectures": ["ChatGLMModel"], "model_type": "chatglm", "add_bias_linear": False, "add_qkv_bias": True,
+    "apply_residual_connection_post_layernorm": False, "bos_token_id": 1, "eos_token_id": 2, "ffn_hidden_size": 96,
+    "hidden_size": 64, "kv_channels": 16, "layernorm_epsilon": 0.5, "multi_query_attention": True, "multi_query_group_num": 2,
+    "num_attention_heads": 4, "num_layers": 3, "original_rope": True, "padded_vocab_size": VOCAB, "post_layer_norm": True,
+    "rmsnorm": True, "rope_ratio": 0.5, "seq_length": 256, "tie_word_embeddings": False, "torch_dtype": "float32",
+}
+FALCON = {
+    "architectures": ["FalconForCausalLM"], "model_type": "falcon", "alibi": False, "bias": False, "bos_token_id": 1,
+    "eos_token_id": 2, "hidden_size": 64, "layer_norm_epsilon": 0.5, "max_position_embeddings": 256, "num_attention_heads": 4,
+    "num_hidden_layers": 3, "rope_theta": 10000.0, "tie_word_embeddings": True, "torch_dtype": "float32", "vocab_size": VOCAB,
+}
+MOE = {"moe_intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 3}
 VARIANTS = {
     "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_theta": 10000.0},
     # Rotary wavelengths of 6, 11, 20, 35 … positions: kept, blended and stretched ones all occur.
@@ -40,6 +61,7 @@ VARIANTS = {
                          "original_max_position_embeddings": 32},
     },
     "mistral": {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "rope_theta": 10000.0, "sliding_window": 24},
+    "internlm": {"architectures": ["InternLMForCausalLM"], "model_type": "internlm", "bias": True},
     "internlm2": {
         "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "rope_theta": 1000000.0, "bias": True,
         "rope_scaling": {"type": "linear", "factor": 2.0},
@@ -48,7 +70,64 @@ VARIANTS = {
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}, "use_sliding_window": False,
     },
+    "qwen3": {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 32, "attention_bias": False,
+        "max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": YARN,
+    },
+    "gemma": {"architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu",
+              "head_dim": 32, "tie_word_embeddings": True, "num_key_value_heads": 1, "rope_theta": 10000.0},
+    "gemma2": {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", **GEMMA,
+               "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0},
+    "gemma3": {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", **GEMMA, "rope_theta": 1000000.0,
+               "rope_local_base_freq": 10000.0, "sliding_window_pattern": 2, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+    "phi3": {
+        "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0, "rope_theta": 10000.0, "sliding_window": 40,
+        "original_max_position_embeddings": 128, "partial_rotary_factor": 0.75,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5], "long_factor": [1, 2, 3, 4, 5, 6]},
+    },
+    "chatglm": CHATGLM,
+    "glm4": {"architectures": ["Glm4ForCausalLM"], "model_type": "glm4", "attention_bias": True, "head_dim": 16,
+             "partial_rotary_factor": 0.5, "pad_token_id": 0, "rope_theta": 10000.0},
+    "granite": {"architectures": ["GraniteForCausalLM"], "model_type": "granite", "embedding_multiplier": 3.0,
+                "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 2.0, "rope_theta": 10000.0},
+    "mixtral": {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 5,
+                "num_experts_per_tok": 2, "rope_theta": 10000.0},
+    "qwen": {"architectures": ["QWenLMHeadModel"], "model_type": "qwen", "bos_token_id": 1, "eos_token_id": 2,
+             "hidden_size": 64, "intermediate_size": 192, "kv_channels": 16, "layer_norm_epsilon": 0.5, "no_bias": True,
+             "num_attention_heads": 4, "num_hidden_layers": 3, "rotary_emb_base": 10000, "rotary_pct": 1.0,
+             "scale_attn_weights": True, "seq_length": 8, "tie_word_embeddings": False, "torch_dtype": "float32",
+             "use_dynamic_ntk": False, "use_logn_attn": True, "vocab_size": VOCAB},
+    "baichuan": {"architectures": ["BaiChuanForCausalLM"], "model_type": "baichuan", "num_key_value_heads": None},
+    # Six heads: two slopes are inserted.
+    "baichuan_13b": {"architectures": ["BaichuanForCausalLM"], "model_type": "baichuan", "hidden_size": 96,
+                     "max_position_embeddings": None, "model_max_length": 256, "num_attention_heads": 6,
+                     "num_key_value_heads": None},
+    "falcon": {**FALCON, "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True},
+    "falcon_40b": {**FALCON, "num_kv_heads": 2, "new_decoder_architecture": True, "parallel_attn": True},
+    "falcon_rw": {**FALCON, "alibi": True, "bias": True, "multi_query": False, "new_decoder_architecture": False,
+                  "parallel_attn": False},
+    "qwen2_moe": {"architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", **MOE, "decoder_sparse_step": 1,
+                  "norm_topk_prob": False, "qkv_bias": True, "rope_theta": 10000.0, "shared_expert_intermediate_size": 40},
+    "qwen3_moe": {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **MOE, "decoder_sparse_step": 1,
+                  "head_dim": 32, "mlp_only_layers": [1], "norm_topk_prob": True, "rope_theta": 10000.0},
+    "deepseek_moe": {"architectures": ["DeepseekForCausalLM"], "model_type": "deepseek", "first_k_dense_replace": 1,
+                     "moe_intermediate_size": 48, "moe_layer_freq": 1, "n_routed_experts": 6, "n_shared_experts": 2,
+                     "norm_topk_prob": False, "num_experts_per_tok": 3, "num_key_value_heads": 4, "rope_theta": 10000.0,
+                     "scoring_func": "softmax"},
+    "dbrx": {"architectures": ["DbrxForCausalLM"], "model_type": "dbrx",
+             "attn_config": {"clip_qkv": 1.5, "kv_n_heads": 2, "rope_theta": 10000.0}, "d_model": 64,
+             "ffn_config": {"ffn_act_fn": {"name": "silu"}, "ffn_hidden_size": 48, "moe_normalize_expert_weights": 1.0,
+                            "moe_num_experts": 5, "moe_top_k": 2},
+             "max_seq_len": 256, "n_heads": 4, "n_layers": 3, "tie_word_embeddings": False, "torch_dtype": "float32",
+             "vocab_size": VOCAB},
 }
+# Those whose configurations have names of their own for most fields.
+COMPLETE = ("chatglm", "qwen", "dbrx", "falcon", "falcon_40b", "falcon_rw")
+
+
+def is_norm(name):
+    module = name.removesuffix(".weight").rsplit(".", 1)[-1]
+    return "norm" in module or module.startswith("ln_")
 
 
 def weight(name, shape):
@@ -62,86 +141,118 @@ def weight(name, shape):
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x = x ^ (x >> np.uint64(31))
     n = ((x >> np.uint64(40)).astype(np.float64) / 2.0**23 - 1.0) * 1.7320508075688772
-    if name.endswith(".bias"):
+    if name.endswith("bias"):
         n = 0.2 * n
-    elif "norm" in name:
+    elif is_norm(name):
         n = 1.0 + 0.2 * n
     else:
         n = 0.3 * n
-    return n.astype(np.float32).reshape(shape)
+    return torch.from_numpy(n.astype(np.float32).reshape(shape))
 
 
-def internlm2_shapes(config):
-    hidden, inter = config["hidden_size"], config["intermediate_size"]
-    head_dim = hidden // config["num_attention_heads"]
-    qkv = hidden + 2 * config["num_key_value_heads"] * head_dim
-    shapes = {"model.tok_embeddings.weight": [VOCAB, hidden], "model.norm.weight": [hidden], "output.weight": [VOCAB, hidden]}
-    for i in range(config["num_hidden_layers"]):
-        layer = f"model.layers.{i}."
-        shapes[layer + "attention.wqkv.weight"] = [qkv, hidden]
-        shapes[layer + "attention.wqkv.bias"] = [qkv]
-        shapes[layer + "attention.wo.weight"] = [hidden, hidden]
-        shapes[layer + "attention.wo.bias"] = [hidden]
-        shapes[layer + "attention_norm.weight"] = [hidden]
-        shapes[layer + "ffn_norm.weight"] = [hidden]
-        shapes[layer + "feed_forward.w1.weight"] = [inter, hidden]
-        shapes[layer + "feed_forward.w3.weight"] = [inter, hidden]
-        shapes[layer + "feed_forward.w2.weight"] = [hidden, inter]
-    return shapes
+# For the families without a class: the class that computes the same, and its configuration.
+def like_internlm(config):
+    return "LlamaForCausalLM", {**config, "attention_bias": config["bias"]}
 
 
-def internlm2_as_llama(config, weights):
-    """InternLM2 has no class in transformers; with wqkv taken apart it is a Llama with attention biases."""
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    head_dim = config["hidden_size"] // heads
-    names = {"attention.wo.weight": "self_attn.o_proj.weight", "attention.wo.bias": "self_attn.o_proj.bias",
-             "attention_norm.weight": "input_layernorm.weight", "ffn_norm.weight": "post_attention_layernorm.weight",
-             "feed_forward.w1.weight": "mlp.gate_proj.weight", "feed_forward.w3.weight": "mlp.up_proj.weight",
-             "feed_forward.w2.weight": "mlp.down_proj.weight"}
+def like_chatglm(config):
+    names = {"padded_vocab_size": "vocab_size", "num_layers": "num_hidden_layers", "ffn_hidden_size": "intermediate_size",
+             "multi_query_group_num": "num_key_value_heads", "kv_channels": "head_dim", "layernorm_epsilon": "rms_norm_eps",
+             "seq_length": "max_position_embeddings", "add_qkv_bias": "attention_bias"}
+    glm = {names.get(k, k): v for k, v in config.items()}
+    rope = {"rope_type": "default", "rope_theta": 10000.0 * config.get("rope_ratio", 1.0), "partial_rotary_factor": 0.5}
+    return "GlmForCausalLM", {**glm, "pad_token_id": 0, "rope_parameters": rope}
+
+
+LIKE = {"internlm": like_internlm, "internlm2": like_internlm, "chatglm": like_chatglm}
+PLAIN = {"baichuan": plain_decoder.baichuan, "qwen": plain_decoder.qwen, "deepseek": plain_decoder.deepseek}
+
+
+
+# How checkpoints call what the class calls otherwise: pattern of the class's name, name.
+RENAMED = {
+    "mixtral": [(r"\.mlp\.gate\.", ".block_sparse_moe.gate.")],
+    "internlm2": [
+        (r"model\.embed_tokens", "model.tok_embeddings"), (r"lm_head", "output"), (r"self_attn\.o_proj", "attention.wo"),
+        (r"input_layernorm", "attention_norm"), (r"post_attention_layernorm", "ffn_norm"),
+        (r"mlp\.gate_proj", "feed_forward.w1"), (r"mlp\.up_proj", "feed_forward.w3"), (r"mlp\.down_proj", "feed_forward.w2"),
+        (r"self_attn\.[qkv]_proj", "attention.wqkv"),
+    ],
+    "chatglm": [
+        (r"model\.embed_tokens", "transformer.embedding.word_embeddings"), (r"lm_head", "transformer.output_layer"),
+        (r"model\.layers", "transformer.encoder.layers"), (r"model\.norm", "transformer.encoder.final_layernorm"),
+        (r"self_attn\.o_proj", "self_attention.dense"), (r"self_attn\.[qkv]_proj", "self_attention.query_key_value"),
+        (r"mlp\.gate_up_proj", "mlp.dense_h_to_4h"), (r"mlp\.down_proj", "mlp.dense_4h_to_h"),
+    ],
+}
+EXPERT_NAMES = {"mixtral": ("block_sparse_moe.experts.{}.w1", "block_sparse_moe.experts.{}.w3", "block_sparse_moe.experts.{}.w2")}
+LLAMA_EXPERTS = ("mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj", "mlp.experts.{}.down_proj")
+
+
+def stored_as(kind, state):
+    """The checkpoint's tensors, and for each the class's tensors that lie in it: {name: (shape, [(class name, index)])}.
+
+    A tensor with several has them one behind the other; an index takes an expert's (and then gate's or up's) part of the class's.
+    """
     out = {}
-    for name, value in weights.items():
-        if ".attention.wqkv." in name:
-            kind = name.rsplit(".", 1)[1]
-            layer = name.split(".attention.")[0]
-            groups = value.reshape([kv_heads, heads // kv_heads + 2, head_dim] + list(value.shape[1:]))
-            parts = {"q": groups[:, :-2], "k": groups[:, -2], "v": groups[:, -1]}
-            for part, rows in parts.items():
-                out[f"{layer}.self_attn.{part}_proj.{kind}"] = rows.reshape([-1] + list(value.shape[1:]))
-        elif name.startswith("model.layers."):
-            _, _, i, rest = name.split(".", 3)
-            out[f"model.layers.{i}.{names[rest]}"] = value
-        else:
-            out[{"model.tok_embeddings.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight"}.get(name, name)] = value
-    llama = copy.deepcopy(config)
-    llama["architectures"], llama["model_type"] = ["LlamaForCausalLM"], "llama"
-    llama["attention_bias"] = llama.pop("bias")
-    return llama, out
+    gate, up, down = EXPERT_NAMES.get(kind, LLAMA_EXPERTS)
+    for name, tensor in state.items():
+        shape = list(tensor.shape)
+        layer = re.match(r"(.*\.)mlp\.experts\.(gate_up|down)_proj$", name)
+        if layer:
+            for e in range(shape[0]):
+                half = shape[1] // 2
+                if layer[2] == "down":
+                    out[layer[1] + down.format(e) + ".weight"] = ([shape[1], shape[2]], [(name, (e,))])
+                else:
+                    out[layer[1] + gate.format(e) + ".weight"] = ([half, shape[2]], [(name, (e, slice(0, half)))])
+                    out[layer[1] + up.format(e) + ".weight"] = ([half, shape[2]], [(name, (e, slice(half, None)))])
+            continue
+        stored = name
+        for pattern, to in RENAMED.get(kind, []):
+            stored = re.sub(pattern, to, stored)
+        before, parts = out.get(stored, ([0], []))
+        out[stored] = ([before[0] + shape[0]] + shape[1:], parts + [(name, ())])
+    return out
 
 
-def build(config):
-    config = {k: v for k, v in copy.deepcopy(config).items() if k != "torch_dtype"}
-    model_class = getattr(transformers, config["architectures"][0])
-    hf_config = model_class.config_class.from_dict(config)
+def take_apart(kind, config, value, count):
+    """A checkpoint's tensor into the `count` tensors of the class that it holds."""
+    if kind == "internlm2" and count == 3:
+        heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        groups = value.reshape([kv_heads, heads // kv_heads + 2, -1] + list(value.shape[1:]))
+        return [part.reshape([-1] + list(value.shape[1:])) for part in (groups[:, :-2], groups[:, -2], groups[:, -1])]
+    if kind == "chatglm" and count == 3:
+        kv = config["multi_query_group_num"] * config["kv_channels"]
+        return value.split([value.shape[0] - 2 * kv, kv, kv])
+    assert count == 1
+    return [value]
+
+
+def build(kind, config):
+    """transformers' class, or the one that computes the same."""
+    config = {k: v for k, v in copy.deepcopy(config).items() if k not in ("torch_dtype", "transformers_version", "auto_map")}
+    name, class_config = LIKE[kind](config) if kind in LIKE else (config["architectures"][0], config)
+    model_class = getattr(transformers, name)
+    hf_config = model_class.config_class.from_dict(class_config)
     hf_config._attn_implementation = "eager"
-    return model_class(hf_config).float().eval()
+    hf_config._experts_implementation = "eager"
+    return model_class(hf_config)
 
 
-def reference(config):
-    """(shapes of the checkpoint's tensors, model with those weights)"""
-    if config["model_type"] == "internlm2":
-        shapes = internlm2_shapes(config)
-        llama, weights = internlm2_as_llama(config, {name: weight(name, shape) for name, shape in shapes.items()})
-        model = build(llama)
-    else:
-        model = build(config)
-        shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-        if config["tie_word_embeddings"]:
-            del shapes["lm_head.weight"]
-        weights = {name: weight(name, shape) for name, shape in shapes.items()}
-    state = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in weights.items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
-    return shapes, model
+def class_reference(kind, config):
+    """(shapes of the checkpoint's tensors, function from tokens to logits) by transformers' class."""
+    model = build(kind, config).float().eval()
+    state = model.state_dict()
+    if config["tie_word_embeddings"]:
+        del state["lm_head.weight"]
+    shapes = {}
+    with torch.no_grad():
+        for stored, (shape, parts) in stored_as(kind, state).items():
+            shapes[stored] = shape
+            for (target, index), value in zip(parts, take_apart(kind, config, weight(stored, shape), len(parts))):
+                state[target][index].copy_(value)
+    return shapes, lambda prompt: model(torch.tensor([prompt])).logits[0].float()
 
 
 def make_tokenizer():
@@ -157,21 +268,30 @@ def make_tokenizer():
     tokenizer.save(str(HERE / "tokenizer.json"))
 
 
+def make(variant):
+    config = {**({} if variant in COMPLETE else COMMON), **VARIANTS[variant]}
+    config = {k: v for k, v in config.items() if v is not None}
+    kind = config["model_type"]
+    folder = HERE / variant
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    shapes, logits_of = PLAIN[kind](config, weight) if kind in PLAIN else class_reference(kind, config)
+    (folder / "tensors.txt").write_text("".join(f"{n} F32 {'x'.join(map(str, s))}\n" for n, s in shapes.items()))
+    rows = []
+    with torch.no_grad():
+        for i, (length, positions) in enumerate(PROMPTS):
+            logits = logits_of([(p * p * 7 + p * 13 + i * 29) % VOCAB for p in range(length)])
+            rows += [logits[p].numpy() for p in positions]
+    np.stack(rows).astype("<f4").tofile(folder / "logits.f32")
+    print(variant, "logits' deviation", round(float(np.stack(rows).std()), 2))
+
+
 def main():
+    torch.set_num_threads(1)
     HERE.mkdir(exist_ok=True)
     make_tokenizer()
-    for variant, fields in VARIANTS.items():
-        config = {**COMMON, **fields}
-        folder = HERE / variant
-        folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        shapes, model = reference(config)
-        (folder / "tensors.txt").write_text("".join(f"{n} F32 {'x'.join(map(str, s))}\n" for n, s in shapes.items()))
-        with torch.no_grad():
-            logits = [model(torch.tensor([prompt])).logits[0].float().numpy() for prompt in PROMPTS]
-        np.concatenate(logits).astype("<f4").tofile(folder / "logits.f32")
-        rope = getattr(model.model, "rotary_emb").inv_freq.tolist()
-        print(variant, "logits std", [round(float(l.std()), 2) for l in logits], "inv_freq", [round(f, 5) for f in rope])
+    for variant in sys.argv[1:] or VARIANTS:
+        make(variant)
 
 
 if __name__ == "__main__":

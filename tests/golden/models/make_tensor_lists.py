@@ -1,61 +1,65 @@
-"""Writes checkpoints/*/tensors.txt: names, types and shapes of the tensors that go with each config.json.
+"""Writes checkpoints/*/tensors.txt: names, types and shapes of the tensors that go with each config.json; the tensors of a layer's
+experts 0 to n are one line with [0-n] in the expert's place.
 
-The names come from transformers' own classes, built without memory; InternLM2 has none there, so its are spelled out below
-as in the checkpoints that InternLM publishes. Run in a Python with torch and transformers:
+The shapes come from transformers' own classes, built without memory, under the names that checkpoints have; of the families that
+it has no class of, the class that computes the same, or the plain decoder: see make_logits.py. Run in a Python with torch and
+transformers:
 
-    python tests/golden/models/make_tensor_lists.py
+    python tests/golden/models/make_tensor_lists.py [CHECKPOINT...]
 """
 
 import json
 import pathlib
+import re
+import sys
 
+import make_logits
 import torch
-import transformers
 
 HERE = pathlib.Path(__file__).parent / "checkpoints"
+DTYPES = {"float16": "F16", "bfloat16": "BF16"}
+# Checkpoints that hold the rotary frequencies, too.
+FREQUENCIES = {"llama-2-7b": "model.layers.{}.self_attn.rotary_emb.inv_freq", "chatglm3-6b": "transformer.rotary_pos_emb.inv_freq"}
 
 
-def internlm2_tensors(config):
-    hidden, vocab, inter = config["hidden_size"], config["vocab_size"], config["intermediate_size"]
-    head_dim = hidden // config["num_attention_heads"]
-    qkv = hidden + 2 * config["num_key_value_heads"] * head_dim
-    yield "model.tok_embeddings.weight", [vocab, hidden]
-    for i in range(config["num_hidden_layers"]):
-        layer = f"model.layers.{i}."
-        yield layer + "attention.wo.weight", [hidden, hidden]
-        yield layer + "attention.wqkv.weight", [qkv, hidden]
-        yield layer + "attention_norm.weight", [hidden]
-        yield layer + "feed_forward.w1.weight", [inter, hidden]
-        yield layer + "feed_forward.w2.weight", [hidden, inter]
-        yield layer + "feed_forward.w3.weight", [inter, hidden]
-        yield layer + "ffn_norm.weight", [hidden]
-    yield "model.norm.weight", [hidden]
-    yield "output.weight", [vocab, hidden]
-
-
-def transformers_tensors(config):
-    config = {k: v for k, v in config.items() if k not in ("transformers_version", "torch_dtype")}
-    model_class = getattr(transformers, config["architectures"][0])
+def tensors(config):
+    kind = config["model_type"]
+    if kind in make_logits.PLAIN:
+        return make_logits.PLAIN[kind](config, lambda name, shape: None)[0]
     with torch.device("meta"):
-        model = model_class(model_class.config_class.from_dict(config))
-    tied = config["tie_word_embeddings"]
-    for name, tensor in model.state_dict().items():
-        if not (tied and name == "lm_head.weight"):
-            yield name, list(tensor.shape)
+        state = make_logits.build(kind, config).state_dict()
+    if config.get("tie_word_embeddings", False):
+        state.pop("lm_head.weight", None)
+    return {name: shape for name, (shape, _) in make_logits.stored_as(kind, state).items()}
+
+
+def with_expert_ranges(shapes):
+    out, last = {}, {}
+    for name, shape in shapes.items():
+        key = re.sub(r"experts\.\d+\.", "experts.[].", name)
+        out[key] = shape
+        number = re.search(r"experts\.(\d+)\.", name)
+        if number:
+            last[key] = int(number[1])
+    return {key.replace("[]", f"[0-{last[key]}]") if key in last else key: shape for key, shape in out.items()}
 
 
 def main():
     for path in sorted(HERE.glob("*/config.json")):
+        name = path.parent.name
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         config = json.loads(path.read_text())
-        dtype = {"float16": "F16", "bfloat16": "BF16"}[config["torch_dtype"]]
-        tensors = (internlm2_tensors if config["model_type"] == "internlm2" else transformers_tensors)(config)
-        lines = [f"{name} {dtype} {'x'.join(map(str, shape))}\n" for name, shape in tensors]
-        if path.parent.name == "llama-2-7b":  # Meta's checkpoint of 2023 stores the rotary frequencies, too
+        dtype = DTYPES[config.get("torch_dtype", "bfloat16")]
+        lines = [f"{n} {dtype} {'x'.join(map(str, s))}\n" for n, s in with_expert_ranges(tensors(config)).items()]
+        if name in FREQUENCIES:
             head_dim = config["hidden_size"] // config["num_attention_heads"]
-            for i in range(config["num_hidden_layers"]):
-                lines.append(f"model.layers.{i}.self_attn.rotary_emb.inv_freq F32 {head_dim // 2}\n")
+            pattern = FREQUENCIES[name]
+            size = head_dim // 2 if "layers" in pattern else head_dim // 4
+            layers = config.get("num_hidden_layers", 1) if "layers" in pattern else 1
+            lines += [f"{pattern.format(i)} F32 {size}\n" for i in range(layers)]
         (path.parent / "tensors.txt").write_text("".join(lines))
-        print(path.parent.name, len(lines))
+        print(name, len(lines))
 
 
 if __name__ == "__main__":

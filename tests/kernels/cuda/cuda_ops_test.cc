@@ -117,6 +117,7 @@ TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
       if (everything) {
         args.bias = side(bias);
         args.clip = 1.5f;
+        args.log_length = 100;
         args.q_norm = {.weight = side(head_norm)};
         args.k_norm = {.weight = side(head_norm)};
         args.norm.kind = NormKind::kLayer;
@@ -168,6 +169,45 @@ TEST_P(CudaOpsTest, MlpAndProjectionsMatchTheCpu) {
       ExpectClose(post, Tolerance());
     }
   }
+}
+
+// Without a norm, so that both sides route by the same numbers.
+TEST_P(CudaOpsTest, MixturesOfExpertsMatchTheCpu) {
+  const Routing routings[] = {
+      {.experts = 16, .top_k = 4},
+      {.experts = 6, .top_k = 2, .renormalize = true, .scale = 2},
+      {.experts = 16, .top_k = 3, .score = RouterScore::kSigmoid, .groups = 4, .top_groups = 2, .group_best = 2}};
+  for (const Routing& routing : routings) {
+    for (const int64_t rows : {1, 7, 130}) {
+      const int64_t hidden = 136, inter = 104, experts = routing.experts;
+      Twin &residual = Values({rows, hidden}), &router = Values({experts, hidden}, 0.1f);
+      Twin &up = Values({2 * experts * inter, hidden}, 0.09f), &down = Values({experts * hidden, inter}, 0.1f);
+      const Twin& bias = Floats({experts}, 0, 0.2f);
+      const auto run = [&](Ops& ops, auto side) {
+        ops.Moe({.residual = side(residual),
+                 .router = WeightOf(side(router)),
+                 .router_bias = routing.score == RouterScore::kSigmoid ? side(bias) : Tensor(),
+                 .routing = routing,
+                 .up = WeightOf(side(up)),
+                 .down = WeightOf(side(down))});
+      };
+      run(*cpu_, [](const Twin& twin) { return twin.host; });
+      run(*cuda_, [](const Twin& twin) { return twin.device; });
+      ExpectClose(residual, Tolerance());
+    }
+  }
+}
+
+TEST_P(CudaOpsTest, ARowsGateMatchesTheCpu) {
+  const int64_t rows = 9, hidden = 320, inter = 448;
+  Twin &residual = Values({rows, hidden}), &up = Values({2 * inter, hidden}, 0.06f), &gate = Values({1, hidden}, 0.06f),
+       &out = Values({rows, inter});
+  const auto run = [&](Ops& ops, auto side) {
+    ops.MlpUp({.residual = side(residual), .weight = WeightOf(side(up)), .row_gate = WeightOf(side(gate)), .out = side(out)});
+  };
+  run(*cpu_, [](const Twin& twin) { return twin.host; });
+  run(*cuda_, [](const Twin& twin) { return twin.device; });
+  ExpectClose(out, Tolerance());
 }
 
 TEST_P(CudaOpsTest, EmbedAndHeadMatchTheCpu) {

@@ -21,7 +21,11 @@ namespace berth::kernels {
 class TwinTensors : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
-    auto made = MakeCudaOps({.device = 0, .max_tokens = 512, .max_hidden = 4096, .max_product = 16384});
+    auto made = MakeCudaOps({.device = 0,
+                             .max_tokens = 512,
+                             .max_hidden = 4096,
+                             .max_product = 16384,
+                             .moe = {.experts = 16, .top_k = 4, .intermediate = 128}});
     if (!made.ok()) GTEST_SKIP() << made.status();
     cuda_ = *std::move(made);
     allocator_ = MakeCudaAllocator(0);

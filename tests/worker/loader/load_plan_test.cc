@@ -57,39 +57,50 @@ TEST_P(RealCheckpointTest, IsCovered) {
   const Case real(kReal + std::string(GetParam().name));
   EXPECT_EQ(real.spec.family, GetParam().family);
   EXPECT_EQ(real.spec.layers.size(), static_cast<size_t>(GetParam().layers));
-  EXPECT_EQ(real.spec.layers.back().attention.window, GetParam().window);
+  EXPECT_EQ(real.spec.layers.front().attention.window, GetParam().window);
   const absl::StatusOr<LoadPlan> plan = real.Plan();
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->steps.size() + GetParam().ignored, real.index.size());
   EXPECT_EQ(plan->aliases.size(), GetParam().tied ? 1u : 0u);
 }
 
-TEST_P(RealCheckpointTest, IsCoveredByTwoRanks) {
+TEST_P(RealCheckpointTest, IsCoveredByTwoAndFourRanks) {
   const Case real(kReal + std::string(GetParam().name));
-  for (const int rank : {0, 1}) {
-    if (real.spec.layers[0].attention.kv_heads % 2 != 0) continue;
-    EXPECT_TRUE(real.Plan({rank, 2}).ok()) << real.Plan({rank, 2}).status();
+  for (const int size : {2, 4}) {
+    if (real.spec.layers[0].attention.q_heads % size != 0) continue;  // such a model runs on fewer
+    for (int rank = 0; rank < size; ++rank) EXPECT_TRUE(real.Plan({rank, size}).ok()) << real.Plan({rank, size}).status();
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Checkpoints, RealCheckpointTest,
-                         ::testing::Values(RealCheckpoint{"llama-2-7b", "llama", 32, 0, false, 32},
-                                           RealCheckpoint{"llama-3-8b", "llama", 32, 0, false, 0},
-                                           RealCheckpoint{"llama-3.2-1b", "llama", 16, 0, true, 0},
-                                           RealCheckpoint{"codellama-7b", "llama", 32, 0, false, 0},
-                                           RealCheckpoint{"yi-6b", "llama", 32, 0, false, 0},
-                                           RealCheckpoint{"mistral-7b", "llama", 32, 4096, false, 0},
-                                           RealCheckpoint{"smollm2-135m", "llama", 30, 0, true, 0},
-                                           RealCheckpoint{"internlm2-1.8b", "internlm2", 24, 0, false, 0},
-                                           RealCheckpoint{"internlm2-7b", "internlm2", 32, 0, false, 0},
-                                           RealCheckpoint{"qwen2-0.5b", "qwen2", 24, 0, true, 0},
-                                           RealCheckpoint{"qwen2-7b", "qwen2", 28, 0, false, 0}),
-                         [](const auto& info) {
-                           std::string name = info.param.name;
-                           std::replace_if(
-                               name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Checkpoints, RealCheckpointTest,
+    ::testing::Values(
+        RealCheckpoint{"llama-2-7b", "llama", 32, 0, false, 32}, RealCheckpoint{"llama-3-8b", "llama", 32, 0, false, 0},
+        RealCheckpoint{"llama-3.2-1b", "llama", 16, 0, true, 0}, RealCheckpoint{"codellama-7b", "llama", 32, 0, false, 0},
+        RealCheckpoint{"yi-6b", "llama", 32, 0, false, 0}, RealCheckpoint{"mistral-7b", "llama", 32, 4096, false, 0},
+        RealCheckpoint{"smollm2-135m", "llama", 30, 0, true, 0}, RealCheckpoint{"internlm-7b", "internlm", 32, 0, false, 0},
+        RealCheckpoint{"internlm2-1.8b", "internlm2", 24, 0, false, 0},
+        RealCheckpoint{"internlm2-7b", "internlm2", 32, 0, false, 0}, RealCheckpoint{"qwen-7b", "qwen", 32, 0, false, 0},
+        RealCheckpoint{"qwen2-0.5b", "qwen2", 24, 0, true, 0}, RealCheckpoint{"qwen2-7b", "qwen2", 28, 0, false, 0},
+        RealCheckpoint{"qwen3-0.6b", "qwen3", 28, 0, true, 0}, RealCheckpoint{"baichuan-7b", "baichuan", 32, 0, false, 0},
+        RealCheckpoint{"baichuan-13b", "baichuan", 40, 0, false, 0},
+        RealCheckpoint{"baichuan2-7b", "baichuan", 32, 0, false, 0},
+        RealCheckpoint{"baichuan2-13b", "baichuan", 40, 0, false, 0}, RealCheckpoint{"gemma-2b", "gemma", 18, 0, true, 0},
+        RealCheckpoint{"gemma-2-2b", "gemma", 26, 4096, true, 0}, RealCheckpoint{"gemma-3-1b", "gemma", 26, 512, true, 0},
+        RealCheckpoint{"phi-3-mini-4k", "phi3", 32, 2047, false, 0}, RealCheckpoint{"chatglm2-6b", "chatglm", 28, 0, false, 0},
+        RealCheckpoint{"chatglm3-6b", "chatglm", 28, 0, false, 1}, RealCheckpoint{"glm-4-9b-0414", "glm4", 40, 0, false, 0},
+        RealCheckpoint{"falcon-7b", "falcon", 32, 0, true, 1}, RealCheckpoint{"falcon-40b", "falcon", 60, 0, true, 1},
+        RealCheckpoint{"falcon-rw-1b", "falcon", 24, 0, true, 1}, RealCheckpoint{"granite-3.0-2b", "granite", 40, 0, true, 0},
+        RealCheckpoint{"mixtral-8x7b", "mixtral", 32, 0, false, 0},
+        RealCheckpoint{"qwen1.5-moe-a2.7b", "qwen_moe", 24, 0, false, 0},
+        RealCheckpoint{"qwen3-30b-a3b", "qwen_moe", 48, 0, false, 0},
+        RealCheckpoint{"deepseek-moe-16b", "deepseek", 28, 0, false, 0}, RealCheckpoint{"dbrx", "dbrx", 40, 0, false, 0}),
+    [](const auto& info) {
+      std::string name = info.param.name;
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
+      return name;
+    });
 
 TEST(LoadPlanTest, MissingTensorIsNamed) {
   for (const char* name :
@@ -196,7 +207,56 @@ TEST(LoadPlanTest, RanksShareRowsAndColumns) {
       EXPECT_EQ(step.selection.rows(), 64);
     }
   }
-  EXPECT_THAT(std::string(tiny.Plan({.rank = 0, .size = 4}).status().message()), AllOf(HasSubstr("qkv"), HasSubstr("4 ranks")));
+  EXPECT_THAT(std::string(tiny.Plan({.rank = 0, .size = 3}).status().message()), AllOf(HasSubstr("qkv"), HasSubstr("3 ranks")));
+}
+
+TEST(LoadPlanTest, RanksThatOutnumberKvHeadsShareThem) {
+  const Case tiny(kTiny + std::string("internlm2"));
+  for (const int rank : {0, 1, 2, 3}) {
+    const LoadPlan plan = tiny.Plan({.rank = rank, .size = 4}).value();
+    for (const LoadPlan::Step& step : plan.steps) {
+      if (step.slot != Slot::kQkv) continue;
+      EXPECT_EQ(step.selection.ranges[0].begin, rank * 16);
+      EXPECT_EQ(step.selection.ranges[1].begin, 64 + rank / 2 * 16);
+      EXPECT_EQ(step.selection.ranges[2].begin, 64 + 32 + rank / 2 * 16);
+      EXPECT_EQ(step.selection.rows(), 3 * 16);
+    }
+  }
+}
+
+TEST(LoadPlanTest, ExpertsFillTheirPartsAndAMissingOneIsNamed) {
+  Case tiny(kTiny + std::string("mixtral"));
+  const LoadPlan plan = tiny.Plan({.rank = 1, .size = 2}).value();
+  std::vector<std::string> up;
+  for (const LoadPlan::Step& step : plan.steps) {
+    if (step.slot != Slot::kExpertsUp || step.layer != 0) continue;
+    up.push_back(tiny.index[step.tensor].name);
+    EXPECT_EQ(step.selection.ranges[0].begin, 48);
+    EXPECT_EQ(step.selection.rows(), 48);
+  }
+  ASSERT_EQ(up.size(), 10u);
+  EXPECT_EQ(up[4], "model.layers.0.block_sparse_moe.experts.4.w1.weight");
+  EXPECT_EQ(up[5], "model.layers.0.block_sparse_moe.experts.0.w3.weight");
+  tiny.index.push_back({.name = "model.layers.0.block_sparse_moe.experts.5.w1.weight", .shape = {96, 64}});
+  EXPECT_THAT(tiny.Error(), HasSubstr("experts.5.w1.weight [96, 64] has no place"));
+  tiny.index.pop_back();
+  tiny.Remove("model.layers.2.block_sparse_moe.experts.3.w3.weight");
+  EXPECT_EQ(tiny.Error(), "tensor model.layers.2.block_sparse_moe.experts.3.w3.weight is missing");
+}
+
+TEST(LoadPlanTest, StackedExpertsAreDividedInsideEachExpert) {
+  const Case tiny(kTiny + std::string("dbrx"));
+  const LoadPlan plan = tiny.Plan({.rank = 1, .size = 2}).value();
+  for (const LoadPlan::Step& step : plan.steps) {
+    if (step.slot == Slot::kExpertsUp) {
+      ASSERT_EQ(step.selection.ranges.size(), 5u);
+      EXPECT_EQ(step.selection.ranges[2].begin, 2 * 48 + 24);
+      EXPECT_EQ(step.selection.rows(), 5 * 24);
+    } else if (step.slot == Slot::kExpertsDown) {
+      EXPECT_EQ(step.selection.column_begin, 24);
+      EXPECT_EQ(step.selection.rows(), 5 * 64);
+    }
+  }
 }
 
 }  // namespace

@@ -139,8 +139,7 @@ TEST(FamiliesTest, UnknownValuesAreErrors) {
   const BadValue cases[] = {
       {"hidden_act", std::string("foo"), "\"foo\""},
       {"rope_scaling.type", std::string("bar"), "\"bar\""},
-      {"rope_scaling.type", std::string("dynamic"), "\"dynamic\""},
-      {"rope_scaling.rope_type", std::string("yarn"), "\"yarn\""},
+      {"rope_scaling.rope_type", std::string("foo"), "\"foo\""},
       {"rope_theta", -1.0, "-1"},
       {"hidden_size", int64_t{0}, "0"},
       {"hidden_size", int64_t{1} << 40, "1099511627776"},
@@ -172,6 +171,27 @@ TEST(FamiliesTest, IncompleteRopeScalingIsAnError) {
   config = LlamaConfig();
   config.Set("rope_scaling.factor", 8.0);
   EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("rope_scaling.type is absent"));
+}
+
+TEST(FamiliesTest, YarnAndLongRopeReachTheirLengths) {
+  HfConfig yarn = LlamaConfig();
+  yarn.Set("rope_scaling.rope_type", std::string("yarn"));
+  yarn.Set("rope_scaling.factor", 4.0);
+  yarn.Set("rope_scaling.original_max_position_embeddings", int64_t{128});
+  DecoderSpec spec = ParseSpec(yarn).value();
+  EXPECT_EQ(spec.max_position, 512);
+  EXPECT_FLOAT_EQ(spec.layers[0].attention.rope.attention_scale, static_cast<float>(0.1 * std::log(4) + 1));
+
+  // The long divisors are for sessions behind the original length, which are not served.
+  HfConfig longer = LlamaConfig();
+  longer.Set("rope_scaling.type", std::string("longrope"));
+  longer.Set("original_max_position_embeddings", int64_t{64});
+  longer.SetList("rope_scaling.short_factor", std::vector<HfConfig::Scalar>(8, 1.5));
+  spec = ParseSpec(longer).value();
+  EXPECT_EQ(spec.max_position, 64);
+  EXPECT_FLOAT_EQ(spec.layers[0].attention.rope.attention_scale, std::sqrt(1 + std::log(4.f) / std::log(64.f)));
+  longer.SetList("rope_scaling.short_factor", std::vector<HfConfig::Scalar>(7, 1.5));
+  EXPECT_THAT(std::string(ParseSpec(longer).status().message()), AllOf(HasSubstr("short_factor"), HasSubstr("want 8")));
 }
 
 TEST(FamiliesTest, UnknownArchitectureIsNamed) {

@@ -52,6 +52,21 @@ TEST(SlotsTest, OptionalSlotsAreThereWhenTheSpecAsks) {
   EXPECT_FALSE(ShapeOf(spec, Slot::kQkvBias, 1).has_value()) << "the other layer has none";
 }
 
+TEST(SlotsTest, MixturesHaveExpertsInPlaceOfOrBesideTheMlp) {
+  DecoderSpec spec = Spec();
+  EXPECT_FALSE(ShapeOf(spec, Slot::kRouter, 0).has_value());
+  LayerSpec& layer = spec.layers[0];
+  layer.moe.routing.experts = 3;
+  layer.moe.intermediate = 40;
+  EXPECT_THAT(ShapeOf(spec, Slot::kRouter, 0)->part_rows, ElementsAre(3));
+  EXPECT_THAT(ShapeOf(spec, Slot::kExpertsUp, 0)->part_rows, ElementsAre(40, 40, 40, 40, 40, 40));
+  EXPECT_THAT(ShapeOf(spec, Slot::kExpertsDown, 0)->part_rows, ElementsAre(64, 64, 64));
+  EXPECT_EQ(ShapeOf(spec, Slot::kExpertsDown, 0)->columns, 40);
+  EXPECT_TRUE(ShapeOf(spec, Slot::kMlpUp, 0).has_value());
+  layer.mlp.intermediate = 0;
+  EXPECT_FALSE(ShapeOf(spec, Slot::kMlpUp, 0).has_value());
+}
+
 TEST(SlotsTest, PlainMlpHasOnePart) {
   DecoderSpec spec = Spec();
   spec.layers[0].mlp.gated = false;
@@ -72,6 +87,8 @@ TEST(SlotsTest, ParallelAxesPair) {
   EXPECT_EQ(Info(Slot::kAttentionOut).axis, ParallelAxis::kColumns);
   EXPECT_EQ(Info(Slot::kMlpUp).axis, ParallelAxis::kRows);
   EXPECT_EQ(Info(Slot::kMlpDown).axis, ParallelAxis::kColumns);
+  EXPECT_EQ(Info(Slot::kExpertsUp).axis, ParallelAxis::kRows);
+  EXPECT_EQ(Info(Slot::kExpertsDown).axis, ParallelAxis::kColumns);
   EXPECT_EQ(Info(Slot::kAttentionNorm).axis, ParallelAxis::kNone);
 }
 

@@ -4,12 +4,12 @@
 namespace berth::model::families {
 namespace {
 
-absl::StatusOr<DecoderSpec> Parse(const HfConfig& config) {
+absl::StatusOr<DecoderSpec> ParseInternLm2(const HfConfig& config) {
   BERTH_ASSIGN_OR_RETURN(const bool bias, config.BoolOr("bias", false));
-  return ParseLlamaLike("internlm2", config, {.qkv = bias, .attention_out = bias});
+  return ParseLlamaLike(config, {.family = "internlm2", .qkv_bias = bias, .out_bias = bias});
 }
 
-std::vector<WeightRule> Rules(const DecoderSpec& spec) {
+std::vector<WeightRule> InternLm2Rules(const DecoderSpec& spec) {
   std::vector<WeightRule> rules = {
       Weight("model.tok_embeddings.weight", Slot::kEmbed),
       Weight("model.layers.{}.attention_norm.weight", Slot::kAttentionNorm),
@@ -27,11 +27,12 @@ std::vector<WeightRule> Rules(const DecoderSpec& spec) {
   return rules;
 }
 
-constexpr std::string_view kArchitectures[] = {"InternLM2ForCausalLM"};
+constexpr std::string_view kInternLm2Architectures[] = {"InternLM2ForCausalLM"};
 
 }  // namespace
 
 extern const Family kInternLm2;
-constexpr Family kInternLm2 = {.name = "internlm2", .architectures = kArchitectures, .parse = Parse, .rules = Rules};
+constexpr Family kInternLm2 = {
+    .name = "internlm2", .architectures = kInternLm2Architectures, .parse = ParseInternLm2, .rules = InternLm2Rules};
 
 }  // namespace berth::model::families

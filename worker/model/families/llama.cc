@@ -5,21 +5,22 @@ namespace berth::model::families {
 namespace {
 
 // Llama 1, 2 and 3, CodeLlama, Yi, SmolLM2 and Mistral differ in the values of the same fields.
-absl::StatusOr<DecoderSpec> Parse(const HfConfig& config) {
+absl::StatusOr<DecoderSpec> ParseLlama(const HfConfig& config) {
   BERTH_ASSIGN_OR_RETURN(const bool attention_bias, config.BoolOr("attention_bias", false));
   BERTH_ASSIGN_OR_RETURN(const bool mlp_bias, config.BoolOr("mlp_bias", false));
   BERTH_ASSIGN_OR_RETURN(
       DecoderSpec spec,
-      ParseLlamaLike("llama", config, {.qkv = attention_bias, .attention_out = attention_bias, .mlp = mlp_bias}));
+      ParseLlamaLike(config,
+                     {.family = "llama", .qkv_bias = attention_bias, .out_bias = attention_bias, .mlp_bias = mlp_bias}));
   BERTH_RETURN_IF_ERROR(ApplySlidingWindow(config, 0, spec));
   return spec;
 }
 
-constexpr std::string_view kArchitectures[] = {"LlamaForCausalLM", "MistralForCausalLM"};
+constexpr std::string_view kLlamaArchitectures[] = {"LlamaForCausalLM", "MistralForCausalLM"};
 
 }  // namespace
 
 extern const Family kLlama;
-constexpr Family kLlama = {.name = "llama", .architectures = kArchitectures, .parse = Parse, .rules = LlamaNames};
+constexpr Family kLlama = {.name = "llama", .architectures = kLlamaArchitectures, .parse = ParseLlama, .rules = LlamaNames};
 
 }  // namespace berth::model::families

@@ -1,0 +1,120 @@
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "worker/model/families/common.h"
+
+namespace berth::model::families {
+namespace {
+
+// transformers 5 keeps theta and scaling together in rope_parameters; before, they were rope_theta and rope_scaling, whose type
+// was first called "type", then "rope_type".
+std::string ScalingField(const HfConfig& config, std::string_view name) {
+  return std::string(config.Has("rope_parameters") ? "rope_parameters." : "rope_scaling.") += name;
+}
+
+// The length that the model was first trained for; it may stand beside the scaling.
+absl::Status ParseOriginalLength(const HfConfig& config, RopeSpec& rope) {
+  const std::string field = ScalingField(config, "original_max_position_embeddings");
+  BERTH_ASSIGN_OR_RETURN(rope.original_max_position,
+                         Dimension(config, config.Has("original_max_position_embeddings") && !config.Has(field)
+                                               ? "original_max_position_embeddings"
+                                               : std::string_view(field)));
+  return absl::OkStatus();
+}
+
+absl::Status ParseLlama3(const HfConfig& config, RopeSpec& rope) {
+  const std::string high = ScalingField(config, "high_freq_factor");
+  BERTH_ASSIGN_OR_RETURN(rope.low_frequency_factor, PositiveFloat(config, ScalingField(config, "low_freq_factor")));
+  BERTH_ASSIGN_OR_RETURN(rope.high_frequency_factor, PositiveFloat(config, high));
+  if (rope.high_frequency_factor <= rope.low_frequency_factor) return config.Error(high, "want more than low_freq_factor");
+  return ParseOriginalLength(config, rope);
+}
+
+// 1 where there is no such field.
+double MagnitudeScale(double factor, double weight) { return factor <= 1 ? 1 : 0.1 * weight * std::log(factor) + 1; }
+
+absl::Status ParseYarn(const HfConfig& config, RopeSpec& rope) {
+  BERTH_ASSIGN_OR_RETURN(rope.high_frequency_factor, PositiveFloatOr(config, ScalingField(config, "beta_fast"), 32));
+  BERTH_ASSIGN_OR_RETURN(rope.low_frequency_factor, PositiveFloatOr(config, ScalingField(config, "beta_slow"), 1));
+  BERTH_ASSIGN_OR_RETURN(rope.whole_pairs, config.BoolOr(ScalingField(config, "truncate"), true));
+  BERTH_ASSIGN_OR_RETURN(const double weight, config.FloatOr(ScalingField(config, "mscale"), 0));
+  BERTH_ASSIGN_OR_RETURN(const double all_weight, config.FloatOr(ScalingField(config, "mscale_all_dim"), 0));
+  double scale = MagnitudeScale(rope.factor, 1);
+  if (weight != 0 && all_weight != 0) scale = MagnitudeScale(rope.factor, weight) / MagnitudeScale(rope.factor, all_weight);
+  BERTH_ASSIGN_OR_RETURN(rope.attention_scale, PositiveFloatOr(config, ScalingField(config, "attention_factor"), scale));
+  return ParseOriginalLength(config, rope);
+}
+
+// The short divisors, which hold up to original_max_position; the attention scale is that of the whole length.
+absl::Status ParseLong(const HfConfig& config, int max_position, RopeSpec& rope) {
+  BERTH_RETURN_IF_ERROR(ParseOriginalLength(config, rope));
+  const std::string field = ScalingField(config, "short_factor");
+  BERTH_ASSIGN_OR_RETURN(rope.divisors, config.Floats(field));
+  if (rope.divisors.size() * 2 != static_cast<size_t>(rope.rotary_dim)) {
+    return config.Error(field, absl::StrCat("want ", rope.rotary_dim / 2, " of them"));
+  }
+  for (const double divisor : rope.divisors) {
+    if (!(divisor > 0)) return config.Error(field, "want positive numbers");
+  }
+  const double factor = static_cast<double>(max_position) / rope.original_max_position;
+  const double scale = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(rope.original_max_position));
+  BERTH_ASSIGN_OR_RETURN(rope.attention_scale, PositiveFloatOr(config, ScalingField(config, "attention_factor"), scale));
+  return absl::OkStatus();
+}
+
+absl::Status ParseScaling(const HfConfig& config, DecoderSpec& spec, RopeSpec& rope) {
+  if (!config.Has("rope_parameters") && !config.Has("rope_scaling")) return absl::OkStatus();
+  const std::string new_field = ScalingField(config, "rope_type");
+  const std::string field = config.Has(new_field) ? new_field : ScalingField(config, "type");
+  BERTH_ASSIGN_OR_RETURN(const std::string type, config.String(field));
+  if (type == "default" || type == "none") return absl::OkStatus();
+  if (type == "longrope" || type == "su") {
+    rope.scaling = RopeScaling::kLong;
+    BERTH_RETURN_IF_ERROR(ParseLong(config, spec.max_position, rope));
+    spec.max_position = std::min(spec.max_position, rope.original_max_position);
+    return absl::OkStatus();
+  }
+  if (type != "linear" && type != "llama3" && type != "dynamic" && type != "yarn") {
+    return config.Error(field, "want default, linear, dynamic, llama3, yarn or longrope");
+  }
+  BERTH_ASSIGN_OR_RETURN(rope.factor, PositiveFloat(config, ScalingField(config, "factor")));
+  if (type == "linear") {
+    rope.scaling = RopeScaling::kLinear;
+  } else if (type == "dynamic") {
+    rope.scaling = RopeScaling::kDynamic;
+    rope.original_max_position = spec.max_position;
+  } else if (type == "llama3") {
+    rope.scaling = RopeScaling::kLlama3;
+    return ParseLlama3(config, rope);
+  } else {
+    rope.scaling = RopeScaling::kYarn;
+    BERTH_RETURN_IF_ERROR(ParseYarn(config, rope));
+    spec.max_position = std::max(spec.max_position, static_cast<int>(rope.original_max_position * rope.factor));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderSpec& spec) {
+  RopeSpec rope;
+  const std::string_view theta = config.Has("rope_parameters") ? "rope_parameters.rope_theta" : family.fields.theta;
+  BERTH_ASSIGN_OR_RETURN(rope.theta, PositiveFloatOr(config, theta, 10000));
+  const std::string_view share_field =
+      config.Has("rope_parameters.partial_rotary_factor") ? "rope_parameters.partial_rotary_factor" : "partial_rotary_factor";
+  BERTH_ASSIGN_OR_RETURN(const double share, config.FloatOr(share_field, family.rotary_share));
+  if (!family.partial_rotary && share != 1) return config.Error(share_field, "want 1", absl::StatusCode::kUnimplemented);
+  const int head_dim = spec.layers[0].attention.head_dim;
+  rope.rotary_dim = static_cast<int>(head_dim * share);
+  if (share > 1 || rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0) {
+    return config.Error(share_field, absl::StrCat("want an even part of head_dim, ", head_dim));
+  }
+  BERTH_RETURN_IF_ERROR(ParseScaling(config, spec, rope));
+  for (LayerSpec& layer : spec.layers) layer.attention.rope = rope;
+  return absl::OkStatus();
+}
+
+}  // namespace berth::model::families
