@@ -8,7 +8,7 @@ namespace berth::kernels {
 namespace {
 
 // In the order of DType. Block sizes: GGUF specification, ggml-common.h.
-constexpr std::array<DTypeInfo, 12> kInfo = {{
+constexpr std::array<DTypeInfo, 17> kInfo = {{
     {"f32", 1, 4},
     {"f16", 1, 2},
     {"bf16", 1, 2},
@@ -21,11 +21,23 @@ constexpr std::array<DTypeInfo, 12> kInfo = {{
     {"q8_0", 32, 34},
     {"q4_k", 256, 144},
     {"q6_k", 256, 210},
+    {"q5_1", 32, 24},
+    {"q2_k", 256, 84},
+    {"q3_k", 256, 110},
+    {"q5_k", 256, 176},
+    {"iq4_nl", 32, 18},
 }};
 
 }  // namespace
 
 const DTypeInfo& Info(DType dtype) { return kInfo[static_cast<size_t>(dtype)]; }
+
+std::optional<DType> FindDType(std::string_view name) {
+  for (size_t i = 0; i < kInfo.size(); ++i) {
+    if (kInfo[i].name == name) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
 
 size_t RowBytes(DType dtype, int64_t elements) {
   const DTypeInfo& info = Info(dtype);

@@ -55,22 +55,67 @@ __device__ float ElementOf<DType::kQ5_0>(const uint8_t* source, int64_t i) {
 }
 
 template <>
+__device__ float ElementOf<DType::kQ5_1>(const uint8_t* source, int64_t i) {
+  const uint8_t* block = source + i / 32 * 24;
+  const int at = i % 32, fifth = block[4 + at / 8] >> at % 8 & 1;
+  const float quant = static_cast<float>(NibbleOf(block + 8, at) | fifth << 4);
+  return __fadd_rn(__fmul_rn(quant, HalfAt(block)), HalfAt(block + 2));
+}
+
+template <>
+__device__ float ElementOf<DType::kIQ4_NL>(const uint8_t* source, int64_t i) {
+  constexpr int8_t kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  const uint8_t* block = source + i / 32 * 18;
+  return __fmul_rn(static_cast<float>(kValues[NibbleOf(block + 2, i % 32)]), HalfAt(block));
+}
+
+template <>
 __device__ float ElementOf<DType::kQ8_0>(const uint8_t* source, int64_t i) {
   const uint8_t* block = source + i / 32 * 34;
   return __fmul_rn(static_cast<float>(static_cast<int8_t>(block[2 + i % 32])), HalfAt(block));
 }
 
+// A quant of sub-block `sub` of Q4_K or Q5_K, whose block begins alike.
+__device__ float SubBlockValue(const uint8_t* block, int sub, int quant) {
+  const uint8_t* packed = block + 4;
+  const int scale = sub < 4 ? packed[sub] & 63 : (packed[sub + 4] & 15) | packed[sub - 4] >> 6 << 4;
+  const int minimum = sub < 4 ? packed[sub + 4] & 63 : packed[sub + 4] >> 4 | packed[sub] >> 6 << 4;
+  return __fadd_rn(__fmul_rn(static_cast<float>(quant), __fmul_rn(HalfAt(block), static_cast<float>(scale))),
+                   -__fmul_rn(HalfAt(block + 2), static_cast<float>(minimum)));
+}
+
 template <>
 __device__ float ElementOf<DType::kQ4_K>(const uint8_t* source, int64_t i) {
   const uint8_t* block = source + i / 256 * 144;
-  const uint8_t *packed = block + 4, *nibbles = block + 16;
-  const int at = i % 256, sub = at / 32;
-  const int scale = sub < 4 ? packed[sub] & 63 : (packed[sub + 4] & 15) | packed[sub - 4] >> 6 << 4;
-  const int minimum = sub < 4 ? packed[sub + 4] & 63 : packed[sub + 4] >> 4 | packed[sub] >> 6 << 4;
-  const int byte = nibbles[at / 64 * 32 + at % 32];
-  const float quant = static_cast<float>(sub % 2 == 0 ? byte & 15 : byte >> 4);
-  return __fadd_rn(__fmul_rn(quant, __fmul_rn(HalfAt(block), static_cast<float>(scale))),
-                   -__fmul_rn(HalfAt(block + 2), static_cast<float>(minimum)));
+  const int at = i % 256, sub = at / 32, byte = block[16 + at / 64 * 32 + at % 32];
+  return SubBlockValue(block, sub, sub % 2 == 0 ? byte & 15 : byte >> 4);
+}
+
+template <>
+__device__ float ElementOf<DType::kQ5_K>(const uint8_t* source, int64_t i) {
+  const uint8_t* block = source + i / 256 * 176;
+  const int at = i % 256, sub = at / 32, byte = block[48 + at / 64 * 32 + at % 32];
+  const int fifth = block[16 + at % 32] >> sub & 1;
+  return SubBlockValue(block, sub, (sub % 2 == 0 ? byte & 15 : byte >> 4) | fifth << 4);
+}
+
+template <>
+__device__ float ElementOf<DType::kQ2_K>(const uint8_t* source, int64_t i) {
+  const uint8_t* block = source + i / 256 * 84;
+  const int at = i % 256, part = at / 32, sub = block[at / 16];
+  const int quant = block[16 + part / 4 * 32 + at % 32] >> part % 4 * 2 & 3;
+  return __fadd_rn(__fmul_rn(static_cast<float>(quant), __fmul_rn(HalfAt(block + 80), static_cast<float>(sub & 15))),
+                   -__fmul_rn(HalfAt(block + 82), static_cast<float>(sub >> 4)));
+}
+
+template <>
+__device__ float ElementOf<DType::kQ3_K>(const uint8_t* source, int64_t i) {
+  const uint8_t* block = source + i / 256 * 110;
+  const uint8_t* packed = block + 96;
+  const int at = i % 256, part = at / 32, sub = at / 16;
+  const int low = block[32 + part / 4 * 32 + at % 32] >> part % 4 * 2 & 3, third = block[at % 32] >> part & 1;
+  const int scale = (sub < 8 ? packed[sub] & 15 : packed[sub - 8] >> 4) | (packed[8 + sub % 4] >> sub / 4 * 2 & 3) << 4;
+  return __fmul_rn(static_cast<float>((low | third << 2) - 4), __fmul_rn(HalfAt(block + 108), static_cast<float>(scale - 32)));
 }
 
 template <>
@@ -119,6 +164,16 @@ void WithWeightType(DType dtype, Body body) {
       return body(std::integral_constant<DType, DType::kQ4_K>{});
     case DType::kQ6_K:
       return body(std::integral_constant<DType, DType::kQ6_K>{});
+    case DType::kQ5_1:
+      return body(std::integral_constant<DType, DType::kQ5_1>{});
+    case DType::kQ2_K:
+      return body(std::integral_constant<DType, DType::kQ2_K>{});
+    case DType::kQ3_K:
+      return body(std::integral_constant<DType, DType::kQ3_K>{});
+    case DType::kQ5_K:
+      return body(std::integral_constant<DType, DType::kQ5_K>{});
+    case DType::kIQ4_NL:
+      return body(std::integral_constant<DType, DType::kIQ4_NL>{});
     default:
       BERTH_CHECK(false) << "weights are never " << Info(dtype).name;
   }

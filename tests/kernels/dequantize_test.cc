@@ -37,7 +37,8 @@ TEST_P(DequantizeTest, ReadsWhatTheGgufPackageReads) {
 
 INSTANTIATE_TEST_SUITE_P(Types, DequantizeTest,
                          testing::Values(DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ8_0,
-                                         DType::kQ4_K, DType::kQ6_K),
+                                         DType::kQ4_K, DType::kQ6_K, DType::kQ5_1, DType::kQ2_K, DType::kQ3_K, DType::kQ5_K,
+                                         DType::kIQ4_NL),
                          [](const auto& info) { return std::string(Info(info.param).name); });
 
 TEST(Dequantize, PlainTypesOfAnyLength) {

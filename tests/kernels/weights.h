@@ -10,8 +10,9 @@
 
 namespace berth::kernels {
 
-inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1,
-                                         DType::kQ5_0, DType::kQ8_0, DType::kQ4_K, DType::kQ6_K};
+inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0,  DType::kQ4_1,
+                                         DType::kQ5_0, DType::kQ8_0, DType::kQ4_K, DType::kQ6_K,  DType::kQ5_1,
+                                         DType::kQ2_K, DType::kQ3_K, DType::kQ5_K, DType::kIQ4_NL};
 
 // A random matrix in a weight's format, and the same matrix in double.
 struct TestWeight {
@@ -33,10 +34,16 @@ inline void FillQuantized(DType dtype, std::vector<std::byte>& bytes, Random& ra
     std::byte* start = bytes.data() + at;
     if (dtype == DType::kQ6_K) {
       StoreHalf(0.0005f * random.Normal(), start + 208);
+    } else if (dtype == DType::kQ3_K) {
+      StoreHalf(0.01f * random.Normal(), start + 108);
+    } else if (dtype == DType::kQ2_K) {
+      StoreHalf(0.03f * random.Normal(), start + 80);
+      StoreHalf(0.03f * random.Normal(), start + 82);
     } else {
-      const bool wide = dtype == DType::kQ4_K;
-      StoreHalf((wide ? 0.005f : dtype == DType::kQ8_0 ? 0.01f : 0.1f) * random.Normal(), start);
-      if (dtype == DType::kQ4_1 || wide) StoreHalf((wide ? 0.01f : 0.5f) * random.Normal(), start + 2);
+      const bool wide = dtype == DType::kQ4_K || dtype == DType::kQ5_K;
+      const bool bytes_wide = dtype == DType::kQ8_0 || dtype == DType::kIQ4_NL;
+      StoreHalf((wide ? 0.005f : bytes_wide ? 0.01f : 0.1f) * random.Normal(), start);
+      if (dtype == DType::kQ4_1 || dtype == DType::kQ5_1 || wide) StoreHalf((wide ? 0.01f : 0.5f) * random.Normal(), start + 2);
     }
   }
 }

@@ -76,12 +76,22 @@ uint32_t TypeOf(DType dtype) {
       return 3;
     case DType::kQ5_0:
       return 6;
+    case DType::kQ5_1:
+      return 7;
     case DType::kQ8_0:
       return 8;
+    case DType::kQ2_K:
+      return 10;
+    case DType::kQ3_K:
+      return 11;
     case DType::kQ4_K:
       return 12;
+    case DType::kQ5_K:
+      return 13;
     case DType::kQ6_K:
       return 14;
+    case DType::kIQ4_NL:
+      return 20;
     case DType::kBF16:
       return 30;
     default:
@@ -106,10 +116,19 @@ Scales ScalesOf(DType dtype) {
       return {{0, 2}, 16};
     case DType::kQ5_0:
       return {{0}, 16};
+    case DType::kQ5_1:
+      return {{0, 2}, 32};
     case DType::kQ8_0:
+    case DType::kIQ4_NL:
       return {{0}, 128};
+    case DType::kQ2_K:
+      return {{80, 82}, 15 * 4};
+    case DType::kQ3_K:
+      return {{108}, 32 * 4};
     case DType::kQ4_K:
       return {{0, 2}, 63 * 16};
+    case DType::kQ5_K:
+      return {{0, 2}, 63 * 32};
     case DType::kQ6_K:
       return {{208}, 128 * 32};
     default:
@@ -124,6 +143,20 @@ void GgufWriter::Set(std::string_view key, const GgufMetadata::Value& value) {
   PutString(key, metadata_);
   std::visit(ValueWriter{metadata_}, value);
   ++metadata_count_;
+}
+
+std::vector<std::string> GgufWriter::Split(int count) const {
+  std::vector<std::string> files;
+  for (int i = 0; i < count; ++i) {
+    GgufWriter part;
+    if (i == 0) part = *this;
+    part.tensors_.assign(tensors_.begin() + tensors_.size() * i / count, tensors_.begin() + tensors_.size() * (i + 1) / count);
+    part.Set("split.no", int64_t{i});
+    part.Set("split.count", int64_t{count});
+    part.Set("split.tensors.count", static_cast<int64_t>(tensors_.size()));
+    files.push_back(part.File());
+  }
+  return files;
 }
 
 std::string GgufWriter::File() const {

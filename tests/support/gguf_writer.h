@@ -17,6 +17,8 @@ class GgufWriter {
   void Set(std::string_view key, const loader::GgufMetadata::Value& value);
   void Add(StoredTensor tensor) { tensors_.push_back(std::move(tensor)); }
   std::string File() const;
+  // The same in `count` files, each with a share of the tensors; the first has the metadata.
+  std::vector<std::string> Split(int count) const;
 
  private:
   uint64_t metadata_count_ = 0;

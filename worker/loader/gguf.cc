@@ -59,12 +59,22 @@ std::optional<DType> ToDType(uint32_t type) {
       return DType::kQ4_1;
     case 6:
       return DType::kQ5_0;
+    case 7:
+      return DType::kQ5_1;
     case 8:
       return DType::kQ8_0;
+    case 10:
+      return DType::kQ2_K;
+    case 11:
+      return DType::kQ3_K;
     case 12:
       return DType::kQ4_K;
+    case 13:
+      return DType::kQ5_K;
     case 14:
       return DType::kQ6_K;
+    case 20:
+      return DType::kIQ4_NL;
     case 30:
       return DType::kBF16;
     default:
@@ -221,7 +231,7 @@ absl::Status ReadTensorBody(ByteReader& reader, TensorEntry& entry) {
   const std::optional<DType> dtype = ToDType(type);
   if (!dtype) {
     return absl::UnimplementedError(
-        absl::StrCat("has GGUF type ", type, ": want F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K or Q6_K"));
+        absl::StrCat("has GGUF type ", type, ": want F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K or IQ4_NL"));
   }
   entry.info.dtype = *dtype;
   BERTH_ASSIGN_OR_RETURN(entry.offset, reader.Read<uint64_t>());
@@ -283,6 +293,7 @@ absl::StatusOr<GgufFile> ParseGguf(absl::Span<const std::byte> bytes) {
 
   GgufFile file;
   BERTH_RETURN_IF_ERROR(ReadMetadata(metadata_count, reader, file.metadata));
+  file.metadata_end = reader.offset();
   BERTH_ASSIGN_OR_RETURN(std::vector<TensorEntry> entries, ReadTensors(tensor_count, reader));
   BERTH_ASSIGN_OR_RETURN(const int64_t alignment, Alignment(file.metadata));
   file.data_offset = std::min((reader.offset() + alignment - 1) / alignment * alignment, bytes.size());

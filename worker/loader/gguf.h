@@ -16,6 +16,7 @@ namespace berth::loader {
 struct GgufFile {
   GgufMetadata metadata;
   CheckpointIndex tensors;  // data points into the bytes that were parsed
+  size_t metadata_end = 0;  // where the key-value part ends
   size_t data_offset = 0;   // where the header ends and tensor data begins
 };
 

@@ -26,8 +26,8 @@ std::string Error(const std::string& file) {
   return parsed.ok() ? "no error" : std::string(parsed.status().message());
 }
 
-constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1,
-                            DType::kQ5_0, DType::kQ8_0, DType::kQ4_K, DType::kQ6_K};
+constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ8_0,
+                            DType::kQ4_K, DType::kQ6_K, DType::kQ5_1, DType::kQ2_K, DType::kQ3_K, DType::kQ5_K, DType::kIQ4_NL};
 
 std::string SmallFile() {
   GgufWriter writer;

@@ -113,7 +113,7 @@ TEST(RowSelectionTest, OtherSelectionsAreCopied) {
 
 TEST(RowSelectionTest, QuantisedRowsMoveWhole) {
   for (const kernels::DType dtype : {kernels::DType::kQ4_0, kernels::DType::kQ4_1, kernels::DType::kQ5_0, kernels::DType::kQ8_0,
-                                     kernels::DType::kQ4_K, kernels::DType::kQ6_K}) {
+                                     kernels::DType::kQ4_K, kernels::DType::kQ3_K, kernels::DType::kQ6_K}) {
     const auto stored = berth::testing::RandomMatrix("w", dtype, 4, 512);
     const size_t row = kernels::RowBytes(dtype, 512);
     const RowSelection permuted{
