@@ -9,6 +9,21 @@
 namespace berth::kernels {
 namespace {
 
+// Dense, 16-bit, of one multiprocessor.
+double FlopsPerClock(int compute_capability) {
+  switch (compute_capability) {
+    case 80:
+      return 2048;
+    case 90:
+      return 4096;
+    case 100:
+    case 103:
+      return 8192;
+    default:
+      return 1024;
+  }
+}
+
 absl::Status Unusable(int device, cudaError_t error) {
   return absl::FailedPreconditionError(absl::StrCat("device ", device, ": ", cudaGetErrorString(error)));
 }
@@ -42,6 +57,21 @@ absl::StatusOr<CudaMemory> GetCudaMemory(int device) {
   if (error == cudaSuccess) error = cudaMemGetInfo(&memory.free, &memory.total);
   if (error != cudaSuccess) return Unusable(device, error);
   return memory;
+}
+
+absl::StatusOr<CudaPeak> GetCudaPeak(int device) {
+  cudaError_t error = cudaSuccess;
+  const auto get = [&](cudaDeviceAttr attribute) {
+    int value = 0;
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&value, attribute, device);
+    return value;
+  };
+  const int capability = 10 * get(cudaDevAttrComputeCapabilityMajor) + get(cudaDevAttrComputeCapabilityMinor);
+  const double bus_bytes = get(cudaDevAttrGlobalMemoryBusWidth) / 8.0, memory_hertz = 1e3 * get(cudaDevAttrMemoryClockRate);
+  const double processors = get(cudaDevAttrMultiProcessorCount), hertz = 1e3 * get(cudaDevAttrClockRate);
+  if (error != cudaSuccess) return Unusable(device, error);
+  // Memory transfers at both edges of its clock.
+  return CudaPeak{.memory_bytes = 2 * memory_hertz * bus_bytes, .flops = hertz * processors * FlopsPerClock(capability)};
 }
 
 }  // namespace berth::kernels

@@ -79,7 +79,8 @@ class Engine::Impl {
         scheduler_({.slots = limits_.slots,
                     .kv_blocks = limits_.kv_blocks,
                     .step_tokens = limits_.max_step_tokens,
-                    .prefix_cache = options.prefix_cache}) {
+                    .prefix_cache = options.prefix_cache,
+                    .cost = limits_.cost}) {
     const absl::Status valid = options.Validate();
     BERTH_CHECK(valid.ok()) << valid.ToString();
     stats_ = scheduler_.stats();
