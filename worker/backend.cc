@@ -43,6 +43,7 @@ absl::StatusOr<Backend> MakeSimBackend(const WorkerOptions& options) {
                                   .step_time = absl::Milliseconds(sim.step_ms),
                                   .prefill_tokens_per_second = sim.prefill_tokens_per_second,
                                   .faults = {.stall_after_tokens = sim.stall_after_tokens,
+                                             .fail_after_tokens = sim.fail_after_tokens,
                                              .exit_after_tokens = sim.exit_after_tokens,
                                              .crash_on_token = sim.crash_on_token,
                                              .slow_factor = sim.slow_factor}});

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -44,6 +46,6 @@ int main(int argc, char** argv) {
   std::printf("%s\n", (*worker)->ReadyLine().c_str());
   std::fflush(stdout);
   signal.Wait();
-  (*worker)->Stop();
+  if (!(*worker)->Stop()) _exit(kDeviceFault);
   return faulted ? kDeviceFault : 0;
 }

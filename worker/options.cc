@@ -48,6 +48,7 @@ void AddSimFlags(CLI::App& app, SimOptions& sim) {
   app.add_option("--sim-prefill-rate", sim.prefill_tokens_per_second, "Prompt tokens per second; 0: no extra time");
   app.add_option("--sim-stop-probability", sim.stop_probability, "Of an end-of-sequence token at each position");
   app.add_option("--sim-stall-after-tokens", sim.stall_after_tokens, "Fault: no step ends after so many tokens");
+  app.add_option("--sim-fail-after-tokens", sim.fail_after_tokens, "Fault: the device fails after so many tokens");
   app.add_option("--sim-exit-after-tokens", sim.exit_after_tokens, "Fault: the process exits after so many tokens");
   app.add_option("--sim-crash-on-token", sim.crash_on_token, "Fault: the process aborts at this token id");
   app.add_option("--sim-slow-factor", sim.slow_factor, "Fault: every step takes so many times as long");

@@ -21,6 +21,7 @@ struct SimOptions {
   double prefill_tokens_per_second = 0;
   double stop_probability = 0;
   int64_t stall_after_tokens = -1;
+  int64_t fail_after_tokens = -1;
   int64_t exit_after_tokens = -1;
   int32_t crash_on_token = -1;
   double slow_factor = 1;

@@ -191,8 +191,8 @@ Worker::~Worker() {
   sessions_.reset();
 }
 
-void Worker::Stop() {
-  if (!std::exchange(serving_, false)) return;
+bool Worker::Stop() {
+  if (!std::exchange(serving_, false)) return true;
   spdlog::info("worker {} stops", identity_.worker_id);
   rpc::Shard& io = data_server_.shard();
   if (watchdog_ != nullptr) watchdog_->Say("STOPPING=1");
@@ -209,10 +209,16 @@ void Worker::Stop() {
     links_->CloseAll(stopping);
   });
   health_.EndWatches();
-  engine_->Stop();
-  pump_.reset();
+  const bool stopped = engine_->Stop();
+  if (stopped) pump_.reset();
   data_server_.Shutdown(absl::Seconds(1));
   admin_server_.Shutdown(absl::Seconds(1));
+  if (!stopped) {
+    spdlog::error("worker {}: the step in flight does not end", identity_.worker_id);
+    listener_.reset();
+    sessions_.reset();
+  }
+  return stopped;
 }
 
 std::string Worker::ReadyLine() const {

@@ -35,8 +35,9 @@ class Worker {
   ~Worker();
 
   // Drains: after a while of still accepting refuses new requests, waits for the running ones until the grace is over, hands
-  // the rest over to other workers. Then stops all parts in order.
-  void Stop();
+  // the rest over to other workers. Then stops all parts in order. False: a step hangs, so that the engine cannot be stopped;
+  // what sessions have is safe, and the process is to exit without the destructor.
+  bool Stop();
 
   // The line that tells a parent that this worker serves, in JSON.
   std::string ReadyLine() const;

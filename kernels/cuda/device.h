@@ -17,4 +17,11 @@ struct CudaMemory {
 };
 absl::StatusOr<CudaMemory> GetCudaMemory(int device);
 
+// By the device's highest clocks; 0: unknown.
+struct CudaPeak {
+  double memory_bytes = 0;  // a second
+  double flops = 0;         // a second, of dense products of 16-bit numbers
+};
+absl::StatusOr<CudaPeak> GetCudaPeak(int device);
+
 }  // namespace berth::kernels

@@ -1,7 +1,8 @@
-"""A model that cannot be served is one clear line and exit code 1, whatever is wrong with it."""
+"""A model that cannot be served is one clear line and an exit code, whatever is wrong with it or with the device."""
 import glob
 import json
 import os
+import resource
 import struct
 import subprocess
 
@@ -48,12 +49,13 @@ def directory(path, settings=None, weights=None, template="{{ messages[0].conten
 
 @pytest.fixture
 def refusal(request):
-    """What a worker says about a model that it does not serve."""
+    """What a worker says about a model that it does not serve. `memory`: bytes that the process may have; None: any."""
 
-    def refuse(model):
+    def refuse(model, *arguments, code=1, memory=None):
         worker = os.path.join(request.config.getoption("--bin-dir"), "berth-worker")
-        ended = subprocess.run([worker, "--model", str(model)], capture_output=True, text=True, timeout=60)
-        assert ended.returncode == 1, ended
+        ended = subprocess.run([worker, "--model", str(model), *arguments], capture_output=True, text=True, timeout=60,
+                               preexec_fn=memory and (lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory))))  # fmt: skip
+        assert ended.returncode == code, ended
         assert ended.stdout == ""
         lines = ended.stderr.splitlines()
         assert len(lines) == 1 and lines[0].startswith("berth-worker: "), ended.stderr
@@ -101,6 +103,16 @@ def test_directories(tmp_path, refusal, what, expected):
     said = refusal(path)
     for word in expected:
         assert word in said
+
+
+def test_a_gpu_that_is_not_there(tmp_path, refusal):
+    said = refusal(directory(tmp_path / "m"), "--device", "cuda:99", code=4)
+    assert "CUDA" in said or "device 99" in said
+
+
+def test_memory_that_does_not_suffice(tmp_path, refusal):
+    said = refusal(directory(tmp_path / "m"), "--device", "cpu", "--kv-bytes", str(64 << 30), code=5, memory=8 << 30)
+    assert "no host memory for 687" in said
 
 
 @pytest.mark.skipif(not DEMO_MODELS, reason="the demo model is not in .cache/models")

@@ -79,7 +79,8 @@ class Engine::Impl {
         scheduler_({.slots = limits_.slots,
                     .kv_blocks = limits_.kv_blocks,
                     .step_tokens = limits_.max_step_tokens,
-                    .prefix_cache = options.prefix_cache}) {
+                    .prefix_cache = options.prefix_cache,
+                    .cost = limits_.cost}) {
     const absl::Status valid = options.Validate();
     BERTH_CHECK(valid.ok()) << valid.ToString();
     stats_ = scheduler_.stats();
@@ -91,7 +92,8 @@ class Engine::Impl {
       Run();
     });
   }
-  void Stop();
+  ~Impl();
+  bool Stop();
   absl::Status Add(SequenceSpec spec);
   void Post(Command command);
   EngineStats Stats() const;
@@ -127,23 +129,36 @@ class Engine::Impl {
   absl::Duration last_step_end_, host_time_;
 
   mutable base::Mutex mutex_;
-  base::CondVar wake_;
+  base::CondVar wake_, stopped_;
   std::vector<Command> inbox_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;  // the engine thread touches nothing more
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);  // why the inbox takes nothing more
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   bool in_flight_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration step_begin_ ABSL_GUARDED_BY(mutex_);
 };
 
-void Engine::Impl::Stop() {
+Engine::Impl::~Impl() {
+  Stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+bool Engine::Impl::Stop() {
   {
     base::MutexLock lock(mutex_);
     stopping_ = true;
     wake_.NotifyOne();
+    while (thread_.joinable() && !ended_) {
+      const absl::Duration left =
+          in_flight_ ? step_begin_ + stats_.step_budget - clock_.Monotonic() : absl::InfiniteDuration();
+      if (left <= absl::ZeroDuration()) return false;
+      stopped_.WaitFor(mutex_, std::min(left, absl::Hours(1)));
+    }
   }
   if (thread_.joinable()) thread_.join();
   ring_.Close();
+  return true;
 }
 
 absl::Status Engine::Impl::Add(SequenceSpec spec) {
@@ -193,6 +208,9 @@ void Engine::Impl::Run() {
   EndAll(fault);
   if (!fault.ok()) on_fault_(fault);
   ring_.Close();
+  base::MutexLock lock(mutex_);
+  ended_ = true;
+  stopped_.NotifyAll();
 }
 
 // `wait`: there is nothing to do before a command comes or a deadline passes. False when the engine is to stop.
@@ -296,10 +314,10 @@ void Engine::Impl::UpdateSnapshot() {
 Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const base::Clock& clock)
     : impl_(std::make_unique<Impl>(options, std::move(executor), clock)) {}
 
-Engine::~Engine() { Stop(); }
+Engine::~Engine() = default;
 
 void Engine::Start() { impl_->Start(); }
-void Engine::Stop() { impl_->Stop(); }
+bool Engine::Stop() { return impl_->Stop(); }
 absl::Status Engine::Add(SequenceSpec spec) { return impl_->Add(std::move(spec)); }
 void Engine::Cancel(SequenceId id) { impl_->Post(CancelCommand{.id = id}); }
 void Engine::Finish(SequenceId id, int output_tokens) { impl_->Post(FinishCommand{.id = id, .output_tokens = output_tokens}); }

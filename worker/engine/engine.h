@@ -26,11 +26,12 @@ struct EngineOptions {
 class Engine {
  public:
   Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const base::Clock& clock);
-  ~Engine();  // Stop()
+  ~Engine();  // Stop(), however long the step in flight takes
 
   void Start();
-  // Cancels what runs, delivers the last updates, closes output() and joins. The ring's reader must go on reading.
-  void Stop();
+  // Cancels what runs, delivers the last updates, closes output() and joins. The ring's reader must go on reading. False: the
+  // step in flight is past its budget, and nothing is joined; unless it ends after all, the destructor will not return.
+  bool Stop();
 
   // The following may be called from any thread and never block.
 

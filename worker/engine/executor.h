@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "worker/engine/sequence.h"
+#include "worker/engine/step_cost.h"
 #include "worker/engine/step_plan.h"
 
 namespace berth::engine {
@@ -29,6 +30,7 @@ struct ExecutorLimits {
   int max_length = 0;       // tokens of one sequence
   int max_depth = 1;        // plans that may be in flight
   int vocab_size = 0;       // token ids 0 … vocab_size - 1; 0: any
+  StepCost cost;            // of its steps, if it is known
 };
 
 // Runs plans in the order they were submitted. Thread: the engine thread.

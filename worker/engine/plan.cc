@@ -126,8 +126,23 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
   }
   std::vector<Chunk> chunks;
   for (Sequence* sequence : decodes) chunks.push_back({.sequence = sequence, .count = 1});
-  if (!prompts.empty()) SharePrompts(std::move(prompts), options_.step_tokens - static_cast<int>(decodes.size()), chunks);
+  if (!prompts.empty()) {
+    const int room = options_.step_tokens - static_cast<int>(decodes.size());
+    SharePrompts(std::move(prompts), std::min(room, AffordableTokens(decodes, prompts)), chunks);
+  }
   return chunks;
+}
+
+// Of prompts, beside these decode rows.
+int Scheduler::AffordableTokens(const std::vector<Sequence*>& decodes, const std::vector<Chunk>& prompts) const {
+  if (!options_.cost.known() || decodes.empty()) return options_.step_tokens;
+  StepWork work;
+  for (const Sequence* sequence : decodes) work.Add(sequence->at.planned, 1);
+  int position = 0;
+  for (const Chunk& chunk : prompts) position = std::max(position, chunk.sequence->at.planned);
+  const double shares = std::max(1.0, 0.5 * static_cast<double>(prompts.size()));
+  const double seconds = (1 + shares) * options_.cost.Seconds(work);
+  return std::max(options_.cost.TokensWithin(seconds, work, position), kBlockTokens);
 }
 
 void Scheduler::SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const {

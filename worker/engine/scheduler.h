@@ -15,6 +15,7 @@
 #include "worker/engine/executor.h"
 #include "worker/engine/prefix_index.h"
 #include "worker/engine/sequence.h"
+#include "worker/engine/step_cost.h"
 #include "worker/engine/step_plan.h"
 #include "worker/engine/step_ring.h"
 
@@ -25,6 +26,7 @@ struct SchedulerOptions {
   int kv_blocks = 0;
   int step_tokens = 0;  // at least 2, so that prompts and decode rows both get a share
   bool prefix_cache = true;
+  StepCost cost;  // unknown: only step_tokens bounds a step
 };
 
 // Decides what each step computes. Plan() advances lengths and reserves blocks, Commit() fills in tokens and retires, so that
@@ -33,7 +35,9 @@ struct SchedulerOptions {
 //
 // Order: higher priority first, then first come first served. Steps mix decode rows and prompt chunks; when both want more than
 // the budget, prompts are sure of a quarter of it and decode rows take turns. Of the prompts, the first in order is sure of
-// half their share and the rest goes to those with the least left, so that a long prompt does not hold up short ones. A
+// half their share and the rest goes to those with the least left, so that a long prompt does not hold up short ones. Where the
+// cost of steps is known, decode rows are not held up by prompts: with them a step takes no more than twice the time of its
+// decode rows alone, and that time once more for every two prompts beyond the second, so that many prompts do not wait long. A
 // sequence is admitted when the blocks of all its tokens are available and one is left for each running sequence; when blocks
 // run out the last running sequence in order is preempted, and recomputed later.
 class Scheduler {
@@ -125,6 +129,7 @@ class Scheduler {
   bool AwaitsSharedPrompt(const Sequence& sequence) const;
   bool TryAdmit(Sequence& sequence);
   std::vector<Chunk> ShareBudget(std::vector<Sequence*> decodes) const;
+  int AffordableTokens(const std::vector<Sequence*>& decodes, const std::vector<Chunk>& prompts) const;
   void SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const;
   StepPlan Emit(const std::vector<Chunk>& chunks);
   void EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& flight);

@@ -7,6 +7,7 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/upload.h"
 #include "worker/runtime/gpu.h"
+#include "worker/runtime/model_cost.h"
 #include "worker/runtime/queued_executor.h"
 
 namespace berth::runtime {
@@ -79,12 +80,14 @@ absl::StatusOr<std::unique_ptr<engine::Executor>> MakeGpuExecutor(const RunnerMo
   BERTH_ASSIGN_OR_RETURN(const int kv_blocks, FindKvBlocks(model.spec, options, max_length));
   BERTH_RETURN_IF_ERROR(device.runner->ReserveKv(kv_blocks, *device.memory));
   if (options.recordings) BERTH_RETURN_IF_ERROR(device.runner->RecordDecodeSteps());
+  BERTH_ASSIGN_OR_RETURN(const kernels::CudaPeak peak, kernels::GetCudaPeak(options.device));
   const engine::ExecutorLimits limits{.slots = options.slots,
                                       .kv_blocks = kv_blocks,
                                       .max_step_tokens = options.max_step_tokens,
                                       .max_length = max_length,
                                       .max_depth = kDepth,
-                                      .vocab_size = model.spec.vocab};
+                                      .vocab_size = model.spec.vocab,
+                                      .cost = ModelCost(model.spec, options.dtype, {peak.memory_bytes, peak.flops})};
   return std::make_unique<QueuedExecutor>(limits, std::move(device));
 }
 

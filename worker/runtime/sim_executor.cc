@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/status.h"
 
@@ -82,6 +83,9 @@ absl::StatusOr<StepResult> SimExecutor::RunStep(const StepPlan& plan) {
   BERTH_ASSIGN_OR_RETURN(StepResult result, device_.Run(plan));
   for (const RowResult& row : result.rows) crash_on(row.token);
   tokens_drawn_ += static_cast<int64_t>(result.rows.size());
+  if (faults.fail_after_tokens >= 0 && tokens_drawn_ > faults.fail_after_tokens) {
+    return absl::InternalError(absl::StrCat("the simulated device failed after ", faults.fail_after_tokens, " tokens"));
+  }
   if (faults.exit_after_tokens >= 0 && tokens_drawn_ > faults.exit_after_tokens) std::_Exit(1);
   return result;
 }

@@ -16,6 +16,7 @@ namespace berth::runtime {
 // What goes wrong, to prove that nobody notices. Tokens are counted as they are drawn; -1: never.
 struct SimFaults {
   int64_t stall_after_tokens = -1;  // no later step ends
+  int64_t fail_after_tokens = -1;   // every later step is a device fault
   int64_t exit_after_tokens = -1;   // the process exits with status 1
   int32_t crash_on_token = -1;      // the process aborts when a row has this token or draws it
   double slow_factor = 1;           // on the time of every step

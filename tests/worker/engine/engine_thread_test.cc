@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "tests/support/fake_clock.h"
 #include "tests/support/fake_executor.h"
 #include "worker/engine/engine.h"
 #include "worker/runtime/sim_executor.h"
@@ -252,6 +253,24 @@ TEST_P(EngineTest, AStalledStepIsSeenFromOutside) {
   EXPECT_EQ(reader.AwaitEnd(1).tokens.size(), 20);
   engine.Stop();
   EXPECT_GT(engine.Stats().host_time, absl::ZeroDuration());
+}
+
+TEST(EngineTimeTest, StopGivesUpOnAStepPastItsBudget) {
+  testing::FakeClock clock;
+  auto executor = std::make_unique<runtime::SimExecutor>(
+      runtime::SimExecutorOptions{.device = DeviceOptions(), .faults = {.stall_after_tokens = 5}});
+  runtime::SimExecutor& device = *executor;
+  Engine engine({}, std::move(executor), clock);
+  Reader reader(engine.output());
+  engine.Start();
+  ASSERT_EQ(engine.Add(Spec(1, 10, 20)), absl::OkStatus());
+  reader.AwaitTokens(1, 5);
+  absl::Duration since, budget;
+  while (!engine.StepInFlight(&since, &budget)) std::this_thread::yield();
+  clock.Advance(absl::Seconds(3));
+  EXPECT_FALSE(engine.Stop());
+  device.EndStall();
+  EXPECT_EQ(reader.AwaitEnd(1).finish, FinishReason::kCancelled);
 }
 
 TEST_P(EngineTest, ADeadlineEndsASequence) {

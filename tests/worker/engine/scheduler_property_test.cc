@@ -30,6 +30,7 @@ struct Setting {
   int kv_blocks = 0;
   int step_tokens = 0;
   bool prefix_cache = true;
+  StepCost cost;
 };
 
 class World {
@@ -37,6 +38,7 @@ class World {
   World(const Case& c, const Setting& setting)
       : random_(c.seed),
         depth_(c.depth),
+        setting_(setting),
         vocabulary_{.begin = 100, .end = 160, .stop_probability = 0.01},
         max_length_(std::min(400, setting.kv_blocks * kBlockTokens)),
         executor_({.limits = {.slots = setting.slots,
@@ -50,7 +52,8 @@ class World {
         scheduler_({.slots = setting.slots,
                     .kv_blocks = setting.kv_blocks,
                     .step_tokens = setting.step_tokens,
-                    .prefix_cache = setting.prefix_cache}) {}
+                    .prefix_cache = setting.prefix_cache,
+                    .cost = setting.cost}) {}
 
   void Operate() {
     switch (Below(12)) {
@@ -180,6 +183,7 @@ class World {
       if (!plan.empty()) {
         auto copy = StepPlan::FromBytes(plan.bytes());
         ASSERT_TRUE(copy.ok()) << copy.status();
+        CheckTime(plan);
         executor_.Submit(*std::move(copy));
         if (executor_.in_flight() < depth_ && Below(8) > 0) return;
       } else if (executor_.in_flight() == 0) {
@@ -190,6 +194,19 @@ class World {
     const absl::StatusOr<StepResult> result = executor_.Await();
     ASSERT_TRUE(result.ok()) << result.status();
     Take(scheduler_.Commit(*result));
+  }
+
+  // However many prompts there are, decode rows are not held up for longer than that.
+  void CheckTime(const StepPlan& plan) const {
+    if (!setting_.cost.known()) return;
+    StepWork decodes, all;
+    for (const RowRecord& row : plan.rows()) {
+      all.Add(row.position, row.count);
+      if (row.token_begin == RowRecord::kLastSampled) decodes.Add(row.position, row.count);
+    }
+    if (decodes.tokens == 0 || all.tokens <= decodes.tokens + kBlockTokens) return;
+    const double shares = 1 + std::max(1.0, 0.5 * (setting_.slots - decodes.tokens));
+    EXPECT_LE(setting_.cost.Seconds(all), 1.0001 * shares * setting_.cost.Seconds(decodes));
   }
 
   void Take(const std::vector<SequenceUpdate>& updates) {
@@ -246,6 +263,7 @@ class World {
 
   std::mt19937 random_;
   const int depth_;
+  const Setting setting_;
   const runtime::SimVocabulary vocabulary_;
   const int max_length_;
   testing::FakeExecutor executor_;
@@ -265,6 +283,7 @@ TEST_P(SchedulerPropertyTest, NothingChangesTokensAndNothingIsLost) {
       {.slots = 8, .kv_blocks = 20, .step_tokens = 5},     // fewer tokens a step than sequences
       {.slots = 3, .kv_blocks = 200, .step_tokens = 300},  // everything fits the cache
       {.slots = 8, .kv_blocks = 10, .step_tokens = 32, .prefix_cache = false},
+      {.slots = 4, .kv_blocks = 100, .step_tokens = 300, .cost = {.fixed = 1, .weights = 4, .token = 0.1, .kv_token = 0.01}},
   };
   EngineStats total;
   for (int seed = 1; seed <= 6; ++seed) {
@@ -284,7 +303,7 @@ TEST_P(SchedulerPropertyTest, NothingChangesTokensAndNothingIsLost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Depths, SchedulerPropertyTest, ::testing::Combine(::testing::Values(1, 2, 3), ::testing::Range(0, 5)));
+INSTANTIATE_TEST_SUITE_P(Depths, SchedulerPropertyTest, ::testing::Combine(::testing::Values(1, 2, 3), ::testing::Range(0, 6)));
 
 }  // namespace
 }  // namespace berth::engine

@@ -1,0 +1,98 @@
+// How long steps are thought to take, and what prompts get beside decode rows.
+
+#include "worker/engine/step_cost.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/worker/engine/scheduler_driver.h"
+
+namespace berth::engine {
+namespace {
+
+using Driver = SchedulerDriver;
+
+constexpr StepCost kCost = {.fixed = 1, .weights = 9, .token = 0.1, .kv_token = 0.001, .pair = 0.0001};
+
+StepWork Work(int rows, int position, int prompt = 0, int prompt_position = 0) {
+  StepWork work;
+  for (int i = 0; i < rows; ++i) work.Add(position, 1);
+  if (prompt > 0) work.Add(prompt_position, prompt);
+  return work;
+}
+
+TEST(StepCostTest, ProductsTakeTheLongerOfReadingAndMultiplying) {
+  EXPECT_DOUBLE_EQ(kCost.Seconds(Work(10, 99)), 1 + 9 + 10 * 100 * 0.001);
+  EXPECT_DOUBLE_EQ(kCost.Seconds(Work(100, 99)), 1 + 10 + 100 * 100 * 0.001);
+  EXPECT_DOUBLE_EQ(kCost.Seconds(Work(0, 0, 100)), 1 + 10 + 0.0001 * 100 * 101 / 2);
+  EXPECT_DOUBLE_EQ(kCost.Seconds(Work(0, 0, 2, 1000)), 1 + 9 + 0.0001 * (1001 + 1002));
+}
+
+TEST(StepCostTest, TheTokensThatFitFillTheTime) {
+  for (const int rows : {1, 50, 200}) {
+    for (const int position : {0, 3000}) {
+      const StepWork decodes = Work(rows, 500);
+      const double seconds = 2 * kCost.Seconds(decodes);
+      const int tokens = kCost.TokensWithin(seconds, decodes, position);
+      EXPECT_LE(kCost.Seconds(Work(rows, 500, tokens, position)), seconds) << rows << ", " << position;
+      EXPECT_GT(kCost.Seconds(Work(rows, 500, tokens + 1, position)), seconds) << rows << ", " << position;
+    }
+  }
+  EXPECT_EQ(kCost.TokensWithin(5, Work(1, 0), 0), 0) << "reading the weights alone takes longer";
+}
+
+// Steps with sequence 1 in slot 0, which decodes, and further ones with prompts. Decode rows alone take 16 seconds.
+class TimeShareTest : public ::testing::Test {
+ protected:
+  static SchedulerOptions Options(double pair) {
+    return {.slots = 9,
+            .kv_blocks = 400,
+            .step_tokens = 4096,
+            .prefix_cache = false,
+            .cost = {.weights = 16, .token = 0.125, .pair = pair}};
+  }
+  static StepPlan StepWith(Driver& driver, int prompts, int length) {
+    driver.Add(Driver::Spec(1, 10, 500));
+    driver.Step();
+    for (int i = 0; i < prompts; ++i) driver.Add(Driver::Spec(2 + i, length, 5, 1 + i));
+    return driver.Submit();
+  }
+  static int PromptTokens(const StepPlan& plan) {
+    int tokens = 0;
+    for (int slot = 1; slot < 9; ++slot) tokens += Driver::RowTokens(plan, slot);
+    return tokens;
+  }
+};
+
+TEST_F(TimeShareTest, WithDecodeRowsAStepTakesNoMoreThanTwiceTheirTime) {
+  Driver driver(Options(0));
+  const StepPlan plan = StepWith(driver, 1, 4000);
+  EXPECT_EQ(Driver::RowTokens(plan, 0), 1);
+  EXPECT_EQ(PromptTokens(plan), 255) << "256 tokens take 32 seconds";
+}
+
+TEST_F(TimeShareTest, ManyPromptsGetMoreTime) {
+  Driver driver(Options(0));
+  EXPECT_EQ(PromptTokens(StepWith(driver, 6, 1000)), 511) << "three shares beside that of the decode rows";
+}
+
+TEST_F(TimeShareTest, APromptGetsFewerTokensTheFurtherItIs) {
+  Driver driver(Options(1e-4));
+  StepPlan plan = StepWith(driver, 1, 4000);
+  int before = 255;
+  for (int i = 0; i < 12; ++i) {
+    EXPECT_LT(PromptTokens(plan), before);
+    before = PromptTokens(plan);
+    driver.Commit();
+    plan = driver.Submit();
+  }
+  EXPECT_GE(before, kBlockTokens) << "but a block at least";
+}
+
+TEST_F(TimeShareTest, WithoutDecodeRowsPromptsGetTheWholeStep) {
+  Driver driver(Options(0));
+  driver.Add(Driver::Spec(1, 3000, 5));
+  EXPECT_EQ(Driver::RowTokens(driver.Submit(), 0), 3000);
+}
+
+}  // namespace
+}  // namespace berth::engine
