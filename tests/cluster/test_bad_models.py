@@ -50,9 +50,9 @@ def directory(path, settings=None, weights=None, template="{{ messages[0].conten
 def refusal(request):
     """What a worker says about a model that it does not serve."""
 
-    def refuse(model):
+    def refuse(model, *flags):
         worker = os.path.join(request.config.getoption("--bin-dir"), "berth-worker")
-        ended = subprocess.run([worker, "--model", str(model)], capture_output=True, text=True, timeout=60)
+        ended = subprocess.run([worker, "--model", str(model), *flags], capture_output=True, text=True, timeout=60)
         assert ended.returncode == 1, ended
         assert ended.stdout == ""
         lines = ended.stderr.splitlines()
@@ -101,6 +101,11 @@ def test_directories(tmp_path, refusal, what, expected):
     said = refusal(path)
     for word in expected:
         assert word in said
+
+
+def test_an_unknown_chat_template(tmp_path, refusal):
+    said = refusal(directory(tmp_path / "m"), "--chat-template", "no-such-template")
+    assert "--chat-template is no-such-template" in said and "vicuna" in said
 
 
 @pytest.mark.skipif(not DEMO_MODELS, reason="the demo model is not in .cache/models")
