@@ -24,6 +24,7 @@
 #include "clients/cli/conversation.h"
 #include "clients/cli/interrupt_watcher.h"
 #include "clients/cli/local_server.h"
+#include "clients/cli/model_name.h"
 #include "clients/cli/ready_line.h"
 #include "clients/cli/serve.h"
 #include "proto/rpc/channel.h"
@@ -140,6 +141,9 @@ absl::Status RunServe(Flags flags) {
   if (serve.workers > 1 && absl::StrContains(serve.device, ':')) {
     return absl::InvalidArgumentError(absl::StrCat("--device is ", serve.device, ", one GPU for ", serve.workers, " workers"));
   }
+  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(serve.model));
+  if (path != serve.model && serve.model_name.empty()) serve.model_name = serve.model;
+  serve.model = path;
   std::unique_ptr<TemporaryFolder> folder;
   if (serve.journal.empty()) {
     BERTH_ASSIGN_OR_RETURN(folder, TemporaryFolder::Make());
@@ -239,13 +243,13 @@ int Run(int argc, char** argv) {
   app.set_version_flag("--version", "berth " BERTH_VERSION);
   app.require_subcommand(1);
   CLI::App& serve = *app.add_subcommand("serve", "Start a gateway and workers for a model");
-  serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");
+  serve.add_option("model", serve_flags.serve.model,
+                   "A GGUF file, a Hugging Face directory, a workspace, or org/model of the Hugging Face hub");
   serve.add_flag("--ready-line", serve_flags.ready_line, "Print the ports as a line of JSON when ready");
   AddServeFlags(serve, serve_flags);
   AddGatewayFlags(serve, serve_flags.serve.gateway_flags);
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
-  auto* const model =
-      chat.add_option("model", chat_flags.serve.model, "Start a server for this GGUF file or Hugging Face directory");
+  auto* const model = chat.add_option("model", chat_flags.serve.model, "Start a server for this model, as for berth serve");
   chat.add_option("--server", chat_flags.server, "Talk to this gateway or worker, host:port of its gRPC API")
       ->excludes(model)
       ->capture_default_str();
@@ -260,10 +264,21 @@ int Run(int argc, char** argv) {
   ServeBenchFlags serve_bench_flags;
   CLI::App& bench_serve = *bench.add_subcommand("serve", "A running server over gRPC, as its callers see it");
   AddServeBenchFlags(bench_serve, serve_bench_flags);
+  const std::vector<CLI::App*> model_commands = {
+      app.add_subcommand("convert", "Write a model in the form that workers map")->prefix_command(),
+      app.add_subcommand("list", "The families and formats that Berth runs")->prefix_command(),
+      app.add_subcommand("inspect", "What is in a model, and the memory that it takes")->prefix_command()};
+  for (CLI::App* command : model_commands) command->set_help_flag();
   CLI11_PARSE(app, argc, argv);
 
   absl::Status status;
-  if (bench_engine.parsed()) {
+  const auto model_command =
+      std::find_if(model_commands.begin(), model_commands.end(), [](CLI::App* command) { return command->parsed(); });
+  if (model_command != model_commands.end()) {
+    std::vector<std::string> arguments = (*model_command)->remaining();
+    arguments.insert(arguments.begin(), (*model_command)->get_name());
+    status = Become("berth-model", std::move(arguments));
+  } else if (bench_engine.parsed()) {
     status = Become("berth-bench", bench_engine.remaining());
   } else if (admin.parsed()) {
     status = admin.Run();
