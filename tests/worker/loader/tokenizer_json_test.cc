@@ -60,7 +60,8 @@ TEST(TokenizerJsonTest, UnigramFieldsAreChecked) {
   json file = Minimal();
   file["decoder"] = file["pre_tokenizer"] = nullptr;
   file["decoder"] = {{"type", "Metaspace"}, {"replacement", "_"}};
-  file["model"] = {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", {{"?", 0}, {"a", -1}, {"b", -2}, {"ab", -2.5}}}};
+  file["model"] = {
+      {"type", "Unigram"}, {"unk_id", 0}, {"vocab", json::parse(R"([["?", 0], ["a", -1], ["b", -2], ["ab", -2.5]])")}};
   const auto data = ParseTokenizerJson(file.dump(), "");
   ASSERT_TRUE(data.ok()) << data.status();
   EXPECT_THAT(*(*text::MakeTokenizer(*data))->Encode("abbxya", {}), ElementsAre(3, 2, 0, 1));
@@ -123,7 +124,7 @@ TEST(TokenizerJsonTest, MergesMayBePairs) {
 }
 
 TEST(TokenizerJsonTest, NamesWhatIsNotSupported) {
-  ExpectRefused(With("/model/type", "Unigram"), "model.type is \"Unigram\"");
+  ExpectRefused(With("/model/type", "WordPiece"), "model.type is \"WordPiece\"");
   ExpectRefused(With("/model/dropout", 0.1), "model.dropout");
   ExpectRefused(With("/model/end_of_word_suffix", "</w>"), "model.end_of_word_suffix is \"</w>\"");
   ExpectRefused(With("/normalizer", {{"type", "BertNormalizer"}}), "normalizer.type is \"BertNormalizer\"");
