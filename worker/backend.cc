@@ -2,10 +2,15 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "spdlog/spdlog.h"
@@ -14,6 +19,7 @@
 #include "worker/runtime/gpu.h"
 #include "worker/runtime/sim_executor.h"
 #include "worker/service/sim_model.h"
+#include "worker/text/builtin_templates.h"
 #include "worker/text/sim_tokenizer.h"
 
 namespace berth::worker {
@@ -68,6 +74,27 @@ size_t KvBytes(const WorkerOptions& options) {
   return static_cast<size_t>(static_cast<double>(FreeMemory()) * options.cache_max_entry_count);
 }
 
+// The chat template that --chat-template names, the checkpoint's own, or the family's; empty `source`: none.
+absl::StatusOr<text::BuiltinTemplate> ChooseChatTemplate(const std::string& choice, const std::string& own,
+                                                         const service::ServedModel& served) {
+  if (choice.empty()) {
+    if (!own.empty()) return text::BuiltinTemplate{.source = own};
+    return text::FindBuiltinTemplate(text::BuiltinTemplateOf(served.family, [&](std::string_view token) {
+      const int32_t id = served.tokenizer->IdOf(token);
+      return id >= 0 && served.tokenizer->IsSpecial(id);
+    }));
+  }
+  text::BuiltinTemplate built_in = text::FindBuiltinTemplate(choice);
+  if (!built_in.source.empty()) return built_in;
+  std::ifstream file(choice, std::ios::binary);
+  const std::string source{std::istreambuf_iterator<char>(file), {}};
+  if (!source.empty()) return text::BuiltinTemplate{.source = source};
+  const std::vector<std::string_view> names = text::BuiltinTemplateNames();
+  return absl::InvalidArgumentError(absl::StrCat("--chat-template is ", choice,
+                                                 ", which is no file with a template and none of ",
+                                                 absl::StrJoin(std::vector<std::string>(names.begin(), names.end()), ", ")));
+}
+
 // What the services have to know of the model; its tokenizer data moves away.
 absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& options, loader::LoadedModel& loaded) {
   service::ServedModel served;
@@ -82,13 +109,22 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
   served.context_length = options.session_len > 0 ? options.session_len : loaded.spec.max_position;
   served.fingerprint = loaded.fingerprint;
   const std::string chat_template = loaded.tokenizer.chat_template;
-  served.output_format = text::DetectOutputFormat(chat_template);
-  served.output_format.tools = text::ParseToolFormat(options.tool_call_parser).value_or(served.output_format.tools);
   BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded.tokenizer)));
   served.grammars = std::make_unique<service::GrammarStore>(*served.tokenizer);
-  if (!chat_template.empty()) {
+  if (served.tokenizer->size() > loaded.spec.vocab) {
+    return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", served.tokenizer->size(),
+                                                   " tokens, but the model's vocabulary ", loaded.spec.vocab));
+  }
+  BERTH_ASSIGN_OR_RETURN(const text::BuiltinTemplate chosen, ChooseChatTemplate(options.chat_template, chat_template, served));
+  for (const std::string_view token : chosen.stop_tokens) {
+    const int32_t id = served.tokenizer->IdOf(token);
+    if (id >= 0 && std::count(served.eos_ids.begin(), served.eos_ids.end(), id) == 0) served.eos_ids.push_back(id);
+  }
+  served.output_format = text::DetectOutputFormat(chosen.source);
+  served.output_format.tools = text::ParseToolFormat(options.tool_call_parser).value_or(served.output_format.tools);
+  if (!chosen.source.empty()) {
     const auto text_of = [&](int32_t id) { return id < 0 ? "" : std::string(served.tokenizer->TokenBytes(id, true)); };
-    BERTH_ASSIGN_OR_RETURN(served.chat_template, text::ParseChatTemplate(chat_template, text_of(served.tokenizer->bos_id()),
+    BERTH_ASSIGN_OR_RETURN(served.chat_template, text::ParseChatTemplate(chosen.source, text_of(served.tokenizer->bos_id()),
                                                                          text_of(served.tokenizer->eos_id())));
   }
   return served;

@@ -121,7 +121,7 @@ absl::Status WorkerOptions::Validate() const {
 int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   CLI::App app("Berth worker: serves one model shard to gateways over gRPC");
   app.set_config("--config", "", "TOML or INI file of flags");
-  app.add_option("--model", options->model, "GGUF file or Hugging Face directory");
+  app.add_option("--model", options->model, "GGUF file, Hugging Face directory or workspace");
   app.add_option("--load-format", options->load_format, "auto, or random: weights of no checkpoint, from config.json alone");
   app.add_option("--seed", options->seed, "Seed of random weights");
   app.add_option("--device", options->device,
@@ -130,6 +130,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--kernel-set", options->kernel_set, "auto, or generic: only kernels that run on every GPU");
   app.add_option("--tool-call-parser", options->tool_call_parser,
                  "Format of tool calls: auto (what the chat template shows), none, hermes, llama3, internlm2 or mistral");
+  app.add_option("--chat-template", options->chat_template,
+                 "Name of a built-in chat template, or a file (Jinja); default: the checkpoint's own, else its family's");
   app.add_option("--model-name", options->model_name, "Name to serve it under");
   app.add_option("--worker-id", options->worker_id, "Stable id under which gateways discover this worker");
   app.add_option("--host", options->host, "Address to listen on");

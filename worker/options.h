@@ -39,10 +39,11 @@ struct DeviceChoice {
 absl::StatusOr<DeviceChoice> ParseDevice(const std::string& text);
 
 struct WorkerOptions {
-  std::string model;                 // path of a GGUF file or a Hugging Face directory
+  std::string model;                 // path of a GGUF file, a Hugging Face directory or a workspace
   std::string load_format = "auto";  // or random: only the model's config.json is read
   uint64_t seed = 0;                 // of random weights
   std::string model_name;            // empty: the file's or directory's
+  std::string chat_template;         // the name of a built-in one, or a file; empty: the checkpoint's, else the family's
   SimOptions sim;
   std::string worker_id = "worker-0";
   std::string host = "127.0.0.1";

@@ -31,6 +31,7 @@
 #include "clients/cli/interrupt_watcher.h"
 #include "clients/cli/local_server.h"
 #include "clients/cli/old_spellings.h"
+#include "clients/cli/model_name.h"
 #include "clients/cli/ready_line.h"
 #include "clients/cli/serve.h"
 #include "clients/cli/terminal.h"
@@ -157,6 +158,9 @@ absl::Status RunServe(Flags flags) {
   if (serve.workers > 1 && absl::StrContains(serve.device, ':')) {
     return absl::InvalidArgumentError(absl::StrCat("--device is ", serve.device, ", one GPU for ", serve.workers, " workers"));
   }
+  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(serve.model));
+  if (path != serve.model && serve.model_name.empty()) serve.model_name = serve.model;
+  serve.model = path;
   std::unique_ptr<TemporaryFolder> folder;
   if (serve.journal.empty()) {
     BERTH_ASSIGN_OR_RETURN(folder, TemporaryFolder::Make());
@@ -289,7 +293,8 @@ int Run(int argc, char** argv) {
   app.set_version_flag("--version", "berth " BERTH_VERSION);
   app.require_subcommand(1);
   CLI::App& serve = *app.add_subcommand("serve", "Start a gateway and workers for a model");
-  serve.add_option("model", serve_flags.serve.model, "A GGUF file or a Hugging Face directory");
+  serve.add_option("model", serve_flags.serve.model,
+                   "A GGUF file, a Hugging Face directory, a workspace, or org/model of the Hugging Face hub");
   serve.add_flag("--ready-line", serve_flags.ready_line, "Print the ports as a line of JSON when ready");
   serve.add_flag_callback(
       "--stop-with-stdin", [&serve_flags] { serve_flags.serve.lifeline = STDIN_FILENO; },
@@ -298,7 +303,7 @@ int Run(int argc, char** argv) {
   AddGatewayFlags(serve, serve_flags.serve.gateway_flags);
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
   auto* const model = chat.add_option("model", chat_flags.serve.model,
-                                      "Start a server for this GGUF file or Hugging Face directory; or --server's");
+                                      "Start a server for this model, as for berth serve; or --server's");
   chat.add_option("--server", chat_flags.server,
                   "Talk to these gateways (or a worker): host:port,… of their gRPC APIs, or http://host:port of one's HTTP API")
       ->excludes(model)
@@ -321,6 +326,11 @@ int Run(int argc, char** argv) {
   check_env.add_option("--dump-file", dump_file, "Write it to this file too, as JSON");
   CLI::App& completion = *app.add_subcommand("completion", "Print what makes a shell complete commands and flags");
   completion.add_option("shell", shell, "bash or zsh: source <(berth completion bash)")->required();
+  const std::vector<CLI::App*> model_commands = {
+      app.add_subcommand("convert", "Write a model in the form that workers map")->prefix_command(),
+      app.add_subcommand("list", "The families and formats that Berth runs")->prefix_command(),
+      app.add_subcommand("inspect", "What is in a model, and the memory that it takes")->prefix_command()};
+  for (CLI::App* command : model_commands) command->set_help_flag();
   std::reverse(arguments->begin(), arguments->end());  // as CLI11 wants them
   try {
     app.parse(*std::move(arguments));
@@ -329,7 +339,13 @@ int Run(int argc, char** argv) {
   }
 
   absl::Status status;
-  if (check_env.parsed()) {
+  const auto model_command =
+      std::find_if(model_commands.begin(), model_commands.end(), [](CLI::App* command) { return command->parsed(); });
+  if (model_command != model_commands.end()) {
+    std::vector<std::string> rest = (*model_command)->remaining();
+    rest.insert(rest.begin(), (*model_command)->get_name());
+    status = Become("berth-model", std::move(rest));
+  } else if (check_env.parsed()) {
     status = CheckEnvironment(json, dump_file);
   } else if (completion.parsed()) {
     const absl::StatusOr<std::string> script = CompletionScript(app, shell);

@@ -113,6 +113,9 @@ def test_a_gpu_that_is_not_there(tmp_path, refusal):
 def test_memory_that_does_not_suffice(tmp_path, refusal):
     said = refusal(directory(tmp_path / "m"), "--device", "cpu", "--kv-bytes", str(64 << 30), code=5, memory=8 << 30)
     assert "no host memory for 687" in said
+def test_an_unknown_chat_template(tmp_path, refusal):
+    said = refusal(directory(tmp_path / "m"), "--chat-template", "no-such-template")
+    assert "--chat-template is no-such-template" in said and "vicuna" in said
 
 
 @pytest.mark.skipif(not DEMO_MODELS, reason="the demo model is not in .cache/models")

@@ -1,21 +1,19 @@
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
-#include <sstream>
 #include <string>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "base/hash.h"
 #include "base/status.h"
 #include "nlohmann/json.hpp"
 #include "worker/loader/byte_tokenizer.h"
+#include "worker/loader/model_directory.h"
 #include "worker/loader/model_files.h"
 #include "worker/loader/safetensors.h"
+#include "worker/loader/tiktoken.h"
 #include "worker/loader/tokenizer_json.h"
+#include "worker/loader/workspace.h"
 #include "worker/model/hf_config.h"
 
 namespace berth::loader {
@@ -24,52 +22,9 @@ namespace {
 using Json = nlohmann::json;
 using model::HfConfig;
 
-absl::Status InFile(const std::string& path, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
-}
-
-// The small files of a directory, each read at most once, and a hash of all that were read.
-class Directory {
- public:
-  explicit Directory(std::string path) : path_(std::move(path)) {}
-
-  std::string PathOf(std::string_view name) const { return absl::StrFormat("%s/%s", path_, name); }
-  bool Has(std::string_view name) const {
-    std::error_code error;
-    return std::filesystem::is_regular_file(PathOf(name), error);
-  }
-  uint64_t hash() const { return hash_; }
-  void AddToHash(std::string_view bytes) { hash_ = base::Hash64(bytes, hash_); }
-
-  absl::StatusOr<std::string> Read(std::string_view name) {
-    if (!Has(name)) return absl::NotFoundError(absl::StrCat("there is no file ", PathOf(name)));
-    std::ifstream stream(PathOf(name), std::ios::binary);
-    std::ostringstream bytes;
-    bytes << stream.rdbuf();
-    if (!stream) return absl::UnavailableError(absl::StrCat("cannot read ", PathOf(name)));
-    std::string text = std::move(bytes).str();
-    AddToHash(name);
-    AddToHash(text);
-    return text;
-  }
-
-  // Empty when there is no such file.
-  absl::StatusOr<std::string> ReadOptional(std::string_view name) { return Has(name) ? Read(name) : std::string(); }
-
-  absl::StatusOr<HfConfig> ReadConfig(std::string_view name) {
-    BERTH_ASSIGN_OR_RETURN(const std::string text, Read(name));
-    absl::StatusOr<HfConfig> config = HfConfig::Parse(text);
-    if (!config.ok()) return InFile(PathOf(name), config.status());
-    return config;
-  }
-
- private:
-  std::string path_;
-  uint64_t hash_ = 0;
-};
-
-absl::Status AddFile(Directory& directory, const std::string& name, Checkpoint& checkpoint) {
+absl::Status AddFile(ModelDirectory& directory, const std::string& name, Checkpoint& checkpoint) {
   const std::string path = directory.PathOf(name);
+  BERTH_RETURN_IF_ERROR(directory.CheckInside(name));
   BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
   absl::StatusOr<CheckpointIndex> tensors = ParseSafetensors(file->bytes());
   if (!tensors.ok()) return InFile(path, tensors.status());
@@ -99,7 +54,7 @@ absl::StatusOr<std::map<std::string, std::string>> ParseWeightMap(std::string_vi
   return files;
 }
 
-absl::StatusOr<Checkpoint> OpenShards(Directory& directory, std::string_view index_name) {
+absl::StatusOr<Checkpoint> OpenShards(ModelDirectory& directory, std::string_view index_name) {
   BERTH_ASSIGN_OR_RETURN(const std::string text, directory.Read(index_name));
   absl::StatusOr<std::map<std::string, std::string>> weight_map = ParseWeightMap(text);
   if (!weight_map.ok()) return InFile(directory.PathOf(index_name), weight_map.status());
@@ -126,7 +81,7 @@ absl::StatusOr<Checkpoint> OpenShards(Directory& directory, std::string_view ind
   return checkpoint;
 }
 
-absl::StatusOr<Checkpoint> OpenWeights(Directory& directory) {
+absl::StatusOr<Checkpoint> OpenWeights(ModelDirectory& directory) {
   if (directory.Has("model.safetensors.index.json")) return OpenShards(directory, "model.safetensors.index.json");
   if (directory.Has("model.safetensors")) {
     Checkpoint checkpoint;
@@ -134,10 +89,11 @@ absl::StatusOr<Checkpoint> OpenWeights(Directory& directory) {
     return checkpoint;
   }
   if (directory.Has("pytorch_model.bin") || directory.Has("pytorch_model.bin.index.json")) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(directory.PathOf("pytorch_model.bin"),
-                     " is a Python pickle, which Berth does not read: save the model as safetensors "
-                     "(transformers: model.save_pretrained(directory, safe_serialization=True))"));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s is a Python pickle, which Berth does not read, as it can run code. Make safetensors of it: python3 -c \"from "
+        "transformers import AutoModelForCausalLM as M, AutoTokenizer as T; p = '%s'; o = p + '-safetensors'; "
+        "M.from_pretrained(p, torch_dtype='auto').save_pretrained(o); T.from_pretrained(p).save_pretrained(o)\"",
+        directory.PathOf("pytorch_model.bin"), directory.path()));
   }
   return absl::NotFoundError(
       absl::StrCat("there is neither ", directory.PathOf("model.safetensors"), " nor model.safetensors.index.json beside it"));
@@ -149,16 +105,36 @@ absl::StatusOr<text::TokenizerData> MakeByteTokenizer(const HfConfig& config, in
   return ByteTokenizerData(vocab);
 }
 
-absl::StatusOr<text::TokenizerData> OpenTokenizer(Directory& directory) {
-  BERTH_ASSIGN_OR_RETURN(const std::string config, directory.ReadOptional("tokenizer_config.json"));
-  const bool is_json = directory.Has("tokenizer.json");
-  const std::string_view name = is_json ? "tokenizer.json" : "tokenizer.model";
-  BERTH_ASSIGN_OR_RETURN(std::string bytes, directory.Read(name));
-  absl::StatusOr<text::TokenizerData> data =
-      is_json ? ParseTokenizerJson(bytes, config) : ParseSentencePiece(std::move(bytes), config);
+bool HasTokenizer(const ModelDirectory& directory) {
+  return directory.Has("tokenizer.json") || directory.Has("tokenizer.model") || directory.Has("qwen.tiktoken") ||
+         directory.Has(kGgufMetadataFile);
+}
+
+absl::StatusOr<text::TokenizerData> OpenTokenizer(ModelDirectory& directory) {
+  BERTH_ASSIGN_OR_RETURN(const std::string config, directory.KeepOptional("tokenizer_config.json"));
+  if (directory.Has(kGgufMetadataFile)) {
+    BERTH_ASSIGN_OR_RETURN(const std::string metadata, directory.Keep(kGgufMetadataFile));
+    absl::StatusOr<text::TokenizerData> data = ParseGgufMetadataTokenizer(metadata);
+    return data.ok() ? data : InFile(directory.PathOf(kGgufMetadataFile), data.status());
+  }
+  enum { kJson, kTiktoken, kSentencePiece } kind = kSentencePiece;
+  std::string_view name = "tokenizer.model";
+  if (directory.Has("tokenizer.json")) {
+    kind = kJson;
+    name = "tokenizer.json";
+  } else if (directory.Has("qwen.tiktoken")) {
+    kind = kTiktoken;
+    name = "qwen.tiktoken";
+  } else if (IsTiktokenConfig(config)) {
+    kind = kTiktoken;
+  }
+  BERTH_ASSIGN_OR_RETURN(std::string bytes, directory.Keep(name));
+  absl::StatusOr<text::TokenizerData> data = kind == kJson       ? ParseTokenizerJson(bytes, config)
+                                             : kind == kTiktoken ? ParseTiktoken(bytes, config)
+                                                                 : ParseSentencePiece(std::move(bytes), config);
   if (!data.ok()) return InFile(directory.PathOf(name), data.status());
   if (directory.Has("chat_template.jinja")) {
-    BERTH_ASSIGN_OR_RETURN(data->chat_template, directory.Read("chat_template.jinja"));
+    BERTH_ASSIGN_OR_RETURN(data->chat_template, directory.Keep("chat_template.jinja"));
   }
   return data;
 }
@@ -191,12 +167,12 @@ absl::StatusOr<std::vector<int32_t>> EosIds(const HfConfig& config, int vocab) {
 }
 
 // generation_config.json may be absent; then config.json names the ids that end a generation.
-absl::Status OpenGeneration(Directory& directory, const HfConfig& config, ModelFiles& files) {
+absl::Status OpenGeneration(ModelDirectory& directory, const HfConfig& config, ModelFiles& files) {
   HfConfig generation = config;
   std::string path = directory.PathOf("config.json");
   if (directory.Has("generation_config.json")) {
     path = directory.PathOf("generation_config.json");
-    BERTH_ASSIGN_OR_RETURN(generation, directory.ReadConfig("generation_config.json"));
+    BERTH_ASSIGN_OR_RETURN(generation, directory.KeepConfig("generation_config.json"));
     absl::StatusOr<GenerationDefaults> defaults = ParseGeneration(generation);
     if (!defaults.ok()) return InFile(path, defaults.status());
     files.generation = *defaults;
@@ -207,7 +183,55 @@ absl::Status OpenGeneration(Directory& directory, const HfConfig& config, ModelF
   return absl::OkStatus();
 }
 
+// A converted model's name and weights.
+absl::Status OpenWorkspace(ModelDirectory& directory, ModelFiles& files) {
+  BERTH_ASSIGN_OR_RETURN(const std::string text, directory.Read(kWorkspaceManifest));
+  const absl::StatusOr<WorkspaceManifest> manifest = ParseWorkspaceManifest(text);
+  if (!manifest.ok()) return InFile(directory.PathOf(kWorkspaceManifest), manifest.status());
+  BERTH_ASSIGN_OR_RETURN(files.checkpoint, OpenWorkspaceWeights(directory.path(), *manifest, Shard{}));
+  files.rules = WorkspaceRules(files.spec);
+  files.name = manifest->model;
+  return absl::OkStatus();
+}
+
+absl::Status CheckFinished(const ModelDirectory& directory) {
+  if (!directory.Has(kWorkspaceProgress)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(directory.path(), " is a conversion that has not ended: run the same berth convert again to go on with it"));
+}
+
+// Meta's own directories have neither a config.json nor a format that is safe to read.
+absl::Status CheckNotMeta(const ModelDirectory& directory) {
+  if (directory.Has("config.json") || !directory.Has("consolidated.00.pth")) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s is a Python pickle in Meta's layout, which Berth does not read. Make a Hugging Face directory of it: python3 -m "
+      "transformers.models.llama.convert_llama_weights_to_hf --input_dir %s --output_dir %s-hf",
+      directory.PathOf("consolidated.00.pth"), directory.path(), directory.path()));
+}
+
+// Ids that the embedding lacks would be read from nowhere.
+absl::Status CheckVocabulary(const text::TokenizerData& tokenizer, int vocab) {
+  for (size_t id = vocab; id < tokenizer.pieces.size(); ++id) {
+    if (tokenizer.pieces[id].empty()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the tokenizer's token \"%s\" has id %d, but vocab_size is %d", tokenizer.pieces[id], id, vocab));
+  }
+  for (const text::AddedToken& token : tokenizer.added_tokens) {
+    if (token.id < vocab) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the added token \"%s\" has id %d, but vocab_size is %d", token.content, token.id, vocab));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNotQuantised(const HfConfig& config) {
+  if (!config.Has("quantization_config")) return absl::OkStatus();
+  return config.Error("quantization_config.quant_method", "checkpoints quantised this way are not read: want f32, f16 or bf16",
+                      absl::StatusCode::kUnimplemented);
+}
+
 absl::Status ParseSpec(const HfConfig& config, ModelFiles& files) {
+  BERTH_RETURN_IF_ERROR(CheckNotQuantised(config));
   BERTH_ASSIGN_OR_RETURN(const model::Family* family, model::FindFamily(config));
   BERTH_ASSIGN_OR_RETURN(files.spec, family->parse(config));
   files.rules = family->rules(files.spec);
@@ -217,21 +241,27 @@ absl::Status ParseSpec(const HfConfig& config, ModelFiles& files) {
 }  // namespace
 
 absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path, LoadFormat format) {
-  Directory directory(path);
+  ModelDirectory directory(path);
   ModelFiles files;
-  BERTH_ASSIGN_OR_RETURN(const HfConfig config, directory.ReadConfig("config.json"));
+  BERTH_RETURN_IF_ERROR(CheckFinished(directory));
+  BERTH_RETURN_IF_ERROR(CheckNotMeta(directory));
+  BERTH_ASSIGN_OR_RETURN(const HfConfig config, directory.KeepConfig("config.json"));
   if (absl::Status status = ParseSpec(config, files); !status.ok()) return InFile(directory.PathOf("config.json"), status);
   const bool random = format == LoadFormat::kRandom;
-  if (!random) {
+  if (!random && directory.Has(kWorkspaceManifest)) {
+    BERTH_RETURN_IF_ERROR(OpenWorkspace(directory, files));
+  } else if (!random) {
     BERTH_ASSIGN_OR_RETURN(files.checkpoint, OpenWeights(directory));
   }
-  if (random && !directory.Has("tokenizer.json") && !directory.Has("tokenizer.model")) {
+  if (random && !HasTokenizer(directory)) {
     BERTH_ASSIGN_OR_RETURN(files.tokenizer, MakeByteTokenizer(config, files.spec.vocab));
   } else {
     BERTH_ASSIGN_OR_RETURN(files.tokenizer, OpenTokenizer(directory));
   }
+  if (absl::Status status = CheckVocabulary(files.tokenizer, files.spec.vocab); !status.ok()) return InFile(path, status);
   BERTH_RETURN_IF_ERROR(OpenGeneration(directory, config, files));
   files.metadata_hash = directory.hash();
+  files.small_files = std::move(directory).kept();
   return files;
 }
 

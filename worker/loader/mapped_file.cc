@@ -33,4 +33,8 @@ MappedFile::~MappedFile() { munmap(const_cast<std::byte*>(bytes_.data()), bytes_
 
 void MappedFile::WillNeed() const { madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_WILLNEED); }
 
+absl::Status InFile(const std::string& path, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
 }  // namespace berth::loader

@@ -31,4 +31,7 @@ class MappedFile {
   absl::Span<const std::byte> bytes_;
 };
 
+// The same error with the path in front.
+absl::Status InFile(const std::string& path, const absl::Status& status);
+
 }  // namespace berth::loader

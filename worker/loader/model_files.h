@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -13,18 +14,40 @@
 
 namespace berth::loader {
 
+struct SmallFile {
+  std::string name;
+  std::string bytes;
+};
+
+// The metadata of a GGUF file without its tensors, as a converted model keeps it for the tokenizer.
+inline constexpr std::string_view kGgufMetadataFile = "metadata.gguf";
+
 // A model's files, opened and understood; no weight is read yet.
 struct ModelFiles {
+  std::string name;  // empty: the file's or directory's
   model::DecoderSpec spec;
   std::vector<model::WeightRule> rules;
   Checkpoint checkpoint;
   text::TokenizerData tokenizer;
   GenerationDefaults generation;
   uint64_t metadata_hash = 0;  // of everything in the files but the tensors' data
+  // With these a directory that has the same weights is the same model.
+  std::vector<SmallFile> small_files;
 };
 
-// Errors name the file. kRandom: no checkpoint is looked for, and a directory without a tokenizer has a byte tokenizer.
+// Whatever LoadModel reads. Errors name the file. kRandom: no checkpoint is looked for, and a directory without a tokenizer has
+// a byte tokenizer.
+absl::StatusOr<ModelFiles> OpenModel(const std::string& path, LoadFormat format);
 absl::StatusOr<ModelFiles> OpenGgufModel(const std::string& path);
 absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path, LoadFormat format);
+
+// The file's or directory's name, without GGUF's extension.
+std::string ModelName(const std::string& path);
+
+// Changes with the weights' metadata and sampled bytes, the tokenizer, the template and the numerics version.
+uint64_t Fingerprint(const ModelFiles& files);
+
+// The tokenizer of a kGgufMetadataFile.
+absl::StatusOr<text::TokenizerData> ParseGgufMetadataTokenizer(std::string_view bytes);
 
 }  // namespace berth::loader

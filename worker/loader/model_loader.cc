@@ -28,40 +28,6 @@ uint64_t HashBytes(absl::Span<const std::byte> bytes, uint64_t seed) {
   return base::Hash64({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, seed);
 }
 
-// Reads little of each tensor: its two ends and its middle.
-uint64_t Fingerprint(const ModelFiles& files) {
-  uint64_t hash = base::HashCombine(files.metadata_hash, kNumericsVersion);
-  for (const TensorInfo& tensor : files.checkpoint.tensors) {
-    hash =
-        base::Hash64(absl::StrFormat("%s %s%s", tensor.name, kernels::Info(tensor.dtype).name, ShapeText(tensor.shape)), hash);
-    const size_t size = std::min(kSampleBytes, tensor.data.size());
-    for (const size_t begin : {size_t{0}, (tensor.data.size() - size) / 2, tensor.data.size() - size}) {
-      hash = HashBytes(tensor.data.subspan(begin, size), hash);
-    }
-  }
-  return hash;
-}
-
-absl::StatusOr<ModelFiles> Open(const std::string& path, LoadFormat format) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) return absl::NotFoundError(absl::StrCat("there is no file or directory ", path));
-  if (std::filesystem::is_directory(status)) return OpenHfDirectory(path, format);
-  if (format == LoadFormat::kRandom) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": random weights want a directory with a config.json"));
-  }
-  if (std::filesystem::path(path).extension() == ".safetensors") {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": give the directory that holds it and config.json"));
-  }
-  return OpenGgufModel(path);
-}
-
-std::string NameOf(const std::string& path) {
-  const std::filesystem::path file = std::filesystem::absolute(path).lexically_normal();
-  const std::string name = (file.has_filename() ? file : file.parent_path()).filename().string();
-  return file.extension() == ".gguf" ? name.substr(0, name.size() - 5) : name;
-}
-
 // The checkpoint's weights where its files have them, and then wherever the uploader brings them.
 absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
   for (const auto& file : files.checkpoint.files) file->WillNeed();
@@ -82,14 +48,51 @@ absl::StatusOr<MaterializedWeights> MakeRandomWeights(const ModelFiles& files, c
 
 }  // namespace
 
+uint64_t Fingerprint(const ModelFiles& files) {
+  uint64_t hash = base::HashCombine(files.metadata_hash, kNumericsVersion);
+  for (const TensorInfo& tensor : files.checkpoint.tensors) {
+    hash =
+        base::Hash64(absl::StrFormat("%s %s%s", tensor.name, kernels::Info(tensor.dtype).name, ShapeText(tensor.shape)), hash);
+    // Little of each tensor: its two ends and its middle.
+    const size_t size = std::min(kSampleBytes, tensor.data.size());
+    for (const size_t begin : {size_t{0}, (tensor.data.size() - size) / 2, tensor.data.size() - size}) {
+      hash = HashBytes(tensor.data.subspan(begin, size), hash);
+    }
+  }
+  return hash;
+}
+
+absl::StatusOr<ModelFiles> OpenModel(const std::string& path, LoadFormat format) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) return absl::NotFoundError(absl::StrCat("there is no file or directory ", path));
+  if (std::filesystem::is_directory(status)) return OpenHfDirectory(path, format);
+  if (format == LoadFormat::kRandom) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": random weights want a directory with a config.json"));
+  }
+  if (std::filesystem::path(path).extension() == ".safetensors") {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": give the directory that holds it and config.json"));
+  }
+  return OpenGgufModel(path);
+}
+
+std::string ModelName(const std::string& path) {
+  const std::filesystem::path file = std::filesystem::absolute(path).lexically_normal();
+  std::string name = (file.has_filename() ? file : file.parent_path()).filename().string();
+  if (file.extension() != ".gguf") return name;
+  name.resize(name.size() - 5);
+  const size_t part = name.rfind("-00001-of-");  // the first of several files
+  return part != std::string::npos && part + 15 == name.size() ? name.substr(0, part) : name;
+}
+
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path, const LoadOptions& options) {
-  BERTH_ASSIGN_OR_RETURN(ModelFiles files, Open(path, options.format));
+  BERTH_ASSIGN_OR_RETURN(ModelFiles files, OpenModel(path, options.format));
   const bool random = options.format == LoadFormat::kRandom;
   absl::StatusOr<MaterializedWeights> weights =
       random ? MakeRandomWeights(files, options) : LoadWeights(files, options.uploader);
-  if (!weights.ok()) return absl::Status(weights.status().code(), absl::StrCat(path, ": ", weights.status().message()));
+  if (!weights.ok()) return InFile(path, weights.status());
 
-  LoadedModel model{.name = NameOf(path), .fingerprint = Fingerprint(files)};
+  LoadedModel model{.name = files.name.empty() ? ModelName(path) : files.name, .fingerprint = Fingerprint(files)};
   if (random) model.fingerprint = base::Hash64("random weights", base::HashCombine(model.fingerprint, options.seed));
   model.spec = std::move(files.spec);
   model.weights = std::move(weights->weights);

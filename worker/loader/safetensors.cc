@@ -53,7 +53,12 @@ absl::StatusOr<TensorInfo> ParseTensor(const std::string& name, const Json& entr
   const auto dtype = entry.find("dtype");
   if (dtype == entry.end() || !dtype->is_string()) return absl::InvalidArgumentError("dtype: want a string");
   const std::optional<DType> known = ToDType(dtype->get<std::string>());
-  if (!known) return absl::UnimplementedError(absl::StrCat("has type ", dtype->dump(), ": want F32, F16 or BF16"));
+  if (!known) {
+    const bool packed = name.ends_with(".qweight") || name.ends_with(".qzeros") || name.ends_with("weight_packed");
+    return absl::UnimplementedError(
+        absl::StrCat("has type ", dtype->dump(), ": want F32, F16 or BF16",
+                     packed ? " (the checkpoint is quantised, and its config.json does not say how)" : ""));
+  }
   info.dtype = *known;
   BERTH_ASSIGN_OR_RETURN(info.shape, Shape(entry));
 

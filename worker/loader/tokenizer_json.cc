@@ -3,11 +3,11 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "nlohmann/json.hpp"
 #include "worker/loader/json_fields.h"
+#include "worker/loader/tokenizer_config.h"
 #include "worker/loader/tokenizer_json_steps.h"
 #include "worker/text/string_map.h"
 
@@ -19,13 +19,6 @@ using text::AddedToken;
 using text::TokenizerData;
 
 constexpr int32_t kMostIds = 1 << 24;
-
-absl::StatusOr<json> ParseObject(std::string_view source, const char* file) {
-  json parsed = json::parse(source, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_discarded()) return absl::InvalidArgumentError(absl::StrFormat("%s is not JSON", file));
-  if (!parsed.is_object()) return absl::InvalidArgumentError(absl::StrFormat("%s is not an object", file));
-  return parsed;
-}
 
 absl::Status ParseVocabulary(const JsonFields& model, text::StringToId& ids, TokenizerData& data) {
   BERTH_ASSIGN_OR_RETURN(const JsonFields vocabulary, model.Object("vocab"));
@@ -77,8 +70,29 @@ absl::Status ParseMerges(const JsonFields& model, const text::StringToId& ids, T
   return absl::OkStatus();
 }
 
+// "vocab" is a list of [piece, score], by id.
+absl::Status ParseUnigram(const JsonFields& model, TokenizerData& data) {
+  data.model = TokenizerData::Model::kUnigram;
+  data.fuse_unknown = true;
+  BERTH_ASSIGN_OR_RETURN(data.byte_fallback, model.BoolOr("byte_fallback", false));
+  BERTH_ASSIGN_OR_RETURN(const json* vocabulary, model.Array("vocab"));
+  for (size_t id = 0; id < vocabulary->size(); ++id) {
+    const json& entry = (*vocabulary)[id];
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s[%d] is not a piece and its score", model.PathOf("vocab"), id));
+    }
+    data.pieces.push_back(*entry[0].get_ptr<const std::string*>());
+    data.scores.push_back(entry[1].get<double>());
+  }
+  if (model.Find("unk_id") == nullptr) return absl::OkStatus();
+  BERTH_ASSIGN_OR_RETURN(data.unknown_id, model.Int("unk_id"));
+  if (data.unknown_id >= 0 && data.unknown_id < static_cast<int32_t>(data.pieces.size())) return absl::OkStatus();
+  return model.Error("unk_id", absl::StrFormat("is %d, which is not in the vocabulary", data.unknown_id));
+}
+
 absl::Status ParseModel(const JsonFields& model, TokenizerData& data) {
   BERTH_ASSIGN_OR_RETURN(const std::string type, model.StringOr("type", "BPE"));
+  if (type == "Unigram") return ParseUnigram(model, data);
   if (type != "BPE") return model.Error("type", absl::StrFormat("is \"%s\", which is not supported", type));
   if (const json* dropout = model.Find("dropout"); dropout != nullptr && *dropout != 0) {
     return model.Error("dropout", "is not zero, which is not supported");
@@ -103,18 +117,6 @@ absl::Status ParseModel(const JsonFields& model, TokenizerData& data) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<AddedToken> ParseAddedToken(const JsonFields& fields, int32_t id) {
-  AddedToken token{.id = id};
-  BERTH_ASSIGN_OR_RETURN(token.content, fields.String("content"));
-  if (token.content.empty()) return fields.Error("content", "is empty");
-  BERTH_ASSIGN_OR_RETURN(token.special, fields.BoolOr("special", false));
-  BERTH_ASSIGN_OR_RETURN(token.lstrip, fields.BoolOr("lstrip", false));
-  BERTH_ASSIGN_OR_RETURN(token.rstrip, fields.BoolOr("rstrip", false));
-  BERTH_ASSIGN_OR_RETURN(token.single_word, fields.BoolOr("single_word", false));
-  BERTH_ASSIGN_OR_RETURN(token.normalized, fields.BoolOr("normalized", !token.special));
-  return token;
-}
-
 absl::Status ParseAddedTokens(const JsonFields& root, TokenizerData& data) {
   if (root.Find("added_tokens") == nullptr) return absl::OkStatus();
   BERTH_ASSIGN_OR_RETURN(const json* tokens, root.Array("added_tokens"));
@@ -127,64 +129,10 @@ absl::Status ParseAddedTokens(const JsonFields& root, TokenizerData& data) {
   return absl::OkStatus();
 }
 
-// The content of a token that is given as text or as an object; empty: none.
-absl::StatusOr<std::string> TokenContent(const JsonFields& config, const char* key) {
-  const json* value = config.Find(key);
-  if (value == nullptr || !value->is_object()) return config.StringOr(key, "");
-  BERTH_ASSIGN_OR_RETURN(const JsonFields token, config.Object(key));
-  return token.String("content");
-}
-
-absl::StatusOr<int32_t> IdOfContent(const TokenizerData& data, const JsonFields& config, const char* key) {
-  BERTH_ASSIGN_OR_RETURN(const std::string content, TokenContent(config, key));
-  if (content.empty()) return -1;
-  for (const AddedToken& token : data.added_tokens) {
-    if (token.content == content) return token.id;
-  }
-  for (size_t id = 0; id < data.pieces.size(); ++id) {
-    if (data.pieces[id] == content) return static_cast<int32_t>(id);
-  }
-  if (data.model == TokenizerData::Model::kSentencePiece) return -1;  // the model itself knows it
-  return config.Error(key, absl::StrFormat("is \"%s\", which is not in the vocabulary", content));
-}
-
-// The template itself, or the one named "default" of several.
-absl::StatusOr<std::string> ParseChatTemplate(const JsonFields& config) {
-  const json* value = config.Find("chat_template");
-  if (value == nullptr || !value->is_array()) return config.StringOr("chat_template", "");
-  for (const json& entry : *value) {
-    BERTH_ASSIGN_OR_RETURN(const JsonFields named, JsonFields::Of(entry, config.PathOf("chat_template")));
-    BERTH_ASSIGN_OR_RETURN(const std::string name, named.String("name"));
-    if (name == "default") return named.String("template");
-  }
-  return config.Error("chat_template", "has no template named \"default\"");
-}
-
-absl::Status TakeConfig(const JsonFields& config, TokenizerData& data) {
-  BERTH_ASSIGN_OR_RETURN(data.bos_id, IdOfContent(data, config, "bos_token"));
-  BERTH_ASSIGN_OR_RETURN(data.eos_id, IdOfContent(data, config, "eos_token"));
-  if (data.eos_id >= 0) data.generation_eos_ids = {data.eos_id};
-  BERTH_ASSIGN_OR_RETURN(data.chat_template, ParseChatTemplate(config));
-  return absl::OkStatus();
-}
-
-absl::Status TakeAddedTokensDecoder(const JsonFields& config, TokenizerData& data) {
-  if (config.Find("added_tokens_decoder") == nullptr) return absl::OkStatus();
-  BERTH_ASSIGN_OR_RETURN(const JsonFields tokens, config.Object("added_tokens_decoder"));
-  for (const auto& [key, value] : tokens.object().items()) {
-    int32_t id;
-    if (!absl::SimpleAtoi(key, &id)) return tokens.Error(key, "is not named by a token id");
-    BERTH_ASSIGN_OR_RETURN(const JsonFields fields, tokens.Object(key));
-    BERTH_ASSIGN_OR_RETURN(AddedToken token, ParseAddedToken(fields, id));
-    data.added_tokens.push_back(std::move(token));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<TokenizerData> ParseTokenizerJson(std::string_view tokenizer_json, std::string_view tokenizer_config_json) {
-  BERTH_ASSIGN_OR_RETURN(const json parsed, ParseObject(tokenizer_json, "tokenizer.json"));
+  BERTH_ASSIGN_OR_RETURN(const json parsed, ParseJsonObject(tokenizer_json, "tokenizer.json"));
   const JsonFields root(parsed, "tokenizer.json");
   TokenizerData data;
   BERTH_ASSIGN_OR_RETURN(const JsonFields model, root.Object("model"));
@@ -195,8 +143,8 @@ absl::StatusOr<TokenizerData> ParseTokenizerJson(std::string_view tokenizer_json
   BERTH_RETURN_IF_ERROR(ParsePostProcessor(root, data));
   BERTH_RETURN_IF_ERROR(ParseDecoder(root, data));
   if (!tokenizer_config_json.empty()) {
-    BERTH_ASSIGN_OR_RETURN(const json config, ParseObject(tokenizer_config_json, "tokenizer_config.json"));
-    BERTH_RETURN_IF_ERROR(TakeConfig(JsonFields(config, "tokenizer_config.json"), data));
+    BERTH_ASSIGN_OR_RETURN(const json config, ParseJsonObject(tokenizer_config_json, "tokenizer_config.json"));
+    BERTH_RETURN_IF_ERROR(TakeTokenizerConfig(JsonFields(config, "tokenizer_config.json"), data));
   }
   return data;
 }
@@ -206,14 +154,21 @@ absl::StatusOr<TokenizerData> ParseSentencePiece(std::string model, std::string_
   data.sentencepiece_model = std::move(model);
   data.add_bos = true;
   if (tokenizer_config_json.empty()) return data;
-  BERTH_ASSIGN_OR_RETURN(const json parsed, ParseObject(tokenizer_config_json, "tokenizer_config.json"));
+  BERTH_ASSIGN_OR_RETURN(const json parsed, ParseJsonObject(tokenizer_config_json, "tokenizer_config.json"));
   const JsonFields config(parsed, "tokenizer_config.json");
   BERTH_RETURN_IF_ERROR(TakeAddedTokensDecoder(config, data));
-  BERTH_RETURN_IF_ERROR(TakeConfig(config, data));
+  BERTH_RETURN_IF_ERROR(TakeTokenizerConfig(config, data));
   BERTH_ASSIGN_OR_RETURN(data.add_bos, config.BoolOr("add_bos_token", true));
   BERTH_ASSIGN_OR_RETURN(data.add_eos, config.BoolOr("add_eos_token", false));
   BERTH_ASSIGN_OR_RETURN(const bool legacy, config.BoolOr("legacy", true));
   data.prefix_first_only = !legacy;
+  BERTH_ASSIGN_OR_RETURN(const std::string tokenizer_class, config.StringOr("tokenizer_class", ""));
+  if (tokenizer_class == "ChatGLMTokenizer") {
+    data.add_bos = data.add_eos = false;
+    data.appended_tokens = {"[MASK]",   "[gMASK]",       "[sMASK]",        "sop", "eop", "<|system|>",
+                            "<|user|>", "<|assistant|>", "<|observation|>"};
+    data.prefix_tokens = {"[gMASK]", "sop"};
+  }
   return data;
 }
 

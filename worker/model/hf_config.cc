@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
 
 namespace berth::model {
@@ -82,6 +83,23 @@ absl::StatusOr<HfConfig> HfConfig::Parse(std::string_view json) {
   HfConfig config;
   if (absl::Status status = Flatten(parsed, "", 0, config); !status.ok()) return status;
   return config;
+}
+
+std::string HfConfig::ToJson() const {
+  const auto scalar = [](const Scalar& value) { return std::visit([](const auto& held) { return Json(held); }, value); };
+  Json root = Json::object();
+  for (const auto& [name, field] : fields_) {
+    Json* place = &root;
+    const std::vector<std::string> path = absl::StrSplit(name, '.');
+    for (const std::string& key : path) place = &(*place)[key];
+    if (!field.is_list) {
+      *place = scalar(field.values.front());
+      continue;
+    }
+    *place = Json::array();
+    for (const Scalar& value : field.values) place->push_back(scalar(value));
+  }
+  return root.dump(2);
 }
 
 bool HfConfig::Has(std::string_view name) const {

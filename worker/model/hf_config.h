@@ -27,6 +27,9 @@ class HfConfig {
   // Lists of other than scalars are not kept: no field that Berth reads is one.
   static absl::StatusOr<HfConfig> Parse(std::string_view json);
 
+  // A text that Parse reads back.
+  std::string ToJson() const;
+
   void Set(std::string name, Scalar value) { fields_[std::move(name)] = Field{{std::move(value)}}; }
   void SetList(std::string name, std::vector<Scalar> values) { fields_[std::move(name)] = Field{std::move(values), true}; }
 

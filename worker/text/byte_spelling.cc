@@ -36,6 +36,12 @@ int HexDigit(char c) {
 
 int32_t CharacterOfByte(unsigned char byte) { return kTables.character[byte]; }
 
+std::string SpellingOfBytes(std::string_view bytes) {
+  std::string piece;
+  for (const char byte : bytes) AppendUtf8(CharacterOfByte(static_cast<unsigned char>(byte)), piece);
+  return piece;
+}
+
 std::optional<std::string> BytesOfSpelling(std::string_view piece) {
   std::string bytes;
   while (!piece.empty()) {

@@ -14,6 +14,9 @@ inline constexpr char kGpt2Words[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}
 // the other 68 bytes as U+0100 and up.
 int32_t CharacterOfByte(unsigned char byte);
 
+// The piece that spells `bytes`.
+std::string SpellingOfBytes(std::string_view bytes);
+
 // The bytes that `piece` spells; nothing when one of its characters is not among the 256.
 std::optional<std::string> BytesOfSpelling(std::string_view piece);
 

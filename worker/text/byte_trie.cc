@@ -16,15 +16,19 @@ void ByteTrie::Insert(std::string_view key, int32_t value) {
 
 ByteTrie::Match ByteTrie::LongestPrefix(std::string_view text) const {
   Match best;
-  if (text.empty() || !first_bytes_.test(static_cast<unsigned char>(text.front()))) return best;
+  ForEachPrefix(text, [&](int32_t value, size_t size) { best = {value, size}; });
+  return best;
+}
+
+void ByteTrie::ForEachPrefix(std::string_view text, absl::FunctionRef<void(int32_t value, size_t size)> visit) const {
+  if (text.empty() || !first_bytes_.test(static_cast<unsigned char>(text.front()))) return;
   uint32_t node = 0;
   for (size_t i = 0; i < text.size(); ++i) {
     const auto found = nodes_.find(Edge(node, text[i]));
     if (found == nodes_.end()) break;
-    if (found->second.value >= 0) best = {found->second.value, i + 1};
+    if (found->second.value >= 0) visit(found->second.value, i + 1);
     node = found->second.id;
   }
-  return best;
 }
 
 }  // namespace berth::text

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 
 namespace berth::text {
 
@@ -18,6 +19,8 @@ class ByteTrie {
 
   // `key` is not empty; a second value for it replaces the first. `value` is not negative.
   void Insert(std::string_view key, int32_t value);
+  // Calls `visit(value, size)` for every key that `text` starts with, the shortest first.
+  void ForEachPrefix(std::string_view text, absl::FunctionRef<void(int32_t value, size_t size)> visit) const;
   // The longest key that `text` starts with.
   Match LongestPrefix(std::string_view text) const;
 

@@ -53,9 +53,18 @@ void TakeVocabulary(const SentencePieceModel& model, TokenizerData& data) {
       data.added_tokens.push_back({.id = id, .content = data.pieces.back(), .special = true});
     }
   }
+  for (const std::string& content : data.appended_tokens) {
+    const auto id = static_cast<int32_t>(data.pieces.size());
+    data.pieces.push_back(content);
+    if (!declared(id)) data.added_tokens.push_back({.id = id, .content = content, .special = true});
+  }
   if (data.bos_id < 0) data.bos_id = model.bos_id();
   if (data.eos_id < 0) data.eos_id = model.eos_id();
   if (data.add_bos && data.bos_id >= 0) data.prefix_ids = {data.bos_id};
+  for (const std::string& content : data.prefix_tokens) {
+    const auto found = std::find(data.pieces.begin(), data.pieces.end(), content);
+    if (found != data.pieces.end()) data.prefix_ids.push_back(static_cast<int32_t>(found - data.pieces.begin()));
+  }
   if (data.add_eos && data.eos_id >= 0) data.suffix_ids = {data.eos_id};
 }
 

@@ -16,6 +16,7 @@ std::string Tokenizer::Decode(absl::Span<const int32_t> ids, bool skip_special) 
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerData data) {
   if (data.model == TokenizerData::Model::kSentencePiece) return MakeSentencePieceTokenizer(std::move(data));
+  if (data.model == TokenizerData::Model::kUnigram) return MakeUnigramTokenizer(data);
   return MakeBpeTokenizer(data);
 }
 

@@ -76,26 +76,31 @@ struct DecoderRules {
 
 // A tokenizer as plain data, whatever file it came from.
 struct TokenizerData {
-  enum class Model { kBpe, kSentencePiece };
+  enum class Model { kBpe, kUnigram, kSentencePiece };
   Model model = Model::kBpe;
 
   std::vector<std::string> pieces;  // by id; empty: no such id. Byte-level vocabularies spell bytes as GPT-2 does
   std::vector<AddedToken> added_tokens;
 
-  // kBpe
+  // kUnigram
+  std::vector<double> scores;  // log probabilities by id
+
+  // kBpe; all but the first three of kUnigram too
   std::vector<Merge> merges;
+  bool byte_level = false;     // words are bytes, spelled by GPT-2's 256 characters
+  bool ignore_merges = false;  // a word that is a token needs no merges
   std::vector<NormalizerStep> normalizer;
   std::vector<PreTokenizerStep> pre_tokenizer;
-  bool byte_level = false;     // words are bytes, spelled by GPT-2's 256 characters
   bool byte_fallback = false;  // characters outside the vocabulary become <0x..> tokens
-  bool ignore_merges = false;  // a word that is a token needs no merges
   bool fuse_unknown = false;   // neighbouring unknown characters become one unknown token
   int32_t unknown_id = -1;     // -1: unknown characters vanish
 
   // kSentencePiece
   std::string sentencepiece_model;  // the serialized ModelProto; normalizer and pieces come from it
   bool prefix_first_only = false;   // the dummy prefix goes only before the start of the text, not after every added token
-  bool add_bos = false;             // prefix_ids and suffix_ids are bos_id and eos_id, which the model itself may supply
+  std::vector<std::string> appended_tokens;  // special tokens whose ids follow the model's own
+  std::vector<std::string> prefix_tokens;    // their ids become prefix_ids
+  bool add_bos = false;  // prefix_ids and suffix_ids are bos_id and eos_id, which the model itself may supply
   bool add_eos = false;
 
   DecoderRules decoder;

@@ -50,6 +50,7 @@ class VocabularyTokenizer : public Tokenizer {
 };
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeBpeTokenizer(const TokenizerData& data);
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeUnigramTokenizer(const TokenizerData& data);
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(TokenizerData data);
 
 }  // namespace berth::text

@@ -21,7 +21,7 @@ def main(preset):
         with tarfile.open(archive) as tar:
             tar.extractall(folder)
         (root,) = [path for path in pathlib.Path(folder).iterdir() if path.is_dir()]
-        for program in ("berth", "berth-worker", "berth-gateway", "berth-bench"):
+        for program in ("berth", "berth-worker", "berth-gateway", "berth-bench", "berth-model"):
             assert "--" in output_of([root / "bin" / program, "--help"], cwd="/"), program
         assert output_of([root / "bin" / "berth", "--version"], cwd="/").startswith("berth ")
         # Nothing but the C library and CUDA comes from the host.

@@ -7,8 +7,8 @@ import sys
 CONFIG = pathlib.Path(__file__).resolve().parents[2] / "golden" / "models" / "tiny" / "llama"
 
 
-def answer(berth, seed):
-    flags = [f"--worker-flag={flag}" for flag in ("--load-format=random", f"--seed={seed}")]
+def answer(berth, seed, *more):
+    flags = [f"--worker-flag={flag}" for flag in ("--load-format=random", f"--seed={seed}", *more)]
     command = [berth, "chat", CONFIG, "--workers", "1", "--device", "cpu", *flags, "--prompt", "hi", "--max-tokens", "12", "--temperature", "0"]
     return subprocess.run(command, check=True, capture_output=True).stdout
 
@@ -18,6 +18,7 @@ def main(berth):
     assert first.strip(), "no answer"
     assert answer(berth, 1) == first, "another answer from the same seed"
     assert answer(berth, 2) != first, "the same answer from another seed"
+    assert answer(berth, 1, "--chat-template=mistral") != first, "the same answer to another prompt"
     print("answered", first)
 
 

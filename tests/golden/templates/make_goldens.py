@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes families.json and expressions.json: what jinja2, set up as Hugging Face transformers sets it up, makes of the
+"""Writes families.json, builtin.json and expressions.json: what jinja2, set up as Hugging Face transformers sets it up, makes of the
 templates in families/ and of the expressions below. Needs jinja2 from PyPI (3.1.6 made the checked-in files)."""
 
 import datetime
 import json
 import pathlib
+import re
 
 import jinja2
 import jinja2.ext
@@ -123,6 +124,25 @@ def families():
                 cases.append({"family": path.stem, "name": f"{name}, {option}" if option else name, "conversation": name,
                               "option": option, "text": text, **({"error": error} if error else {})})
     return {"conversations": CONVERSATIONS, "options": VARIABLES, **SPECIAL, "cases": cases}
+
+
+def builtin():
+    """The templates in worker/text/builtin_templates.cc."""
+    code = (HERE.parents[2] / "worker/text/builtin_templates.cc").read_text()
+    constants = dict(re.findall(r'char (k\w+)\[\] =\s*R"~\((.*?)\)~"', code, re.S))
+    sources = {name: constants["kDefaults"] + sets + constants["kBody"]
+               for name, sets in re.findall(r'\{"([\w-]+)",\s*R"~\((.*?)\)~"', code, re.S)}
+    sources["chatglm2"] = constants["kChatGlm2"]
+    names = ["one turn", "system", "multi-turn", "system, multi-turn", "empty content", "unicode", "ends with the assistant",
+             "no messages of the user", "unknown role"]
+    cases = []
+    for name, source in sorted(sources.items()):
+        for conversation in names:
+            for prompt in (True, False):
+                text, error = render(source, {"messages": CONVERSATIONS[conversation], "add_generation_prompt": prompt, **SPECIAL})
+                cases.append({"name": name, "conversation": conversation, "prompt": prompt, "text": text,
+                              **({"error": error} if error else {})})
+    return {"conversations": {name: CONVERSATIONS[name] for name in names}, **SPECIAL, "cases": cases}
 
 
 CONTEXT = {
@@ -454,4 +474,5 @@ def write(name, data):
 
 
 write("families.json", families())
+write("builtin.json", builtin())
 write("expressions.json", expressions())

@@ -2,15 +2,20 @@
 
 Per pipeline: the tokenizer file, NAME.ids (a hash of the ids of each line of the corpus) and NAME.texts (a hash of the decoded
 text of each of a series of pseudo-random id lists, with and without special tokens).
-Needs tokenizers 0.23.3 and sentencepiece 0.2.3. Usage: make_tokenizers.py [GGUF file of SmolLM2, for demo.ids and demo.texts]
+Needs tokenizers 0.23.3, sentencepiece 0.2.3 and tiktoken 0.14.0. Usage: make_tokenizers.py [GGUF file of SmolLM2, for demo.ids and demo.texts]
 """
 
+import base64
+import collections
 import io
 import json
 import pathlib
 import sys
+import unicodedata
 
 import sentencepiece
+import tiktoken
+import tiktoken._educational
 import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -199,6 +204,47 @@ def make_sentencepiece(texts):
     (HERE / "sp_bpe.vocab").write_text("\n".join(scores) + "\n", encoding="utf-8")
 
 
+def make_unigram(texts):
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    # Of names that are not in the corpus: a piece may not be there twice.
+    special = ["<unk>", "<first>", "<last>"]
+    counts = collections.Counter("".join(texts))  # rare characters stay unknown
+    common = ["".join(c for c in text if counts[c] >= 20) for text in texts]
+    tokenizer.train_from_iterator(common, trainers.UnigramTrainer(
+        vocab_size=1200, unk_token="<unk>", special_tokens=special, show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<first> $A <last>", pair="$A $B", special_tokens=[("<first>", 1), ("<last>", 2)])
+    save("unigram", tokenizer)
+    write_hf_golden("unigram", tokenizer, texts)
+    # The same with bytes for what it does not know.
+    model = json.loads(tokenizer.to_str())["model"]
+    vocabulary = [tuple(entry) for entry in model["vocab"]] + [(f"<0x{byte:02X}>", -20.0) for byte in range(256)]
+    fallback = Tokenizer(models.Unigram(vocabulary, unk_id=model["unk_id"], byte_fallback=True))
+    fallback.pre_tokenizer = pre_tokenizers.Metaspace()
+    fallback.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                          decoders.Strip(content=" ", left=1, right=0)])
+    fallback.add_special_tokens([AddedToken(t, normalized=False) for t in special])
+    save("unigram_bytes", fallback)
+    write_hf_golden("unigram_bytes", fallback, texts)
+
+
+def make_tiktoken(texts):
+    """A small file as Qwen's, with what its Python class puts around it."""
+    ranks = tiktoken._educational.bpe_train("\n".join(texts[::4]), 700, QWEN2, None)
+    (HERE / "qwen.tiktoken").write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
+    end = len(ranks)
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|extra_{i}|>" for i in range(205)]
+    encoding = tiktoken.Encoding("qwen", pat_str=QWEN2, mergeable_ranks=ranks, special_tokens={n: end + i for i, n in enumerate(names)})
+
+    def decode(ids):
+        return encoding.decode([i for i in ids if i < end] if len(ids) % 2 == 0 else ids, errors="replace")
+
+    write_golden("qwen", lambda text: encoding.encode(unicodedata.normalize("NFC", text), allowed_special="all"), decode,
+                 encoding.n_vocab, texts)
+
+
 def make_demo(path, texts):
     import gguf
     reader = gguf.GGUFReader(path)
@@ -216,6 +262,8 @@ def main():
     make_byte_level(texts)
     make_other_steps(texts)
     make_sentencepiece(texts)
+    make_unigram(texts)
+    make_tiktoken(texts)
     if len(sys.argv) > 1:
         make_demo(sys.argv[1], texts)
 

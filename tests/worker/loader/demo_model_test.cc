@@ -2,6 +2,9 @@
 #include <string>
 
 #include "gtest/gtest.h"
+#include "tests/support/decoder_runner.h"
+#include "tests/support/files.h"
+#include "worker/loader/convert.h"
 #include "worker/loader/model_loader.h"
 
 namespace berth::loader {
@@ -40,6 +43,22 @@ TEST(DemoModelTest, LoadsWithItsWeightsMapped) {
   EXPECT_EQ(model->tokenizer.pieces.size(), 49152u);
   EXPECT_EQ(model->tokenizer.generation_eos_ids, std::vector<int32_t>{2});
   EXPECT_FALSE(model->tokenizer.chat_template.empty());
+}
+
+TEST(DemoModelTest, AWorkspaceIsTheSameModel) {
+  const std::string path = DemoModel();
+  if (path.empty()) GTEST_SKIP() << "no .cache/models/*.gguf: deploy/quickstart downloads the demo model";
+  const berth::testing::TempDir directory;
+  const absl::StatusOr<Conversion> done = ConvertModel(path, {.destination = directory.PathOf("workspace")});
+  ASSERT_TRUE(done.ok()) << done.status();
+  const LoadedModel direct = LoadModel(path).value(), converted = LoadModel(directory.PathOf("workspace")).value();
+  EXPECT_EQ(converted.name, direct.name);
+  const std::vector<int32_t> prompt = {1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173};
+  EXPECT_EQ(berth::testing::PromptLogits(converted.spec, converted.weights, prompt),
+            berth::testing::PromptLogits(direct.spec, direct.weights, prompt));
+  EXPECT_EQ(converted.tokenizer.pieces, direct.tokenizer.pieces);
+  EXPECT_EQ(converted.tokenizer.chat_template, direct.tokenizer.chat_template);
+  EXPECT_EQ(converted.tokenizer.generation_eos_ids, direct.tokenizer.generation_eos_ids);
 }
 
 TEST(DemoModelTest, FingerprintIsTheSameEveryTime) {

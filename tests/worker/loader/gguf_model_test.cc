@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <random>
 #include <string>
 
@@ -55,7 +56,9 @@ TEST_P(QuantisedModelTest, LogitsEqualTheDequantisedModel) {
             0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, QuantisedModelTest, ::testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ8_0),
+INSTANTIATE_TEST_SUITE_P(Types, QuantisedModelTest,
+                         ::testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                                           DType::kIQ4_NL),
                          [](const auto& info) { return std::string(kernels::Info(info.param).name); });
 
 TEST(GgufModelTest, TiesTheHeadWhenThereIsNoOutputTensor) {
@@ -82,6 +85,47 @@ TEST(GgufModelTest, WindowComesFromTheMetadata) {
   TinyGguf tiny = MakeTinyGguf(DType::kQ8_0);
   tiny.writer.Set("llama.attention.sliding_window", int64_t{24});
   EXPECT_EQ(Load(tiny.writer.File())->spec.layers[2].attention.window, 24);
+}
+
+class SplitGgufTest : public ::testing::Test {
+ protected:
+  static constexpr const char* kNames[] = {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"};
+
+  void Write(const std::vector<std::string>& files) {
+    for (size_t i = 0; i < files.size(); ++i) berth::testing::WriteFile(directory_.PathOf(kNames[i]), files[i]);
+  }
+  std::string Error(const char* name) {
+    const absl::StatusOr<LoadedModel> model = LoadModel(directory_.PathOf(name));
+    return model.ok() ? "no error" : std::string(model.status().message());
+  }
+
+  const TinyGguf tiny_ = MakeTinyGguf(DType::kQ8_0);
+  TempDir directory_;
+};
+
+TEST_F(SplitGgufTest, IsTheSameModelAsOneFile) {
+  Write(tiny_.writer.Split(3));
+  const absl::StatusOr<LoadedModel> split = LoadModel(directory_.PathOf(kNames[0]));
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_EQ(split->name, "m");
+  const absl::StatusOr<LoadedModel> whole = Load(tiny_.writer.File());
+  const std::vector<int32_t> prompt = {1, 2, 3};
+  EXPECT_EQ(PromptLogits(split->spec, split->weights, prompt), PromptLogits(whole->spec, whole->weights, prompt));
+}
+
+TEST_F(SplitGgufTest, NamesThePartThatIsWrong) {
+  std::vector<std::string> files = tiny_.writer.Split(3);
+  Write(files);
+  EXPECT_THAT(Error(kNames[1]), AllOf(HasSubstr(kNames[1]), HasSubstr("-00001-of-00003.gguf")));
+  std::swap(files[1], files[2]);
+  Write(files);
+  EXPECT_THAT(Error(kNames[0]), AllOf(HasSubstr(kNames[1]), HasSubstr("split.no is 2: want 1")));
+  std::swap(files[1], files[2]);
+  files[2] = tiny_.writer.Split(4)[2];
+  Write(files);
+  EXPECT_THAT(Error(kNames[0]), AllOf(HasSubstr(kNames[2]), HasSubstr("split.count is 4: want 3")));
+  std::filesystem::remove(directory_.PathOf(kNames[2]));
+  EXPECT_THAT(Error(kNames[0]), HasSubstr(kNames[2]));
 }
 
 // The divisors of Llama 3.1 (factor 8), as converters compute them.

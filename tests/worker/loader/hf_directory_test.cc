@@ -139,7 +139,54 @@ TEST_F(HfDirectoryTest, PickledWeightsAreRefusedWithAdvice) {
   Remove("model.safetensors");
   EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound);
   Write("pytorch_model.bin", "pickle");
-  EXPECT_THAT(Error(), AllOf(HasSubstr("pytorch_model.bin"), HasSubstr("safe_serialization=True")));
+  EXPECT_THAT(Error(), AllOf(HasSubstr("pytorch_model.bin"), HasSubstr("save_pretrained")));
+  Remove("pytorch_model.bin");
+  Remove("config.json");
+  Write("consolidated.00.pth", "pickle");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("consolidated.00.pth"), HasSubstr("convert_llama_weights_to_hf --input_dir")));
+}
+
+TEST_F(HfDirectoryTest, QuantisedCheckpointsAreNamed) {
+  SetConfig("quantization_config", {{"quant_method", "awq"}, {"bits", 4}});
+  EXPECT_THAT(Error(), AllOf(HasSubstr("config.json"), HasSubstr("quantization_config.quant_method is \"awq\"")));
+  SetConfig("quantization_config", nullptr);
+  Write("model.safetensors", berth::testing::RawSafetensorsFile(
+                                 R"({"model.layers.0.mlp.up_proj.qweight":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}})",
+                                 std::string(4, '\0')));
+  EXPECT_THAT(Error(), AllOf(HasSubstr("up_proj.qweight"), HasSubstr("\"I32\""), HasSubstr("does not say how")));
+}
+
+TEST_F(HfDirectoryTest, LinksOutOfTheDirectoryAreRefused) {
+  const TempDir other;
+  for (const char* name : {"model.safetensors", "config.json"}) {
+    std::filesystem::rename(directory_.PathOf(name), other.PathOf(name));
+    std::filesystem::create_symlink(other.PathOf(name), directory_.PathOf(name));
+    EXPECT_THAT(Error(), AllOf(HasSubstr(name), HasSubstr("is a link to"), HasSubstr(other.path())));
+  }
+}
+
+// models--org--name/snapshots/REVISION/FILE is a link to models--org--name/blobs/HASH.
+TEST_F(HfDirectoryTest, SnapshotsOfTheHubsCacheAreLinks) {
+  const std::string snapshot = directory_.PathOf("snapshots/main");
+  std::filesystem::create_directories(snapshot);
+  std::filesystem::create_directory(directory_.PathOf("blobs"));
+  for (const std::string name : {"model.safetensors", "config.json", "tokenizer.json"}) {
+    std::filesystem::rename(directory_.PathOf(name), directory_.PathOf("blobs/" + name));
+    std::filesystem::create_symlink("../../blobs/" + name, snapshot + "/" + name);
+  }
+  const absl::StatusOr<LoadedModel> model = LoadModel(snapshot);
+  EXPECT_TRUE(model.ok()) << model.status();
+}
+
+TEST_F(HfDirectoryTest, ATokenizerOfAnotherModelIsRefused) {
+  nlohmann::json tokenizer = nlohmann::json::parse(ReadFile(directory_.PathOf("tokenizer.json")));
+  tokenizer["model"]["vocab"]["another"] = 288;
+  Write("tokenizer.json", tokenizer.dump());
+  EXPECT_THAT(Error(), HasSubstr("token \"another\" has id 288, but vocab_size is 288"));
+  tokenizer["model"]["vocab"].erase("another");
+  tokenizer["added_tokens"].push_back({{"id", 300}, {"content", "<extra>"}, {"special", true}});
+  Write("tokenizer.json", tokenizer.dump());
+  EXPECT_THAT(Error(), HasSubstr("added token \"<extra>\" has id 300, but vocab_size is 288"));
 }
 
 TEST_F(HfDirectoryTest, ErrorsNameTheFile) {

@@ -2,11 +2,15 @@
 
 #include <random>
 #include <string>
+#include <tuple>
+#include <vector>
 
+#include "absl/strings/escaping.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/worker/text/golden.h"
+#include "worker/loader/tiktoken.h"
 #include "worker/text/tokenizer.h"
 
 namespace berth::loader {
@@ -52,6 +56,67 @@ TEST(TokenizerJsonTest, ReadsFileAndConfig) {
   EXPECT_THAT(*(*tokenizer)->Encode("<s>hi hi", {}), ElementsAre(4, 2, 3, 2));
 }
 
+TEST(TokenizerJsonTest, UnigramFieldsAreChecked) {
+  json file = Minimal();
+  file["decoder"] = file["pre_tokenizer"] = nullptr;
+  file["decoder"] = {{"type", "Metaspace"}, {"replacement", "_"}};
+  file["model"] = {
+      {"type", "Unigram"}, {"unk_id", 0}, {"vocab", json::parse(R"([["?", 0], ["a", -1], ["b", -2], ["ab", -2.5]])")}};
+  const auto data = ParseTokenizerJson(file.dump(), "");
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_THAT(*(*text::MakeTokenizer(*data))->Encode("abbxya", {}), ElementsAre(3, 2, 0, 1));
+  for (const auto& [pointer, value, words] : {std::tuple("/model/unk_id", json(4), "unk_id is 4"),
+                                              {"/model/vocab/1", json("a"), "vocab[1] is not a piece"},
+                                              {"/model/vocab/1/1", json("x"), "vocab[1] is not a piece"},
+                                              {"/model/vocab", json(1), "vocab is not an array"}}) {
+    json bad = file;
+    bad[json::json_pointer(pointer)] = value;
+    ExpectRefused(bad, words);
+  }
+  file["model"].erase("unk_id");
+  const auto strict = text::MakeTokenizer(*ParseTokenizerJson(file.dump(), ""));
+  EXPECT_THAT(std::string((*strict)->Encode("ax", {}).status().message()), HasSubstr("no token for \"x\""));
+}
+
+// The ids that the model's own Python code gives: the special tokens follow the pieces, and [gMASK] sop is put before a text.
+TEST(SentencePieceTest, ChatGlmHasItsSpecialTokens) {
+  const auto data = ParseSentencePiece(text::ReadGolden("sp_bpe.model"), R"({"tokenizer_class": "ChatGLMTokenizer"})");
+  const auto plain = text::MakeTokenizer(*ParseSentencePiece(text::ReadGolden("sp_bpe.model"), "")).value();
+  const auto glm = text::MakeTokenizer(*data).value();
+  const int32_t first = plain->size();
+  EXPECT_EQ(glm->IdOf("[MASK]"), first);
+  EXPECT_EQ(glm->IdOf("<|observation|>"), first + 8);
+  std::vector<int32_t> want = plain->Encode("Hello", {.add_special = false}).value();
+  want.insert(want.begin(), {first + 1, first + 3});
+  EXPECT_EQ(glm->Encode("Hello", {}).value(), want);
+  EXPECT_EQ(glm->eos_id(), plain->eos_id());
+}
+
+TEST(TiktokenTest, BadLinesAreNamed) {
+  std::string bytes;
+  for (int byte = 0; byte < 256; ++byte) {
+    bytes += absl::Base64Escape(std::string(1, static_cast<char>(byte))) + " " + std::to_string(byte) + "\n";
+  }
+  EXPECT_TRUE(ParseTiktoken(bytes, "").ok());
+  for (const auto& [text, words] : {std::pair<std::string, const char*>{"", "no tokens"},
+                                    {bytes.substr(7), "no token for the byte 0x00"},
+                                    {bytes + "!!! 256\n", "line 257 is"},
+                                    {bytes + "YWI= x\n", "line 257 is"},
+                                    {bytes + "YWI= -1\n", "line 257 is"},
+                                    {bytes + "YWI=\n", "line 257 is"},
+                                    {bytes + "YWI= 7\n", "rank 7 occurs twice"},
+                                    {bytes + "YQ== 256\n", "rank 256 has a lower rank too"}}) {
+    EXPECT_THAT(std::string(ParseTiktoken(text, "").status().message()), HasSubstr(words));
+  }
+  EXPECT_THAT(std::string(ParseTiktoken(bytes, R"({"tokenizer_class": "OtherTokenizer"})").status().message()),
+              HasSubstr("\"OtherTokenizer\""));
+  EXPECT_THAT(std::string(ParseTiktoken(bytes, R"({"tokenizer_class": "ChatGLM4Tokenizer"})").status().message()),
+              HasSubstr("lacks [gMASK]"));
+  const auto glm = ParseTiktoken(bytes, R"({"tokenizer_class": "ChatGLM4Tokenizer", "added_tokens_decoder": {
+      "256": {"content": "[gMASK]", "special": true}, "257": {"content": "<sop>", "special": true}}})");
+  EXPECT_THAT(*(*text::MakeTokenizer(*glm))->Encode("ab", {}), ElementsAre(256, 257, 'a', 'b'));
+}
+
 TEST(TokenizerJsonTest, MergesMayBePairs) {
   const auto data = ParseTokenizerJson(With("/model/merges", json::array({json::array({"h", "i"})})).dump(), "");
   ASSERT_TRUE(data.ok()) << data.status();
@@ -59,7 +124,7 @@ TEST(TokenizerJsonTest, MergesMayBePairs) {
 }
 
 TEST(TokenizerJsonTest, NamesWhatIsNotSupported) {
-  ExpectRefused(With("/model/type", "Unigram"), "model.type is \"Unigram\"");
+  ExpectRefused(With("/model/type", "WordPiece"), "model.type is \"WordPiece\"");
   ExpectRefused(With("/model/dropout", 0.1), "model.dropout");
   ExpectRefused(With("/model/end_of_word_suffix", "</w>"), "model.end_of_word_suffix is \"</w>\"");
   ExpectRefused(With("/normalizer", {{"type", "BertNormalizer"}}), "normalizer.type is \"BertNormalizer\"");

@@ -5,6 +5,7 @@
 #include "tests/worker/text/golden.h"
 #include "worker/loader/gguf.h"
 #include "worker/loader/gguf_tokenizer_keys.h"
+#include "worker/loader/tiktoken.h"
 #include "worker/loader/tokenizer_json.h"
 
 namespace berth::text {
@@ -23,7 +24,8 @@ TEST_P(TokenizerJsonGolden, EncodesAndDecodesAsTheOriginal) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Pipelines, TokenizerJsonGolden,
-                         testing::Values("gpt2", "llama3", "qwen2", "smollm", "metaspace", "steps", "llama2"),
+                         testing::Values("gpt2", "llama3", "qwen2", "smollm", "metaspace", "steps", "llama2", "unigram",
+                                         "unigram_bytes"),
                          [](const auto& info) { return info.param; });
 
 class SentencePieceGolden : public testing::TestWithParam<const char*> {};
@@ -40,6 +42,16 @@ TEST_P(SentencePieceGolden, EncodesAndDecodesAsTheOriginal) {
 
 INSTANTIATE_TEST_SUITE_P(Models, SentencePieceGolden, testing::Values("sp_bpe", "sp_unigram"),
                          [](const auto& info) { return info.param; });
+
+TEST(TiktokenGolden, EncodesAndDecodesAsTheOriginal) {
+  auto data = loader::ParseTiktoken(ReadGolden("qwen.tiktoken"), R"({"tokenizer_class": "QWenTokenizer"})");
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectGoldenIds(**tokenizer, "qwen", {});
+  ExpectGoldenTexts(**tokenizer, "qwen", /*always_skip=*/false);
+  EXPECT_EQ((*tokenizer)->IdOf("<|im_end|>"), (*tokenizer)->IdOf("<|endoftext|>") + 2);
+}
 
 // The pieces and scores of sp_bpe.model, as a GGUF file holds them.
 loader::GgufTokenizerMetadata SentencePieceAsGguf() {

@@ -1,0 +1,114 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status.h"
+#include "clients/cli/inspect.h"
+#include "clients/cli/model_name.h"
+#include "worker/loader/convert.h"
+
+namespace berth::cli {
+namespace {
+
+using kernels::DType;
+
+struct Flags {
+  loader::ConvertOptions convert;
+  InspectOptions inspect;
+  std::string model, dtype = "auto";
+  bool json = false;
+};
+
+const std::map<std::string, DType>& PlainTypes() {
+  static const auto& types =
+      *new std::map<std::string, DType>{{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
+  return types;
+}
+
+// A bar on a terminal, else a line for every tenth.
+class ProgressBar {
+ public:
+  void Show(uint64_t done, uint64_t total) {
+    const int percent = static_cast<int>(total == 0 ? 100 : 100 * done / total);
+    if (percent == shown_ || (!terminal_ && percent / 10 == shown_ / 10 && shown_ >= 0)) return;
+    shown_ = percent;
+    const std::string bar = terminal_ ? absl::StrFormat("\r[%-50s] ", std::string(percent / 2, '=')) : "";
+    std::cerr << absl::StrFormat("%s%3d %% of %.2f GB%s", bar, percent, total / 1e9, terminal_ && percent < 100 ? "" : "\n")
+              << std::flush;
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO) != 0;
+  int shown_ = -1;
+};
+
+absl::Status RunConvert(Flags flags) {
+  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(flags.model));
+  if (flags.dtype != "auto") flags.convert.dtype = PlainTypes().at(flags.dtype);
+  ProgressBar bar;
+  flags.convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Show(done, total); };
+  BERTH_ASSIGN_OR_RETURN(const loader::Conversion done, loader::ConvertModel(path, flags.convert));
+  const std::string reused =
+      done.reused > 0 ? absl::StrFormat(", of which %d were there from a conversion before", done.reused) : "";
+  std::cout << absl::StrFormat("%s: %d bytes of weights%s", flags.convert.destination, done.bytes, reused) << std::endl;
+  return absl::OkStatus();
+}
+
+absl::Status RunInspect(Flags flags) {
+  BERTH_ASSIGN_OR_RETURN(flags.inspect.model, ResolveModel(flags.model));
+  BERTH_ASSIGN_OR_RETURN(const ModelReport report, Inspect(flags.inspect));
+  std::cout << (flags.json ? ReportJson(report) : ReportText(report)) << std::endl;
+  return absl::OkStatus();
+}
+
+int Run(int argc, char** argv) {
+  Flags flags;
+  CLI::App app("Looks after models on disk", "berth");
+  app.require_subcommand(1);
+  constexpr const char* kModel = "A GGUF file, a Hugging Face directory, or org/model of the Hugging Face hub";
+  CLI::App& convert = *app.add_subcommand("convert", "Write a model in the form that workers map: loads in no time");
+  convert.add_option("model", flags.model, kModel)->required();
+  convert.add_option("--dst-path,--dst_path", flags.convert.destination, "The workspace to make")->default_val("workspace");
+  convert.add_option("--tp", flags.convert.ranks, "GPUs that share each weight")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  convert.add_option("--dtype", flags.dtype, "Of matrices: auto (as they are), bf16, f16 or f32")
+      ->check(CLI::IsMember({"auto", "bf16", "f16", "f32"}))
+      ->capture_default_str();
+  CLI::App& list = *app.add_subcommand("list", "The families and formats that Berth runs");
+  list.add_flag("--json", flags.json, "As JSON");
+  CLI::App& inspect = *app.add_subcommand("inspect", "What is in a model, and the memory that it takes");
+  inspect.add_option("model", flags.model, kModel)->required();
+  inspect.add_option("--tp", flags.inspect.ranks, "GPUs that share the model")->check(CLI::Range(1, 64))->capture_default_str();
+  inspect.add_option("--dtype", flags.inspect.dtype, "Of weights and KV on the device: bf16 (default), f16 or f32")
+      ->transform(CLI::CheckedTransformer(PlainTypes()));
+  inspect.add_option("--memory", flags.inspect.memory, "Of each GPU, as 80GB or 75GiB: the largest context that fits in it")
+      ->transform(CLI::AsSizeValue(true));
+  inspect.add_flag("--json", flags.json, "As JSON");
+  CLI11_PARSE(app, argc, argv);
+
+  absl::Status status;
+  if (convert.parsed()) {
+    status = RunConvert(flags);
+  } else if (inspect.parsed()) {
+    status = RunInspect(flags);
+  } else {
+    std::cout << (flags.json ? ListJson() : ListText()) << std::endl;
+  }
+  if (status.ok()) return 0;
+  std::cerr << "berth: " << status.message() << std::endl;
+  return 1;
+}
+
+}  // namespace
+}  // namespace berth::cli
+
+// berth-model: `berth convert`, `berth list` and `berth inspect`.
+int main(int argc, char** argv) { return berth::cli::Run(argc, argv); }
