@@ -74,7 +74,7 @@ VARIANTS = {
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 32, "attention_bias": False,
         "max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": YARN,
     },
-    "gemma": {"architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu",
+    "gemma": {"architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu_pytorch_tanh",
               "head_dim": 32, "tie_word_embeddings": True, "num_key_value_heads": 1, "rope_theta": 10000.0},
     "gemma2": {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", **GEMMA,
                "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0},
@@ -235,7 +235,8 @@ def build(kind, config):
     name, class_config = LIKE[kind](config) if kind in LIKE else (config["architectures"][0], config)
     model_class = getattr(transformers, name)
     hf_config = model_class.config_class.from_dict(class_config)
-    hf_config._attn_implementation = "eager"
+    # Falcon's eager attention of transformers 5.17 adds ALiBi twice: to the scores, and with the mask.
+    hf_config._attn_implementation = "sdpa" if config.get("alibi") else "eager"
     hf_config._experts_implementation = "eager"
     return model_class(hf_config)
 

@@ -175,7 +175,7 @@ TEST(GgufModelTest, KeysThatNobodyUnderstandsAreErrors) {
   const BadKey cases[] = {
       {"split.count", int64_t{2}, "2"},
       {"llama.expert_count", int64_t{8}, "8"},
-      {"llama.rope.scaling.type", std::string("yarn"), "\"yarn\""},
+      {"llama.rope.scaling.type", std::string("spiral"), "\"spiral\""},
       {"llama.attention.value_length", int64_t{8}, "8"},
       {"llama.attention.sliding_window", std::vector<int64_t>{1, 2}, "an array of 2 integers"},
       {"tokenizer.ggml.pre", int64_t{1}, "1"},

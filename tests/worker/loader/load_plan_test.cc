@@ -155,8 +155,8 @@ TEST(LoadPlanTest, DoubledPlaceIsNamed) {
 
 TEST(LoadPlanTest, SlotThatNoRuleFillsIsNamed) {
   Case tiny(kTiny + std::string("llama"));
-  tiny.spec.layers[1].attention.qk_norm = true;
-  EXPECT_THAT(tiny.Error(), AllOf(HasSubstr("slot q_norm of layer 1")));
+  tiny.spec.layers[1].attention_norm.bias = true;  // which no family with these names has
+  EXPECT_THAT(tiny.Error(), AllOf(HasSubstr("slot attention_norm_bias of layer 1")));
 }
 
 TEST(LoadPlanTest, TiedHeadIsAnAliasAndItsCopyADuplicate) {

@@ -111,14 +111,17 @@ TEST_P(GoldenTest, ChunksAndSingleTokensGiveTheSameBits) {
 // The goldens see every tensor: without one of them, or with its rows in another order, the bar is missed by 10 times.
 TEST_P(GoldenTest, EveryTensorCounts) {
   Subject subject(GetParam());
-  subject.prompts.erase(subject.prompts.begin() + 2);  // the long one
+  const bool experts = subject.spec.layers.back().moe.routing.experts > 0;
+  if (!experts) subject.prompts.erase(subject.prompts.begin() + 2);  // the long one, which chooses every expert
   for (StoredTensor& tensor : subject.checkpoint) {
     const std::string original = tensor.bytes;
     tensor.bytes.assign(original.size(), '\0');
     EXPECT_GT(subject.Error(), 10 * kBar) << tensor.name << " zeroed";
     const size_t row = original.size() / tensor.shape[0];
     tensor.bytes = original.substr(row) + original.substr(0, row);
-    if (tensor.shape[0] > 1) EXPECT_GT(subject.Error(), 10 * kBar) << tensor.name << " rotated by one row";
+    if (tensor.shape[0] > 1) {
+      EXPECT_GT(subject.Error(), 10 * kBar) << tensor.name << " rotated by one row";
+    }
     tensor.bytes = original;
   }
 }
@@ -138,7 +141,7 @@ TEST_P(GoldenTest, EveryFieldCounts) {
     layer.mlp.activation = layer.moe.activation =
         layer.mlp.activation == kernels::Activation::kSilu ? kernels::Activation::kGelu : kernels::Activation::kSilu;
   });
-  expect_miss("epsilon of the final norm", [](DecoderSpec& spec, LayerSpec&) { spec.final_norm.epsilon = 1; });
+  expect_miss("epsilon of the final norm", [](DecoderSpec& spec, LayerSpec&) { spec.final_norm.epsilon += 20; });
   expect_miss("epsilon of attention norms", [](DecoderSpec&, LayerSpec& layer) { layer.attention_norm.epsilon += 0.5f; });
   if (!layer.shared_norm) {
     expect_miss("epsilon of MLP norms", [](DecoderSpec&, LayerSpec& layer) { layer.mlp_norm.epsilon += 0.5f; });
