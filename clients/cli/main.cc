@@ -30,8 +30,8 @@
 #include "clients/cli/environment.h"
 #include "clients/cli/interrupt_watcher.h"
 #include "clients/cli/local_server.h"
-#include "clients/cli/old_spellings.h"
 #include "clients/cli/model_name.h"
+#include "clients/cli/old_spellings.h"
 #include "clients/cli/ready_line.h"
 #include "clients/cli/serve.h"
 #include "clients/cli/terminal.h"
@@ -158,7 +158,7 @@ absl::Status RunServe(Flags flags) {
   if (serve.workers > 1 && absl::StrContains(serve.device, ':')) {
     return absl::InvalidArgumentError(absl::StrCat("--device is ", serve.device, ", one GPU for ", serve.workers, " workers"));
   }
-  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(serve.model));
+  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(serve.model, getenv));
   if (path != serve.model && serve.model_name.empty()) serve.model_name = serve.model;
   serve.model = path;
   std::unique_ptr<TemporaryFolder> folder;
@@ -302,8 +302,8 @@ int Run(int argc, char** argv) {
   AddServeFlags(serve, serve_flags);
   AddGatewayFlags(serve, serve_flags.serve.gateway_flags);
   CLI::App& chat = *app.add_subcommand("chat", "Talk to a model");
-  auto* const model = chat.add_option("model", chat_flags.serve.model,
-                                      "Start a server for this model, as for berth serve; or --server's");
+  auto* const model =
+      chat.add_option("model", chat_flags.serve.model, "Start a server for this model, as for berth serve; or --server's");
   chat.add_option("--server", chat_flags.server,
                   "Talk to these gateways (or a worker): host:port,… of their gRPC APIs, or http://host:port of one's HTTP API")
       ->excludes(model)

@@ -50,7 +50,7 @@ class ProgressBar {
 };
 
 absl::Status RunConvert(Flags flags) {
-  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(flags.model));
+  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(flags.model, getenv));
   if (flags.dtype != "auto") flags.convert.dtype = PlainTypes().at(flags.dtype);
   ProgressBar bar;
   flags.convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Show(done, total); };
@@ -62,7 +62,7 @@ absl::Status RunConvert(Flags flags) {
 }
 
 absl::Status RunInspect(Flags flags) {
-  BERTH_ASSIGN_OR_RETURN(flags.inspect.model, ResolveModel(flags.model));
+  BERTH_ASSIGN_OR_RETURN(flags.inspect.model, ResolveModel(flags.model, getenv));
   BERTH_ASSIGN_OR_RETURN(const ModelReport report, Inspect(flags.inspect));
   std::cout << (flags.json ? ReportJson(report) : ReportText(report)) << std::endl;
   return absl::OkStatus();

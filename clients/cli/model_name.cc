@@ -61,15 +61,14 @@ std::string CachedSnapshot(const std::string& cache, const std::string& name) {
   return !revision.empty() && Exists(snapshot) ? snapshot : "";
 }
 
-std::string Environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-std::string HubCache() {
-  if (const std::string cache = Environment("HF_HUB_CACHE"); !cache.empty()) return cache;
-  if (const std::string home = Environment("HF_HOME"); !home.empty()) return home + "/hub";
-  return Environment("HOME") + "/.cache/huggingface/hub";
+std::string HubCache(const Environment& environment) {
+  const auto value = [&](const char* name) -> std::string {
+    const char* const found = environment(name);
+    return found == nullptr ? "" : found;
+  };
+  if (const std::string cache = value("HF_HUB_CACHE"); !cache.empty()) return cache;
+  if (const std::string home = value("HF_HOME"); !home.empty()) return home + "/hub";
+  return value("HOME") + "/.cache/huggingface/hub";
 }
 
 absl::StatusOr<std::string> RunHf(const std::string& name) {
@@ -104,8 +103,8 @@ absl::StatusOr<std::string> ResolveModel(const std::string& model, const HubOpti
   return ModelIn(snapshot);
 }
 
-absl::StatusOr<std::string> ResolveModel(const std::string& model) {
-  return ResolveModel(model, {.cache = HubCache(), .download = RunHf});
+absl::StatusOr<std::string> ResolveModel(const std::string& model, const Environment& environment) {
+  return ResolveModel(model, {.cache = HubCache(environment), .download = RunHf});
 }
 
 }  // namespace berth::cli

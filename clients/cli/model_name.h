@@ -14,11 +14,14 @@ struct HubOptions {
   absl::FunctionRef<absl::StatusOr<std::string>(const std::string& name)> download;
 };
 
-// What `model` names: "org/model" of the hub, in the cache or downloaded, when there is no such path, else the path itself. Of a
-// snapshot that is one GGUF model the path is its (first) file. NOT_FOUND says what to run.
+// What `model` names: "org/model" of the hub, in the cache or downloaded, when there is no such path, else the path itself. Of
+// a snapshot that is one GGUF model the path is its (first) file. NOT_FOUND says what to run.
 absl::StatusOr<std::string> ResolveModel(const std::string& model, const HubOptions& hub);
 
-// The same with this process's environment (HF_HUB_CACHE, HF_HOME, HOME) and the tool `hf`, when it is installed.
-absl::StatusOr<std::string> ResolveModel(const std::string& model);
+// A variable of the environment, or null.
+using Environment = absl::FunctionRef<const char*(const char* name)>;
+
+// The same with the folder that HF_HUB_CACHE, HF_HOME or HOME tell, and with the tool `hf` when it is installed.
+absl::StatusOr<std::string> ResolveModel(const std::string& model, const Environment& environment);
 
 }  // namespace berth::cli

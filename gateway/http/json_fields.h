@@ -20,7 +20,8 @@ namespace berth::http {
 class JsonFields {
  public:
   // `object` outlives this. `prefix` is the path of the object, "" for the body itself.
-  explicit JsonFields(const nlohmann::ordered_json& object, std::string prefix = "") : object_(object), prefix_(std::move(prefix)) {}
+  explicit JsonFields(const nlohmann::ordered_json& object, std::string prefix = "")
+      : object_(object), prefix_(std::move(prefix)) {}
 
   std::optional<bool> Bool(const char* name);
   std::optional<int32_t> Int32(const char* name);

@@ -97,15 +97,17 @@ class MessagesFormat : public AnswerFormat {
   }
 
   std::string Delta(const v1::Delta& delta) {
+    std::string events;
     switch (delta.content_case()) {
       case v1::Delta::kText:
         if (delta.text().empty()) return "";
-        return Open("text", Text("")) + Append({{"type", "text_delta"}, {"text", delta.text()}});
+        events = Open("text", Text(""));
+        return events + Append({{"type", "text_delta"}, {"text", delta.text()}});
       case v1::Delta::kReasoning:
-        return Open("thinking", Thinking("")) + Append({{"type", "thinking_delta"}, {"thinking", delta.reasoning()}});
+        events = Open("thinking", Thinking(""));
+        return events + Append({{"type", "thinking_delta"}, {"thinking", delta.reasoning()}});
       case v1::Delta::kToolCall: {
         const v1::ToolCallDelta& call = delta.tool_call();
-        std::string events;
         if (!call.id().empty()) events = Open(call.id(), ToolUse(call.id(), call.name(), json::object()));
         if (call.arguments_delta().empty()) return events;
         return events + Append({{"type", "input_json_delta"}, {"partial_json", call.arguments_delta()}});

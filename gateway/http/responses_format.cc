@@ -111,7 +111,8 @@ class ResponsesFormat : public AnswerFormat {
 
   std::string Started(const v1::Started& started) {
     response_["model"] = started.model();
-    return Event("response.created", {{"response", response_}}) + Event("response.in_progress", {{"response", response_}});
+    const std::string created = Event("response.created", {{"response", response_}});
+    return created + Event("response.in_progress", {{"response", response_}});
   }
 
   std::string Delta(const v1::Delta& delta) {

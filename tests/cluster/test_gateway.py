@@ -73,9 +73,13 @@ def test_several_models_behind_one_gateway(start_cluster):
     assert [model["id"] for model in json.loads(connection.getresponse().read())["data"]] == ["large", "small"]
 
     def workers_of(model):
-        answers = [cluster.post(TEXT, prompt(model=model, session_id=f"s{i}")) for i in range(16)]
-        assert all(status == 200 and answer["model"] == model for status, _, answer in answers)
-        return {worker_of(headers) for _, headers, _ in answers}
+        found = set()
+        for i in range(16):
+            connection, response = cluster.open_stream(prompt(model=model, session_id=f"s{i}"))
+            found.add(worker_of(response.headers))
+            assert all(event["model"] == model for event in events(response))
+            connection.close()
+        return found
 
     assert workers_of("small") == {"w0", "w1"}
     assert workers_of("large") == {"w2"}

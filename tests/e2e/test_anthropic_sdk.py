@@ -21,7 +21,8 @@ def create(client, text, **more):
 
 
 def test_text(claude):
-    answer = create(claude, "Hello.", system="Be kind.", temperature=0.5, top_p=0.9, top_k=5, metadata={"user_id": "u"})
+    answer = create(claude, "Hello.", system="Be kind.", metadata={"user_id": "u"},
+                    extra_body={"temperature": 0.5, "top_p": 0.9, "top_k": 5})  # fmt: skip
     assert (answer.type, answer.role, answer.model, answer.stop_reason) == ("message", "assistant", "sim", "end_turn")
     assert [block.text for block in answer.content] == ["Hello."]
     assert answer.usage.input_tokens + answer.usage.cache_read_input_tokens > 20
@@ -106,7 +107,7 @@ def test_count_tokens(claude):
 
 @pytest.mark.parametrize(
     "more, error",
-    [({"temperature": 7}, anthropic.BadRequestError), ({"messages": []}, anthropic.BadRequestError),
+    [({"extra_body": {"temperature": 7}}, anthropic.BadRequestError), ({"messages": []}, anthropic.BadRequestError),
      ({"model": "gpt-9"}, anthropic.NotFoundError), ({"max_tokens": 0}, anthropic.BadRequestError),
      ({"tools": [{"name": "a b", "input_schema": {}}]}, anthropic.BadRequestError),
      ({"tools": TOOLS, "tool_choice": {"type": "any"}}, anthropic.BadRequestError),

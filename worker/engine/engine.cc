@@ -132,7 +132,7 @@ class Engine::Impl {
   base::CondVar wake_, stopped_;
   std::vector<Command> inbox_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;  // the engine thread touches nothing more
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;   // the engine thread touches nothing more
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);  // why the inbox takes nothing more
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   bool in_flight_ ABSL_GUARDED_BY(mutex_) = false;
@@ -150,8 +150,7 @@ bool Engine::Impl::Stop() {
     stopping_ = true;
     wake_.NotifyOne();
     while (thread_.joinable() && !ended_) {
-      const absl::Duration left =
-          in_flight_ ? step_begin_ + stats_.step_budget - clock_.Monotonic() : absl::InfiniteDuration();
+      const absl::Duration left = in_flight_ ? step_begin_ + stats_.step_budget - clock_.Monotonic() : absl::InfiniteDuration();
       if (left <= absl::ZeroDuration()) return false;
       stopped_.WaitFor(mutex_, std::min(left, absl::Hours(1)));
     }
