@@ -10,6 +10,8 @@
 namespace berth::text {
 namespace {
 
+bool IsNameCharacter(char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; }
+
 class EbnfParser {
  public:
   explicit EbnfParser(std::string_view text) : reader_("grammar", text) {}
@@ -49,7 +51,7 @@ class EbnfParser {
 
   std::string TakeName() {
     std::string name;
-    while (absl::ascii_isalnum(reader_.Peek()) || reader_.Peek() == '_' || reader_.Peek() == '-') {
+    while (IsNameCharacter(reader_.Peek())) {
       name.push_back(reader_.Peek());
       reader_.Skip();
     }
@@ -65,7 +67,7 @@ class EbnfParser {
   // A name that "::=" follows begins the next rule.
   bool AtNextRule() const {
     SyntaxReader ahead = reader_;
-    while (absl::ascii_isalnum(ahead.Peek()) || ahead.Peek() == '_' || ahead.Peek() == '-') ahead.Skip();
+    while (IsNameCharacter(ahead.Peek())) ahead.Skip();
     while (absl::ascii_isspace(ahead.Peek())) ahead.Skip();
     return ahead.StartsWith("::=");
   }

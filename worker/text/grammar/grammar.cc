@@ -73,7 +73,7 @@ Grammar::ExprId Grammar::Characters(CodePoints ranges) {
   return Choice(std::move(choices));
 }
 
-Grammar::ExprId Grammar::AllBut(CodePoints ranges) {
+Grammar::CodePoints Grammar::Complement(CodePoints ranges) {
   std::sort(ranges.begin(), ranges.end());
   CodePoints rest;
   int32_t next = 0;
@@ -82,7 +82,7 @@ Grammar::ExprId Grammar::AllBut(CodePoints ranges) {
     next = std::max(next, high + 1);
   }
   if (next <= kMaxCodePoint) rest.push_back({next, kMaxCodePoint});
-  return Characters(std::move(rest));
+  return rest;
 }
 
 }  // namespace berth::text

@@ -37,7 +37,8 @@ class Grammar {
   // One character out of the ranges, as UTF-8; the surrogates are left out.
   ExprId Characters(CodePoints ranges);
   // One character out of none of the ranges.
-  ExprId AllBut(CodePoints ranges);
+  ExprId AllBut(CodePoints ranges) { return Characters(Complement(std::move(ranges))); }
+  static CodePoints Complement(CodePoints ranges);
   ExprId Sequence(std::vector<ExprId> parts);
   ExprId Choice(std::vector<ExprId> parts);
   ExprId Repeat(ExprId part, int least, int most);

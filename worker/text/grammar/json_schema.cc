@@ -3,7 +3,6 @@
 // format, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum (integers). Annotations (title,
 // description, default, …) are passed over.
 
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -102,7 +101,7 @@ class SchemaReader {
     value_ = grammar_.AddRule("value");
     object_ = grammar_.AddRule("object");
     const RuleId array = grammar_.AddRule("array");
-    grammar_.Define(object_, Braces("{", "}", grammar_.Optional(List(Member(Space(), grammar_.Refer(value_)), 0, -1))));
+    grammar_.Define(object_, Braces("{", "}", grammar_.Optional(List(Member(grammar_.Refer(value_)), 0, -1))));
     grammar_.Define(array, Braces("[", "]", grammar_.Optional(List(grammar_.Refer(value_), 0, -1))));
     grammar_.Define(value_, grammar_.Choice({grammar_.Refer(object_), grammar_.Refer(array), grammar_.Refer(string_),
                                              grammar_.Refer(number_), grammar_.Literal("true"), grammar_.Literal("false"),
@@ -133,8 +132,8 @@ class SchemaReader {
   }
   ExprId Comma() { return grammar_.Sequence({grammar_.Literal(","), Space()}); }
   // "name" : value, white space after each.
-  ExprId Member(ExprId name_end, ExprId value) {
-    return grammar_.Sequence({grammar_.Refer(string_), name_end, grammar_.Literal(":"), Space(), value, Space()});
+  ExprId Member(ExprId value) {
+    return grammar_.Sequence({grammar_.Refer(string_), Space(), grammar_.Literal(":"), Space(), value, Space()});
   }
   ExprId NamedMember(const std::string& name, ExprId value) {
     return grammar_.Sequence({grammar_.Literal(Json(name).dump()), Space(), grammar_.Literal(":"), Space(), value, Space()});
@@ -345,7 +344,7 @@ class SchemaReader {
       if (more != schema.end()) {
         BERTH_ASSIGN_OR_RETURN(value, Value(*more, path + "/additionalProperties", depth + 1));
       }
-      other = Member(Space(), value);
+      other = Member(value);
     }
     // From the last property to the first: what may follow after a member, and in the place of the first one.
     ExprId after = grammar_.Sequence({}), first = after;

@@ -10,18 +10,6 @@ namespace {
 
 constexpr int kMaxRepeats = 10'000;
 
-Grammar::CodePoints Complement(const Grammar::CodePoints& ranges) {
-  Grammar::CodePoints rest;
-  int32_t next = 0;
-  for (const auto& [low, high] : ranges) {
-    if (low > next) rest.push_back({next, low - 1});
-    next = high + 1;
-  }
-  rest.push_back({next, kMaxCodePoint});
-  return rest;
-}
-
-// In rising order.
 const Grammar::CodePoints kDigits = {{'0', '9'}};
 const Grammar::CodePoints kWord = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 const Grammar::CodePoints kSpace = {{'\t', '\r'}, {' ', ' '}};
@@ -58,15 +46,15 @@ absl::StatusOr<Grammar::CodePoints> SyntaxReader::TakeEscape() {
     case 'd':
       return kDigits;
     case 'D':
-      return Complement(kDigits);
+      return Grammar::Complement(kDigits);
     case 'w':
       return kWord;
     case 'W':
-      return Complement(kWord);
+      return Grammar::Complement(kWord);
     case 's':
       return kSpace;
     case 'S':
-      return Complement(kSpace);
+      return Grammar::Complement(kSpace);
     case 'n':
       c = '\n';
       break;
