@@ -28,10 +28,8 @@ void ReadLogitBias(JsonFields& fields, v1::SamplingParams& sampling) {
 
 void ReadToolCalls(JsonFields& fields, v1::ChatMessage& message) {
   const json* calls = fields.Array("tool_calls");
-  for (size_t i = 0; calls != nullptr && i < calls->size(); ++i) {
-    const std::string path = absl::StrCat("tool_calls[", i, "]");
-    if (!(*calls)[i].is_object()) return fields.WrongType(path, "an object", (*calls)[i]);
-    JsonFields entry((*calls)[i], fields.PathOf(path));
+  if (calls == nullptr) return;
+  fields.EachObject("tool_calls", *calls, [&message](JsonFields& entry) {
     v1::ToolCall& call = *message.add_tool_calls();
     call.set_id(entry.String("id").value_or(""));
     if (const json* function = entry.Object("function")) {
@@ -40,8 +38,7 @@ void ReadToolCalls(JsonFields& fields, v1::ChatMessage& message) {
       call.set_arguments(inner.String("arguments").value_or(""));
       entry.Take(inner);
     }
-    fields.Take(entry);
-  }
+  });
 }
 
 }  // namespace
@@ -136,26 +133,19 @@ void AppendContent(JsonFields& fields, const char* name, const std::vector<std::
     return;
   }
   if (!content->is_array()) return fields.WrongType(name, "a string or an array of parts", *content);
-  for (size_t i = 0; i < content->size(); ++i) {
-    const std::string path = absl::StrCat(name, "[", i, "]");
-    if (!(*content)[i].is_object()) return fields.WrongType(path, "an object", (*content)[i]);
-    JsonFields part((*content)[i], fields.PathOf(path));
+  fields.EachObject(name, *content, [&](JsonFields& part) {
     const std::string type = part.String("type").value_or("");
     if (std::find(types.begin(), types.end(), type) == types.end()) {
       part.Fail("type", absl::StrCat("is \"", type, "\", only ", absl::StrJoin(types, ", "), " is supported"));
     }
     text->append(part.String("text").value_or(""));
-    fields.Take(part);
-  }
+  });
 }
 
 void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat) {
   const json* messages = fields.Array(name);
   if (messages == nullptr || messages->empty()) return fields.Fail(name, "must be a non-empty array");
-  for (size_t i = 0; i < messages->size(); ++i) {
-    const std::string path = absl::StrCat(name, "[", i, "]");
-    if (!(*messages)[i].is_object()) return fields.WrongType(path, "an object", (*messages)[i]);
-    JsonFields entry((*messages)[i], path);
+  fields.EachObject(name, *messages, [&chat](JsonFields& entry) {
     v1::ChatMessage& message = *chat.add_messages();
     message.set_role(entry.String("role").value_or(""));
     if (message.role().empty()) entry.Fail("role", "is required");
@@ -165,8 +155,7 @@ void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat
     message.set_tool_call_id(entry.String("tool_call_id").value_or(""));
     AppendContent(entry, "content", {"text"}, message.mutable_content());
     ReadToolCalls(entry, message);
-    fields.Take(entry);
-  }
+  });
 }
 
 void ReadTokenIds(JsonFields& fields, const std::string& name, const json& ids, v1::Prompt& prompt) {

@@ -95,6 +95,16 @@ void JsonFields::WrongType(const std::string& name, const char* expected, const 
   Fail(name, absl::StrCat("must be ", expected, ", not ", value.type_name()));
 }
 
+void JsonFields::EachObject(const char* name, const json& array, absl::FunctionRef<void(JsonFields& entry)> read) {
+  for (size_t i = 0; i < array.size(); ++i) {
+    const std::string path = absl::StrCat(name, "[", i, "]");
+    if (!array[i].is_object()) return WrongType(path, "an object", array[i]);
+    JsonFields entry(array[i], PathOf(path));
+    read(entry);
+    Take(entry);
+  }
+}
+
 std::optional<bool> JsonFields::Bool(const char* name) {
   const json* value = Find(name);
   if (value == nullptr) return std::nullopt;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
@@ -32,6 +33,8 @@ class JsonFields {
   // Null when absent.
   const nlohmann::ordered_json* Array(const char* name);
   const nlohmann::ordered_json* Object(const char* name);
+  // Reads the entries of `array`, the field `name`, one after the other. One that is no object is a mistake and the end.
+  void EachObject(const char* name, const nlohmann::ordered_json& array, absl::FunctionRef<void(JsonFields& entry)> read);
   // A string, or an array of strings.
   std::vector<std::string> Strings(const char* name);
   std::vector<int32_t> Int32s(const char* name);

@@ -63,13 +63,7 @@ void ReadConversation(JsonFields& fields, v1::ChatPrompt& chat) {
   }
   const json* messages = fields.Array("messages");
   if (messages == nullptr || messages->empty()) return fields.Fail("messages", "must be a non-empty array");
-  for (size_t i = 0; i < messages->size(); ++i) {
-    const std::string path = absl::StrCat("messages[", i, "]");
-    if (!(*messages)[i].is_object()) return fields.WrongType(path, "an object", (*messages)[i]);
-    JsonFields entry((*messages)[i], path);
-    ReadMessage(entry, chat);
-    fields.Take(entry);
-  }
+  fields.EachObject("messages", *messages, [&chat](JsonFields& entry) { ReadMessage(entry, chat); });
 }
 
 // {"type": "enabled" | "disabled"}: for templates that can leave reasoning out.

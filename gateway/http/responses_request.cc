@@ -51,13 +51,7 @@ void ReadInput(JsonFields& fields, v1::ChatPrompt& chat) {
     return user.set_content(input->get<std::string>());
   }
   if (!input->is_array() || input->empty()) return fields.Fail("input", "must be a string or a non-empty array of items");
-  for (size_t i = 0; i < input->size(); ++i) {
-    const std::string path = absl::StrCat("input[", i, "]");
-    if (!(*input)[i].is_object()) return fields.WrongType(path, "an object", (*input)[i]);
-    JsonFields item((*input)[i], path);
-    ReadItem(item, chat);
-    fields.Take(item);
-  }
+  fields.EachObject("input", *input, [&chat](JsonFields& item) { ReadItem(item, chat); });
 }
 
 // {"text": {"format": …}} and {"reasoning": {"effort": …}}.
