@@ -130,14 +130,10 @@ std::string FinishName(v1::FinishReason reason) {
   }
 }
 
-EventFormatter::EventFormatter(ResponseHead head)
-    : head_(std::move(head)),
-      offsets_(head_.choice_count * head_.prompt_count, 0),
-      echoed_(head_.echoes.empty() ? 0 : offsets_.size(), false) {}
+EventFormatter::EventFormatter(ResponseHead head) : head_(std::move(head)) {}
 
 std::string EventFormatter::TakeEcho(int choice) {
-  if (choice >= static_cast<int>(echoed_.size()) || echoed_[choice]) return "";
-  echoed_[choice] = true;
+  if (head_.echoes.empty() || !echoed_.insert(choice).second) return "";
   return head_.echoes[choice / head_.choice_count];
 }
 

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "gateway/http/answer_format.h"
 #include "proto/berth/v1/inference.pb.h"
@@ -46,8 +48,9 @@ class EventFormatter : public AnswerFormat {
 
   ResponseHead head_;
   // Per choice: characters of the tokens so far, for text offsets.
-  std::vector<int64_t> offsets_;
-  std::vector<bool> echoed_;
+  // By choice, as they come: nobody has checked yet how many the caller asks for.
+  absl::flat_hash_map<int, int64_t> offsets_;
+  absl::flat_hash_set<int> echoed_;
   int finished_prompts_ = 0;
 };
 

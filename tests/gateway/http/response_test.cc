@@ -89,6 +89,12 @@ TEST(EventFormatterTest, EveryChoiceGetsItsRole) {
   EXPECT_EQ(Events(formatter.Format(Text("x", 1)))[0]["choices"][0]["index"], 1);
 }
 
+// The relay refuses such a request, after the formatter was made.
+TEST(EventFormatterTest, ACountThatNobodyCheckedYetTakesNoMemory) {
+  EventFormatter formatter({.choice_count = 2147483647, .prompt_count = 128});
+  EXPECT_EQ(Events(formatter.Format(Text("x", 1)))[0]["choices"][0]["index"], 1);
+}
+
 TEST(EventFormatterTest, UsageComesInAChunkOfItsOwnWhenAskedFor) {
   EventFormatter formatter({.chat = true, .include_usage = true});
   EXPECT_TRUE(Events(formatter.Format(Started()))[0]["usage"].is_null());
