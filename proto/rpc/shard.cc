@@ -9,7 +9,7 @@
 #include "grpc/support/time.h"
 
 // gRPC's libraries are not instrumented: ThreadSanitizer learns here that a completion follows the start of its operation.
-#if defined(__SANITIZE_THREAD__)
+#ifdef BERTH_THREAD_SANITIZER
 extern "C" void __tsan_acquire(void* address);
 extern "C" void __tsan_release(void* address);
 #else

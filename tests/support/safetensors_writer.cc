@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/half.h"
 
 namespace berth::testing {
 namespace {
@@ -14,13 +15,6 @@ uint16_t ToBf16(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
   return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
-
-uint16_t ToF16(float value) {
-  const _Float16 half = static_cast<_Float16>(value);
-  uint16_t bits;
-  std::memcpy(&bits, &half, sizeof(bits));
-  return bits;
 }
 
 const char* NameOf(DType dtype) {
@@ -46,7 +40,7 @@ StoredTensor StoreFloats(std::string name, std::vector<int64_t> shape, const std
     return tensor;
   }
   for (const float value : values) {
-    const uint16_t bits = dtype == DType::kF16 ? ToF16(value) : ToBf16(value);
+    const uint16_t bits = dtype == DType::kF16 ? HalfBits(value) : ToBf16(value);
     tensor.bytes.append(reinterpret_cast<const char*>(&bits), sizeof(bits));
   }
   return tensor;

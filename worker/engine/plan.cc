@@ -128,7 +128,8 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
   for (Sequence* sequence : decodes) chunks.push_back({.sequence = sequence, .count = 1});
   if (!prompts.empty()) {
     const int room = options_.step_tokens - static_cast<int>(decodes.size());
-    SharePrompts(std::move(prompts), std::min(room, AffordableTokens(decodes, prompts)), chunks);
+    const int budget = std::min(room, AffordableTokens(decodes, prompts));
+    SharePrompts(std::move(prompts), budget, chunks);
   }
   return chunks;
 }
