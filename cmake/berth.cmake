@@ -24,7 +24,7 @@ if(BERTH_SANITIZE)
   add_compile_options(-fsanitize=${BERTH_SANITIZE} -fno-omit-frame-pointer -g1)
   if(BERTH_SANITIZE MATCHES undefined)
     # Clang 14 cannot place what `function` looks at when functions have sections of their own.
-    add_compile_options(-fno-sanitize=function)
+    add_compile_options(-fno-sanitize=function -fno-sanitize-recover=all)
   endif()
   if(BERTH_SANITIZE MATCHES thread)
     add_compile_definitions(BERTH_THREAD_SANITIZER)  # GCC and Clang tell of it in different ways
