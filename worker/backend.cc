@@ -171,6 +171,7 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
   if (gpu_usable.ok()) {
     BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(gpu));
     load.uploader = uploader.get();
+    load.accept = runtime::CheckGpuModel;
   }
   BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loading, loader::LoadModel(options.model, load));
   uploader.reset();

@@ -34,10 +34,20 @@ struct RopeSpec {
   float attention_scale = 1;         // multiplies cos and sin
 };
 
+// Multi-head latent attention (kernels::LatentInArgs): all heads share one key row of `rank` and the rotary dimensions, whose
+// first `rank` are its value too.
+struct LatentSpec {
+  int rank = 0;       // 0: none
+  int q_rank = 0;     // 0: q is made of the hidden state
+  int key_dim = 0;    // of a head: what does not rotate
+  int value_dim = 0;  // of a head
+  NormSpec norm;      // of both ranks
+};
+
 struct AttentionSpec {
   int q_heads = 0;
   int kv_heads = 0;
-  int head_dim = 0;
+  int head_dim = 0;  // of a row of q and of a cached key
   bool qkv_bias = false;
   bool out_bias = false;
   bool qk_norm = false;  // RMS norm over head_dim, weights shared by all heads
@@ -48,6 +58,11 @@ struct AttentionSpec {
   float alibi = 0;     // of the heads' slopes; 0: none
   int log_length = 0;  // as in kernels::AttnInArgs
   RopeSpec rope;
+  LatentSpec latent;
+
+  int value_dim() const { return latent.rank > 0 ? latent.value_dim : head_dim; }  // of a head's output
+  // Elements that one token has in the cache.
+  int64_t kv_elements() const { return static_cast<int64_t>(kv_heads) * (latent.rank > 0 ? 1 : 2) * head_dim; }
 };
 
 struct MlpSpec {

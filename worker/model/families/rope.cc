@@ -99,6 +99,12 @@ absl::Status ParseScaling(const HfConfig& config, DecoderSpec& spec, RopeSpec& r
 
 }  // namespace
 
+absl::StatusOr<double> YarnMagnitude(const HfConfig& config, const RopeSpec& rope) {
+  if (rope.scaling != RopeScaling::kYarn) return 1;
+  BERTH_ASSIGN_OR_RETURN(const double weight, config.FloatOr(ScalingField(config, "mscale_all_dim"), 0));
+  return MagnitudeScale(rope.factor, weight);
+}
+
 absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderSpec& spec) {
   RopeSpec rope;
   const std::string_view theta = config.Has("rope_parameters") ? "rope_parameters.rope_theta" : family.fields.theta;
