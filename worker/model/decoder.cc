@@ -17,7 +17,8 @@ using kernels::Tensor;
 
 auto Key(const RopeSpec& rope) {
   return std::make_tuple(rope.rotary_dim, rope.theta, rope.scaling, rope.factor, rope.low_frequency_factor,
-                         rope.high_frequency_factor, rope.original_max_position, rope.whole_pairs, rope.divisors);
+                         rope.high_frequency_factor, rope.original_max_position, rope.whole_pairs, rope.divisors,
+                         rope.long_divisors);
 }
 
 }  // namespace
@@ -53,18 +54,24 @@ absl::Status Decoder::MakeRopeTables(kernels::Allocator& allocator) {
   for (const LayerSpec& layer : spec_.layers) {
     if (layer.attention.rope.rotary_dim > 0) tables[Key(layer.attention.rope)];
   }
+  const auto variants = static_cast<int64_t>(spec_.rope_lengths.size()) + 1;
   std::vector<TensorRequest> requests;
-  for (auto& [key, table] : tables) requests.push_back({&table, DType::kF32, 1, std::get<0>(key) / 2});
+  for (auto& [key, table] : tables) requests.push_back({&table, DType::kF32, variants, std::get<0>(key) / 2});
   BERTH_ASSIGN_OR_RETURN(rope_tables_, AllocateTensors(allocator, requests));
   for (const LayerSpec& layer : spec_.layers) {
     kernels::Rope& rope = rope_.emplace_back();
     if (layer.attention.rope.rotary_dim == 0) continue;
     rope.inverse_frequency = tables.at(Key(layer.attention.rope));
     rope.attention_scale = layer.attention.rope.attention_scale;
-    const std::vector<float> frequencies = InverseFrequencies(layer.attention.rope);
+    std::vector<float> frequencies;
+    for (int variant = 0; variant < variants; ++variant) {
+      const std::vector<float> row = InverseFrequencies(layer.attention.rope, variant);
+      frequencies.insert(frequencies.end(), row.begin(), row.end());
+    }
     ops_.Upload(rope.inverse_frequency.raw(), frequencies.data(), sizeof(float) * frequencies.size());
+    BERTH_RETURN_IF_ERROR(ops_.Sync());
   }
-  return ops_.Sync();
+  return absl::OkStatus();
 }
 
 absl::Status Decoder::MakeAlibiSlopes(kernels::Allocator& allocator) {

@@ -18,7 +18,7 @@ struct NormSpec {
   bool bias = false;
 };
 
-// kDynamic: theta grows with the length once that passes original_max_position, so that up to there it is plain.
+// kDynamic and kLong rotate a sequence by the length of its prompt: see DecoderSpec::rope_lengths.
 enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kDynamic, kYarn, kLong };
 
 struct RopeSpec {
@@ -26,12 +26,13 @@ struct RopeSpec {
   double theta = 10000;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1;
-  double low_frequency_factor = 1;   // kLlama3, kYarn: turns within original_max_position
-  double high_frequency_factor = 4;  // kLlama3, kYarn
-  int original_max_position = 0;     // kLlama3, kDynamic, kYarn, kLong
-  bool whole_pairs = true;           // kYarn: the blend's ends are rounded to pairs
-  std::vector<double> divisors;      // kLong: of each pair
-  float attention_scale = 1;         // multiplies cos and sin
+  double low_frequency_factor = 1;    // kLlama3, kYarn: turns within original_max_position
+  double high_frequency_factor = 4;   // kLlama3, kYarn
+  int original_max_position = 0;      // kLlama3, kDynamic, kYarn, kLong
+  bool whole_pairs = true;            // kYarn: the blend's ends are rounded to pairs
+  std::vector<double> divisors;       // kLong: of each pair, up to original_max_position
+  std::vector<double> long_divisors;  // kLong: beyond it
+  float attention_scale = 1;          // multiplies cos and sin
 };
 
 // Multi-head latent attention (kernels::LatentInArgs): all heads share one key row of `rank` and the rotary dimensions, whose
@@ -98,6 +99,9 @@ struct DecoderSpec {
   int hidden = 0;
   int vocab = 0;         // rows of the embedding; the tokenizer may have fewer
   int max_position = 0;  // context length the checkpoint was made for
+  // Rising lengths: a sequence whose prompt is longer than n of them rotates by variant n from its first token to its last, so
+  // that no cached key has another variant's angle.
+  std::vector<int> rope_lengths;
   float embed_scale = 1;
   std::vector<LayerSpec> layers;
   NormSpec final_norm;

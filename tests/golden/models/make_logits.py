@@ -90,6 +90,15 @@ VARIANTS = {
         "original_max_position_embeddings": 128, "partial_rotary_factor": 0.75,
         "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5], "long_factor": [1, 2, 3, 4, 5, 6]},
     },
+    # The longest prompt is beyond the original length; in llama_dynamic by so much as the doubling allows.
+    "phi3_long": {
+        "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0, "rope_theta": 10000.0,
+        "original_max_position_embeddings": 32,
+        "rope_scaling": {"type": "longrope", "short_factor": [1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2],
+                         "long_factor": [1, 2, 3, 4, 5, 6, 7, 8]},
+    },
+    "llama_dynamic": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 35,
+                      "rope_theta": 10000.0, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
     "chatglm": CHATGLM,
     "glm4": {"architectures": ["Glm4ForCausalLM"], "model_type": "glm4", "attention_bias": True, "head_dim": 16,
              "partial_rotary_factor": 0.5, "pad_token_id": 0, "rope_theta": 10000.0},

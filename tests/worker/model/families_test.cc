@@ -182,13 +182,15 @@ TEST(FamiliesTest, YarnAndLongRopeReachTheirLengths) {
   EXPECT_EQ(spec.max_position, 512);
   EXPECT_FLOAT_EQ(spec.layers[0].attention.rope.attention_scale, static_cast<float>(0.1 * std::log(4) + 1));
 
-  // The long divisors are for sessions behind the original length, which are not served.
   HfConfig longer = LlamaConfig();
   longer.Set("rope_scaling.type", std::string("longrope"));
   longer.Set("original_max_position_embeddings", int64_t{64});
   longer.SetList("rope_scaling.short_factor", std::vector<HfConfig::Scalar>(8, 1.5));
+  EXPECT_THAT(std::string(ParseSpec(longer).status().message()), HasSubstr("long_factor is absent: want 8"));
+  longer.SetList("rope_scaling.long_factor", std::vector<HfConfig::Scalar>(8, 4.5));
   spec = ParseSpec(longer).value();
-  EXPECT_EQ(spec.max_position, 64);
+  EXPECT_EQ(spec.max_position, 256);
+  EXPECT_THAT(spec.rope_lengths, ::testing::ElementsAre(64));
   EXPECT_FLOAT_EQ(spec.layers[0].attention.rope.attention_scale, std::sqrt(1 + std::log(4.f) / std::log(64.f)));
   longer.SetList("rope_scaling.short_factor", std::vector<HfConfig::Scalar>(7, 1.5));
   EXPECT_THAT(std::string(ParseSpec(longer).status().message()), AllOf(HasSubstr("short_factor"), HasSubstr("want 8")));
@@ -255,6 +257,17 @@ TEST(FamiliesTest, RoutingThatNothingComputesIsAnError) {
   EXPECT_THAT(std::string(ParseSpec(grouped).status().message()), HasSubstr("topk_group is 1: want room for"));
   grouped.Set("n_group", int64_t{3});
   EXPECT_THAT(std::string(ParseSpec(grouped).status().message()), HasSubstr("n_group is 3: want a divisor"));
+}
+
+TEST(FamiliesTest, DynamicNtkHasAVariantForEveryDoubling) {
+  HfConfig config = LlamaConfig();
+  config.Set("rope_scaling.type", std::string("dynamic"));
+  config.Set("rope_scaling.factor", 6.0);
+  const DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_EQ(spec.max_position, 6 * 256);
+  EXPECT_THAT(spec.rope_lengths, ::testing::ElementsAre(256, 512, 1024));
+  config.Set("rope_scaling.factor", 1e9);
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("rope_scaling.factor is 1e+09: want at most 64"));
 }
 
 TEST(FamiliesTest, UnknownArchitectureIsNamed) {

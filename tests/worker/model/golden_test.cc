@@ -193,12 +193,22 @@ TEST_P(GoldenTest, EveryFieldCounts) {
     expect_miss("no window", [](DecoderSpec&, LayerSpec& layer) { layer.attention.window = 0; });
     expect_miss("window", [](DecoderSpec&, LayerSpec& layer) { layer.attention.window += 1; });
   }
+  const std::vector<int>& lengths = original.spec.rope_lengths;
+  const bool variants = !lengths.empty() && lengths[0] < static_cast<int>(original.prompts.back().tokens.size());
   const RopeScaling scaling = attention.rope.scaling;
-  if (scaling != RopeScaling::kNone && scaling != RopeScaling::kDynamic) {
+  if (scaling != RopeScaling::kNone && (scaling != RopeScaling::kDynamic || variants)) {
     expect_miss("no scaling", [](DecoderSpec&, LayerSpec& layer) { layer.attention.rope.scaling = RopeScaling::kNone; });
     expect_miss("factor", [](DecoderSpec&, LayerSpec& layer) {
       layer.attention.rope.factor *= 1.5;
       for (double& divisor : layer.attention.rope.divisors) divisor *= 1.5;
+    });
+  }
+  if (variants) {
+    expect_miss("variant", [](DecoderSpec& spec, LayerSpec&) { spec.rope_lengths = {1000}; });
+    expect_miss("long divisors", [](DecoderSpec&, LayerSpec& layer) {
+      layer.attention.rope.original_max_position *= 2;
+      layer.attention.rope.factor *= 1.5;
+      for (double& divisor : layer.attention.rope.long_divisors) divisor *= 1.5;
     });
   }
   if (attention.rope.attention_scale != 1) {

@@ -61,6 +61,9 @@ absl::StatusOr<DecoderSpec> ParseLlamaLike(const HfConfig& config, const LlamaLi
 // may lengthen or shorten spec.max_position to what the scaling reaches.
 absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderSpec& spec);
 
+// Dynamic NTK up to `reach` tokens: a variant for every doubling of the original length.
+void SetDynamicRope(double factor, int reach, DecoderSpec& spec, RopeSpec& rope);
+
 // What yarn with mscale_all_dim multiplies queries and keys by; 1 for every other scaling. Of ParseRope's result.
 absl::StatusOr<double> YarnMagnitude(const HfConfig& config, const RopeSpec& rope);
 
