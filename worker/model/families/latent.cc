@@ -4,15 +4,20 @@
 #include "worker/model/families/common.h"
 
 namespace berth::model::families {
+namespace {
+
+constexpr int64_t kMaxLatentDim = 1 << 16;
+
+}  // namespace
 
 absl::Status ParseLatent(const HfConfig& config, DecoderSpec& spec) {
   AttentionSpec attention = spec.layers.front().attention;
-  BERTH_ASSIGN_OR_RETURN(attention.latent.rank, Dimension(config, "kv_lora_rank"));
-  BERTH_ASSIGN_OR_RETURN(attention.latent.key_dim, Dimension(config, "qk_nope_head_dim"));
-  BERTH_ASSIGN_OR_RETURN(attention.latent.value_dim, Dimension(config, "v_head_dim"));
-  BERTH_ASSIGN_OR_RETURN(const int rope_dim, Dimension(config, "qk_rope_head_dim"));
+  BERTH_ASSIGN_OR_RETURN(attention.latent.rank, Dimension(config, "kv_lora_rank", kMaxLatentDim));
+  BERTH_ASSIGN_OR_RETURN(attention.latent.key_dim, Dimension(config, "qk_nope_head_dim", kMaxLatentDim));
+  BERTH_ASSIGN_OR_RETURN(attention.latent.value_dim, Dimension(config, "v_head_dim", kMaxLatentDim));
+  BERTH_ASSIGN_OR_RETURN(const int rope_dim, Dimension(config, "qk_rope_head_dim", kMaxLatentDim));
   if (config.Has("q_lora_rank")) {
-    BERTH_ASSIGN_OR_RETURN(attention.latent.q_rank, Dimension(config, "q_lora_rank"));
+    BERTH_ASSIGN_OR_RETURN(attention.latent.q_rank, Dimension(config, "q_lora_rank", kMaxLatentDim));
   }
   attention.latent.norm.epsilon = 1e-6f;
   BERTH_ASSIGN_OR_RETURN(const double magnitude, YarnMagnitude(config, attention.rope));
