@@ -22,7 +22,8 @@ absl::StatusOr<std::vector<Value>> Bind(std::string_view function, const Argumen
   values.resize(names.size());
   given.resize(names.size(), false);
   for (const auto& [name, value] : arguments.named) {
-    const auto* found = std::find_if(names.begin(), names.end(), [&](std::string_view n) { return WithoutMark(n) == name; });
+    const auto* found =
+        std::find_if(names.begin(), names.end(), [&name = name](std::string_view n) { return WithoutMark(n) == name; });
     if (found == names.end()) return absl::InvalidArgumentError(Cat(function, " has no argument '", name, "'"));
     const size_t index = found - names.begin();
     if (given[index]) return absl::InvalidArgumentError(Cat(function, " got its argument '", name, "' twice"));
