@@ -6,8 +6,8 @@ namespace {
 
 constexpr int64_t kBaichuan1Vocab = 64000;
 
-// The 7B models rotate; the 13B models, whose configuration has no max_position_embeddings or says so, have ALiBi. Baichuan 2, which has
-// the architecture's name from Baichuan-13B and another vocabulary, divides each row of its head by its length.
+// The 7B models rotate; the 13B models, whose configuration has no max_position_embeddings or says so, have ALiBi. Baichuan 2,
+// which has the architecture's name from Baichuan-13B and another vocabulary, divides each row of its head by its length.
 absl::StatusOr<DecoderSpec> ParseBaichuan(const HfConfig& config) {
   BERTH_ASSIGN_OR_RETURN(const std::vector<std::string> architectures, config.Strings("architectures"));
   const bool has_length = config.Has("max_position_embeddings");
