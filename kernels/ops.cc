@@ -65,6 +65,13 @@ void CheckKv(const KvLayer& kv) {
   BERTH_CHECK(IsActivation(kv.dtype)) << "KV is " << Info(kv.dtype).name;
 }
 
+void CheckRope(const Rope& rope, int64_t dim) {
+  const Tensor& frequency = rope.inverse_frequency;
+  if (frequency.empty()) return;
+  BERTH_CHECK(frequency.rank() == 2 && frequency.dim(1) * 2 <= dim) << "rope is " << frequency.DebugString();
+  CheckTensor("rope", frequency, DType::kF32, {frequency.dim(0), frequency.dim(1)});
+}
+
 // One i32 per slot, or empty.
 void CheckSlots(const char* name, const Tensor& tensor) {
   if (tensor.empty()) return;
@@ -106,14 +113,40 @@ void Ops::AttnIn(const AttnInArgs& args) {
   CheckNorm("k_norm", args.k_norm, args.head_dim);
   CheckBatch(args.batch);
   CheckKv(args.kv);
-  BERTH_CHECK(args.kv.kv_heads == args.kv_heads && args.kv.key_dim == args.head_dim && args.kv.value_dim == args.head_dim)
+  BERTH_CHECK(args.kv.kv_heads == args.kv_heads && args.kv.key_dim == args.head_dim && args.kv.value_dim == args.head_dim &&
+              !args.kv.values_in_keys)
       << "KV of " << args.kv.kv_heads << " heads of " << args.kv.key_dim << " and " << args.kv.value_dim;
-  const Tensor& frequency = args.rope.inverse_frequency;
-  if (!frequency.empty()) {
-    BERTH_CHECK(frequency.rank() == 2 && frequency.dim(1) * 2 <= args.head_dim) << "rope is " << frequency.DebugString();
-    CheckTensor("rope", frequency, DType::kF32, {frequency.dim(0), frequency.dim(1)});
-  }
+  CheckRope(args.rope, args.head_dim);
   if (tokens > 0) DoAttnIn(args);
+}
+
+void Ops::LatentIn(const LatentInArgs& args) {
+  const int64_t tokens = args.batch.tokens, hidden = args.latent.k, row = args.kv.key_dim;
+  const int64_t q_rank = args.q_down.empty() ? hidden : args.q_down.n();
+  CheckBatch(args.batch);
+  CheckKv(args.kv);
+  BERTH_CHECK(args.kv.kv_heads == 1 && args.rank < row && args.kv.value_dim == args.rank && args.kv.values_in_keys)
+      << "KV of " << args.kv.kv_heads << " heads of " << row << " and " << args.kv.value_dim << " for rank " << args.rank;
+  CheckActivation("residual", args.residual, {tokens, hidden});
+  CheckActivation("q_out", args.q_out, {tokens, args.heads, row});
+  if (!args.q_down.empty()) CheckWeight("q_down", args.q_down, q_rank, hidden);
+  CheckWeight("q", args.q, args.heads * (args.key_dim + row - args.rank), q_rank);
+  CheckWeight("latent", args.latent, row, hidden);
+  CheckWeight("up", args.up, static_cast<int64_t>(args.heads) * (args.key_dim + args.value_dim), args.rank);
+  CheckNorm("norm", args.norm, hidden);
+  CheckNorm("q_down_norm", args.q_down_norm, q_rank);
+  CheckNorm("latent_norm", args.latent_norm, args.rank);
+  CheckRope(args.rope, row - args.rank);
+  if (tokens > 0) DoLatentIn(args);
+}
+
+void Ops::LatentOut(const LatentOutArgs& args) {
+  BERTH_CHECK(args.in.rank() == 3) << args.in.DebugString();
+  const int64_t tokens = args.in.dim(0), heads = args.in.dim(1);
+  CheckActivation("in", args.in, {tokens, heads, args.up.k});
+  CheckActivation("out", args.out, {tokens, heads, args.value_dim});
+  CheckWeight("up", args.up, heads * (args.key_dim + args.value_dim), args.up.k);
+  if (tokens > 0) DoLatentOut(args);
 }
 
 void Ops::Attend(const AttendArgs& args) {

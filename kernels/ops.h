@@ -76,6 +76,39 @@ struct AttnInArgs {
   Tensor q;  // out [tokens, q_heads, head_dim]
 };
 
+// Multi-head latent attention (DeepSeek-AI, 2024). All heads share one cached row [latent | rotated part]: `up` would make each
+// head's key and value of its latent. Instead a head's query goes through the rows of `up` that make keys, so that it meets the
+// latents themselves; `Attend` then returns a weighted mean of latents, of which LatentOut makes the head's value.
+//
+// norm → q (through q_down and its norm, where there is one) and latent → latent_norm, RoPE → queries to latents → KV write.
+struct LatentInArgs {
+  Tensor residual;  // [tokens, hidden]
+  Norm norm;
+  LinearWeight q_down;  // [q_rank, hidden] or empty
+  Norm q_down_norm;     // over q_rank
+  LinearWeight q;       // [heads * (key_dim + rope_dim), q_rank or hidden]; a head's last rope_dim elements rotate
+  LinearWeight latent;  // [rank + rope_dim, hidden]; the last rope_dim elements rotate
+  Norm latent_norm;     // over rank
+  LinearWeight up;      // [heads * (key_dim + value_dim), rank]; of every head the rows of its key, then of its value
+  Rope rope;
+  int heads = 0;
+  int key_dim = 0;
+  int value_dim = 0;
+  int rank = 0;
+  Batch batch;
+  KvLayer kv;    // one head, key_dim rank + rope_dim, values_in_keys
+  Tensor q_out;  // out [tokens, heads, rank + rope_dim]
+};
+
+// out[h] = the rows of `up` that make head h's value · in[h].
+struct LatentOutArgs {
+  Tensor in;        // [tokens, heads, rank]
+  LinearWeight up;  // as in LatentInArgs
+  int key_dim = 0;
+  int value_dim = 0;
+  Tensor out;  // [tokens, heads, value_dim]
+};
+
 // Causal attention of every row over its sequence's cache, the row's own position included.
 struct AttendArgs {
   Tensor q;  // [tokens, q_heads, head_dim]; q_heads is a multiple of kv.kv_heads
@@ -215,7 +248,9 @@ class Ops {
 
   void Embed(const EmbedArgs& args);
   void AttnIn(const AttnInArgs& args);
+  void LatentIn(const LatentInArgs& args);
   void Attend(const AttendArgs& args);
+  void LatentOut(const LatentOutArgs& args);
   void AttnOut(const ProjectOutArgs& args);
   void MlpUp(const MlpUpArgs& args);
   void MlpDown(const ProjectOutArgs& args);
@@ -246,7 +281,9 @@ class Ops {
  private:
   virtual void DoEmbed(const EmbedArgs& args) = 0;
   virtual void DoAttnIn(const AttnInArgs& args) = 0;
+  virtual void DoLatentIn(const LatentInArgs& args) = 0;
   virtual void DoAttend(const AttendArgs& args) = 0;
+  virtual void DoLatentOut(const LatentOutArgs& args) = 0;
   virtual void DoProjectOut(const ProjectOutArgs& args) = 0;
   virtual void DoMlpUp(const MlpUpArgs& args) = 0;
   virtual void DoMoe(const MoeArgs& args) = 0;

@@ -107,6 +107,7 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
                      .top_k = loaded.generation.top_k,
                      .repetition_penalty = loaded.generation.repetition_penalty};
   served.context_length = options.session_len > 0 ? options.session_len : loaded.spec.max_position;
+  served.rope_lengths = loaded.spec.rope_lengths;
   served.fingerprint = loaded.fingerprint;
   const std::string chat_template = loaded.tokenizer.chat_template;
   BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded.tokenizer)));
@@ -171,6 +172,7 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
   if (gpu_usable.ok()) {
     BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(gpu));
     load.uploader = uploader.get();
+    load.accept = runtime::CheckGpuModel;
   }
   BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loading, loader::LoadModel(options.model, load));
   uploader.reset();

@@ -30,7 +30,7 @@ ModelCost CostOf(const model::DecoderSpec& spec) {
   });
   status.IgnoreError();  // the visitor has none
   for (const model::LayerSpec& layer : spec.layers) {
-    cost.kv_bytes += 2.0 * layer.attention.kv_heads * layer.attention.head_dim * kElementBytes;
+    cost.kv_bytes += static_cast<double>(layer.attention.kv_elements()) * kElementBytes;
     cost.attention_flops += 4.0 * layer.attention.q_heads * layer.attention.head_dim;
   }
   return cost;

@@ -50,7 +50,7 @@ int64_t WeightBytes(const model::DecoderSpec& spec, DType dtype, int ranks) {
 int64_t KvBytesPerToken(const model::DecoderSpec& spec, DType dtype, int ranks) {
   int64_t elements = 0;
   for (const model::LayerSpec& layer : spec.layers) {
-    elements += 2 * static_cast<int64_t>(std::max(1, layer.attention.kv_heads / ranks)) * layer.attention.head_dim;
+    elements += layer.attention.kv_elements() / std::min(ranks, layer.attention.kv_heads);
   }
   return elements * kernels::Info(dtype).block_bytes;
 }

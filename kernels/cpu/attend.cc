@@ -166,7 +166,8 @@ class Walker {
     const int64_t id = table.data<int32_t>()[task_.sequence * table.stride(0) + block];
     const std::byte *keys = args_.kv.Keys(id, task_.kv_head), *values = args_.kv.Values(id, task_.kv_head);
     const DType dtype = args_.kv.dtype;
-    const size_t key_bytes = RowBytes(dtype, key_dim_), value_bytes = RowBytes(dtype, value_dim_);
+    const int64_t value_stride = args_.kv.value_stride();
+    const size_t key_bytes = RowBytes(dtype, key_dim_), value_bytes = RowBytes(dtype, value_stride);
     for (int t = 0; t < tokens; t += 4) {
       const float* lines = reinterpret_cast<const float*>(keys + t * key_bytes);
       if (dtype != DType::kF32) {
@@ -176,7 +177,7 @@ class Walker {
       TransposeFour(lines, key_dim_, scratch_.keys + t);
     }
     values_ = reinterpret_cast<const float*>(values);
-    if (dtype == DType::kF32 && value_dim_ == padded_dim_) return;
+    if (dtype == DType::kF32 && value_stride == padded_dim_) return;
     values_ = scratch_.values;
     for (int t = 0; t < tokens; ++t) {
       float* value = scratch_.values + t * padded_dim_;

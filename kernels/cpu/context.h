@@ -38,6 +38,7 @@ struct Context {
   Scratch row;                  // scores of rows
   Scratch expert_in;            // the rows that go to one expert
   Scratch expert_up;            // what goes between its products
+  Scratch latent;               // rows of latents
   Scratch padded;               // Linear's own
 };
 

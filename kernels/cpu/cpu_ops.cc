@@ -47,7 +47,9 @@ class CpuOps final : public Ops {
 
   void DoEmbed(const EmbedArgs& args) override { Queue(cpu::Embed, args); }
   void DoAttnIn(const AttnInArgs& args) override { Queue(cpu::AttnIn, args); }
+  void DoLatentIn(const LatentInArgs& args) override { Queue(cpu::LatentIn, args); }
   void DoAttend(const AttendArgs& args) override { Queue(cpu::Attend, args); }
+  void DoLatentOut(const LatentOutArgs& args) override { Queue(cpu::LatentOut, args); }
   void DoProjectOut(const ProjectOutArgs& args) override { Queue(cpu::ProjectOut, args); }
   void DoMlpUp(const MlpUpArgs& args) override { Queue(cpu::MlpUp, args); }
   void DoMoe(const MoeArgs& args) override { Queue(cpu::Moe, args); }

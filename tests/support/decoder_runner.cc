@@ -30,10 +30,12 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
   std::iota(table.begin(), table.end(), 0);
   std::vector<float> logits(static_cast<size_t>(count) * spec.vocab);
   const auto ints = [](int32_t* data, int size) { return Tensor(data, DType::kI32, {size}); };
+  const auto& lengths = spec.rope_lengths;
+  const auto rope_variant = static_cast<int32_t>(std::lower_bound(lengths.begin(), lengths.end(), count) - lengths.begin());
   const int most = step_tokens > 0 ? step_tokens : count;
   for (int first = 0; first < count; first += most) {
     const int rows = std::min(most, count - first);
-    std::vector<int32_t> start = {0, rows}, length = {first + rows};
+    std::vector<int32_t> start = {0, rows}, length = {first + rows}, variant = {rope_variant};
     (*decoder)->Forward(
         {.token = ints(token.data() + first, rows),
          .batch = {.tokens = rows,
@@ -42,6 +44,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
                    .sequence_of = ints(sequence_of.data(), rows),
                    .query_start = ints(start.data(), 2),
                    .context_length = ints(length.data(), 1),
+                   .rope_variant = ints(variant.data(), 1),
                    .block_table = Tensor(table.data(), DType::kI32, {1, blocks})},
          .kv = kv->layers(),
          .logit_row = ints(position.data(), rows),

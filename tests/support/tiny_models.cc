@@ -61,9 +61,11 @@ bool IsNorm(std::string_view name) {
 }  // namespace
 
 std::vector<std::string> TinyModelNames() {
-  return {"llama",     "llama3",  "mistral",   "internlm",  "internlm2",    "qwen",    "qwen2",       "qwen3",  "gemma",
-          "gemma2",    "gemma3",  "phi3",      "chatglm",   "glm4",         "granite", "baichuan",    "falcon", "falcon_40b",
-          "falcon_rw", "mixtral", "qwen2_moe", "qwen3_moe", "deepseek_moe", "dbrx",    "baichuan_13b"};
+  return {
+      "llama",        "llama3",      "mistral",          "internlm",    "internlm2", "qwen",          "qwen2",     "qwen3",
+      "gemma",        "gemma2",      "gemma3",           "phi3",        "phi3_long", "llama_dynamic", "chatglm",   "glm4",
+      "granite",      "baichuan",    "falcon",           "falcon_40b",  "falcon_rw", "mixtral",       "qwen2_moe", "qwen3_moe",
+      "deepseek_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "dbrx",      "baichuan_13b"};
 }
 
 std::vector<float> TinyWeights(std::string_view name, int64_t elements) {

@@ -17,7 +17,10 @@ namespace berth::loader {
 // missing or of a wrong value.
 absl::StatusOr<model::HfConfig> TranslateGgufConfig(const GgufFile& file);
 
-// GGUF's tensor names. The architectures llama and internlm2 store q and k rows as interleaved rotary pairs.
+// GGUF's tensor names, and what its converters did to the tensors.
 absl::StatusOr<std::vector<model::WeightRule>> GgufRules(const GgufMetadata& metadata, const model::DecoderSpec& spec);
+
+// GGUF stacks experts in a third dimension and drops one of size 1: makes the shapes those of the slots.
+void FlattenGgufShapes(CheckpointIndex& tensors);
 
 }  // namespace berth::loader

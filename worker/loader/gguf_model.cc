@@ -103,6 +103,7 @@ absl::StatusOr<ModelFiles> Understand(GgufParts parts) {
   files.small_files = {{"config.json", config.ToJson()},
                        {std::string(kGgufMetadataFile), std::string(text.substr(0, gguf.metadata_end))}};
   std::memset(files.small_files.back().bytes.data() + kTensorCountAt, 0, sizeof(uint64_t));
+  FlattenGgufShapes(parts.gguf.tensors);
   files.checkpoint = {.tensors = std::move(parts.gguf.tensors), .files = std::move(parts.files)};
   return files;
 }

@@ -32,6 +32,11 @@ constexpr const char* kDeepseekLlm[] = {
 };
 constexpr const char* kDeepseekCoder[] = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-퟿]+", R"(\p{N})"};
 
+constexpr const char* kDeepseek3[] = {
+    R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
+constexpr const char* kFalcon[] = {R"([\p{P}\$\+<=>\^~\|`]+)", text::kGpt2Words, "[0-9][0-9][0-9]"};
+
 struct Row {
   std::string_view name;
   GgufPreTokenizer pre;
@@ -49,8 +54,13 @@ const Row kRows[] = {
     {"llama-bpe", {.expressions = kLlama3, .ignore_merges = true, .add_bos = true}},
     {"llama3", {.expressions = kLlama3, .ignore_merges = true, .add_bos = true}},
     {"llama-v3", {.expressions = kLlama3, .ignore_merges = true, .add_bos = true}},
+    {"dbrx", {.expressions = kLlama3}},
+    {"chatglm-bpe", {.expressions = kLlama3}},
+    {"glm4", {.expressions = kLlama3}},
     {"qwen2", {.expressions = kQwen2, .nfc = true}},
     {"deepseek-r1-qwen", {.expressions = kQwen2, .nfc = true}},
+    {"falcon", {.expressions = kFalcon}},
+    {"deepseek-v3", {.expressions = kDeepseek3}},
     {"deepseek-llm", {.expressions = kDeepseekLlm}},
     {"deepseek-coder", {.expressions = kDeepseekCoder}},
 };

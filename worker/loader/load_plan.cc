@@ -66,6 +66,16 @@ bool IsWeightType(kernels::DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 || kernels::IsQuantized(dtype);
 }
 
+HeadLayout HeadsOf(Slot slot, const model::AttentionSpec& attention) {
+  const int64_t rotary_dim = attention.rope.rotary_dim, rank = attention.latent.rank;
+  if (slot == Slot::kLatent) return {1, 0, attention.head_dim, rotary_dim, rank};
+  if (slot == Slot::kQ) {
+    const int64_t key_dim = attention.latent.key_dim;
+    return {attention.q_heads, 0, key_dim + attention.head_dim - rank, rotary_dim, key_dim};
+  }
+  return {attention.q_heads, attention.kv_heads, attention.head_dim, rotary_dim};
+}
+
 class Planner {
  public:
   Planner(const model::DecoderSpec& spec, absl::Span<const WeightRule> rules, const CheckpointIndex& index, const Shard& shard)
@@ -192,9 +202,8 @@ class Planner {
   }
 
   absl::Status AddStep(Slot slot, int layer, const SlotShape& shape, const Source& source) {
-    const model::AttentionSpec& attention = spec_.layers[layer].attention;
     RowSelection selection{.transform = source.rule->transform,
-                           .heads = {attention.q_heads, attention.kv_heads, attention.head_dim, attention.rope.rotary_dim},
+                           .heads = HeadsOf(slot, spec_.layers[layer].attention),
                            .parts = source.parts,
                            .columns = shape.columns};
     int64_t begin = 0;

@@ -87,6 +87,9 @@ std::string ModelName(const std::string& path) {
 
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path, const LoadOptions& options) {
   BERTH_ASSIGN_OR_RETURN(ModelFiles files, OpenModel(path, options.format));
+  if (options.accept) {
+    if (absl::Status status = options.accept(files.spec); !status.ok()) return InFile(path, status);
+  }
   const bool random = options.format == LoadFormat::kRandom;
   absl::StatusOr<MaterializedWeights> weights =
       random ? MakeRandomWeights(files, options) : LoadWeights(files, options.uploader);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,7 +42,8 @@ enum class LoadFormat : uint8_t {
 
 struct LoadOptions {
   LoadFormat format = LoadFormat::kCheckpoint;
-  uint64_t seed = 0;                            // kRandom
+  uint64_t seed = 0;                                              // kRandom
+  std::function<absl::Status(const model::DecoderSpec&)> accept;  // asked before weights are read; null: takes every model
   kernels::WeightUploader* uploader = nullptr;  // where weights go. Null: host memory, in the form that LoadModel describes
 };
 

@@ -29,6 +29,8 @@ model::DecoderWeights EmptyWeights(const model::DecoderSpec& spec) {
     SetUpNorm(layer.mlp_norm, weights.mlp_norm);
     SetUpNorm(layer.attention_norm, weights.attention_post_norm);
     SetUpNorm(layer.mlp_norm, weights.mlp_post_norm);
+    SetUpNorm(layer.attention.latent.norm, weights.q_down_norm);
+    SetUpNorm(layer.attention.latent.norm, weights.latent_norm);
     for (kernels::Norm* norm : {&weights.q_norm, &weights.k_norm}) {
       norm->epsilon = layer.attention_norm.epsilon;
       norm->weight_offset = layer.attention_norm.weight_offset;
@@ -45,6 +47,14 @@ LinearWeight* MatrixMember(model::DecoderWeights& weights, Slot slot, int layer)
       return &weights.head;
     case Slot::kQkv:
       return &weights.layers[layer].qkv;
+    case Slot::kQDown:
+      return &weights.layers[layer].q_down;
+    case Slot::kQ:
+      return &weights.layers[layer].q;
+    case Slot::kLatent:
+      return &weights.layers[layer].latent;
+    case Slot::kLatentUp:
+      return &weights.layers[layer].latent_up;
     case Slot::kAttentionOut:
       return &weights.layers[layer].attention_out;
     case Slot::kMlpUp:
@@ -75,6 +85,10 @@ Tensor& VectorMember(model::DecoderWeights& all, Slot slot, int layer) {
       return weights.attention_norm.bias;
     case Slot::kQkvBias:
       return weights.qkv_bias;
+    case Slot::kQDownNorm:
+      return weights.q_down_norm.weight;
+    case Slot::kLatentNorm:
+      return weights.latent_norm.weight;
     case Slot::kQNorm:
       return weights.q_norm.weight;
     case Slot::kKNorm:

@@ -14,9 +14,9 @@ using model::Transform;
 
 int64_t InterleavedRopeRow(const HeadLayout& heads, int64_t row) {
   const int64_t half = heads.rotary_dim / 2;
-  const int64_t in_head = row % heads.head_dim;
-  if (in_head >= heads.rotary_dim || row >= (heads.q_heads + heads.kv_heads) * heads.head_dim) return row;
-  return row - in_head + 2 * (in_head % half) + in_head / half;
+  const int64_t at = row % heads.head_dim - heads.rotary_begin;
+  if (at < 0 || at >= heads.rotary_dim || row >= (heads.q_heads + heads.kv_heads) * heads.head_dim) return row;
+  return row - at + 2 * (at % half) + at / half;
 }
 
 int64_t GroupedQkvRow(const HeadLayout& heads, int64_t row) {
@@ -63,6 +63,13 @@ void NormalizeRow(kernels::DType dtype, int64_t size, std::byte* row) {
   kernels::StoreRow(values.data(), size, dtype, row);
 }
 
+void SubtractOne(kernels::DType dtype, int64_t size, std::byte* row) {
+  std::vector<float> values(size);
+  kernels::DequantizeRow(dtype, row, values.data(), size);
+  for (float& value : values) value -= 1;
+  kernels::StoreRow(values.data(), size, dtype, row);
+}
+
 size_t ColumnOffset(const TensorInfo& tensor, const RowSelection& selection) {
   return selection.columns == 0 ? 0 : kernels::RowBytes(tensor.dtype, selection.column_begin);
 }
@@ -70,7 +77,8 @@ size_t ColumnOffset(const TensorInfo& tensor, const RowSelection& selection) {
 }  // namespace
 
 bool IsRowOrder(Transform transform) {
-  return transform != Transform::kNormalizedRows && transform != Transform::kTransposedParts;
+  return transform != Transform::kNormalizedRows && transform != Transform::kTransposedParts &&
+         transform != Transform::kMinusOne;
 }
 
 int64_t SourceRow(Transform transform, const HeadLayout& heads, int64_t row) {
@@ -108,6 +116,7 @@ void CopySelected(const TensorInfo& tensor, const RowSelection& selection, std::
         const int64_t source = SourceRow(selection.transform, selection.heads, row);
         std::memcpy(out, tensor.data.data() + source * stored + column_offset, selected);
       }
+      if (selection.transform == Transform::kMinusOne) SubtractOne(tensor.dtype, std::max<int64_t>(selection.columns, 1), out);
       if (selection.transform == Transform::kNormalizedRows) NormalizeRow(tensor.dtype, selection.columns, out);
       out += selected;
     }

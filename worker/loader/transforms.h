@@ -14,7 +14,8 @@ struct HeadLayout {
   int64_t q_heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t rotary_dim = 0;  // the first ones of a head
+  int64_t rotary_dim = 0;  // dimensions of a head from rotary_begin on
+  int64_t rotary_begin = 0;
 };
 
 // Whether the transform moves whole rows and leaves them as they are.
@@ -22,8 +23,8 @@ bool IsRowOrder(model::Transform transform);
 
 // The row of the checkpoint's tensor that becomes canonical row `row`; transforms that are no row orders leave it in place.
 //   kCopy             row
-//   kInterleavedRope  row h d + j r/2 + i of head h comes from row h d + 2 i + j (d = head_dim, r = rotary_dim, j in {0, 1},
-//                     i < r/2); where `row` counts over q, k and v, rows of v stay
+//   kInterleavedRope  row h d + b + j r/2 + i of head h comes from row h d + b + 2 i + j (d = head_dim, r = rotary_dim, b =
+//                     rotary_begin, j in {0, 1}, i < r/2); where `row` counts over q, k and v, rows of v stay
 //   kGroupedQkv       with g = q_heads / kv_heads, the tensor is [kv_heads, g + 2, d] rows: g of q, then k, then v;
 //                     `row` counts over all q rows, then all k, then all v
 int64_t SourceRow(model::Transform transform, const HeadLayout& heads, int64_t row);
@@ -56,7 +57,8 @@ size_t SelectedRowBytes(const TensorInfo& tensor, const RowSelection& selection)
 // not.
 const std::byte* SelectedInPlace(const TensorInfo& tensor, const RowSelection& selection);
 
-// Writes the selected rows one behind the other: rows() * SelectedRowBytes() bytes. kNormalizedRows divides each row by
+// Writes the selected rows one behind the other: rows() * SelectedRowBytes() bytes. kMinusOne computes in f32 and rounds to the
+// tensor's type. kNormalizedRows divides each row by
 // max(‖row‖, 1e-12) in f32 and rounds to the tensor's type; with kTransposedParts, element c of canonical row p n + r is
 // element r of the tensor's row p k + c (n rows and k columns of a canonical part).
 void CopySelected(const TensorInfo& tensor, const RowSelection& selection, std::byte* out);

@@ -17,7 +17,8 @@ using kernels::Tensor;
 
 auto Key(const RopeSpec& rope) {
   return std::make_tuple(rope.rotary_dim, rope.theta, rope.scaling, rope.factor, rope.low_frequency_factor,
-                         rope.high_frequency_factor, rope.original_max_position, rope.whole_pairs, rope.divisors);
+                         rope.high_frequency_factor, rope.original_max_position, rope.whole_pairs, rope.divisors,
+                         rope.long_divisors);
 }
 
 }  // namespace
@@ -38,7 +39,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec
 absl::Status Decoder::MakeActivations(kernels::Allocator& allocator, int max_tokens) {
   int query = 0, intermediate = 0;
   for (const LayerSpec& layer : spec_.layers) {
-    query = std::max(query, layer.attention.q_heads * layer.attention.head_dim);
+    query = std::max(query, layer.attention.q_heads * std::max(layer.attention.head_dim, layer.attention.value_dim()));
     intermediate = std::max(intermediate, layer.mlp.intermediate);
   }
   BERTH_ASSIGN_OR_RETURN(activations_, AllocateTensors(allocator, {{&residual_, dtype_, max_tokens, spec_.hidden},
@@ -53,18 +54,24 @@ absl::Status Decoder::MakeRopeTables(kernels::Allocator& allocator) {
   for (const LayerSpec& layer : spec_.layers) {
     if (layer.attention.rope.rotary_dim > 0) tables[Key(layer.attention.rope)];
   }
+  const auto variants = static_cast<int64_t>(spec_.rope_lengths.size()) + 1;
   std::vector<TensorRequest> requests;
-  for (auto& [key, table] : tables) requests.push_back({&table, DType::kF32, 1, std::get<0>(key) / 2});
+  for (auto& [key, table] : tables) requests.push_back({&table, DType::kF32, variants, std::get<0>(key) / 2});
   BERTH_ASSIGN_OR_RETURN(rope_tables_, AllocateTensors(allocator, requests));
   for (const LayerSpec& layer : spec_.layers) {
     kernels::Rope& rope = rope_.emplace_back();
     if (layer.attention.rope.rotary_dim == 0) continue;
     rope.inverse_frequency = tables.at(Key(layer.attention.rope));
     rope.attention_scale = layer.attention.rope.attention_scale;
-    const std::vector<float> frequencies = InverseFrequencies(layer.attention.rope);
+    std::vector<float> frequencies;
+    for (int variant = 0; variant < variants; ++variant) {
+      const std::vector<float> row = InverseFrequencies(layer.attention.rope, variant);
+      frequencies.insert(frequencies.end(), row.begin(), row.end());
+    }
     ops_.Upload(rope.inverse_frequency.raw(), frequencies.data(), sizeof(float) * frequencies.size());
+    BERTH_RETURN_IF_ERROR(ops_.Sync());
   }
-  return ops_.Sync();
+  return absl::OkStatus();
 }
 
 absl::Status Decoder::MakeAlibiSlopes(kernels::Allocator& allocator) {
@@ -117,10 +124,28 @@ void Decoder::Layer(size_t layer, const Tensor& residual, const kernels::Batch& 
 
 void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
-  const LayerWeights& weights = weights_.layers[layer];
   const int64_t tokens = residual.dim(0);
   const Tensor query(query_.raw(), dtype_, {tokens, spec.q_heads, spec.head_dim});
-  const Tensor attended(attended_.raw(), dtype_, {tokens, spec.q_heads, spec.head_dim});
+  const Tensor attended(attended_.raw(), dtype_, {tokens, spec.q_heads, kv.value_dim});
+  if (spec.latent.rank > 0) {
+    LatentIn(layer, residual, batch, kv, query);
+  } else {
+    AttnIn(layer, residual, batch, kv, query);
+  }
+  ops_.Attend({.q = query,
+               .batch = batch,
+               .kv = kv,
+               .scale = spec.scale,
+               .window = spec.window,
+               .softcap = spec.softcap,
+               .alibi_slope = alibi_slope_[layer],
+               .out = attended});
+}
+
+void Decoder::AttnIn(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
+                     const Tensor& query) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const LayerWeights& weights = weights_.layers[layer];
   ops_.AttnIn({.residual = residual,
                .norm = weights.attention_norm,
                .qkv = weights.qkv,
@@ -136,20 +161,48 @@ void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Bat
                .batch = batch,
                .kv = kv,
                .q = query});
-  ops_.Attend({.q = query,
-               .batch = batch,
-               .kv = kv,
-               .scale = spec.scale,
-               .window = spec.window,
-               .softcap = spec.softcap,
-               .alibi_slope = alibi_slope_[layer],
-               .out = attended});
+}
+
+void Decoder::LatentIn(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
+                       const Tensor& query) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const LayerWeights& weights = weights_.layers[layer];
+  ops_.LatentIn({.residual = residual,
+                 .norm = weights.attention_norm,
+                 .q_down = weights.q_down,
+                 .q_down_norm = weights.q_down_norm,
+                 .q = weights.q,
+                 .latent = weights.latent,
+                 .latent_norm = weights.latent_norm,
+                 .up = weights.latent_up,
+                 .rope = rope_[layer],
+                 .heads = spec.q_heads,
+                 .key_dim = spec.latent.key_dim,
+                 .value_dim = spec.latent.value_dim,
+                 .rank = spec.latent.rank,
+                 .batch = batch,
+                 .kv = kv,
+                 .q_out = query});
+}
+
+// Each head's own values of what it attended to. They take the queries' place.
+Tensor Decoder::LatentOut(size_t layer, int64_t tokens) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const Tensor values(query_.raw(), dtype_, {tokens, spec.q_heads, spec.latent.value_dim});
+  ops_.LatentOut({.in = Tensor(attended_.raw(), dtype_, {tokens, spec.q_heads, spec.latent.rank}),
+                  .up = weights_.layers[layer].latent_up,
+                  .key_dim = spec.latent.key_dim,
+                  .value_dim = spec.latent.value_dim,
+                  .out = values});
+  return values;
 }
 
 void Decoder::AttentionOut(size_t layer, const Tensor& residual) {
   const LayerSpec& spec = spec_.layers[layer];
   const LayerWeights& weights = weights_.layers[layer];
-  ops_.AttnOut({.in = Tensor(attended_.raw(), dtype_, {residual.dim(0), weights.attention_out.k}),
+  const int64_t tokens = residual.dim(0);
+  const Tensor attended = spec.attention.latent.rank > 0 ? LatentOut(layer, tokens) : attended_;
+  ops_.AttnOut({.in = Tensor(attended.raw(), dtype_, {tokens, weights.attention_out.k}),
                 .weight = weights.attention_out,
                 .bias = weights.attention_out_bias,
                 .post_norm = weights.attention_post_norm,

@@ -44,6 +44,11 @@ class Decoder {
   absl::Status MakeAlibiSlopes(kernels::Allocator& allocator);
   void Layer(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
   void Attention(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
+  void AttnIn(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
+              const kernels::Tensor& query);
+  void LatentIn(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
+                const kernels::Tensor& query);
+  kernels::Tensor LatentOut(size_t layer, int64_t tokens);
   void AttentionOut(size_t layer, const kernels::Tensor& residual);
   void MlpUp(size_t layer, const kernels::Tensor& residual);
   void MlpDown(size_t layer, const kernels::Tensor& residual);

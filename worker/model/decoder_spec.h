@@ -18,7 +18,7 @@ struct NormSpec {
   bool bias = false;
 };
 
-// kDynamic: theta grows with the length once that passes original_max_position, so that up to there it is plain.
+// kDynamic and kLong rotate a sequence by the length of its prompt: see DecoderSpec::rope_lengths.
 enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kDynamic, kYarn, kLong };
 
 struct RopeSpec {
@@ -26,18 +26,29 @@ struct RopeSpec {
   double theta = 10000;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1;
-  double low_frequency_factor = 1;   // kLlama3, kYarn: turns within original_max_position
-  double high_frequency_factor = 4;  // kLlama3, kYarn
-  int original_max_position = 0;     // kLlama3, kDynamic, kYarn, kLong
-  bool whole_pairs = true;           // kYarn: the blend's ends are rounded to pairs
-  std::vector<double> divisors;      // kLong: of each pair
-  float attention_scale = 1;         // multiplies cos and sin
+  double low_frequency_factor = 1;    // kLlama3, kYarn: turns within original_max_position
+  double high_frequency_factor = 4;   // kLlama3, kYarn
+  int original_max_position = 0;      // kLlama3, kDynamic, kYarn, kLong
+  bool whole_pairs = true;            // kYarn: the blend's ends are rounded to pairs
+  std::vector<double> divisors;       // kLong: of each pair, up to original_max_position
+  std::vector<double> long_divisors;  // kLong: beyond it
+  float attention_scale = 1;          // multiplies cos and sin
+};
+
+// Multi-head latent attention (kernels::LatentInArgs): all heads share one key row of `rank` and the rotary dimensions, whose
+// first `rank` are its value too.
+struct LatentSpec {
+  int rank = 0;       // 0: none
+  int q_rank = 0;     // 0: q is made of the hidden state
+  int key_dim = 0;    // of a head: what does not rotate
+  int value_dim = 0;  // of a head
+  NormSpec norm;      // of both ranks
 };
 
 struct AttentionSpec {
   int q_heads = 0;
   int kv_heads = 0;
-  int head_dim = 0;
+  int head_dim = 0;  // of a row of q and of a cached key
   bool qkv_bias = false;
   bool out_bias = false;
   bool qk_norm = false;  // RMS norm over head_dim, weights shared by all heads
@@ -48,6 +59,11 @@ struct AttentionSpec {
   float alibi = 0;     // of the heads' slopes; 0: none
   int log_length = 0;  // as in kernels::AttnInArgs
   RopeSpec rope;
+  LatentSpec latent;
+
+  int value_dim() const { return latent.rank > 0 ? latent.value_dim : head_dim; }  // of a head's output
+  // Elements that one token has in the cache.
+  int64_t kv_elements() const { return static_cast<int64_t>(kv_heads) * (latent.rank > 0 ? 1 : 2) * head_dim; }
 };
 
 struct MlpSpec {
@@ -83,6 +99,9 @@ struct DecoderSpec {
   int hidden = 0;
   int vocab = 0;         // rows of the embedding; the tokenizer may have fewer
   int max_position = 0;  // context length the checkpoint was made for
+  // Rising lengths: a sequence whose prompt is longer than n of them rotates by variant n from its first token to its last, so
+  // that no cached key has another variant's angle.
+  std::vector<int> rope_lengths;
   float embed_scale = 1;
   std::vector<LayerSpec> layers;
   NormSpec final_norm;

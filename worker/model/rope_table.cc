@@ -33,12 +33,19 @@ double ScaleYarn(const RopeSpec& spec, double pair, double frequency) {
   return divided * frequency / spec.factor + (1 - divided) * frequency;
 }
 
+double DynamicTheta(const RopeSpec& spec, int variant) {
+  const double growth = spec.factor * std::exp2(variant) - (spec.factor - 1);
+  return spec.theta * std::pow(growth, spec.rotary_dim / (spec.rotary_dim - 2.0));
+}
+
 }  // namespace
 
-std::vector<float> InverseFrequencies(const RopeSpec& spec) {
+std::vector<float> InverseFrequencies(const RopeSpec& spec, int variant) {
+  const bool dynamic = spec.scaling == RopeScaling::kDynamic && variant > 0;
+  const double theta = dynamic ? DynamicTheta(spec, variant) : spec.theta;
   std::vector<float> table(spec.rotary_dim / 2);
   for (size_t i = 0; i < table.size(); ++i) {
-    double frequency = std::pow(spec.theta, -2.0 * static_cast<double>(i) / spec.rotary_dim);
+    double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / spec.rotary_dim);
     switch (spec.scaling) {
       case RopeScaling::kNone:
       case RopeScaling::kDynamic:
@@ -53,7 +60,7 @@ std::vector<float> InverseFrequencies(const RopeSpec& spec) {
         frequency = ScaleYarn(spec, static_cast<double>(i), frequency);
         break;
       case RopeScaling::kLong:
-        frequency /= spec.divisors[i];
+        frequency /= variant > 0 ? spec.long_divisors[i] : spec.divisors[i];
         break;
     }
     table[i] = static_cast<float>(frequency);

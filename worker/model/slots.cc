@@ -11,6 +11,12 @@ constexpr std::array<SlotInfo, kSlotCount> kSlots = {{
     {"attention_norm_bias", true, ParallelAxis::kNone},
     {"qkv", true, ParallelAxis::kRows},
     {"qkv_bias", true, ParallelAxis::kRows},
+    {"q_down", true, ParallelAxis::kNone},
+    {"q_down_norm", true, ParallelAxis::kNone},
+    {"q", true, ParallelAxis::kRows},
+    {"latent", true, ParallelAxis::kNone},
+    {"latent_norm", true, ParallelAxis::kNone},
+    {"latent_up", true, ParallelAxis::kRows},
     {"q_norm", true, ParallelAxis::kNone},
     {"k_norm", true, ParallelAxis::kNone},
     {"attention_out", true, ParallelAxis::kColumns},
@@ -84,6 +90,30 @@ MaybeShape MoeShape(const DecoderSpec& spec, Slot slot, const MoeSpec& moe) {
   }
 }
 
+// Of a head's rows.
+MaybeShape HeadsShape(const AttentionSpec& attention, int64_t head_rows, int64_t columns) {
+  return SlotShape{.part_rows = {attention.q_heads * head_rows}, .columns = columns, .row_unit = head_rows};
+}
+
+MaybeShape LatentShape(const DecoderSpec& spec, Slot slot, const AttentionSpec& attention) {
+  const LatentSpec& latent = attention.latent;
+  const int64_t rope_dim = attention.head_dim - latent.rank;
+  switch (slot) {
+    case Slot::kQDown:
+      return If(latent.q_rank > 0, Matrix(latent.q_rank, spec.hidden));
+    case Slot::kQDownNorm:
+      return If(latent.q_rank > 0, Vector(latent.q_rank));
+    case Slot::kQ:
+      return HeadsShape(attention, latent.key_dim + rope_dim, latent.q_rank > 0 ? latent.q_rank : spec.hidden);
+    case Slot::kLatent:
+      return Matrix(attention.head_dim, spec.hidden);
+    case Slot::kLatentNorm:
+      return Vector(latent.rank);
+    default:
+      return HeadsShape(attention, latent.key_dim + latent.value_dim, latent.rank);
+  }
+}
+
 MaybeShape LayerShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer) {
   const AttentionSpec& attention = layer.attention;
   switch (slot) {
@@ -100,14 +130,21 @@ MaybeShape LayerShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer
     case Slot::kMlpNormBias:
       return If(layer.mlp_norm.bias && !layer.shared_norm, Vector(spec.hidden));
     case Slot::kQkv:
-      return QkvShape(attention, spec.hidden);
+      return If(attention.latent.rank == 0, QkvShape(attention, spec.hidden));
     case Slot::kQkvBias:
       return If(attention.qkv_bias, QkvShape(attention, 0));
+    case Slot::kQDown:
+    case Slot::kQDownNorm:
+    case Slot::kQ:
+    case Slot::kLatent:
+    case Slot::kLatentNorm:
+    case Slot::kLatentUp:
+      return attention.latent.rank > 0 ? LatentShape(spec, slot, attention) : std::nullopt;
     case Slot::kQNorm:
     case Slot::kKNorm:
       return If(attention.qk_norm, Vector(attention.head_dim));
     case Slot::kAttentionOut:
-      return Matrix(spec.hidden, static_cast<int64_t>(attention.q_heads) * attention.head_dim);
+      return Matrix(spec.hidden, static_cast<int64_t>(attention.q_heads) * attention.value_dim());
     case Slot::kAttentionOutBias:
       return If(attention.out_bias, Vector(spec.hidden));
     case Slot::kMlpUp:

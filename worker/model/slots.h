@@ -16,6 +16,12 @@ enum class Slot : uint8_t {
   kAttentionNormBias,
   kQkv,  // parts: q, k, v
   kQkvBias,
+  kQDown,
+  kQDownNorm,
+  kQ,
+  kLatent,
+  kLatentNorm,
+  kLatentUp,
   kQNorm,
   kKNorm,
   kAttentionOut,

@@ -20,6 +20,7 @@ enum class Transform : uint8_t {
   kGroupedQkv,       // per kv head: its q heads, then its k, then its v; canonical: all q, all k, all v
   kNormalizedRows,   // canonical: each row divided by its length
   kTransposedParts,  // each part is stored transposed
+  kMinusOne,         // canonical: each element less 1
 };
 
 // The part of a rule whose tensor holds all parts of the slot, one behind the other.

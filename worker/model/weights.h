@@ -13,8 +13,10 @@ struct LayerWeights {
   kernels::Norm attention_norm;
   kernels::LinearWeight qkv;  // [(q_heads + 2 kv_heads) * head_dim, hidden], half-split RoPE order
   kernels::Tensor qkv_bias;
+  kernels::LinearWeight q_down, q, latent, latent_up;  // as in kernels::LatentInArgs
+  kernels::Norm q_down_norm, latent_norm;
   kernels::Norm q_norm, k_norm;
-  kernels::LinearWeight attention_out;  // [hidden, q_heads * head_dim]
+  kernels::LinearWeight attention_out;  // [hidden, q_heads * value_dim]
   kernels::Tensor attention_out_bias;
   kernels::Norm attention_post_norm;
   kernels::Norm mlp_norm;

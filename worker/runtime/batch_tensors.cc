@@ -56,6 +56,7 @@ BatchTensors::Rows BatchTensors::CutRows(MirrorArea& area, const Counts& counts)
   for (Mirrored* tensor : {&rows.token, &rows.position, &rows.sequence_of}) *tensor = area.Cut(DType::kI32, {counts.tokens});
   rows.query_start = area.Cut(DType::kI32, {counts.entries + 1});
   rows.context_length = area.Cut(DType::kI32, {counts.entries});
+  if (options_.rope_variants) rows.rope_variant = area.Cut(DType::kI32, {counts.entries});
   for (Mirrored* tensor : {&rows.logit_row, &rows.sample_slot, &rows.sample_position}) {
     *tensor = area.Cut(DType::kI32, {counts.samples});
   }
@@ -125,6 +126,7 @@ void BatchTensors::FillRow(const engine::StepPlan& plan, const engine::RowRecord
   start[0] = begin;
   start[1] = begin + row.count;
   rows.context_length.host.data<int32_t>()[entry] = row.position + row.count;
+  if (options_.rope_variants) rows.rope_variant.host.data<int32_t>()[entry] = slots_.rope_variant(row.slot);
   const absl::Span<const int32_t> blocks = slots_.blocks(row.slot, row.position + row.count);
   std::copy(blocks.begin(), blocks.end(), rows.block_table.host.data<int32_t>() + int64_t{entry} * slots_.max_blocks());
 }
@@ -146,7 +148,7 @@ bool BatchTensors::FillSamples(const engine::StepPlan& plan, const Rows& rows) {
   return top;
 }
 
-void BatchTensors::FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) {
+void BatchTensors::FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const {
   const int padding = counts.entries - first;
   for (int i = 0; i < padding; ++i) {
     const int entry = first + i, token = counts.tokens - padding + i, sample = counts.samples - padding + i;
@@ -156,6 +158,7 @@ void BatchTensors::FillPadding(const Rows& rows, const Counts& counts, int first
     rows.query_start.host.data<int32_t>()[entry] = token;
     rows.query_start.host.data<int32_t>()[entry + 1] = token + 1;
     rows.context_length.host.data<int32_t>()[entry] = 1;
+    if (options_.rope_variants) rows.rope_variant.host.data<int32_t>()[entry] = 0;
     rows.block_table.host.data<int32_t>()[entry * rows.block_table.host.stride(0)] = block;
     rows.logit_row.host.data<int32_t>()[sample] = token;
     rows.sample_slot.host.data<int32_t>()[sample] = slot;
@@ -177,6 +180,7 @@ kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, c
           .sequence_of = rows.sequence_of.device,
           .query_start = rows.query_start.device,
           .context_length = rows.context_length.device,
+          .rope_variant = options_.rope_variants ? rows.rope_variant.device : kernels::Tensor(),
           .block_table = rows.block_table.device};
 }
 

@@ -16,8 +16,9 @@ namespace berth::runtime {
 struct BatchOptions {
   int max_step_tokens = 0;
   int vocab = 0;
-  int tokenizer_size = 0;  // ids from here on are never drawn
-  int areas = 1;           // steps whose tensors are in use at once
+  int tokenizer_size = 0;      // ids from here on are never drawn
+  bool rope_variants = false;  // sequences rotate by variants of their own
+  int areas = 1;               // steps whose tensors are in use at once
 };
 
 // Which of the staging areas a step takes, and how many entries its batch gets; 0: one per row of the plan. What goes beyond
@@ -59,9 +60,9 @@ class BatchTensors {
     int tokens = 0, entries = 0, samples = 0;
   };
   struct Rows {
-    Mirrored token, position, sequence_of;              // per token of the step
-    Mirrored query_start, context_length, block_table;  // per entry of the batch
-    Mirrored logit_row, sample_slot, sample_position;   // per sample
+    Mirrored token, position, sequence_of;                            // per token of the step
+    Mirrored query_start, context_length, rope_variant, block_table;  // per entry of the batch
+    Mirrored logit_row, sample_slot, sample_position;                 // per sample
   };
   struct Results {
     Mirrored token, logprob, top_token, top_logprob;  // per sample
@@ -81,7 +82,7 @@ class BatchTensors {
   void FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, const Rows& rows, int entry, int begin) const;
   // Returns whether any row wants alternatives reported.
   bool FillSamples(const engine::StepPlan& plan, const Rows& rows);
-  static void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot);
+  void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const;
   kernels::Batch MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const;
   void SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
 

@@ -31,6 +31,9 @@ struct GpuOptions {
 // FAILED_PRECONDITION says why no kernel can run on the device.
 absl::Status CheckGpu(int device);
 
+// UNIMPLEMENTED names what of the model no CUDA kernel computes.
+absl::Status CheckGpuModel(const model::DecoderSpec& spec);
+
 // Where the weights of a model go that MakeGpuExecutor is to run with the same options.
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options);
 

@@ -51,6 +51,15 @@ absl::StatusOr<int> FindKvBlocks(const model::DecoderSpec& spec, const GpuOption
 
 absl::Status CheckGpu(int device) { return kernels::CheckCudaDevice(device); }
 
+absl::Status CheckGpuModel(const model::DecoderSpec& spec) {
+  for (const model::LayerSpec& layer : spec.layers) {
+    if (layer.attention.latent.rank == 0) continue;
+    return absl::UnimplementedError(absl::StrCat("latent attention of rank ", layer.attention.latent.rank, " (", spec.family,
+                                                 ") has no CUDA kernels; --device cpu runs it"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options) {
   BERTH_RETURN_IF_ERROR(options.Validate());
   BERTH_RETURN_IF_ERROR(CheckGpu(options.device));

@@ -4,6 +4,8 @@ namespace berth::runtime {
 
 absl::Status CheckGpu(int device) { return absl::FailedPreconditionError("this program was built without CUDA"); }
 
+absl::Status CheckGpuModel(const model::DecoderSpec& spec) { return CheckGpu(0); }
+
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options) {
   return CheckGpu(options.device);
 }

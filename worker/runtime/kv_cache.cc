@@ -8,15 +8,15 @@
 namespace berth::runtime {
 namespace {
 
-int64_t HeadBytes(const model::AttentionSpec& attention, kernels::DType dtype) {
-  return 2 * static_cast<int64_t>(kernels::kKvBlockTokens) * kernels::RowBytes(dtype, attention.head_dim);
+int64_t LayerBytes(const model::AttentionSpec& attention, kernels::DType dtype) {
+  return static_cast<int64_t>(kernels::RowBytes(dtype, kernels::kKvBlockTokens * attention.kv_elements()));
 }
 
 }  // namespace
 
 size_t KvBlockBytes(const model::DecoderSpec& spec, kernels::DType dtype) {
   size_t bytes = 0;
-  for (const model::LayerSpec& layer : spec.layers) bytes += layer.attention.kv_heads * HeadBytes(layer.attention, dtype);
+  for (const model::LayerSpec& layer : spec.layers) bytes += LayerBytes(layer.attention, dtype);
   return bytes;
 }
 
@@ -27,15 +27,18 @@ absl::StatusOr<KvCache> KvCache::Create(const model::DecoderSpec& spec, kernels:
   KvCache cache(std::move(buffer), blocks);
   std::byte* base = static_cast<std::byte*>(cache.buffer_.data());
   for (const model::LayerSpec& layer : spec.layers) {
-    const int64_t head_bytes = HeadBytes(layer.attention, dtype);
+    const model::AttentionSpec& attention = layer.attention;
+    const int64_t layer_bytes = LayerBytes(attention, dtype);
+    const bool latent = attention.latent.rank > 0;
     cache.layers_.push_back({.base = base,
                              .dtype = dtype,
-                             .kv_heads = layer.attention.kv_heads,
-                             .key_dim = layer.attention.head_dim,
-                             .value_dim = layer.attention.head_dim,
+                             .kv_heads = attention.kv_heads,
+                             .key_dim = attention.head_dim,
+                             .value_dim = latent ? attention.latent.rank : attention.head_dim,
+                             .values_in_keys = latent,
                              .block_stride = static_cast<int64_t>(block_bytes),
-                             .head_stride = head_bytes});
-    base += layer.attention.kv_heads * head_bytes;
+                             .head_stride = layer_bytes / attention.kv_heads});
+    base += layer_bytes;
   }
   return cache;
 }

@@ -17,9 +17,9 @@ engine::StepCost ModelCost(const model::DecoderSpec& spec, kernels::DType dtype,
   double body = 0, kv = 0, pair = 0;
   for (const model::LayerSpec& layer : spec.layers) {
     const double query = static_cast<double>(layer.attention.q_heads) * layer.attention.head_dim;
-    const double key = static_cast<double>(layer.attention.kv_heads) * layer.attention.head_dim;
-    body += spec.hidden * (2 * query + 2 * key + (layer.mlp.gated ? 3.0 : 2.0) * layer.mlp.intermediate);
-    kv += 2 * key;
+    const auto kv_row = static_cast<double>(layer.attention.kv_elements());
+    body += spec.hidden * (2 * query + kv_row + (layer.mlp.gated ? 3.0 : 2.0) * layer.mlp.intermediate);
+    kv += kv_row;
     pair += 4 * query;
   }
   const double head = static_cast<double>(spec.vocab) * spec.hidden;

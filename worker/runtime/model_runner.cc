@@ -42,6 +42,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerMod
   const BatchOptions batch_options{.max_step_tokens = options.max_step_tokens,
                                    .vocab = model.spec.vocab,
                                    .tokenizer_size = model.tokenizer_size,
+                                   .rope_variants = !model.spec.rope_lengths.empty(),
                                    .areas = options.depth};
   BERTH_ASSIGN_OR_RETURN(runner->batch_, BatchTensors::Create(runner->slots_, batch_options, ops, memory));
   BERTH_ASSIGN_OR_RETURN(runner->decoder_,

@@ -39,11 +39,11 @@ void SlotTable::Apply(const engine::StepPlan& plan) {
 }
 
 void SlotTable::Admit(const engine::StepPlan& plan, const engine::AdmitRecord& admit) {
-  BERTH_CHECK(admit.rope_variant == 0) << "RoPE variant " << admit.rope_variant;
   Slot& slot = at(admit.slot);
   const absl::Span<const int32_t> tokens = plan.tokens();
   const auto assign = [](auto& to, auto from) { to.assign(from.begin(), from.end()); };
   slot.generation = admit.generation;
+  slot.rope_variant = admit.rope_variant;
   slot.min_length = admit.min_length;
   slot.sampling = admit.sampling;
   assign(slot.stop_tokens, tokens.subspan(admit.stop_begin, admit.stop_count));

@@ -39,6 +39,8 @@ class SlotTable {
   // Blocks of positions 0 … length - 1.
   absl::Span<const int32_t> blocks(int slot, int length) const;
 
+  int32_t rope_variant(int slot) const { return slots_[slot].rope_variant; }
+
   // Whether the slot's edits depend on its last token.
   bool EditsNeedHistory(int slot) const { return !slots_[slot].bad_words.empty(); }
   // Whether AppendEdits may add any.
@@ -50,6 +52,7 @@ class SlotTable {
  private:
   struct Slot {
     uint32_t generation = 0;
+    int32_t rope_variant = 0;
     int32_t min_length = 0;
     engine::Sampling sampling;
     std::vector<int32_t> history;  // prompt and output up to the last sampled token, of sequences with bad words

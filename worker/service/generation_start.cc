@@ -163,6 +163,10 @@ engine::SequenceSpec GenerationCore::MakeSequence(const Request& request, int in
                                 .bad_words = request.prompt.bad_words,
                                 .priority = spec.priority(),
                                 .cache_salt = base::Hash64(request.submission.tenant)};
+  const std::vector<int>& lengths = parts_.model.rope_lengths;
+  sequence.rope_variant =
+      static_cast<int>(std::lower_bound(lengths.begin(), lengths.end(), request.prompt_tokens) - lengths.begin());
+  if (sequence.rope_variant > 0) sequence.cache_salt = base::HashCombine(sequence.cache_salt, sequence.rope_variant);
   const std::vector<int32_t>& output = request.choices[index].output->tokens();
   sequence.tokens.insert(sequence.tokens.end(), output.begin(), output.end());
   sequence.sampling = {

@@ -30,7 +30,8 @@ struct ServedModel {
   text::OutputFormat output_format;
   std::vector<int32_t> eos_ids;
   SamplingDefaults defaults;
-  int context_length = 0;  // tokens of prompt and output together
+  int context_length = 0;         // tokens of prompt and output together
+  std::vector<int> rope_lengths;  // rising; prompts longer than n of them rotate by variant n, and share no cache with others
   uint64_t fingerprint = 0;
 };
 

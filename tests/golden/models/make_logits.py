@@ -50,6 +50,11 @@ FALCON = {
     "eos_token_id": 2, "hidden_size": 64, "layer_norm_epsilon": 0.5, "max_position_embeddings": 256, "num_attention_heads": 4,
     "num_hidden_layers": 3, "rope_theta": 10000.0, "tie_word_embeddings": True, "torch_dtype": "float32", "vocab_size": VOCAB,
 }
+LATENT = {"first_k_dense_replace": 1, "kv_lora_rank": 32, "moe_intermediate_size": 48, "moe_layer_freq": 1, "n_routed_experts": 8,
+          "n_shared_experts": 2, "num_experts_per_tok": 3, "num_key_value_heads": 4, "qk_nope_head_dim": 20, "qk_rope_head_dim": 8,
+          "rope_theta": 10000.0, "v_head_dim": 12}
+DEEPSEEK_YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8, "beta_slow": 1,
+                 "mscale": 0.707, "mscale_all_dim": 0.707}
 MOE = {"moe_intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 3}
 VARIANTS = {
     "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_theta": 10000.0},
@@ -85,6 +90,15 @@ VARIANTS = {
         "original_max_position_embeddings": 128, "partial_rotary_factor": 0.75,
         "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5], "long_factor": [1, 2, 3, 4, 5, 6]},
     },
+    # The longest prompt is beyond the original length; in llama_dynamic by so much as the doubling allows.
+    "phi3_long": {
+        "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0, "rope_theta": 10000.0,
+        "original_max_position_embeddings": 32,
+        "rope_scaling": {"type": "longrope", "short_factor": [1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2],
+                         "long_factor": [1, 2, 3, 4, 5, 6, 7, 8]},
+    },
+    "llama_dynamic": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 35,
+                      "rope_theta": 10000.0, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
     "chatglm": CHATGLM,
     "glm4": {"architectures": ["Glm4ForCausalLM"], "model_type": "glm4", "attention_bias": True, "head_dim": 16,
              "partial_rotary_factor": 0.5, "pad_token_id": 0, "rope_theta": 10000.0},
@@ -114,6 +128,16 @@ VARIANTS = {
                      "moe_intermediate_size": 48, "moe_layer_freq": 1, "n_routed_experts": 6, "n_shared_experts": 2,
                      "norm_topk_prob": False, "num_experts_per_tok": 3, "num_key_value_heads": 4, "rope_theta": 10000.0,
                      "scoring_func": "softmax"},
+    "deepseek_v2": {"architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", **LATENT, "n_group": 4,
+                    "norm_topk_prob": False, "q_lora_rank": 24, "routed_scaling_factor": 2.5, "rope_scaling": DEEPSEEK_YARN,
+                    "scoring_func": "softmax", "topk_group": 2, "topk_method": "group_limited_greedy"},
+    "deepseek_v2_lite": {"architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", **LATENT, "n_group": 1,
+                         "norm_topk_prob": False, "q_lora_rank": None, "routed_scaling_factor": 1.5,
+                         "rope_scaling": {**DEEPSEEK_YARN, "mscale": 1.0}, "scoring_func": "softmax", "topk_group": 1,
+                         "topk_method": "greedy"},
+    "deepseek_v3": {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", **LATENT, "n_group": 3,
+                    "n_routed_experts": 6, "norm_topk_prob": True, "q_lora_rank": 24, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid",
+                    "topk_group": 2, "topk_method": "noaux_tc"},
     "dbrx": {"architectures": ["DbrxForCausalLM"], "model_type": "dbrx",
              "attn_config": {"clip_qkv": 1.5, "kv_n_heads": 2, "rope_theta": 10000.0}, "d_model": 64,
              "ffn_config": {"ffn_act_fn": {"name": "silu"}, "ffn_hidden_size": 48, "moe_normalize_expert_weights": 1.0,
@@ -271,7 +295,8 @@ def make_tokenizer():
 
 def make(variant):
     config = {**({} if variant in COMPLETE else COMMON), **VARIANTS[variant]}
-    config = {k: v for k, v in config.items() if v is not None}
+    # q_lora_rank has another default than none.
+    config = {k: v for k, v in config.items() if v is not None or k == "q_lora_rank"}
     kind = config["model_type"]
     folder = HERE / variant
     folder.mkdir(exist_ok=True)

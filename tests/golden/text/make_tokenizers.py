@@ -231,18 +231,28 @@ def make_unigram(texts):
 
 
 def make_tiktoken(texts):
-    """A small file as Qwen's, with what its Python class puts around it."""
+    """A small file as Qwen's and GLM-4's, with what their Python classes put around it."""
     ranks = tiktoken._educational.bpe_train("\n".join(texts[::4]), 700, QWEN2, None)
     (HERE / "qwen.tiktoken").write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
     end = len(ranks)
-    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|extra_{i}|>" for i in range(205)]
-    encoding = tiktoken.Encoding("qwen", pat_str=QWEN2, mergeable_ranks=ranks, special_tokens={n: end + i for i, n in enumerate(names)})
 
-    def decode(ids):
-        return encoding.decode([i for i in ids if i < end] if len(ids) % 2 == 0 else ids, errors="replace")
+    def write(name, pattern, names, normalize, prefix):
+        special = {n: end + i for i, n in enumerate(names)}
+        encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
-    write_golden("qwen", lambda text: encoding.encode(unicodedata.normalize("NFC", text), allowed_special="all"), decode,
-                 encoding.n_vocab, texts)
+        def encode(text):
+            return [special[n] for n in prefix] + encoding.encode(normalize(text), allowed_special="all")
+
+        def decode(ids):
+            return encoding.decode([i for i in ids if i < end] if len(ids) % 2 == 0 else ids, errors="replace")
+
+        write_golden(name, encode, decode, encoding.n_vocab, texts)
+
+    qwen = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|extra_{i}|>" for i in range(205)]
+    write("qwen", QWEN2, qwen, lambda text: unicodedata.normalize("NFC", text), [])
+    glm4 = ["<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>", "<|assistant|>",
+            "<|observation|>"]
+    write("glm4", LLAMA3, glm4, lambda text: text, ["[gMASK]", "<sop>"])
 
 
 def make_demo(path, texts):

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "tests/support/decoder_runner.h"
 #include "tests/support/files.h"
+#include "tests/support/gguf_converter.h"
 #include "tests/support/tiny_gguf.h"
 #include "tests/support/tiny_models.h"
 #include "worker/loader/model_loader.h"
@@ -60,6 +61,40 @@ INSTANTIATE_TEST_SUITE_P(Types, QuantisedModelTest,
                          ::testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
                                            DType::kIQ4_NL),
                          [](const auto& info) { return std::string(kernels::Info(info.param).name); });
+
+class GgufFamilyTest : public ::testing::TestWithParam<std::string> {};
+
+// What a converter did to names, orders, norms and experts is undone: the logits are those of the checkpoint it came from.
+TEST_P(GgufFamilyTest, LogitsEqualTheReference) {
+  absl::StatusOr<LoadedModel> model = Load(berth::testing::ToGguf(GetParam()));
+  ASSERT_TRUE(model.ok()) << model.status();
+  if (GetParam() == "gemma2" || GetParam() == "gemma3") {  // the format has no key for this one's scale
+    for (model::LayerSpec& layer : model->spec.layers) {
+      EXPECT_FLOAT_EQ(layer.attention.scale, 1 / std::sqrt(32.f));
+      layer.attention.scale = 1 / std::sqrt(24.f);
+    }
+  }
+  if (GetParam() == "deepseek_v2_lite") {  // nor for yarn's two magnitudes when they differ
+    for (model::LayerSpec& layer : model->spec.layers) {
+      EXPECT_FLOAT_EQ(layer.attention.rope.attention_scale, 1);
+      layer.attention.rope.attention_scale = (0.1f * std::log(4.f) + 1) / (0.0707f * std::log(4.f) + 1);
+    }
+  }
+  if (GetParam() == "qwen3_moe") {
+    EXPECT_TRUE(model->spec.layers[0].attention.qk_norm);
+    EXPECT_TRUE(model->spec.layers[0].moe.routing.renormalize);
+    return;
+  }
+  for (const berth::testing::GoldenPrompt& prompt : berth::testing::TinyGolden(GetParam())) {
+    const std::vector<std::vector<float>> all = PromptLogits(model->spec, model->weights, prompt.tokens);
+    std::vector<std::vector<float>> logits;
+    for (const int position : prompt.positions) logits.push_back(all[position]);
+    EXPECT_LT(LargestDifference(logits, prompt.logits), 3e-4);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, GgufFamilyTest, ::testing::ValuesIn(berth::testing::GgufTwinNames()),
+                         [](const auto& info) { return info.param; });
 
 TEST(GgufModelTest, TiesTheHeadWhenThereIsNoOutputTensor) {
   const absl::StatusOr<LoadedModel> untied = Load(MakeTinyGguf(DType::kQ8_0).writer.File());
@@ -174,7 +209,7 @@ struct BadKey {
 TEST(GgufModelTest, KeysThatNobodyUnderstandsAreErrors) {
   const BadKey cases[] = {
       {"split.count", int64_t{2}, "2"},
-      {"llama.expert_count", int64_t{8}, "8"},
+      {"llama.nextn_predict_layers", int64_t{1}, "1"},
       {"llama.rope.scaling.type", std::string("spiral"), "\"spiral\""},
       {"llama.attention.value_length", int64_t{8}, "8"},
       {"llama.attention.sliding_window", std::vector<int64_t>{1, 2}, "an array of 2 integers"},

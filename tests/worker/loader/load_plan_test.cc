@@ -94,7 +94,9 @@ INSTANTIATE_TEST_SUITE_P(
         RealCheckpoint{"mixtral-8x7b", "mixtral", 32, 0, false, 0},
         RealCheckpoint{"qwen1.5-moe-a2.7b", "qwen_moe", 24, 0, false, 0},
         RealCheckpoint{"qwen3-30b-a3b", "qwen_moe", 48, 0, false, 0},
-        RealCheckpoint{"deepseek-moe-16b", "deepseek", 28, 0, false, 0}, RealCheckpoint{"dbrx", "dbrx", 40, 0, false, 0}),
+        RealCheckpoint{"deepseek-moe-16b", "deepseek", 28, 0, false, 0},
+        RealCheckpoint{"deepseek-v2-lite", "deepseek", 27, 0, false, 0},
+        RealCheckpoint{"deepseek-v2", "deepseek", 60, 0, false, 0}, RealCheckpoint{"dbrx", "dbrx", 40, 0, false, 0}),
     [](const auto& info) {
       std::string name = info.param.name;
       std::replace_if(

@@ -36,6 +36,12 @@ TEST(SourceRowTest, InterleavedRopeLeavesOtherRowsAlone) {
               ElementsAre(0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17));
 }
 
+// Latent attention's queries rotate at the end of a head, its cached row at its own end.
+TEST(SourceRowTest, InterleavedRopeMayBeginInsideAHead) {
+  EXPECT_THAT(Order(Transform::kInterleavedRope, {.q_heads = 2, .head_dim = 5, .rotary_dim = 4, .rotary_begin = 1}, 10),
+              ElementsAre(0, 1, 3, 2, 4, 5, 6, 8, 7, 9));
+}
+
 // Two kv heads with two q heads each, two rows a head: q0 q1 k0 v0 | q2 q3 k1 v1.
 TEST(SourceRowTest, GroupedQkvBecomesQThenKThenV) {
   EXPECT_THAT(Order(Transform::kGroupedQkv, {.q_heads = 4, .kv_heads = 2, .head_dim = 2}, 16),

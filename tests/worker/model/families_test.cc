@@ -182,16 +182,92 @@ TEST(FamiliesTest, YarnAndLongRopeReachTheirLengths) {
   EXPECT_EQ(spec.max_position, 512);
   EXPECT_FLOAT_EQ(spec.layers[0].attention.rope.attention_scale, static_cast<float>(0.1 * std::log(4) + 1));
 
-  // The long divisors are for sessions behind the original length, which are not served.
   HfConfig longer = LlamaConfig();
   longer.Set("rope_scaling.type", std::string("longrope"));
   longer.Set("original_max_position_embeddings", int64_t{64});
   longer.SetList("rope_scaling.short_factor", std::vector<HfConfig::Scalar>(8, 1.5));
+  EXPECT_THAT(std::string(ParseSpec(longer).status().message()), HasSubstr("long_factor is absent: want 8"));
+  longer.SetList("rope_scaling.long_factor", std::vector<HfConfig::Scalar>(8, 4.5));
   spec = ParseSpec(longer).value();
-  EXPECT_EQ(spec.max_position, 64);
+  EXPECT_EQ(spec.max_position, 256);
+  EXPECT_THAT(spec.rope_lengths, ::testing::ElementsAre(64));
   EXPECT_FLOAT_EQ(spec.layers[0].attention.rope.attention_scale, std::sqrt(1 + std::log(4.f) / std::log(64.f)));
   longer.SetList("rope_scaling.short_factor", std::vector<HfConfig::Scalar>(7, 1.5));
   EXPECT_THAT(std::string(ParseSpec(longer).status().message()), AllOf(HasSubstr("short_factor"), HasSubstr("want 8")));
+}
+
+HfConfig DeepSeekConfig(const char* architecture) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string(architecture)});
+  const std::pair<const char*, int64_t> fields[] = {
+      {"kv_lora_rank", 32},    {"qk_nope_head_dim", 20},   {"qk_rope_head_dim", 8}, {"v_head_dim", 12},
+      {"n_routed_experts", 8}, {"num_experts_per_tok", 3}, {"n_shared_experts", 2}, {"moe_intermediate_size", 48},
+      {"n_group", 4},          {"topk_group", 2},          {"q_lora_rank", 24},     {"first_k_dense_replace", 1}};
+  for (const auto& [name, value] : fields) config.Set(name, value);
+  return config;
+}
+
+TEST(FamiliesTest, LatentAttentionKeepsOneRowOfRankAndRotaryDimensions) {
+  HfConfig config = DeepSeekConfig("DeepseekV2ForCausalLM");
+  config.Set("rope_scaling.type", std::string("yarn"));
+  config.Set("rope_scaling.factor", 40.0);
+  config.Set("rope_scaling.original_max_position_embeddings", int64_t{16});
+  config.Set("rope_scaling.mscale", 0.707);
+  config.Set("rope_scaling.mscale_all_dim", 0.707);
+  const DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_EQ(spec.max_position, 640);
+  const AttentionSpec& attention = spec.layers[0].attention;
+  EXPECT_EQ(attention.kv_elements(), 32 + 8);
+  EXPECT_EQ(attention.rope.rotary_dim, 8);
+  EXPECT_FLOAT_EQ(attention.rope.attention_scale, 1);
+  const double magnitude = 0.0707 * std::log(40) + 1;
+  EXPECT_FLOAT_EQ(attention.scale, magnitude * magnitude / std::sqrt(28.0));
+  EXPECT_EQ(spec.layers[0].moe.routing.experts, 0) << "the first layer is dense";
+  EXPECT_EQ(spec.layers[1].moe.routing.groups, 1) << "greedy, as topk_method is absent";
+  EXPECT_EQ(spec.layers[1].mlp.intermediate, 2 * 48);
+}
+
+TEST(FamiliesTest, DeepSeek3IsKnownAndItsFp8BlocksAreRefused) {
+  HfConfig config = DeepSeekConfig("DeepseekV3ForCausalLM");
+  const DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_TRUE(spec.layers[1].moe.router_bias);
+  EXPECT_EQ(spec.layers[1].moe.routing.group_best, 2);
+  config.Set("quantization_config.quant_method", std::string("fp8"));
+  config.Set("quantization_config.fmt", std::string("e4m3"));
+  const absl::Status status = ParseSpec(config).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("quantization_config.quant_method is \"fp8\""));
+}
+
+TEST(FamiliesTest, RoutingThatNothingComputesIsAnError) {
+  const BadValue cases[] = {{"topk_method", std::string("noaux_tc"), "\"noaux_tc\""},
+                            {"scoring_func", std::string("sigmoid"), "\"sigmoid\""},
+                            {"norm_topk_prob", true, "true"},
+                            {"attention_bias", true, "true"},
+                            {"kv_lora_rank", int64_t{0}, "0"},
+                            {"q_lora_rank", std::string("many"), "\"many\""}};
+  for (const BadValue& bad : cases) {
+    HfConfig config = DeepSeekConfig("DeepseekV2ForCausalLM");
+    config.Set(bad.field, bad.value);
+    EXPECT_THAT(std::string(ParseSpec(config).status().message()), AllOf(HasSubstr(bad.field), HasSubstr(bad.text)));
+  }
+  HfConfig grouped = DeepSeekConfig("DeepseekV2ForCausalLM");
+  grouped.Set("topk_method", std::string("group_limited_greedy"));
+  grouped.Set("topk_group", int64_t{1});
+  EXPECT_THAT(std::string(ParseSpec(grouped).status().message()), HasSubstr("topk_group is 1: want room for"));
+  grouped.Set("n_group", int64_t{3});
+  EXPECT_THAT(std::string(ParseSpec(grouped).status().message()), HasSubstr("n_group is 3: want a divisor"));
+}
+
+TEST(FamiliesTest, DynamicNtkHasAVariantForEveryDoubling) {
+  HfConfig config = LlamaConfig();
+  config.Set("rope_scaling.type", std::string("dynamic"));
+  config.Set("rope_scaling.factor", 6.0);
+  const DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_EQ(spec.max_position, 6 * 256);
+  EXPECT_THAT(spec.rope_lengths, ::testing::ElementsAre(256, 512, 1024));
+  config.Set("rope_scaling.factor", 1e9);
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("rope_scaling.factor is 1e+09: want at most 64"));
 }
 
 TEST(FamiliesTest, UnknownArchitectureIsNamed) {

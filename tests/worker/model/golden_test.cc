@@ -157,6 +157,9 @@ TEST_P(GoldenTest, EveryFieldCounts) {
     expect_miss("softcap", [](DecoderSpec&, LayerSpec& layer) { layer.attention.softcap *= 2; });
     expect_miss("softcap of the logits", [](DecoderSpec& spec, LayerSpec&) { spec.logit_softcap *= 1.1f; });
   }
+  if (attention.latent.rank != 0) {
+    expect_miss("epsilon of latents", [](DecoderSpec&, LayerSpec& layer) { layer.attention.latent.norm.epsilon += 0.5f; });
+  }
   if (attention.clip != 0) {
     expect_miss("clip", [](DecoderSpec&, LayerSpec& layer) { layer.attention.clip *= 1.1f; });
   }
@@ -174,6 +177,15 @@ TEST_P(GoldenTest, EveryFieldCounts) {
   }
   if (layer.moe.routing.experts != 0) {
     expect_miss("experts per token", [](DecoderSpec&, LayerSpec& layer) { layer.moe.routing.top_k -= 1; });
+    if (layer.moe.routing.scale != 1) {
+      expect_miss("scale of the experts", [](DecoderSpec&, LayerSpec& layer) { layer.moe.routing.scale *= 1.1f; });
+    }
+    if (layer.moe.routing.top_groups < layer.moe.routing.groups) {
+      expect_miss("groups", [](DecoderSpec&, LayerSpec& layer) { layer.moe.routing.top_groups += 1; });
+    }
+    if (layer.moe.routing.group_best > 1) {
+      expect_miss("experts that make a group good", [](DecoderSpec&, LayerSpec& layer) { layer.moe.routing.group_best = 1; });
+    }
     expect_miss("renormalized",
                 [](DecoderSpec&, LayerSpec& layer) { layer.moe.routing.renormalize = !layer.moe.routing.renormalize; });
   }
@@ -181,12 +193,22 @@ TEST_P(GoldenTest, EveryFieldCounts) {
     expect_miss("no window", [](DecoderSpec&, LayerSpec& layer) { layer.attention.window = 0; });
     expect_miss("window", [](DecoderSpec&, LayerSpec& layer) { layer.attention.window += 1; });
   }
+  const std::vector<int>& lengths = original.spec.rope_lengths;
+  const bool variants = !lengths.empty() && lengths[0] < static_cast<int>(original.prompts.back().tokens.size());
   const RopeScaling scaling = attention.rope.scaling;
-  if (scaling != RopeScaling::kNone && scaling != RopeScaling::kDynamic) {
+  if (scaling != RopeScaling::kNone && (scaling != RopeScaling::kDynamic || variants)) {
     expect_miss("no scaling", [](DecoderSpec&, LayerSpec& layer) { layer.attention.rope.scaling = RopeScaling::kNone; });
     expect_miss("factor", [](DecoderSpec&, LayerSpec& layer) {
       layer.attention.rope.factor *= 1.5;
       for (double& divisor : layer.attention.rope.divisors) divisor *= 1.5;
+    });
+  }
+  if (variants) {
+    expect_miss("variant", [](DecoderSpec& spec, LayerSpec&) { spec.rope_lengths = {1000}; });
+    expect_miss("long divisors", [](DecoderSpec&, LayerSpec& layer) {
+      layer.attention.rope.original_max_position *= 2;
+      layer.attention.rope.factor *= 1.5;
+      for (double& divisor : layer.attention.rope.long_divisors) divisor *= 1.5;
     });
   }
   if (attention.rope.attention_scale != 1) {

@@ -96,6 +96,18 @@ TEST_F(BatchTensorsTest, EditsGrowAndStayWithTheirRows) {
   EXPECT_EQ(grown.sample.edit_value.data<float>()[4], 5.f);
 }
 
+TEST_F(BatchTensorsTest, RopeVariantsFollowTheirSequences) {
+  StepPlanBuilder builder(1);
+  builder.Admit({.slot = 0}, {.prompt_length = 1, .rope_variant = 2}, {5});
+  builder.Admit({.slot = 1}, {.prompt_length = 1}, {6});
+  builder.Row({.slot = 1, .sample = 1}, {1, 2});
+  builder.Row({.slot = 0, .sample = 1}, {3});
+  EXPECT_TRUE(Fill(builder).batch.rope_variant.empty()) << "the model has one";
+  batch_ = *BatchTensors::Create(slots_, {.max_step_tokens = 16, .vocab = 10, .tokenizer_size = 9, .rope_variants = true},
+                                 *ops_, {.device = kernels::HostAllocator(), .staging = kernels::HostAllocator()});
+  EXPECT_THAT(Ints(Fill(builder, {.entries = 3}).batch.rope_variant), ElementsAre(0, 2, 0));
+}
+
 TEST_F(BatchTensorsTest, PaddingReadsTheScratchBlockAndDrawsInTheScratchSlot) {
   StepPlanBuilder builder(1);
   builder.Admit({.slot = 2}, {.prompt_length = 1}, {5});

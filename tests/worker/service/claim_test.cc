@@ -182,5 +182,23 @@ TEST_F(ClaimTest, ASuspectIsPrefilledAlone) {
   EXPECT_THAT(order, ::testing::ElementsAre("a", "b", "c"));
 }
 
+// A prompt that rotates otherwise finds nothing of what shorter ones left in the cache, and later ones like it do.
+TEST(RopeVariantTest, PromptsOfOneVariantShareTheirCache) {
+  CoreFixture fixture("w", std::make_shared<GatedJournal::State>());
+  fixture.model.rope_lengths = {200};
+  const auto cached_tokens = [&](const char* request, int tokens) {
+    v1::GenerationSpec spec = ChatSpec(request, "", 2);
+    for (int i = 0; i < tokens; ++i) spec.mutable_prompt()->mutable_token_ids()->add_ids(text::SimVocabulary::kFirstPiece);
+    CollectingSink sink;
+    fixture.Run(spec, sink);
+    EXPECT_TRUE(sink.error.ok()) << sink.error;
+    return sink.finished.usage().cached_tokens();
+  };
+  EXPECT_EQ(cached_tokens("1", 150), 0);
+  EXPECT_EQ(cached_tokens("2", 200), 128);
+  EXPECT_EQ(cached_tokens("3", 250), 0);
+  EXPECT_EQ(cached_tokens("4", 250), 192);
+}
+
 }  // namespace
 }  // namespace berth::service

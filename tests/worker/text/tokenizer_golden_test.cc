@@ -1,12 +1,16 @@
 #include <filesystem>
 #include <string>
 
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/text/golden.h"
 #include "worker/loader/gguf.h"
 #include "worker/loader/gguf_tokenizer_keys.h"
 #include "worker/loader/tiktoken.h"
 #include "worker/loader/tokenizer_json.h"
+#include "worker/text/infill.h"
 
 namespace berth::text {
 namespace {
@@ -51,6 +55,48 @@ TEST(TiktokenGolden, EncodesAndDecodesAsTheOriginal) {
   ExpectGoldenIds(**tokenizer, "qwen", {});
   ExpectGoldenTexts(**tokenizer, "qwen", /*always_skip=*/false);
   EXPECT_EQ((*tokenizer)->IdOf("<|im_end|>"), (*tokenizer)->IdOf("<|endoftext|>") + 2);
+}
+
+// GLM-4's file has the ranks, its configuration the special tokens; every text begins with two of them.
+TEST(TiktokenGolden, Glm4EncodesAndDecodesAsTheOriginal) {
+  const auto qwen = loader::ParseTiktoken(ReadGolden("qwen.tiktoken"), "");
+  ASSERT_TRUE(qwen.ok()) << qwen.status();
+  auto id = static_cast<int32_t>(qwen->pieces.size());
+  std::vector<std::string> entries;
+  for (const char* name : {"<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>",
+                           "<|assistant|>", "<|observation|>"}) {
+    entries.push_back(absl::StrFormat(R"("%d": {"content": "%s", "special": true})", id++, name));
+  }
+  const std::string config = absl::StrFormat(R"({"tokenizer_class": "ChatGLM4Tokenizer", "eos_token": "<|endoftext|>",
+                                                 "added_tokens_decoder": {%s}})",
+                                             absl::StrJoin(entries, ", "));
+  auto data = loader::ParseTiktoken(ReadGolden("qwen.tiktoken"), config);
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectGoldenIds(**tokenizer, "glm4", {});
+  ExpectGoldenTexts(**tokenizer, "glm4", /*always_skip=*/false);
+}
+
+// The ids are what CodeLlama's published code makes with sentencepiece: what is behind gets no space in front.
+TEST(InfillGolden, CodeLlamasPromptIsThatOfItsAuthors) {
+  auto data = loader::ParseSentencePiece(ReadGolden("sp_bpe.model"), "");
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_FALSE(FindInfillFormat(*MakeTokenizer(*data).value()).has_value());
+  for (const char* name : {"▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"}) {
+    const auto id = static_cast<int32_t>(1800 + data->added_tokens.size());
+    data->added_tokens.push_back({.id = id, .content = name, .special = true});
+  }
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const std::optional<InfillFormat> format = FindInfillFormat(**tokenizer);
+  ASSERT_TRUE(format.has_value());
+  EXPECT_EQ(format->end, 1803);
+  EXPECT_THAT(*EncodeInfill(**tokenizer, *format, "def f(x):\n    ", "\n    return y"),
+              testing::ElementsAre(1, 1800, 960, 835, 428, 1037, 997, 1036, 994, 966, 502, 1801, 966, 502, 757, 551, 1802));
+  EXPECT_THAT(*EncodeInfill(**tokenizer, *format, "a", ""), testing::ElementsAre(1, 1800, 458, 1801, 1802));
+  EXPECT_THAT(*EncodeInfill(**tokenizer, *format, "", " tail"), testing::ElementsAre(1, 1800, 1801, 960, 961, 959, 310, 1802));
+  EXPECT_EQ(EncodeInfill(**tokenizer, *format, "a", "\xff").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 // The pieces and scores of sp_bpe.model, as a GGUF file holds them.

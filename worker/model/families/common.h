@@ -61,6 +61,17 @@ absl::StatusOr<DecoderSpec> ParseLlamaLike(const HfConfig& config, const LlamaLi
 // may lengthen or shorten spec.max_position to what the scaling reaches.
 absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderSpec& spec);
 
+// Dynamic NTK up to `reach` tokens: a variant for every doubling of the original length.
+void SetDynamicRope(double factor, int reach, DecoderSpec& spec, RopeSpec& rope);
+
+// What yarn with mscale_all_dim multiplies queries and keys by; 1 for every other scaling. Of ParseRope's result.
+absl::StatusOr<double> YarnMagnitude(const HfConfig& config, const RopeSpec& rope);
+
+// Makes every layer's attention latent, as DeepSeek-V2's configuration says it; its two norms have an epsilon of their own, and
+// yarn's magnitude acts on the scores. Of a spec whose rotary embedding is qk_rope_head_dim wide.
+absl::Status ParseLatent(const HfConfig& config, DecoderSpec& spec);
+void AddLatentRules(std::vector<WeightRule>& rules);
+
 // Gives layers first_layer … the window `sliding_window`, when that field is there. `layer_types`, when there, must say the
 // same.
 absl::Status ApplySlidingWindow(const HfConfig& config, size_t first_layer, DecoderSpec& spec);

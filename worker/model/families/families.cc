@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,7 +46,7 @@ absl::StatusOr<const Family*> FindFamily(const HfConfig& config) {
   std::vector<std::string> known;
   for (const Family* family : Families()) {
     for (const std::string_view architecture : family->architectures) {
-      if (std::find(wanted.begin(), wanted.end(), architecture) != wanted.end()) return family;
+      if (!wanted.empty() && wanted.front() == architecture) return family;
       known.emplace_back(architecture);
     }
   }

@@ -24,13 +24,17 @@ absl::StatusOr<DecoderSpec> ParseQwen(const HfConfig& config) {
   if (spec.layers[0].mlp.intermediate % 2 != 0) return config.Error("intermediate_size", "want even");
   BERTH_ASSIGN_OR_RETURN(const bool grow, config.BoolOr("use_logn_attn", true));
   BERTH_ASSIGN_OR_RETURN(const bool dynamic, config.BoolOr("use_dynamic_ntk", true));
+  const int original = spec.max_position;
+  RopeSpec rope = spec.layers[0].attention.rope;
+  if (dynamic) {
+    BERTH_ASSIGN_OR_RETURN(const int reach, config.Has("max_position_embeddings") ? Dimension(config, "max_position_embeddings")
+                                                                                  : absl::StatusOr<int>(original));
+    SetDynamicRope(2, reach, spec, rope);
+  }
   for (LayerSpec& layer : spec.layers) {
     layer.mlp.intermediate /= 2;
-    if (grow) layer.attention.log_length = spec.max_position;
-    if (!dynamic) continue;
-    layer.attention.rope.scaling = RopeScaling::kDynamic;
-    layer.attention.rope.original_max_position = spec.max_position;
-    layer.attention.rope.factor = 2;
+    if (grow) layer.attention.log_length = original;
+    layer.attention.rope = rope;
   }
   return spec;
 }

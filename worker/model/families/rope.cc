@@ -9,6 +9,8 @@
 namespace berth::model::families {
 namespace {
 
+constexpr int kMaxDynamicFactor = 64;
+
 // transformers 5 keeps theta and scaling together in rope_parameters; before, they were rope_theta and rope_scaling, whose type
 // was first called "type", then "rope_type".
 std::string ScalingField(const HfConfig& config, std::string_view name) {
@@ -48,17 +50,22 @@ absl::Status ParseYarn(const HfConfig& config, RopeSpec& rope) {
   return ParseOriginalLength(config, rope);
 }
 
-// The short divisors, which hold up to original_max_position; the attention scale is that of the whole length.
-absl::Status ParseLong(const HfConfig& config, int max_position, RopeSpec& rope) {
-  BERTH_RETURN_IF_ERROR(ParseOriginalLength(config, rope));
-  const std::string field = ScalingField(config, "short_factor");
-  BERTH_ASSIGN_OR_RETURN(rope.divisors, config.Floats(field));
-  if (rope.divisors.size() * 2 != static_cast<size_t>(rope.rotary_dim)) {
-    return config.Error(field, absl::StrCat("want ", rope.rotary_dim / 2, " of them"));
+absl::StatusOr<std::vector<double>> ParseDivisors(const HfConfig& config, const std::string& field, int rotary_dim) {
+  BERTH_ASSIGN_OR_RETURN(std::vector<double> divisors, config.Floats(field));
+  if (divisors.size() * 2 != static_cast<size_t>(rotary_dim)) {
+    return config.Error(field, absl::StrCat("want ", rotary_dim / 2, " of them"));
   }
-  for (const double divisor : rope.divisors) {
+  for (const double divisor : divisors) {
     if (!(divisor > 0)) return config.Error(field, "want positive numbers");
   }
+  return divisors;
+}
+
+// Short divisors up to the original length, long ones beyond; the attention scale is that of the whole length.
+absl::Status ParseLong(const HfConfig& config, int max_position, RopeSpec& rope) {
+  BERTH_RETURN_IF_ERROR(ParseOriginalLength(config, rope));
+  BERTH_ASSIGN_OR_RETURN(rope.divisors, ParseDivisors(config, ScalingField(config, "short_factor"), rope.rotary_dim));
+  BERTH_ASSIGN_OR_RETURN(rope.long_divisors, ParseDivisors(config, ScalingField(config, "long_factor"), rope.rotary_dim));
   const double factor = static_cast<double>(max_position) / rope.original_max_position;
   const double scale = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(rope.original_max_position));
   BERTH_ASSIGN_OR_RETURN(rope.attention_scale, PositiveFloatOr(config, ScalingField(config, "attention_factor"), scale));
@@ -74,7 +81,7 @@ absl::Status ParseScaling(const HfConfig& config, DecoderSpec& spec, RopeSpec& r
   if (type == "longrope" || type == "su") {
     rope.scaling = RopeScaling::kLong;
     BERTH_RETURN_IF_ERROR(ParseLong(config, spec.max_position, rope));
-    spec.max_position = std::min(spec.max_position, rope.original_max_position);
+    if (rope.original_max_position < spec.max_position) spec.rope_lengths = {rope.original_max_position};
     return absl::OkStatus();
   }
   if (type != "linear" && type != "llama3" && type != "dynamic" && type != "yarn") {
@@ -84,8 +91,10 @@ absl::Status ParseScaling(const HfConfig& config, DecoderSpec& spec, RopeSpec& r
   if (type == "linear") {
     rope.scaling = RopeScaling::kLinear;
   } else if (type == "dynamic") {
-    rope.scaling = RopeScaling::kDynamic;
-    rope.original_max_position = spec.max_position;
+    if (rope.factor > kMaxDynamicFactor) {
+      return config.Error(ScalingField(config, "factor"), absl::StrCat("want at most ", kMaxDynamicFactor));
+    }
+    SetDynamicRope(rope.factor, static_cast<int>(std::min<double>(spec.max_position * rope.factor, kMaxDimension)), spec, rope);
   } else if (type == "llama3") {
     rope.scaling = RopeScaling::kLlama3;
     return ParseLlama3(config, rope);
@@ -98,6 +107,20 @@ absl::Status ParseScaling(const HfConfig& config, DecoderSpec& spec, RopeSpec& r
 }
 
 }  // namespace
+
+void SetDynamicRope(double factor, int reach, DecoderSpec& spec, RopeSpec& rope) {
+  rope.scaling = RopeScaling::kDynamic;
+  rope.factor = factor;
+  rope.original_max_position = spec.max_position;
+  for (int64_t length = spec.max_position; length < reach; length *= 2) spec.rope_lengths.push_back(static_cast<int>(length));
+  spec.max_position = std::max(spec.max_position, reach);
+}
+
+absl::StatusOr<double> YarnMagnitude(const HfConfig& config, const RopeSpec& rope) {
+  if (rope.scaling != RopeScaling::kYarn) return 1;
+  BERTH_ASSIGN_OR_RETURN(const double weight, config.FloatOr(ScalingField(config, "mscale_all_dim"), 0));
+  return MagnitudeScale(rope.factor, weight);
+}
 
 absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderSpec& spec) {
   RopeSpec rope;

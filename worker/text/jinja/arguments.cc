@@ -21,9 +21,9 @@ absl::StatusOr<std::vector<Value>> Bind(std::string_view function, const Argumen
   std::vector<bool> given(values.size(), true);
   values.resize(names.size());
   given.resize(names.size(), false);
-  for (const auto& [key, value] : arguments.named) {
-    const std::string_view name = key;  // clang 14 captures no structured binding
-    const auto* found = std::find_if(names.begin(), names.end(), [&](std::string_view n) { return WithoutMark(n) == name; });
+  for (const auto& [name, value] : arguments.named) {
+    const auto* found =
+        std::find_if(names.begin(), names.end(), [&name = name](std::string_view n) { return WithoutMark(n) == name; });
     if (found == names.end()) return absl::InvalidArgumentError(Cat(function, " has no argument '", name, "'"));
     const size_t index = found - names.begin();
     if (given[index]) return absl::InvalidArgumentError(Cat(function, " got its argument '", name, "' twice"));
