@@ -18,6 +18,7 @@
 #include "proto/rpc/health.h"
 #include "proto/rpc/http_listener.h"
 #include "proto/rpc/process.h"
+#include "proto/rpc/reflection.h"
 #include "proto/rpc/server.h"
 #include "spdlog/spdlog.h"
 
@@ -88,7 +89,8 @@ class Gateway::Impl {
                 .on_drain = [this](bool draining) { OnDrain(draining); },
                 .set_log_level = rpc::SetLogLevel,
                 .drain_accept = options.drain_accept}),
-        admin_server_({.host = options.admin_host, .port = options.admin_port, .tls = options.tls, .reflection = true}) {
+        admin_server_(
+            {.host = options.admin_host, .port = options.admin_port, .tls = options.tls, .shared_shard = &server_.shard()}) {
     if (options.api_keys.enabled()) authenticator_.Replace(std::move(loaded.api_keys));
     metrics_.SetCertificateExpiry(loaded.certificate_expiry);
   }
@@ -97,6 +99,7 @@ class Gateway::Impl {
     callers_.AddTo(server_);
     health_.AddTo(server_);
     admin_.AddTo(admin_server_);
+    reflection_.AddTo(admin_server_);
     health_.SetLive(true);
     BERTH_RETURN_IF_ERROR(server_.Start());
     started_ = true;
@@ -242,6 +245,7 @@ class Gateway::Impl {
   WorkerStubs stubs_;
   CallerServices callers_;
   AdminService admin_;
+  rpc::ReflectionService reflection_{{"berth.v1.AdminService", "grpc.reflection.v1alpha.ServerReflection"}};
   rpc::Server admin_server_;
   std::unique_ptr<http::HttpServer> http_;
   std::unique_ptr<rpc::HttpListener> probes_;

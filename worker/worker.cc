@@ -71,7 +71,8 @@ Worker::Worker(const WorkerOptions& options, Backend backend)
       backend_(std::move(backend)),
       identity_(MakeIdentity(options)),
       data_server_({.host = options.host, .port = options.port, .tls = options.tls}),
-      admin_server_({.host = options.host, .port = options.admin_port, .tls = options.tls, .reflection = true}) {}
+      admin_server_(
+          {.host = options.host, .port = options.admin_port, .tls = options.tls, .shared_shard = &data_server_.shard()}) {}
 
 absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::function<void()> on_fault) {
   const base::Clock& clock = base::SystemClock();
@@ -148,6 +149,7 @@ absl::Status Worker::LoadKeys() {
 absl::Status Worker::StartServers() {
   health_.AddTo(data_server_);
   health_.AddTo(admin_server_);
+  reflection_.AddTo(admin_server_);
   BERTH_RETURN_IF_ERROR(data_server_.Start());
   BERTH_RETURN_IF_ERROR(admin_server_.Start());
   BERTH_ASSIGN_OR_RETURN(listener_, rpc::HttpListener::Start({.host = options_.host,
@@ -185,8 +187,8 @@ Worker::~Worker() {
   // Without Serve's success the parts stop here; what posts to the I/O thread goes before what the posts touch.
   keys_watcher_.reset();
   listener_.reset();
-  data_server_.Shutdown(absl::ZeroDuration());
   admin_server_.Shutdown(absl::ZeroDuration());
+  data_server_.Shutdown(absl::ZeroDuration());
   pool_.reset();
   sessions_.reset();
 }
@@ -211,8 +213,8 @@ bool Worker::Stop() {
   health_.EndWatches();
   const bool stopped = engine_->Stop();
   if (stopped) pump_.reset();
-  data_server_.Shutdown(absl::Seconds(1));
   admin_server_.Shutdown(absl::Seconds(1));
+  data_server_.Shutdown(absl::Seconds(1));
   if (!stopped) {
     spdlog::error("worker {}: the step in flight does not end", identity_.worker_id);
     listener_.reset();

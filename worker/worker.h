@@ -10,6 +10,7 @@
 #include "proto/rpc/files.h"
 #include "proto/rpc/health.h"
 #include "proto/rpc/http_listener.h"
+#include "proto/rpc/reflection.h"
 #include "proto/rpc/server.h"
 #include "worker/backend.h"
 #include "worker/engine/engine.h"
@@ -54,6 +55,8 @@ class Worker {
   service::WorkerIdentity identity_;
   prometheus::Registry registry_;
   rpc::HealthService health_;
+  rpc::ReflectionService reflection_{
+      {"berth.v1.AdminService", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}};
   rpc::Server data_server_;
   rpc::Server admin_server_;
   std::unique_ptr<service::Metrics> metrics_;

@@ -66,19 +66,22 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       slow_client_aborts(
           CounterFamily(registry, "berth_gateway_slow_client_aborts_total", "Streams ended because their caller did not read.")
               .Add({})),
+      unread_bytes(HistogramFamily(registry, "berth_gateway_unread_bytes", "What callers left unread, whenever they left some.")
+                       .Add({}, Buckets{1 << 10, 4 << 10, 16 << 10, 64 << 10})),
       requests_(CounterFamily(registry, "berth_gateway_requests_total", "Generations that ended, by method, model and code.")),
       duration_(HistogramFamily(registry, "berth_gateway_request_duration_seconds", "From a generation's arrival to its end.")),
       routed_(CounterFamily(registry, "berth_gateway_routing_decisions_total", "Placements by policy and outcome.")),
       moved_(CounterFamily(registry, "berth_gateway_affinity_moves_total",
                            "Requests of sessions that went to another worker than before, by reason.")),
       shed_(CounterFamily(registry, "berth_gateway_shed_total", "Requests refused for want of room, by reason and priority.")),
+      shed_seconds_(HistogramFamily(registry, "berth_gateway_shed_seconds",
+                                    "From a generation's arrival to its refusal for want of room, by reason.")),
       rate_limited_(CounterFamily(registry, "berth_gateway_rate_limited_total", "Requests refused by their tenant's limits.")),
       failovers_(
           CounterFamily(registry, "berth_gateway_failovers_total", "Streams taken to another worker, by phase and result.")),
       streams_open_(GaugeFamily(registry, "berth_gateway_streams_open", "Generations of this gateway at each worker.")),
       worker_up_(GaugeFamily(registry, "berth_gateway_worker_up", "1 while the link to the worker stands.")),
       worker_state_(GaugeFamily(registry, "berth_gateway_worker_state", "1 for the state that the worker reports.")),
-      queue_depth_(GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.")),
       certificate_expiry_(
           GaugeFamily(registry, "berth_gateway_tls_cert_expiry_timestamp_seconds", "When the server's certificate expires.")),
       retries_(
@@ -88,7 +91,10 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       circuit_state_(GaugeFamily(registry, "berth_gateway_circuit_state",
                                  "0 closed, 1 half-open, 2 open: the worker's faults keep work from it.")),
       circuit_transitions_(
-          CounterFamily(registry, "berth_gateway_circuit_transitions_total", "Changes of the circuit's state.")) {}
+          CounterFamily(registry, "berth_gateway_circuit_transitions_total", "Changes of the circuit's state.")) {
+  auto& queue_depth = GaugeFamily(registry, "berth_gateway_queue_depth", "Requests waiting for room, by priority class.");
+  for (size_t i = 0; i < kPriorities.size(); ++i) queue_depth_[i] = &queue_depth.Add({{"priority", kPriorities[i]}});
+}
 
 void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code,
                                   absl::Duration duration) {
@@ -102,7 +108,8 @@ void GatewayMetrics::Routed(std::string_view policy, std::string_view outcome) {
 
 void GatewayMetrics::SessionMoved(std::string_view reason) { moved_.Add({{"reason", std::string(reason)}}).Increment(); }
 
-void GatewayMetrics::Shed(std::string_view reason, int priority) {
+void GatewayMetrics::Shed(std::string_view reason, int priority, absl::Duration age) {
+  shed_seconds_.Add({{"reason", std::string(reason)}}, OverheadBuckets()).Observe(absl::ToDoubleSeconds(age));
   shed_.Add({{"reason", std::string(reason)}, {"priority", kPriorities[admission::PriorityClass(priority)]}}).Increment();
 }
 
@@ -127,29 +134,45 @@ void GatewayMetrics::CircuitChanged(const routing::WorkerView& worker, routing::
   circuit_transitions_.Add({{"worker", worker.address.id}, {"to", kNames[static_cast<int>(to)]}}).Increment();
 }
 
-void GatewayMetrics::SetWorker(const routing::WorkerView& worker, absl::Duration now) {
-  circuit_state_.Add({{"worker", worker.address.id}}).Set(static_cast<double>(worker.circuit(now)));
-  const bool up = worker.link == routing::LinkState::kUp;
-  worker_up_.Add({{"worker", worker.address.id}}).Set(up);
-  streams_open_.Add({{"worker", worker.address.id}}).Set(worker.open_streams);
-  for (v1::WorkerState state : kStates) {
-    worker_state_.Add({{"worker", worker.address.id}, {"state", StateName(state)}}).Set(up && worker.load.state() == state);
+GatewayMetrics::WorkerGauges& GatewayMetrics::GaugesOf(const std::string& worker_id) {
+  const auto [entry, fresh] = workers_.try_emplace(worker_id);
+  WorkerGauges& gauges = entry->second;
+  if (!fresh) return gauges;
+  const prometheus::Labels worker = {{"worker", worker_id}};
+  gauges.up = &worker_up_.Add(worker);
+  gauges.streams_open = &streams_open_.Add(worker);
+  gauges.circuit_state = &circuit_state_.Add(worker);
+  for (size_t i = 0; i < kStates.size(); ++i) {
+    gauges.states[i] = &worker_state_.Add({{"worker", worker_id}, {"state", StateName(kStates[i])}});
   }
+  return gauges;
+}
+
+void GatewayMetrics::SetWorker(const routing::WorkerView& worker, absl::Duration now) {
+  const bool up = worker.link == routing::LinkState::kUp;
+  base::MutexLock lock(mutex_);
+  WorkerGauges& gauges = GaugesOf(worker.address.id);
+  gauges.circuit_state->Set(static_cast<double>(worker.circuit(now)));
+  gauges.up->Set(up);
+  gauges.streams_open->Set(worker.open_streams);
+  for (size_t i = 0; i < kStates.size(); ++i) gauges.states[i]->Set(up && worker.load.state() == kStates[i]);
 }
 
 void GatewayMetrics::ConfigReloaded(bool ok) { config_reloads_.Add({{"result", ok ? "ok" : "error"}}).Increment(); }
 
 void GatewayMetrics::RemoveWorker(const std::string& worker_id) {
-  for (prometheus::Family<prometheus::Gauge>* family : {&worker_up_, &streams_open_, &circuit_state_}) {
-    family->Remove(&family->Add({{"worker", worker_id}}));
-  }
-  for (v1::WorkerState state : kStates) {
-    worker_state_.Remove(&worker_state_.Add({{"worker", worker_id}, {"state", StateName(state)}}));
-  }
+  base::MutexLock lock(mutex_);
+  const auto found = workers_.find(worker_id);
+  if (found == workers_.end()) return;
+  worker_up_.Remove(found->second.up);
+  streams_open_.Remove(found->second.streams_open);
+  circuit_state_.Remove(found->second.circuit_state);
+  for (prometheus::Gauge* state : found->second.states) worker_state_.Remove(state);
+  workers_.erase(found);
 }
 
 void GatewayMetrics::SetQueueDepth(const std::array<int, 3>& depths) {
-  for (size_t i = 0; i < kPriorities.size(); ++i) queue_depth_.Add({{"priority", kPriorities[i]}}).Set(depths[i]);
+  for (size_t i = 0; i < depths.size(); ++i) queue_depth_[i]->Set(depths[i]);
 }
 
 std::string CodeName(absl::StatusCode code) { return absl::StatusCodeToString(code); }

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -28,8 +29,9 @@ class GatewayMetrics {
   void Routed(std::string_view policy, std::string_view outcome);
   // A session's request went to another worker: "scale", "overload", "drain", "slow" or "death".
   void SessionMoved(std::string_view reason);
-  // A request was refused for want of room: "queue_full", "queue_timeout" or "deadline".
-  void Shed(std::string_view reason, int priority);
+  // A request was refused for want of room, `age` after it came: at once ("queue_full", or "deadline": it could not end in
+  // time), or after it had waited ("displaced" by one of a higher priority, "late" for its deadline, "queue_timeout").
+  void Shed(std::string_view reason, int priority, absl::Duration age);
   // Refused by its limits. Beyond the first thousand tenants' names they count as "other".
   void RateLimited(const std::string& tenant);
   // Of the server's certificate; no series without one.
@@ -57,19 +59,30 @@ class GatewayMetrics {
   prometheus::Histogram& overhead_route;
   prometheus::Histogram& overhead_forward;
   prometheus::Counter& slow_client_aborts;
+  // Bytes that a caller left unread, whenever it left some; beyond the limit it is given up.
+  prometheus::Histogram& unread_bytes;
 
  private:
+  // Of one worker: they are set for every stream that begins or ends there.
+  struct WorkerGauges {
+    prometheus::Gauge *up, *streams_open, *circuit_state;
+    std::array<prometheus::Gauge*, 4> states;
+  };
+
+  WorkerGauges& GaugesOf(const std::string& worker_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   prometheus::Family<prometheus::Counter>& requests_;
   prometheus::Family<prometheus::Histogram>& duration_;
   prometheus::Family<prometheus::Counter>& routed_;
   prometheus::Family<prometheus::Counter>& moved_;
   prometheus::Family<prometheus::Counter>& shed_;
+  prometheus::Family<prometheus::Histogram>& shed_seconds_;
   prometheus::Family<prometheus::Counter>& rate_limited_;
   prometheus::Family<prometheus::Counter>& failovers_;
   prometheus::Family<prometheus::Gauge>& streams_open_;
   prometheus::Family<prometheus::Gauge>& worker_up_;
   prometheus::Family<prometheus::Gauge>& worker_state_;
-  prometheus::Family<prometheus::Gauge>& queue_depth_;
+  std::array<prometheus::Gauge*, 3> queue_depth_;  // by priority class
   prometheus::Family<prometheus::Gauge>& certificate_expiry_;
   prometheus::Family<prometheus::Counter>& retries_;
   prometheus::Family<prometheus::Counter>& config_reloads_;
@@ -77,6 +90,7 @@ class GatewayMetrics {
   prometheus::Family<prometheus::Counter>& circuit_transitions_;
   base::Mutex mutex_;
   absl::flat_hash_set<std::string> tenants_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, WorkerGauges> workers_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The name of a canonical code, as metrics and errors spell it: "OK", "INVALID_ARGUMENT", …

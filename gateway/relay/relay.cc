@@ -263,6 +263,7 @@ void Relay::FlushReady() {
 void Relay::CheckSlowness(Stream& stream) {
   const Outbox& outbox = stream.generation.outbox();
   if (!outbox.has_pending()) return;
+  metrics_.unread_bytes.Observe(static_cast<double>(outbox.pending_bytes()));
   if (outbox.pending_bytes() > options_.max_pending_bytes) return GiveUp(stream);
   if (!stream.unread_timer.has_value()) SetTimer(stream, &Stream::unread_timer, options_.max_unread, &Relay::GiveUp);
 }

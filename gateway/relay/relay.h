@@ -136,7 +136,11 @@ class Relay : private WorkerLink::Owner {
   bool TryPlace(Stream& stream);
   void Submit(Stream& stream, const routing::RouteDecision& decision);
   void PumpQueue();
+  // Of those that wait, some can go on.
+  bool MayPlace() const;
   void OnWaitedTooLong(Stream& stream);
+  // For want of room; `reason` is GatewayMetrics::Shed's.
+  void Shed(Stream& stream, const char* reason, absl::Status status);
   int StreamLimit() const;
 
   // relay_sessions.cc: where sessions are.
@@ -175,9 +179,11 @@ class Relay : private WorkerLink::Owner {
   absl::Status Admit(Stream& stream);
   // From the estimate that was charged to what was used.
   void SettleCharge(const Stream& stream);
-  // RESOURCE_EXHAUSTED "OVERLOADED" for a request behind `ahead` others that would not end before its deadline.
-  absl::Status CheckInTime(const Stream& stream, int ahead);
-  // Ends those that wait and would not end in time any more. Seldom: it looks at all of them.
+  // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it ran in `wait` from now.
+  absl::Status CheckInTime(const Stream& stream, absl::Duration wait);
+  // How long the request would wait in the queue, rather more than less: what was let in is seldom shed later.
+  absl::Duration LikelyWait(const Stream& stream) const;
+  // Ends those that wait and would not end in time even if they ran now. Seldom: it looks at all of them.
   void ShedLate();
 
   // relay_workers.cc: what workers send.

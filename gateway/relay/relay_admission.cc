@@ -14,6 +14,8 @@ namespace {
 constexpr absl::Duration kMinRetryDelay = absl::Seconds(1);
 constexpr absl::Duration kMaxRetryDelay = absl::Seconds(60);
 constexpr absl::Duration kShedInterval = absl::Milliseconds(100);
+// Places come in bursts, so that waits scatter about their estimate.
+constexpr double kWaitMargin = 1.25;
 
 // Until its usage is known.
 int64_t PromptTokens(const v1::Prompt& prompt) {
@@ -49,16 +51,19 @@ void Relay::SettleCharge(const Stream& stream) {
   rate_limiter_.Correct(*stream.generation.request().limits, used - *stream.charged_tokens);
 }
 
-absl::Status Relay::CheckInTime(const Stream& stream, int ahead) {
+absl::Duration Relay::LikelyWait(const Stream& stream) const {
+  const int ahead = queue_.CountAhead(WaitingPriority(stream));
+  return kWaitMargin * wait_estimate_.Wait(stream.spec().priority(), ahead, static_cast<int>(attempts_.size()));
+}
+
+absl::Status Relay::CheckInTime(const Stream& stream, absl::Duration wait) {
   const absl::Duration deadline = stream.generation.request().deadline;
   if (deadline == absl::InfiniteDuration() || stream.resume.has_value()) return absl::OkStatus();
   const int priority = stream.spec().priority();
-  const absl::Duration wait = wait_estimate_.Wait(priority, ahead, static_cast<int>(attempts_.size()));
   const absl::Duration left = deadline - clock_.Monotonic();
   if (wait + wait_estimate_.Run(priority, stream.spec().stop().max_tokens()) <= left) return absl::OkStatus();
-  metrics_.Shed("deadline", priority);
   return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "OVERLOADED",
-                                                  "the request would not end before its deadline: too many are before it"),
+                                                  "the request would not end before its deadline: the workers are busy"),
                              std::clamp(wait, kMinRetryDelay, kMaxRetryDelay));
 }
 
@@ -66,16 +71,9 @@ void Relay::ShedLate() {
   const absl::Duration now = clock_.Monotonic();
   if (now < next_shed_) return;
   next_shed_ = now + kShedInterval;
-  int ahead = 0;
   for (uint64_t id : queue_.InOrder()) {
     Stream& stream = *streams_.at(id);
-    // The first of them is the next to be placed.
-    absl::Status late = CheckInTime(stream, ahead - 1);
-    if (late.ok()) {
-      ++ahead;
-    } else {
-      EndStream(stream, std::move(late));
-    }
+    if (absl::Status late = CheckInTime(stream, absl::ZeroDuration()); !late.ok()) Shed(stream, "late", std::move(late));
   }
 }
 

@@ -36,20 +36,11 @@ int Relay::WaitingPriority(const Stream& stream) {
 void Relay::Wait(Stream& stream) {
   stream.state = State::kWaiting;
   stream.waiting_since = clock_.Monotonic();
-  if (absl::Status late = CheckInTime(stream, queue_.CountAhead(WaitingPriority(stream))); !late.ok()) {
-    return EndStream(stream, std::move(late));
-  }
+  if (absl::Status late = CheckInTime(stream, LikelyWait(stream)); !late.ok()) return Shed(stream, "deadline", std::move(late));
   const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, WaitingPriority(stream));
-  if (!displaced.ok()) {
-    metrics_.Shed("queue_full", stream.spec().priority());
-    return EndStream(stream, displaced.status());
-  }
+  if (!displaced.ok()) return Shed(stream, "queue_full", displaced.status());
   SetTimer(stream, &Stream::wait_timer, options_.max_wait, &Relay::OnWaitedTooLong);
-  if (displaced->has_value()) {
-    Stream& last = *streams_.at(**displaced);
-    metrics_.Shed("queue_full", last.spec().priority());
-    EndStream(last, admission::QueueFullError());
-  }
+  if (displaced->has_value()) Shed(*streams_.at(**displaced), "displaced", admission::QueueFullError());
   metrics_.SetQueueDepth(queue_.depths());
 }
 
@@ -109,10 +100,9 @@ void Relay::PumpQueue() {
   if (queue_.size() == 0) return;
   const Turn turn(*this);
   ShedLate();
+  if (!MayPlace()) return;
   for (uint64_t id : queue_.InOrder()) {
-    // With nobody attached all that wait are told so.
-    const bool room = view_.AnyRoom(clock_.Monotonic()) || view_.UpCount() == 0;
-    if (static_cast<int>(attempts_.size()) >= StreamLimit() || !room) break;
+    if (!MayPlace()) break;
     const auto it = streams_.find(id);
     if (it == streams_.end() || !TryPlace(*it->second)) continue;
     queue_.Remove(id);
@@ -121,9 +111,17 @@ void Relay::PumpQueue() {
   metrics_.SetQueueDepth(queue_.depths());
 }
 
-void Relay::OnWaitedTooLong(Stream& stream) {
-  metrics_.Shed("queue_timeout", stream.spec().priority());
-  EndStream(stream, WaitedTooLongError());
+bool Relay::MayPlace() const {
+  // With nobody attached all that wait are told so.
+  const bool room = view_.AnyRoom(clock_.Monotonic()) || view_.UpCount() == 0;
+  return room && static_cast<int>(attempts_.size()) < StreamLimit();
+}
+
+void Relay::OnWaitedTooLong(Stream& stream) { Shed(stream, "queue_timeout", WaitedTooLongError()); }
+
+void Relay::Shed(Stream& stream, const char* reason, absl::Status status) {
+  metrics_.Shed(reason, stream.spec().priority(), clock_.Monotonic() - stream.accepted_at);
+  EndStream(stream, std::move(status));
 }
 
 int Relay::StreamLimit() const { return std::max(1, options_.max_streams / view_.AttachedGateways()); }

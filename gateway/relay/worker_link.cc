@@ -31,6 +31,7 @@ void WorkerLink::Open() {
 void WorkerLink::Close() {
   state_ = State::kClosed;
   StopTimer();
+  StopAcknowledging();
   transport_.reset();
 }
 
@@ -66,12 +67,25 @@ void WorkerLink::Flush() {
     const absl::Duration now = context_.clock.Monotonic();
     const bool acknowledge = unacknowledged_bytes_ >= kAcknowledgeBytes || now - last_acknowledged_ >= kAcknowledgeEvery;
     frame = writer_->Next(acknowledge);
-    if (!frame.has_value()) return;
+    if (!frame.has_value()) return AcknowledgeSoon(now);
     unacknowledged_bytes_ = 0;
     last_acknowledged_ = now;
   }
   writable_ = false;
   transport_->Write(*frame);
+}
+
+void WorkerLink::AcknowledgeSoon(absl::Duration now) {
+  if (unacknowledged_bytes_ == 0 || acknowledge_timer_.has_value()) return;
+  acknowledge_timer_ = context_.timers.After(last_acknowledged_ + kAcknowledgeEvery - now, [this] {
+    acknowledge_timer_.reset();
+    Flush();
+  });
+}
+
+void WorkerLink::StopAcknowledging() {
+  if (acknowledge_timer_.has_value()) context_.timers.Cancel(*acknowledge_timer_);
+  acknowledge_timer_.reset();
 }
 
 void WorkerLink::Connect(State state) {
@@ -81,6 +95,7 @@ void WorkerLink::Connect(State state) {
   writable_ = false;
   hello_sent_ = false;
   unacknowledged_bytes_ = 0;
+  StopAcknowledging();
   writer_ = std::make_unique<LinkWriter>();
   SetTimer(state == State::kReattaching ? kReattachWindow : kHelloTimeout, &WorkerLink::OnHelloTimeout);
   transport_ = context_.factory(address_, *this);
@@ -88,6 +103,7 @@ void WorkerLink::Connect(State state) {
 
 void WorkerLink::OnFrame(v1::AttachResponse& frame) {
   last_heard_ = context_.clock.Monotonic();
+  forgiven_ = false;
   if (state_ != State::kAttached) {
     if (!frame.has_hello() || frame.hello().epoch() != epoch_) {
       return HandleBreak(
@@ -164,7 +180,9 @@ void WorkerLink::OnHelloTimeout() {
 
 void WorkerLink::OnSilenceTimer() {
   const absl::Duration now = context_.clock.Monotonic();
-  if (now - timer_due_ > kLateTimer) return SetTimer(routing::kFailureAge, &WorkerLink::OnSilenceTimer);
+  // Once: else a gateway that is always late would never lose a worker.
+  if (now - timer_due_ > kLateTimer && !std::exchange(forgiven_, true))
+    return SetTimer(routing::kFailureAge, &WorkerLink::OnSilenceTimer);
   const absl::Duration left = last_heard_ + routing::kFailureAge - now;
   if (left > absl::ZeroDuration()) return SetTimer(left, &WorkerLink::OnSilenceTimer);
   GiveUp(absl::UnavailableError(

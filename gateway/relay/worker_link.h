@@ -73,6 +73,9 @@ class WorkerLink : private LinkTransport::Observer {
   void GiveUp(const absl::Status& status);
   void SetTimer(absl::Duration delay, void (WorkerLink::*member)());
   void StopTimer();
+  // Also when nothing more comes: a worker that waits for credit says nothing, and would be taken for silent.
+  void AcknowledgeSoon(absl::Duration now);
+  void StopAcknowledging();
   void OnHelloTimeout();
   void OnSilenceTimer();
   void OnBackoffOver();
@@ -96,11 +99,14 @@ class WorkerLink : private LinkTransport::Observer {
   std::optional<v1::Incarnation> incarnation_;
   absl::Duration last_heard_;
   absl::Duration timer_due_;
+  // A timer was late, and nothing was heard since.
+  bool forgiven_ = false;
   absl::Duration backoff_ = kFirstBackoff;
   std::optional<Timers::Id> timer_;
   // Acknowledgements are sent when this much is unacknowledged.
   size_t unacknowledged_bytes_ = 0;
   absl::Duration last_acknowledged_;
+  std::optional<Timers::Id> acknowledge_timer_;
   absl::BitGen jitter_;
 };
 

@@ -1,7 +1,6 @@
 #include "proto/rpc/channel.h"
 
 #include "base/status.h"
-#include "grpc/grpc.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/tls_certificate_provider.h"
 #include "grpcpp/security/tls_credentials_options.h"
@@ -22,15 +21,15 @@ void Watch(const TlsOptions& tls, Options& options) {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(const TlsOptions& tls) {
-  if (!tls.enabled()) return grpc::InsecureServerCredentials();
+absl::StatusOr<CoreServerCredentials> MakeServerCredentials(const TlsOptions& tls) {
+  if (!tls.enabled()) return CoreServerCredentials(grpc_insecure_server_credentials_create());
   BERTH_RETURN_IF_ERROR(CheckTlsFiles(tls, /*server=*/true).status());
   grpc::experimental::TlsServerCredentialsOptions options(
       std::make_shared<FileWatcherCertificateProvider>(tls.key_file, tls.cert_file, tls.ca_file, kRefreshSeconds));
   Watch(tls, options);
   options.set_cert_request_type(tls.ca_file.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
                                                     : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  return grpc::experimental::TlsServerCredentials(options);
+  return CoreServerCredentials(grpc_tls_server_credentials_create(options.c_credentials_options()));
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(const TlsOptions& tls) {

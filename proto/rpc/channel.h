@@ -4,16 +4,22 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "grpc/grpc.h"
+#include "grpc/grpc_security.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/security/credentials.h"
-#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "proto/rpc/tls.h"
 
 namespace berth::rpc {
 
+struct ReleaseServerCredentials {
+  void operator()(grpc_server_credentials* credentials) const { grpc_server_credentials_release(credentials); }
+};
+using CoreServerCredentials = std::unique_ptr<grpc_server_credentials, ReleaseServerCredentials>;
+
 // INVALID_ARGUMENT as CheckTlsFiles. A client checks that the server's certificate names the host it connects to.
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(const TlsOptions& tls);
+absl::StatusOr<CoreServerCredentials> MakeServerCredentials(const TlsOptions& tls);
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(const TlsOptions& tls);
 
 // For channels of servers and of the client library: no retries by gRPC (they retry themselves), flow-control windows pinned at

@@ -1,20 +1,29 @@
 #include "proto/rpc/server.h"
 
 #include "absl/strings/str_cat.h"
+#include "base/mutex.h"
 #include "base/status.h"
 #include "grpc/grpc.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
-#include "grpcpp/impl/server_builder_option.h"
+#include "grpcpp/security/server_credentials.h"
 
 namespace berth::rpc {
 namespace {
 
-class ReflectionOption : public grpc::ServerBuilderOption {
+// Opens a port, and adds another server's queue, if any: that can be done only between a server's creation and its start, when
+// it asks for its port.
+class PortCredentials : public grpc::ServerCredentials {
  public:
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+  PortCredentials(CoreServerCredentials credentials, Shard* shared) : credentials_(std::move(credentials)), shared_(shared) {}
+  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {}
+
+ private:
+  int AddPortToServer(const std::string& address, grpc_server* server) override {
+    if (shared_ != nullptr) grpc_server_register_completion_queue(server, shared_->queue().cq(), nullptr);
+    return grpc_server_add_http2_port(server, address.c_str(), credentials_.get());
   }
+
+  const CoreServerCredentials credentials_;
+  Shard* const shared_;
 };
 
 }  // namespace
@@ -26,23 +35,35 @@ Server::Server(const ServerOptions& options) : options_(options) {
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
 absl::Status Server::Start() {
-  BERTH_ASSIGN_OR_RETURN(std::shared_ptr<grpc::ServerCredentials> credentials, MakeServerCredentials(options_.tls));
+  BERTH_ASSIGN_OR_RETURN(CoreServerCredentials credentials, MakeServerCredentials(options_.tls));
   const std::string address = absl::StrCat(options_.host, ":", options_.port);
-  builder_.AddListeningPort(address, credentials, &port_);
+  builder_.AddListeningPort(address, std::make_shared<PortCredentials>(std::move(credentials), options_.shared_shard), &port_);
   builder_.SetMaxReceiveMessageSize(options_.max_message_bytes);
   builder_.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder_.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder_.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65536);
   builder_.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder_.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
-  if (options_.reflection) builder_.SetOption(std::make_unique<ReflectionOption>());
   server_ = builder_.BuildAndStart();
   if (server_ == nullptr || port_ == 0) return absl::UnavailableError(absl::StrCat("cannot listen on ", address));
+  if (options_.shared_shard != nullptr) {
+    base::Notification listening;
+    options_.shared_shard->Post([&] {
+      Listen(*options_.shared_shard);
+      listening.Notify();
+    });
+    listening.Wait();
+    return absl::OkStatus();
+  }
   for (const std::unique_ptr<Shard>& shard : shards_) {
-    for (const std::unique_ptr<MethodBase>& method : methods_) method->Listen(*shard);
+    Listen(*shard);
     shard->Start();
   }
   return absl::OkStatus();
+}
+
+void Server::Listen(Shard& shard) {
+  for (const std::shared_ptr<MethodBase>& method : methods_) method->Listen(shard);
 }
 
 void Server::Shutdown(absl::Duration grace) {

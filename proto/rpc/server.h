@@ -22,7 +22,9 @@ struct ServerOptions {
   int port = 0;  // 0: any free one
   int shards = 1;
   TlsOptions tls;
-  bool reflection = false;  // brings gRPC's synchronous threads with it: for the admin port
+  // Of another server, that the calls run on: started by then, and stopped after this server's Shutdown. For a second port in a
+  // process: of two threads that wait for sockets, gRPC has each wake the other for every event.
+  Shard* shared_shard = nullptr;
   int max_message_bytes = 16 << 20;
 };
 
@@ -67,7 +69,7 @@ class Server {
     Add<BidiCall<Request, Response>>(service, request, std::move(handler), outstanding);
   }
 
-  // UNAVAILABLE names the address that cannot be listened on.
+  // UNAVAILABLE names the address that cannot be listened on. Not on a shared shard.
   absl::Status Start();
   int port() const { return port_; }
   int shards() const { return static_cast<int>(shards_.size()); }
@@ -81,13 +83,15 @@ class Server {
   template <typename Call, typename Service, typename Request>
   void Add(Service& service, Request request, absl::AnyInvocable<void(std::shared_ptr<Call>)> handler, int outstanding) {
     auto requester = [&service, request](auto... arguments) { (service.*request)(arguments...); };
-    methods_.push_back(std::make_unique<Method<Call, decltype(requester)>>(requester, std::move(handler), outstanding));
+    methods_.push_back(std::make_shared<Method<Call, decltype(requester)>>(requester, std::move(handler), outstanding));
   }
+
+  void Listen(Shard& shard);
 
   const ServerOptions options_;
   grpc::ServerBuilder builder_;
-  std::vector<std::unique_ptr<Shard>> shards_;
-  std::vector<std::unique_ptr<MethodBase>> methods_;
+  std::vector<std::unique_ptr<Shard>> shards_;  // with a shared one: one that never starts, as gRPC insists on it
+  std::vector<std::shared_ptr<MethodBase>> methods_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };

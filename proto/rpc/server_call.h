@@ -233,8 +233,8 @@ class BidiCall : public WritingCall<ResponseT, grpc::ServerAsyncReaderWriter<Res
   absl::AnyInvocable<void()> on_reads_done_;
 };
 
-// One method of a service: keeps `outstanding` requests for calls on every shard.
-class MethodBase {
+// One method of a service: keeps `outstanding` requests for calls on every shard. Lives until the last of them came back.
+class MethodBase : public std::enable_shared_from_this<MethodBase> {
  public:
   virtual ~MethodBase() = default;
   virtual void Listen(Shard& shard) = 0;
@@ -255,15 +255,17 @@ class Method : public MethodBase {
 
  private:
   struct Pending {
-    Pending(Method& method, Shard& shard)
-        : call(std::make_shared<Call>(shard)),
-          accepted([this, &method, &shard](bool ok) { method.Accepted(call, shard, ok); }) {}
-    std::shared_ptr<Call> call;
+    Pending(std::shared_ptr<MethodBase> method, Shard& shard)
+        : method(std::move(method)),
+          call(std::make_shared<Call>(shard)),
+          accepted([this, &shard](bool ok) { static_cast<Method&>(*this->method).Accepted(call, shard, ok); }) {}
+    const std::shared_ptr<MethodBase> method;
+    const std::shared_ptr<Call> call;
     Event accepted;
   };
 
   void ListenOnce(Shard& shard) {
-    auto pending = std::make_shared<Pending>(*this, shard);
+    auto pending = std::make_shared<Pending>(shared_from_this(), shard);
     pending->call->Listen(requester_, static_cast<grpc::ServerCompletionQueue*>(&shard.queue()),
                           pending->accepted.Arm(shard, pending));
   }

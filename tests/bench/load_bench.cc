@@ -2,12 +2,13 @@
 // is sent in the warm-up does not count. Prints one line of JSON per target.
 //
 //   load_bench HOST:PORT[,HOST:PORT...]... [rate=1280] [streams=0] [seconds=10] [warm_up=5] [deadline=0] [tokens=50]
-//              [high_every=0] [channels=4] [cancel_after=0] [slow_readers=0]
+//              [high_every=0] [channels=4] [cancel_after=0] [slow_readers=0] [top_logprobs=-1] [tls=FOLDER]
 //
 // A target is a cluster's gateways, or a worker that serves callers. `streams`: so many open at once, instead of a rate, for
 // the whole time. `deadline`: seconds of each request; 0: none. `high_every`: one in so many has a high priority.
 // `cancel_after`: the caller leaves after so many tokens. `slow_readers`: so many more callers of the first target, who read
-// one message a second.
+// one message a second. `top_logprobs`: so many alternatives per token; -1: no log-probabilities. `tls`: a folder with ca.crt,
+// tls.crt and tls.key, of which the last two are shown to servers.
 
 #include <algorithm>
 #include <cstdio>
@@ -35,9 +36,10 @@ namespace {
 using namespace berth;
 
 struct Load {
-  std::map<std::string, double> values = {{"rate", 1280},      {"streams", 0},     {"seconds", 10},   {"warm_up", 5},
-                                          {"deadline", 0},     {"tokens", 50},     {"high_every", 0}, {"channels", 4},
-                                          {"cancel_after", 0}, {"slow_readers", 0}};
+  std::map<std::string, double> values = {{"rate", 1280},      {"streams", 0},      {"seconds", 10},     {"warm_up", 5},
+                                          {"deadline", 0},     {"tokens", 50},      {"high_every", 0},   {"channels", 4},
+                                          {"cancel_after", 0}, {"slow_readers", 0}, {"top_logprobs", -1}};
+  rpc::TlsOptions tls;
   double operator[](const char* name) const { return values.at(name); }
 };
 
@@ -87,7 +89,7 @@ class Generator {
   Generator(const std::vector<std::string>& targets, const Load& load, rpc::Shard& shard) : load_(load), shard_(shard) {
     const client::RetryOptions once{.attempts = 1};
     for (const std::string& addresses : targets) {
-      client::ClientOptions options{.retry = once};
+      client::ClientOptions options{.tls = load.tls, .retry = once};
       for (int i = 0; i < load["channels"]; ++i) {
         for (absl::string_view address : absl::StrSplit(addresses, ',')) options.gateways.emplace_back(address);
       }
@@ -103,7 +105,7 @@ class Generator {
     const double due = load_["streams"] > 0 ? load_["streams"] : std::min(elapsed, end) * load_["rate"];
     while (sent_ < static_cast<int>(due)) Send(sent_++);
     if (elapsed < end) {
-      shard_.After(absl::Milliseconds(2), [this] { Tick(); });
+      shard_.After(absl::Milliseconds(1), [this] { Tick(); });
       return;
     }
     last_sent_ = true;
@@ -134,6 +136,7 @@ class Generator {
     spec.mutable_stop()->set_max_tokens(static_cast<int>(load_["tokens"]));
     spec.mutable_stop()->set_ignore_eos(true);
     spec.mutable_output()->set_token_ids(true);
+    if (load_["top_logprobs"] >= 0) spec.mutable_output()->set_top_logprobs(static_cast<int>(load_["top_logprobs"]));
     spec.set_priority(high ? 10 : 0);
     open_[index] = target.client->Start(
         std::move(spec), load_["deadline"] > 0 ? absl::Seconds(load_["deadline"]) : absl::InfiniteDuration(),
@@ -204,7 +207,10 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::pair<std::string, std::string> pair = absl::StrSplit(argv[i], absl::MaxSplits('=', 1));
     const auto value = load.values.find(pair.first);
-    if (value == load.values.end()) {
+    if (pair.first == "tls") {
+      const std::string& folder = pair.second;
+      load.tls = {.cert_file = folder + "/tls.crt", .key_file = folder + "/tls.key", .ca_file = folder + "/ca.crt"};
+    } else if (value == load.values.end()) {
       targets.emplace_back(argv[i]);
     } else if (!absl::SimpleAtod(pair.second, &value->second) || value->second < 0) {
       std::fprintf(stderr, "load_bench: %s, want a number\n", argv[i]);

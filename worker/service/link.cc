@@ -182,19 +182,21 @@ void Link::OnTakenOver(Request& request) {
 void Link::OnStep(uint64_t step, absl::Duration step_time) {
   step_ = step;
   if (step_time > absl::ZeroDuration()) step_time_ = step_time;
-  const absl::Duration begin = parts_.clock.Monotonic();
-  if (send_cost_ > options_.merge_share * step_time_ && begin - last_sent_ < options_.merge_time) return ScheduleFlush();
   if (ready_.empty()) return;
+  if (MergeDelay() > absl::ZeroDuration()) return ScheduleFlush();
+  const absl::Duration begin = parts_.clock.Monotonic();
   Flush(false);
   send_cost_ += (parts_.clock.Monotonic() - begin - send_cost_) / 8;
+}
+
+absl::Duration Link::MergeDelay() const {
+  return std::max(paid_until_ - parts_.clock.Monotonic() - options_.merge_time, absl::ZeroDuration());
 }
 
 // Sends soon: at once when sending is cheap, else when enough has been merged.
 void Link::ScheduleFlush() {
   if (std::exchange(flush_scheduled_, true)) return;
-  absl::Duration delay;
-  if (send_cost_ > options_.merge_share * step_time_) delay = last_sent_ + options_.merge_time - parts_.clock.Monotonic();
-  parts_.hub.shard().After(std::max(delay, absl::ZeroDuration()), [weak = weak_from_this()] {
+  parts_.hub.shard().After(MergeDelay(), [weak = weak_from_this()] {
     const std::shared_ptr<Link> self = weak.lock();
     if (self == nullptr) return;
     self->flush_scheduled_ = false;
@@ -232,6 +234,8 @@ void Link::Flush(bool heartbeat) {
     hello.set_journal_domain(parts_.status.journal_domain());
   }
   last_sent_ = parts_.clock.Monotonic();
+  paid_until_ =
+      std::min(std::max(paid_until_, last_sent_) + send_cost_ / options_.merge_share, last_sent_ + 2 * options_.merge_time);
   if (!frame_.events().empty()) {
     const int64_t bytes = options_.frame_bytes - budget_;
     unacknowledged_.push_back({.frame = frames_, .bytes = bytes, .at = last_sent_});

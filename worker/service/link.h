@@ -24,7 +24,8 @@ struct LinkOptions {
   absl::Duration unacknowledged_time = absl::Milliseconds(250);
   int64_t unacknowledged_bytes = 1 << 20;
   int64_t frame_bytes = 256 << 10;
-  // Steps are merged when sending costs more than this share of their time.
+  // Sending may take this share of the thread's time. What goes beyond it for longer than `merge_time` is merged, each time for
+  // at most `merge_time`: seldom steps, however short, go at once.
   double merge_share = 0.3;
   absl::Duration merge_time = absl::Milliseconds(5);
   size_t max_prompt_bytes = 16 << 20;
@@ -85,6 +86,7 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   void Refuse(uint64_t stream_id, const absl::Status& error);
   void Park();
   bool has_credit() const;
+  absl::Duration MergeDelay() const;
   void ScheduleFlush();
   void Flush(bool heartbeat);
   void TakeEvents();
@@ -110,6 +112,8 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   int64_t unacknowledged_bytes_ = 0;
   absl::Duration last_sent_;
   absl::Duration send_cost_;  // running mean
+  // What was sent has used up sending's share of the time until then.
+  absl::Duration paid_until_ = -absl::InfiniteDuration();
   uint64_t step_ = 0;
   absl::Duration step_time_;
   int credit_ = 0, credit_before_ = 0;  // as sent

@@ -251,6 +251,8 @@ TEST_F(RelayTest, TooMuchUnreadEndsTheStreamAndTellsTheWorker) {
   EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(workers_.TakeWritten("w0").back().cancels_size(), 1);
   EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_slow_client_aborts_total 1"));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_unread_bytes_bucket{le=\"65536\"} 64"));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_unread_bytes_count 65")) << "the last of which was too much";
   EXPECT_EQ(relay_->open_streams(), 0);
 }
 

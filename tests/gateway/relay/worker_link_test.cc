@@ -179,6 +179,35 @@ TEST_F(WorkerLinkTest, AGatewayThatStoodStillDoesNotBlameTheWorker) {
   EXPECT_THAT(TakeLog(), ElementsAre("lost"));
 }
 
+TEST_F(WorkerLinkTest, AGatewayThatIsAlwaysLateLosesADeadWorkerAllTheSame) {
+  link_.Open();
+  workers_.Attach("w");
+  TakeLog();
+  const auto late = [&] {
+    time_.Stall(absl::Seconds(4));
+    time_.Advance(absl::ZeroDuration());
+    return TakeLog();
+  };
+  EXPECT_THAT(late(), IsEmpty());
+  workers_.SendLoad("w", FakeWorkers::Load());
+  EXPECT_THAT(TakeLog(), ElementsAre("frame 2"));
+  EXPECT_THAT(late(), IsEmpty()) << "it was heard in between";
+  EXPECT_THAT(late(), ElementsAre("lost"));
+}
+
+TEST_F(WorkerLinkTest, AcknowledgesSoonThoughNothingMoreComes) {
+  link_.Open();
+  workers_.Attach("w");
+  workers_.TakeWritten("w");
+  time_.Advance(absl::Milliseconds(10));
+  workers_.SendLoad("w", FakeWorkers::Load());
+  EXPECT_THAT(workers_.TakeWritten("w"), IsEmpty());
+  time_.Advance(absl::Milliseconds(50));
+  const auto written = workers_.TakeWritten("w");
+  ASSERT_EQ(written.size(), 1);
+  EXPECT_EQ(written[0].acknowledged_frame(), 2);
+}
+
 TEST_F(WorkerLinkTest, AcknowledgesEvery50MillisecondsNotEveryStep) {
   link_.Open();
   workers_.Attach("w");

@@ -2,13 +2,16 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
+#include "google/protobuf/descriptor.pb.h"
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
 #include "proto/berth/v1/inference.grpc.pb.h"
 #include "proto/berth/v1/worker.grpc.pb.h"
 #include "proto/rpc/client_call.h"
 #include "proto/rpc/health.h"
+#include "proto/rpc/reflection.h"
 #include "proto/rpc/server.h"
 
 namespace berth::rpc {
@@ -295,6 +298,38 @@ TEST(Server, AnOccupiedPortIsOneClearError) {
   const absl::Status status = second.Start();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr(std::to_string(first.port())));
+}
+
+TEST(Server, AnotherServersShardRunsItsCallsAndReflectionTellsWhatThereIs) {
+  Server first(ServerOptions{});
+  ReflectionService reflection({"a.Service"});
+  Server second(ServerOptions{.shared_shard = &first.shard()});
+  reflection.AddTo(second);
+  ASSERT_TRUE(first.Start().ok());
+  ASSERT_TRUE(second.Start().ok());
+  const auto stub = grpc::reflection::v1alpha::ServerReflection::NewStub(
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", second.port()), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const auto stream = stub->ServerReflectionInfo(&context);
+  grpc::reflection::v1alpha::ServerReflectionRequest services, file, nobody;
+  services.set_list_services("");
+  file.set_file_containing_symbol("grpc.health.v1.Health");
+  nobody.set_file_by_filename("nobody.proto");
+  for (const auto& request : {services, file, nobody}) stream->Write(request);
+  stream->WritesDone();
+  grpc::reflection::v1alpha::ServerReflectionResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  ASSERT_EQ(response.list_services_response().service_size(), 1);
+  EXPECT_EQ(response.list_services_response().service(0).name(), "a.Service");
+  ASSERT_TRUE(stream->Read(&response));
+  google::protobuf::FileDescriptorProto described;
+  ASSERT_TRUE(described.ParseFromString(response.file_descriptor_response().file_descriptor_proto(0)));
+  EXPECT_EQ(described.service(0).name(), "Health");
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.error_response().error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_TRUE(stream->Finish().ok());
+  second.Shutdown(absl::ZeroDuration());
 }
 
 TEST(Server, MissingPemFilesAreNamed) {
