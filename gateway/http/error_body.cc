@@ -49,13 +49,16 @@ std::string ErrorBody(const absl::Status& status) {
 }
 
 std::string AnthropicErrorBody(const absl::Status& status) {
-  const int code = HttpStatusOf(status);
-  const char* type = code == 404   ? "not_found_error"
-                     : code == 413 ? "request_too_large"
-                     : code == 503 ? "overloaded_error"
-                                   : ErrorType(code);
+  return AnthropicErrorBody(HttpStatusOf(status), std::string(status.message()));
+}
+
+std::string AnthropicErrorBody(int http_code, const std::string& message) {
+  const char* type = http_code == 404   ? "not_found_error"
+                     : http_code == 413 ? "request_too_large"
+                     : http_code == 503 ? "overloaded_error"
+                                        : ErrorType(http_code);
   if (std::string_view(type) == "server_error") type = "api_error";
-  const json body = {{"type", "error"}, {"error", {{"type", type}, {"message", std::string(status.message())}}}};
+  const json body = {{"type", "error"}, {"error", {{"type", type}, {"message", message}}}};
   return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
