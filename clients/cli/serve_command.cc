@@ -25,6 +25,8 @@ namespace {
 
 // Of a server whose gateway checks its callers.
 void AddGatewayFlags(CLI::App& app, std::vector<std::string>& gateway_flags) {
+  // First: it replaces the whole list, to which the others add.
+  app.add_option("--gateway-flag", gateway_flags, "A flag for the gateway, as --gateway-flag=--max-waiting=100");
   const auto add = [&](const char* name, const char* what) {
     app.add_option_function<std::string>(
         name,
@@ -43,7 +45,6 @@ void AddGatewayFlags(CLI::App& app, std::vector<std::string>& gateway_flags) {
   add("--ssl-certfile", "Certificate for callers (PEM)");
   add("--ssl-keyfile", "Its key (PEM)");
   add("--ssl-ca-certs", "CA of the callers: they need certificates of it (PEM)");
-  app.add_option("--gateway-flag", gateway_flags, "A flag for the gateway, as --gateway-flag=--max-waiting=100");
 }
 
 int CoreCount() {
@@ -86,6 +87,8 @@ void AddServerFlags(CLI::App& app, ServeFlags& flags) {
   app.add_option("--host", serve.host, "Address to listen on")->capture_default_str();
   app.add_flag("--sim", flags.sim, "Serve the simulated test engine instead of a model");
   app.add_option("--model-name", serve.model_name, "Name to serve the model by; default: the file's or directory's");
+  // First: it replaces the whole list, to which others add.
+  app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
   app.add_option_function<std::string>(
       "--chat-template",
       [&serve](const std::string& name) { serve.worker_flags.push_back(absl::StrCat("--chat-template=", name)); },
@@ -98,7 +101,6 @@ void AddServerFlags(CLI::App& app, ServeFlags& flags) {
       ->check(CLI::PositiveNumber);
   app.add_option("--journal", serve.journal,
                  "Where the workers keep sessions, sqlite:PATH, a Redis URL or memory; default: a file for this run");
-  app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
 }
 
 void AddServeFlags(CLI::App& app, ServeFlags& flags) {
