@@ -4,6 +4,7 @@
 #include <climits>
 #include <cstdio>
 #include <iterator>
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,10 @@ namespace berth::cli {
 namespace {
 
 using Kind = BenchLoad::Kind;
+
+constexpr char kGeneration[] = "generation";
+constexpr int kGenerationStreams[] = {1, 16, 32, 64};
+constexpr std::pair<int, int> kGenerationTokens[] = {{1, 128}, {128, 128}, {128, 2048}, {2048, 128}, {2048, 2048}};
 
 constexpr std::pair<char, const char*> kUsual[] = {
     {'A', "32/128,1024/512"},
@@ -41,15 +46,26 @@ BenchLoad Batch(Kind kind, int count, int prompt, int output) {
           .requests = std::vector<BenchRequest>(count, {.prompt = prompt, .output = output})};
 }
 
-absl::StatusOr<BenchLoad> Traced(Kind kind, int count, const TraceFiles& files) {
-  if (count > static_cast<int>(files.trace.size())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the trace has ", files.trace.size(), " requests, ", count, " are asked for"));
+absl::StatusOr<BenchLoad> Traced(int count, const std::vector<TraceRequest>& trace) {
+  if (count > static_cast<int>(trace.size())) {
+    return absl::InvalidArgumentError(absl::StrCat("the trace has ", trace.size(), " requests, ", count, " are asked for"));
   }
-  BenchLoad load{.kind = kind};
-  for (int i = 0; i < count; ++i) {
-    load.requests.push_back({.prompt = files.trace[i].prompt, .output = files.trace[i].output});
-  }
+  BenchLoad load;
+  for (int i = 0; i < count; ++i) load.requests.push_back({.prompt = trace[i].prompt, .output = trace[i].output});
+  return load;
+}
+
+BenchLoad AtRate(BenchLoad load, double rate, const std::vector<double>& arrivals) {
+  load.kind = Kind::kOpen;
+  for (size_t i = 0; i < load.requests.size(); ++i) load.requests[i].arrival = arrivals[i] / rate;
+  load.name = absl::StrCat(load.requests.size(), " at ", rate, "/s");
+  return load;
+}
+
+BenchLoad InFlight(BenchLoad load, int in_flight) {
+  load.kind = Kind::kTrace;
+  load.name = absl::StrCat(load.requests.size(), " @ ", in_flight);
+  load.in_flight = in_flight;
   return load;
 }
 
@@ -58,10 +74,8 @@ absl::StatusOr<BenchLoad> Open(int count, double rate, const TraceFiles& files) 
     return absl::InvalidArgumentError(
         absl::StrCat("there are ", files.arrivals.size(), " arrivals, ", count, " are asked for"));
   }
-  BERTH_ASSIGN_OR_RETURN(BenchLoad load, Traced(Kind::kOpen, count, files));
-  for (int i = 0; i < count; ++i) load.requests[i].arrival = files.arrivals[i] / rate;
-  load.name = absl::StrCat(count, " at ", rate, "/s");
-  return load;
+  BERTH_ASSIGN_OR_RETURN(BenchLoad load, Traced(count, files.trace));
+  return AtRate(std::move(load), rate, files.arrivals);
 }
 
 absl::StatusOr<BenchLoad> ParseLoad(char letter, const std::string& text, const TraceFiles& files) {
@@ -81,9 +95,9 @@ absl::StatusOr<BenchLoad> ParseLoad(char letter, const std::string& text, const 
       break;
     case Kind::kTrace:
       if (Scan(text, "%d@%d%n", &count, &in_flight)) {
-        BERTH_ASSIGN_OR_RETURN(BenchLoad load, Traced(kind, count, files));
-        load.name = absl::StrCat("trace ", count, " @ ", in_flight);
-        load.in_flight = in_flight;
+        BERTH_ASSIGN_OR_RETURN(BenchLoad load, Traced(count, files.trace));
+        load = InFlight(std::move(load), in_flight);
+        load.name = absl::StrCat("trace ", load.name);
         return load;
       }
       break;
@@ -99,6 +113,12 @@ absl::StatusOr<BenchLoad> ParseLoad(char letter, const std::string& text, const 
 absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const TraceFiles& files) {
   std::vector<BenchLoad> loads;
   for (const std::string& entry : Split(list)) {
+    if (entry == kGeneration) {
+      for (const int streams : kGenerationStreams) {
+        for (const auto& [prompt, output] : kGenerationTokens) loads.push_back(Batch(Kind::kBatch, streams, prompt, output));
+      }
+      continue;
+    }
     const auto* const usual = std::find_if(std::begin(kUsual), std::end(kUsual),
                                            [&](const auto& row) { return !entry.empty() && row.first == entry[0]; });
     const bool bare = entry.size() == 1;
@@ -110,6 +130,32 @@ absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const
       load.name = absl::StrCat(std::string(1, entry[0]), " ", load.name);
       loads.push_back(std::move(load));
     }
+  }
+  return loads;
+}
+
+absl::StatusOr<std::vector<BenchLoad>> SweepLoads(const Sweep& sweep, const std::vector<TraceRequest>& trace) {
+  if (sweep.requests < 1) return absl::InvalidArgumentError(absl::StrCat(sweep.requests, " requests, want at least 1"));
+  const bool drawn = sweep.prompt == 0 && sweep.output == 0;
+  if (!drawn && (sweep.prompt < 1 || sweep.output < 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("lengths ", sweep.prompt, "/", sweep.output, ", want at least 1 of each"));
+  }
+  BenchLoad all{.requests = std::vector<BenchRequest>(sweep.requests, {.prompt = sweep.prompt, .output = sweep.output})};
+  if (drawn) {
+    BERTH_ASSIGN_OR_RETURN(all, Traced(sweep.requests, trace));
+  }
+  std::mt19937_64 random(sweep.seed);
+  std::exponential_distribution<double> gap(1);
+  std::vector<double> arrivals = {gap(random)};
+  while (arrivals.size() < all.requests.size()) arrivals.push_back(arrivals.back() + gap(random));
+  std::vector<BenchLoad> loads;
+  for (const double rate : sweep.request_rates) {
+    if (!(rate > 0)) return absl::InvalidArgumentError(absl::StrCat("a rate of ", rate, " requests a second"));
+    loads.push_back(AtRate(all, rate, arrivals));
+  }
+  for (const int in_flight : sweep.concurrencies) {
+    if (in_flight < 1) return absl::InvalidArgumentError(absl::StrCat(in_flight, " requests in flight"));
+    loads.push_back(InFlight(all, in_flight));
   }
   return loads;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,21 @@ struct TraceFiles {
 //   P or P:N@RATE       N requests of the trace, RATE a second: 400@16, 400@32
 //   D or D:IN           128, 512, 1024, 2048, 4096 tokens; E is 8192
 //   G or G:NxIN/OUT     1, 2, 4 … 512 x 128/128
+//   generation          LMDeploy's grid of that name: B of 1, 16, 32 and 64 x 1/128, 128/128, 128/2048, 2048/128 and 2048/2048
 // INVALID_ARGUMENT names the one that is none of these, or wants more requests than the files have.
 absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const TraceFiles& files);
+
+// Rows that differ in how much is asked of a server at a time: the same requests at each rate, then with each number in flight.
+struct Sweep {
+  std::vector<double> request_rates;  // a second, Poisson arrivals
+  std::vector<int> concurrencies;
+  int requests = 200;
+  int prompt = 0, output = 0;  // tokens of each request; both 0: the trace's
+  uint64_t seed = 1;           // of the arrivals
+};
+
+// INVALID_ARGUMENT names the value that is out of range.
+absl::StatusOr<std::vector<BenchLoad>> SweepLoads(const Sweep& sweep, const std::vector<TraceRequest>& trace);
 
 // What ParseLoads needs for `list`: nothing is read for loads without a trace.
 absl::StatusOr<TraceFiles> ReadTraceFiles(const std::string& list, const std::string& trace, const std::string& arrivals);

@@ -35,6 +35,15 @@ std::vector<double> TimesPerToken(const RunTimes& times) {
   return out;
 }
 
+double Goodput(const RunTimes& times, const Objective& objective) {
+  const auto good = std::count_if(times.requests.begin(), times.requests.end(), [&](const RequestTimes& request) {
+    const double ttft = 1e3 * (request.first - request.added);
+    const double tpot = request.tokens > 1 ? 1e3 * (request.last - request.first) / (request.tokens - 1) : 0;
+    return (objective.ttft == 0 || ttft <= objective.ttft) && (objective.tpot == 0 || tpot <= objective.tpot);
+  });
+  return static_cast<double>(good) / times.end;
+}
+
 std::vector<double> Gaps(const RunTimes& times) {
   std::vector<double> out;
   for (const double gap : times.gaps) out.push_back(1e3 * gap);
@@ -73,7 +82,8 @@ double DecodeRate(const RunTimes& times) {
   return static_cast<double>(OutputTokens(times) - tokens) / (times.end - first);
 }
 
-std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs) {
+std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs,
+                                const Objective& objective) {
   int64_t prompt_tokens = 0;
   for (const BenchRequest& request : requests) prompt_tokens += request.prompt;
   std::vector<Figure> figures;
@@ -89,6 +99,7 @@ std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const
     add(name + "_p99", "ms", [&](const RunTimes& run) { return Quantile(times(run), 0.99); });
   };
   add("request_rate", "1/s", [](const RunTimes& run) { return static_cast<double>(run.requests.size()) / run.end; });
+  if (objective.any()) add("goodput", "1/s", [&](const RunTimes& run) { return Goodput(run, objective); });
   add("output_rate", "tok/s", [](const RunTimes& run) { return static_cast<double>(OutputTokens(run)) / run.end; });
   add("total_rate", "tok/s",
       [&](const RunTimes& run) { return static_cast<double>(prompt_tokens + OutputTokens(run)) / run.end; });

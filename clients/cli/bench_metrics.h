@@ -25,14 +25,22 @@ const Figure* FindFigure(const std::vector<Figure>& figures, const std::string& 
 // Decoded tokens per second, without the step that brought the first ones.
 double DecodeRate(const RunTimes& times);
 
+// What a caller wants of a request; 0: nothing. In ms.
+struct Objective {
+  double ttft = 0, tpot = 0;
+  bool any() const { return ttft > 0 || tpot > 0; }
+};
+
 // What the runs of one load show. Times in ms:
 //   request_rate, output_rate, total_rate   per second of the whole run
 //   decode_rate                             tokens after the last request's first token, per second
 //   ttft, tpot, itl: _mean, _p50, _p99      from the hand-over to the first token; (last - first) / (tokens - 1) of each
 //   request
 //                                           that has several; gaps between a request's successive outputs
+//   goodput                                 requests that meet the objective, per second of the whole run
 //   host_step                               us that the engine thread works on a step, mean
 // A figure that no run has is left out.
-std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs);
+std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs,
+                                const Objective& objective = {});
 
 }  // namespace berth::cli

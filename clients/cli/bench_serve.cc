@@ -72,7 +72,8 @@ class StreamReader {
   }
 
   void Start(size_t request) {
-    requests_[request].added = run_.Now();
+    const double arrival = run_.requests[request].arrival;
+    requests_[request].added = arrival > 0 ? arrival : run_.Now();
     connection_.client.Start(
         run_.specs[request], absl::InfiniteDuration(), [this, request](const auto& message) { Note(request, message); },
         [this](const absl::Status& status) {
@@ -202,7 +203,7 @@ absl::StatusOr<std::vector<LoadRow>> RunServeBench(const ServeBenchOptions& opti
     for (int i = 0; i < options.repeats; ++i) {
       BERTH_ASSIGN_OR_RETURN(runs.emplace_back(), driver.Measure(load.requests, load.in_flight));
     }
-    rows.push_back({.kind = load.kind, .name = load.name, .figures = LoadFigures(load.requests, runs)});
+    rows.push_back({.kind = load.kind, .name = load.name, .figures = LoadFigures(load.requests, runs, options.objective)});
     if (on_row) on_row(rows.back());
   }
   return rows;

@@ -16,12 +16,14 @@ struct ServeBenchOptions {
   std::vector<BenchLoad> loads;
   int repeats = 3;  // measured runs of every load, after one that is discarded
   int threads = 4;  // that read streams, each with a connection of its own
+  Objective objective;
   int vocab = 256;  // ids that prompts are drawn from: 3 … vocab - 1
   absl::Status Validate() const;
 };
 
 // Measures a server as its callers see it: one gRPC stream per request, greedy, no token ends an answer, prompts are fresh
-// random ids. Requests are handed over as EngineDriver does. `on_row` hears of every load as it is done. Errors are the
+// random ids. Requests are handed over as EngineDriver does, but of an open load each one's times count from its arrival, also
+// when this program was late. `on_row` hears of every load as it is done. Errors are the
 // server's, or a request that did not end at its output's length.
 absl::StatusOr<std::vector<LoadRow>> RunServeBench(const ServeBenchOptions& options,
                                                    const std::function<void(const LoadRow&)>& on_row = {});

@@ -47,7 +47,6 @@ constexpr FixedFlag kFixed[] = {
     {"--cap", "chat", "this capability; use /v1/completions for prompts without a template"},
     {"--adapters", "", "LoRA adapters"},
     {"--speculative-algorithm", "", "speculative decoding"},
-    {"--chat-template", "", "another chat template than the model's"},
     {"--meta-instruction", "", "system message of the server's own; callers send theirs"},
     {"--qos-config-path", "", "QoS groups; --api-keys-file gives each tenant its limits"},
     {"--proxy-url", "", "LMDeploy's proxy; gateways find workers by --workers, DNS or a file"},

@@ -95,6 +95,8 @@ void Connection::OnHeader(const ErrorCode& error) {
   if (closed_) return;
   busy_ = true;
   keep_alive_ = !error && parser_->get().keep_alive();
+  const beast::string_view target = parser_->get().target();
+  path_ = std::string(target.substr(0, target.find('?')));
   if (error) return RejectUnreadable(error);
   if (!beast::iequals(parser_->get()[bhttp::field::expect], "100-continue")) return ReadBody();
   out_ = "HTTP/1.1 100 Continue\r\n\r\n";

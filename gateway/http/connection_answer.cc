@@ -28,14 +28,17 @@ constexpr auto kDiscardTimeout = std::chrono::seconds(10);
 constexpr size_t kMaxDiscardBytes = 256 << 20;
 constexpr char kPreflightSeconds[] = "3600";
 
-std::string PathOf(beast::string_view target) { return std::string(target.substr(0, target.find('?'))); }
+constexpr char kRequestId[] = "X-Request-Id", kWorkerHint[] = "X-Worker-Hint";
+
+std::string WorkerHint(const v1::Started& started) {
+  return absl::StrCat(started.worker_id(), "/", started.worker_incarnation());
+}
 
 }  // namespace
 
 void Connection::Handle() {
   const auto& request = parser_->get();
   const std::string method(request.method_string());
-  path_ = PathOf(request.target());
   endpoint_ = FindEndpoint(method, path_);
   if (endpoint_ == nullptr) return FailHttp(404, absl::StrCat("there is nothing at ", path_), "not_found");
   if (request.method() == bhttp::verb::options) return HandlePreflight();
@@ -71,7 +74,7 @@ void Connection::Post(std::function<void()> task) {
 }
 
 void Connection::Fail(const absl::Status& status) {
-  const bool anthropic = endpoint_ != nullptr && endpoint_->errors == ErrorStyle::kAnthropic;
+  const bool anthropic = ErrorStyleAt(path_) == ErrorStyle::kAnthropic;
   HttpAnswer answer{.code = HttpStatusOf(status), .body = anthropic ? AnthropicErrorBody(status) : ErrorBody(status)};
   const int retry_after = RetryAfterSeconds(status);
   if (retry_after > 0) answer.headers.emplace_back("Retry-After", absl::StrCat(retry_after));
@@ -80,7 +83,8 @@ void Connection::Fail(const absl::Status& status) {
 }
 
 void Connection::FailHttp(int code, const std::string& message, const std::string& reason) {
-  HttpAnswer answer{.code = code, .body = ErrorBody(code, message, reason)};
+  const bool anthropic = ErrorStyleAt(path_) == ErrorStyle::kAnthropic;
+  HttpAnswer answer{.code = code, .body = anthropic ? AnthropicErrorBody(code, message) : ErrorBody(code, message, reason)};
   if (code == 405) answer.headers.emplace_back("Allow", absl::StrCat(endpoint_->method, ", OPTIONS"));
   Answer(std::move(answer));
 }
@@ -146,7 +150,7 @@ void Connection::StartGeneration() {
   generation_->Start({.tenant = tenant_->name,
                       .spec = call_->opens_session ? call_->spec : std::move(call_->spec),
                       .traceparent = RequestHeader("traceparent"),
-                      .worker_hint = RequestHeader("X-Worker-Hint"),
+                      .worker_hint = RequestHeader(kWorkerHint),
                       .limits = tenant_},
                      std::move(call_->more_prompts));
 }
@@ -168,7 +172,10 @@ void Connection::OnBatch(Generation::Batch batch) {
       return StartGeneration();
     }
     if (!batch.end->ok()) return Fail(*batch.end);
-    if (batch.whole.has_value()) return Answer({.body = call_->format->Whole(*batch.whole)});
+    if (batch.whole.has_value()) {
+      return Answer({.body = call_->format->Whole(*batch.whole),
+                     .headers = {{kRequestId, batch.whole->request_id()}, {kWorkerHint, WorkerHint(batch.whole->started())}}});
+    }
   }
   std::string text;
   for (const v1::StreamGenerateResponse& message : batch.messages) text += call_->format->Format(message);
@@ -186,10 +193,8 @@ std::string Connection::StreamHead(const v1::StreamGenerateResponse& first) {
   bhttp::response<bhttp::empty_body> head(bhttp::status::ok, parser_->get().version());
   head.set(bhttp::field::content_type, call_->format->stream_type());
   head.set(bhttp::field::cache_control, "no-cache");
-  head.set("X-Request-Id", first.request_id());
-  if (first.has_started()) {
-    head.set("X-Worker-Hint", absl::StrCat(first.started().worker_id(), "/", first.started().worker_incarnation()));
-  }
+  head.set(kRequestId, first.request_id());
+  if (first.has_started()) head.set(kWorkerHint, WorkerHint(first.started()));
   SetCommonHeaders(head);
   head.keep_alive(keep_alive_ && chunked_);
   if (chunked_) head.chunked(true);

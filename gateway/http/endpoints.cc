@@ -89,33 +89,35 @@ void DocsStyle(Exchange& exchange) {
   exchange.Answer({.body = std::string(DocumentationStyle()), .content_type = "text/css; charset=utf-8"});
 }
 
-constexpr ErrorStyle kOpenAi = ErrorStyle::kOpenAi, kAnthropic = ErrorStyle::kAnthropic;
-
 constexpr Endpoint kEndpoints[] = {
-    {"GET", "/", true, kOpenAi, Page},
-    {"GET", "/web/", true, kOpenAi, Page},
-    {"GET", "/health", true, kOpenAi, Health},
-    {"GET", "/openapi.json", true, kOpenAi, OpenApi},
-    {"GET", "/docs", true, kOpenAi, Docs},
-    {"GET", "/docs/style.css", true, kOpenAi, DocsStyle},
-    {"GET", kModels, false, kOpenAi, Models},
-    {"GET", "/v1/models/", false, kOpenAi, Model},
-    {"POST", "/v1/chat/completions", false, kOpenAi, Chat},
-    {"POST", "/v1/completions", false, kOpenAi, Text},
-    {"POST", "/v1/responses", false, kOpenAi, Responses},
-    {"POST", "/v1/messages", false, kAnthropic, Messages},
-    {"POST", "/v1/messages/count_tokens", false, kAnthropic, CountTokens},
-    {"POST", "/v1/chat/interactive", false, kOpenAi, Interactive},
-    {"POST", "/generate", false, kOpenAi, NativeGenerate},
-    {"POST", "/v1/encode", false, kOpenAi, Encode},
-    {"POST", "/v1/tokenize", false, kOpenAi, Tokenize},
-    {"POST", "/v1/detokenize", false, kOpenAi, Detokenize},
-    {"POST", "/v1/embeddings", false, kOpenAi, Embeddings},
+    {"GET", "/", true, Page},
+    {"GET", "/web/", true, Page},
+    {"GET", "/health", true, Health},
+    {"GET", "/openapi.json", true, OpenApi},
+    {"GET", "/docs", true, Docs},
+    {"GET", "/docs/style.css", true, DocsStyle},
+    {"GET", kModels, false, Models},
+    {"GET", "/v1/models/", false, Model},
+    {"POST", "/v1/chat/completions", false, Chat},
+    {"POST", "/v1/completions", false, Text},
+    {"POST", "/v1/responses", false, Responses},
+    {"POST", "/v1/messages", false, Messages},
+    {"POST", "/v1/messages/count_tokens", false, CountTokens},
+    {"POST", "/v1/chat/interactive", false, Interactive},
+    {"POST", "/generate", false, NativeGenerate},
+    {"POST", "/v1/encode", false, Encode},
+    {"POST", "/v1/tokenize", false, Tokenize},
+    {"POST", "/v1/detokenize", false, Detokenize},
+    {"POST", "/v1/embeddings", false, Embeddings},
 };
 
 }  // namespace
 
 absl::Span<const Endpoint> Endpoints() { return kEndpoints; }
+
+ErrorStyle ErrorStyleAt(std::string_view path) {
+  return path.starts_with("/v1/messages") ? ErrorStyle::kAnthropic : ErrorStyle::kOpenAi;
+}
 
 const Endpoint* FindEndpoint(std::string_view method, std::string_view path) {
   const Endpoint* found = nullptr;

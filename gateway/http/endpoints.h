@@ -12,12 +12,14 @@ struct Endpoint {
   const char* method;
   const char* path;  // one that ends in "/": whatever follows
   bool open;         // no key is asked for
-  ErrorStyle errors;
   void (*handle)(Exchange& exchange);
 };
 
 // All that the gateway answers.
 absl::Span<const Endpoint> Endpoints();
+
+// Of all errors at `path`, also where there is nothing.
+ErrorStyle ErrorStyleAt(std::string_view path);
 
 // Null when there is nothing at `path`. Of several with this path the one for `method`, else any: its method is another.
 const Endpoint* FindEndpoint(std::string_view method, std::string_view path);

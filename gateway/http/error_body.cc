@@ -33,7 +33,7 @@ std::string ParamOf(const absl::Status& status) {
   if (violations.empty()) return "";
   const std::string& field = violations.front().first;
   if (field == "prompt.chat.tool_schemas") return "tools";
-  if (field == "prompt.chat.forced_tool") return "tool_choice";
+  if (field == "prompt.chat.forced_tool" || field == "prompt.chat.call_required") return "tool_choice";
   const std::string message = field.substr(0, field.find('.'));
   if (message != "sampling" && message != "stop" && message != "output") return field;
   const std::string last = field.substr(field.rfind('.') + 1);
@@ -49,13 +49,16 @@ std::string ErrorBody(const absl::Status& status) {
 }
 
 std::string AnthropicErrorBody(const absl::Status& status) {
-  const int code = HttpStatusOf(status);
-  const char* type = code == 404   ? "not_found_error"
-                     : code == 413 ? "request_too_large"
-                     : code == 503 ? "overloaded_error"
-                                   : ErrorType(code);
+  return AnthropicErrorBody(HttpStatusOf(status), std::string(status.message()));
+}
+
+std::string AnthropicErrorBody(int http_code, const std::string& message) {
+  const char* type = http_code == 404   ? "not_found_error"
+                     : http_code == 413 ? "request_too_large"
+                     : http_code == 503 ? "overloaded_error"
+                                        : ErrorType(http_code);
   if (std::string_view(type) == "server_error") type = "api_error";
-  const json body = {{"type", "error"}, {"error", {{"type", type}, {"message", std::string(status.message())}}}};
+  const json body = {{"type", "error"}, {"error", {{"type", type}, {"message", message}}}};
   return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 

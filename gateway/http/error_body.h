@@ -17,6 +17,7 @@ std::string ErrorBody(int http_code, const std::string& message, const std::stri
 
 // {"type": "error", "error": {"type", "message"}}, as Anthropic's clients read it.
 std::string AnthropicErrorBody(const absl::Status& status);
+std::string AnthropicErrorBody(int http_code, const std::string& message);
 
 // 499 for a request that its caller cancelled, else the table of google.rpc.Code.
 int HttpStatusOf(const absl::Status& status);

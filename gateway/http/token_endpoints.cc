@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "gateway/http/generation_fields.h"
 #include "gateway/http/json_text.h"
@@ -17,6 +18,19 @@ using json = nlohmann::ordered_json;
 using TokenLists = std::vector<std::vector<int32_t>>;
 
 constexpr size_t kMaxInputs = 128;
+
+// Lets `read` take what it wants of the body. False: that, or the body itself, is wrong, and the exchange is answered.
+bool ReadBody(Exchange& exchange, absl::FunctionRef<void(JsonFields&)> read) {
+  absl::StatusOr<json> object = ParseObject(exchange.body());
+  absl::Status status = object.status();
+  if (status.ok()) {
+    JsonFields fields(*object);
+    read(fields);
+    status = fields.status();
+  }
+  if (!status.ok()) exchange.Fail(status);
+  return status.ok();
+}
 
 // Asks for all at once. `done` makes the answer's body, on the exchange's strand; the first error fails the whole.
 void TokenizeAll(Exchange& exchange, std::vector<v1::TokenizeRequest> requests, std::function<json(const TokenLists&)> done) {
@@ -69,39 +83,37 @@ std::vector<v1::TokenizeRequest> ReadInputs(JsonFields& fields, const v1::Tokeni
 }  // namespace
 
 void Tokenize(Exchange& exchange) {
-  absl::StatusOr<json> object = ParseObject(exchange.body());
-  if (!object.ok()) return exchange.Fail(object.status());
-  JsonFields fields(*object);
   v1::TokenizeRequest request;
-  request.set_model(fields.String("model").value_or(""));
-  const std::optional<std::string> prompt = fields.String("prompt");
-  if (prompt.has_value() == (fields.Find("messages") != nullptr)) {
-    fields.Fail("prompt", "or messages: one of the two is required");
-  } else if (prompt.has_value()) {
-    request.mutable_prompt()->set_text(*prompt);
-  } else {
-    v1::ChatPrompt& chat = *request.mutable_prompt()->mutable_chat();
-    ReadChatMessages(fields, "messages", chat);
-    ReadTools(fields, exchange.body(), ToolStyle::kChat, chat);
-    ReadTemplateVariables(fields, chat);
-    if (const auto value = fields.Bool("add_generation_prompt")) chat.set_add_generation_prompt(*value);
-  }
-  if (!fields.status().ok()) return exchange.Fail(fields.status());
+  const auto read = [&](JsonFields& fields) {
+    request.set_model(fields.String("model").value_or(""));
+    const std::optional<std::string> prompt = fields.String("prompt");
+    if (prompt.has_value() == (fields.Find("messages") != nullptr)) {
+      fields.Fail("prompt", "or messages: one of the two is required");
+    } else if (prompt.has_value()) {
+      request.mutable_prompt()->set_text(*prompt);
+    } else {
+      v1::ChatPrompt& chat = *request.mutable_prompt()->mutable_chat();
+      ReadChatMessages(fields, "messages", chat);
+      ReadTools(fields, exchange.body(), ToolStyle::kChat, chat);
+      ReadTemplateVariables(fields, chat);
+      if (const auto value = fields.Bool("add_generation_prompt")) chat.set_add_generation_prompt(*value);
+    }
+  };
+  if (!ReadBody(exchange, read)) return;
   TokenizeAll(exchange, {std::move(request)}, [](const TokenLists& lists) {
     return json{{"tokens", lists[0]}, {"count", lists[0].size()}};
   });
 }
 
 void Detokenize(Exchange& exchange) {
-  absl::StatusOr<json> object = ParseObject(exchange.body());
-  if (!object.ok()) return exchange.Fail(object.status());
-  JsonFields fields(*object);
   v1::DetokenizeRequest request;
-  request.set_model(fields.String("model").value_or(""));
-  if (fields.Array("tokens") == nullptr) fields.Fail("tokens", "is required");
-  for (const int32_t id : fields.Int32s("tokens")) request.add_token_ids(id);
-  if (const auto value = fields.Bool("skip_special_tokens")) request.set_skip_special_tokens(*value);
-  if (!fields.status().ok()) return exchange.Fail(fields.status());
+  const auto read = [&](JsonFields& fields) {
+    request.set_model(fields.String("model").value_or(""));
+    if (fields.Array("tokens") == nullptr) fields.Fail("tokens", "is required");
+    for (const int32_t id : fields.Int32s("tokens")) request.add_token_ids(id);
+    if (const auto value = fields.Bool("skip_special_tokens")) request.set_skip_special_tokens(*value);
+  };
+  if (!ReadBody(exchange, read)) return;
   exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request] {
     const auto self = weak.lock();
     if (self == nullptr) return;
@@ -118,15 +130,17 @@ void Detokenize(Exchange& exchange) {
 }
 
 void Encode(Exchange& exchange) {
-  absl::StatusOr<json> object = ParseObject(exchange.body());
-  if (!object.ok()) return exchange.Fail(object.status());
-  JsonFields fields(*object);
-  v1::TokenizeRequest base;
-  base.set_model(fields.String("model").value_or(""));
-  std::vector<v1::TokenizeRequest> requests = ReadInputs(fields, base, fields.Bool("do_preprocess").value_or(false));
-  if (!fields.Bool("add_bos").value_or(true)) fields.Fail("add_bos", "is not supported unless it is true");
-  if (!fields.status().ok()) return exchange.Fail(fields.status());
-  const bool several = (*object)["input"].is_array();
+  std::vector<v1::TokenizeRequest> requests;
+  bool several = false;
+  const auto read = [&](JsonFields& fields) {
+    v1::TokenizeRequest base;
+    base.set_model(fields.String("model").value_or(""));
+    requests = ReadInputs(fields, base, fields.Bool("do_preprocess").value_or(false));
+    if (!fields.Bool("add_bos").value_or(true)) fields.Fail("add_bos", "is not supported unless it is true");
+    const json* const input = fields.Find("input");
+    several = input != nullptr && input->is_array();
+  };
+  if (!ReadBody(exchange, read)) return;
   TokenizeAll(exchange, std::move(requests), [several](const TokenLists& lists) -> json {
     if (!several) return {{"input_ids", lists[0]}, {"length", lists[0].size()}};
     std::vector<size_t> lengths;

@@ -77,14 +77,6 @@ std::string Schema(Ordered tool, ToolStyle style) {
   return Ordered{{"type", "function"}, {"function", std::move(function)}}.dump();
 }
 
-// The name of the only tool, which "any tool" then means.
-void ForceAny(JsonFields& fields, const v1::ChatPrompt& chat, std::string* forced) {
-  if (chat.tool_schemas_size() != 1) {
-    return fields.Fail("tool_choice", "that a tool must be called is supported with exactly one tool, or with the tool's name");
-  }
-  *forced = json::parse(chat.tool_schemas(0))["function"]["name"];
-}
-
 // True for at most one call.
 bool ReadChoice(JsonFields& fields, ToolStyle style, v1::ChatPrompt& chat) {
   const json* value = fields.Find("tool_choice");
@@ -105,13 +97,14 @@ bool ReadChoice(JsonFields& fields, ToolStyle style, v1::ChatPrompt& chat) {
   if (type == "none") {
     chat.clear_tool_schemas();
   } else if (type == "required" || type == "any") {
-    ForceAny(fields, chat, &forced);
+    if (chat.tool_schemas().empty()) fields.Fail("tool_choice", "asks for a call, and there are no tools");
+    chat.set_call_required(true);
   } else if (type == "function" || type == "tool") {
     if (forced.empty()) fields.Fail("tool_choice", "names no tool");
+    chat.set_forced_tool(forced);
   } else if (type != "auto") {
-    fields.Fail("tool_choice", absl::StrCat("is of type \"", type, "\", want auto, none, or the name of a tool"));
+    fields.Fail("tool_choice", absl::StrCat("is of type \"", type, "\", want auto, none, required, or the name of a tool"));
   }
-  if (type != "auto" && type != "none") chat.set_forced_tool(forced);
   return single;
 }
 

@@ -14,7 +14,6 @@ cancels         1,000 cancels/s: KV blocks afterwards, and the memory of every p
 CPU is that of the processes' threads (schedstat), so that other work on the machine distorts it little; latencies it does.
 """
 import argparse
-import glob
 import json
 import os
 import subprocess
@@ -24,32 +23,14 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "cluster"))
-
 sys.path.insert(0, os.path.join(ROOT, "tests", "cluster", "chaos"))
 
 import processes  # noqa: E402
 from certificates import Certificates  # noqa: E402
+from proc_figures import cpu_seconds, memory_mib  # noqa: E402
 
 ENGINE = ("engine", "device")  # the simulated device's time is nobody's cost
 WARM_UP = 3
-
-
-def memory_mib(process):
-    with open(f"/proc/{process.child.pid}/status", encoding="utf-8") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:")) / 1024
-
-
-def cpu_seconds(process):
-    """By name of thread."""
-    seconds = {}
-    for folder in glob.glob(f"/proc/{process.child.pid}/task/*"):
-        try:
-            with open(folder + "/comm", encoding="utf-8") as comm, open(folder + "/schedstat", encoding="utf-8") as stat:
-                name = comm.read().strip()
-                seconds[name] = seconds.get(name, 0) + int(stat.read().split()[0]) * 1e-9
-        except OSError:
-            continue  # a thread that has ended
-    return seconds
 
 
 class Bench:

@@ -67,6 +67,8 @@ def test_a_choice_of_tool(claude):
     opening = '<tool_call>\n{"name": "time", "arguments":'
     answer = create(claude, opening + " {}}</tool_call>", tools=TOOLS, tool_choice={"type": "tool", "name": "time"})
     assert [(block.name, block.input) for block in answer.content] == [("time", {})]
+    answer = create(claude, "No.", tools=TOOLS, tool_choice={"type": "any"})
+    assert {block.type for block in answer.content} == {"tool_use"}
     assert create(claude, PARIS, tools=TOOLS, tool_choice={"type": "none"}).content[0].text == PARIS
     single = {"type": "auto", "disable_parallel_tool_use": True}
     assert len(create(claude, PARIS + call("time", "{}"), tools=TOOLS, tool_choice=single).content) == 1
@@ -110,7 +112,7 @@ def test_count_tokens(claude):
     [({"extra_body": {"temperature": 7}}, anthropic.BadRequestError), ({"messages": []}, anthropic.BadRequestError),
      ({"model": "gpt-9"}, anthropic.NotFoundError), ({"max_tokens": 0}, anthropic.BadRequestError),
      ({"tools": [{"name": "a b", "input_schema": {}}]}, anthropic.BadRequestError),
-     ({"tools": TOOLS, "tool_choice": {"type": "any"}}, anthropic.BadRequestError),
+     ({"tool_choice": {"type": "any"}}, anthropic.BadRequestError),
      ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, anthropic.BadRequestError)],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )  # fmt: skip

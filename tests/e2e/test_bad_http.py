@@ -71,6 +71,22 @@ def test_one_clear_answer(sim, data, codes):
     assert sim.post("/v1/completions", json.loads(BODY))[0] == 200
 
 
+@pytest.mark.parametrize(
+    "data, code, kind",
+    [
+        (b"GET /v1/messages HTTP/1.1\r\n\r\n", 405, "invalid_request_error"),
+        (b"POST /v1/messages/batches HTTP/1.1\r\n\r\n", 404, "not_found_error"),
+        (b"POST /v1/messages HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", 413, "request_too_large"),
+        (b"POST /v1/messages?beta=true HTTP/1.1\r\nContent-Length: 2\r\n\r\n{]", 400, "invalid_request_error"),
+    ],
+)
+def test_anthropics_clients_read_all_errors(sim, data, code, kind):
+    [(got, body)] = answers_to(sim, data)
+    error = json.loads(body)
+    assert (got, error["type"], error["error"]["type"]) == (code, "error", kind)
+    assert error["error"]["message"]
+
+
 def test_requests_may_follow_each_other_at_once(sim):
     answers = answers_to(sim, GOOD + GOOD + b"GET /nothing HTTP/1.1\r\n\r\n", count=3)
     assert [code for code, _ in answers] == [200, 200, 404]

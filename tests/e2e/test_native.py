@@ -199,6 +199,13 @@ def test_echo(sim):
     connection.close()
 
 
+def test_a_whole_answer_says_which_worker_made_it(sim):
+    body = {"model": "sim", "prompt": "x", "max_tokens": 1}
+    _, headers, answer = sim.post("/v1/completions", body)
+    assert headers["X-Worker-Hint"].split("/")[0] in sim.workers
+    assert headers["X-Request-Id"] in answer["id"]
+
+
 def test_one_connection_serves_many_requests(sim):
     connection = sim.connect()
     for path, code in [("/health", 200), ("/v1/models", 200), ("/nothing", 404), ("/v1/completions", 405), ("/docs", 200)]:

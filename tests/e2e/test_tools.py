@@ -1,6 +1,7 @@
 """Tool calls and reasoning over OpenAI's chat API: the simulated engine says what a model would."""
 import json
 
+import jsonschema
 import openai
 import pytest
 from conftest import says
@@ -13,7 +14,25 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
+STRICT_WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 16}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+STRICT_TIME = {
+    "type": "function",
+    "function": {"name": "time", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}},
+}
 TIME = {"type": "function", "function": {"name": "time", "parameters": {"type": "object", "properties": {}}}}
+SCHEMAS = {tool["function"]["name"]: tool["function"]["parameters"] for tool in (STRICT_WEATHER, STRICT_TIME)}
 
 
 def call(name, arguments):
@@ -21,6 +40,10 @@ def call(name, arguments):
 
 
 PARIS = call("weather", '{"city": "Paris \u00e0 3h"}')
+def dictated(text):
+    return [json.loads(part.split("</tool_call>")[0]) for part in text.split("<tool_call>")[1:]]
+
+
 ANSWERS = {
     "plain text": ("Just text.", "Just text.", None, []),
     "one call": (PARIS, None, None, [("weather", {"city": "Paris à 3h"})]),
@@ -89,12 +112,42 @@ def test_a_named_tool_is_called(sim_client):
         assert [(name, json.loads(arguments)) for _, name, arguments in calls] == [("time", {"zone": 1})]
 
 
-def test_required_needs_one_tool(sim_client):
-    answer = chat(sim_client, '<tool_call>\n{"name": "time", "arguments": {}}</tool_call>', tools=[TIME], tool_choice="required")
-    assert answer.choices[0].message.tool_calls[0].function.name == "time"
-    with pytest.raises(openai.BadRequestError) as error:
-        chat(sim_client, "x", tool_choice="required")
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("text", ["Just text.", PARIS, call("time", "{}") + "\n" + PARIS], ids=["text", "call", "calls"])
+def test_a_required_call_is_made_whatever_the_model_would_say(sim_client, text, stream):
+    answer = chat(sim_client, text, tool_choice="required", tools=[STRICT_WEATHER, STRICT_TIME], stream=stream, seed=7)
+    if stream:
+        content, _, calls, reason = gathered(answer)
+        calls = [call[1:] for call in calls]
+    else:
+        message, reason = answer.choices[0].message, answer.choices[0].finish_reason
+        content, calls = message.content, [(c.function.name, c.function.arguments) for c in message.tool_calls]
+    assert (content, reason) == (None, "tool_calls")
+    if text != "Just text.":
+        assert calls == [(c["name"], json.dumps(c["arguments"], ensure_ascii=False)) for c in dictated(text)]
+    for name, arguments in calls:
+        jsonschema.validate(json.loads(arguments), SCHEMAS[name])
+
+
+def test_a_named_tools_arguments_match_its_parameters(sim_client):
+    choice = {"type": "function", "function": {"name": "weather"}}
+    answer = chat(sim_client, "I had rather not.", tools=[TIME, STRICT_WEATHER], tool_choice=choice, max_tokens=2000, seed=1, n=2)
+    for one in answer.choices:
+        (made,) = one.message.tool_calls
+        assert made.function.name == "weather"
+        jsonschema.validate(json.loads(made.function.arguments), SCHEMAS["weather"])
+
+
+def test_what_a_required_call_needs_is_named(sim_client):
+    with pytest.raises(openai.BadRequestError, match="no tools") as error:
+        chat(sim_client, "x", tool_choice="required", tools=None)
     assert error.value.param == "tool_choice"
+    odd = {"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}}
+    assert chat(sim_client, "x", tool_choice="required", tools=[odd], max_tokens=2000).choices[0].message.tool_calls
+    odd["function"]["strict"] = True
+    with pytest.raises(openai.BadRequestError, match='"odd": JSON schema #/not: is not supported') as error:
+        chat(sim_client, "x", tool_choice="required", tools=[odd])
+    assert error.value.param == "tools"
 
 
 def test_one_call_at_a_time(sim_client):
@@ -124,11 +177,14 @@ def test_a_call_that_is_cut_off_says_so(sim_client):
     assert choice.message.tool_calls[0].function.name == "weather"
 
 
-def test_a_call_goes_on_when_its_worker_dies(doomed):
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_call_goes_on_when_its_worker_dies(doomed, choice):
     client = openai.OpenAI(base_url=doomed.url + "/v1", api_key="none", max_retries=0, timeout=60)
-    text = "<think>Hm.</think>" + call("weather", '{"city": "' + "Paris " * 30 + '"}') + PARIS
+    thought = "Hm." if choice == "auto" else None
+    text = (f"<think>{thought}</think>" if thought else "") + call("weather", '{"city": "' + "Paris " * 30 + '"}') + "\n" + PARIS
+    settings = dict(messages=[{"role": "user", "content": says(text)}], max_tokens=400, tools=[WEATHER, TIME], tool_choice=choice)
     with client.chat.completions.with_streaming_response.create(
-        model="sim", messages=[{"role": "user", "content": says(text)}], max_tokens=400, tools=[WEATHER, TIME], stream=True
+        model="sim", stream=True, **settings
     ) as response:
         worker = doomed.workers[response.headers["X-Worker-Hint"].split("/")[0]]
         chunks = []
@@ -137,7 +193,7 @@ def test_a_call_goes_on_when_its_worker_dies(doomed):
             if len(chunks) == 40:
                 worker.kill()
     content, reasoning, calls, reason = gathered(chunks)
-    assert (content, reasoning, reason) == (None, "Hm.", "tool_calls")
+    assert (content, reasoning, reason) == (None, thought, "tool_calls")
     assert [(name, json.loads(arguments)["city"][:5]) for _, name, arguments in calls] == [("weather", "Paris")] * 2
     assert doomed.metric(doomed.gateway, "berth_gateway_failovers_total", result="ok") == 1, "no stream was hit"
 

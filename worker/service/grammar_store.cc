@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "base/status.h"
+#include "absl/strings/str_cat.h"
 #include "proto/rpc/status.h"
-#include "worker/text/grammar/grammar.h"
+#include "worker/text/grammar/tool_calls.h"
 
 namespace berth::service {
 namespace {
@@ -55,8 +55,21 @@ class GrammarConstraint : public engine::TokenConstraint {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const text::CompiledGrammar>> GrammarStore::Compile(const v1::Constraint& constraint) {
-  const std::string key = constraint.SerializeAsString();
+absl::StatusOr<GrammarStore::Grammar> GrammarStore::Compile(const v1::Constraint& constraint) {
+  return Compile("constraint", constraint.SerializeAsString(), [&] { return Parse(constraint); });
+}
+
+absl::StatusOr<GrammarStore::Grammar> GrammarStore::CompileCalls(const v1::ChatPrompt& chat, text::ToolFormat format) {
+  const std::vector<std::string> tools(chat.tool_schemas().begin(), chat.tool_schemas().end());
+  v1::ChatPrompt key;
+  *key.mutable_tool_schemas() = chat.tool_schemas();
+  key.set_forced_tool(chat.forced_tool());
+  return Compile("prompt.chat.tool_schemas", absl::StrCat("calls ", key.SerializeAsString()),
+                 [&] { return text::ToolCallGrammar(format, tools, chat.forced_tool()); });
+}
+
+absl::StatusOr<GrammarStore::Grammar> GrammarStore::Compile(const char* field, const std::string& key,
+                                                            absl::FunctionRef<absl::StatusOr<text::Grammar>()> parse) {
   {
     base::MutexLock lock(mutex_);
     const auto it = std::find_if(kept_.begin(), kept_.end(), [&](const auto& item) { return item.first == key; });
@@ -65,11 +78,11 @@ absl::StatusOr<std::shared_ptr<const text::CompiledGrammar>> GrammarStore::Compi
       return it->second;
     }
   }
-  const absl::StatusOr<text::Grammar> grammar = Parse(constraint);
-  if (!grammar.ok()) return rpc::FieldError("constraint", std::string(grammar.status().message()));
+  const absl::StatusOr<text::Grammar> grammar = parse();
+  if (!grammar.ok()) return rpc::FieldError(field, std::string(grammar.status().message()));
   std::call_once(trie_made_, [this] { trie_ = std::make_unique<text::TokenTrie>(tokenizer_); });
   absl::StatusOr<Grammar> compiled = text::CompiledGrammar::Make(*grammar, *trie_);
-  if (!compiled.ok()) return rpc::FieldError("constraint", std::string(compiled.status().message()));
+  if (!compiled.ok()) return rpc::FieldError(field, std::string(compiled.status().message()));
   base::MutexLock lock(mutex_);
   kept_.emplace_front(key, *compiled);
   if (kept_.size() > kKept) kept_.pop_back();

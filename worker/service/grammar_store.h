@@ -8,12 +8,15 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/mutex.h"
 #include "proto/berth/v1/generation.pb.h"
 #include "worker/engine/sequence.h"
+#include "worker/text/grammar/grammar.h"
 #include "worker/text/grammar/matcher.h"
+#include "worker/text/output_format.h"
 #include "worker/text/tokenizer.h"
 
 namespace berth::service {
@@ -25,16 +28,22 @@ class GrammarStore {
 
   // INVALID_ARGUMENT names the field. Takes milliseconds, and a good part of a second the first time: for the tokenizer pool.
   absl::StatusOr<std::shared_ptr<const text::CompiledGrammar>> Compile(const v1::Constraint& constraint);
+  // Of an answer that must call one of the chat's tools, and whose opening is in the prompt.
+  absl::StatusOr<std::shared_ptr<const text::CompiledGrammar>> CompileCalls(const v1::ChatPrompt& chat,
+                                                                            text::ToolFormat format);
 
  private:
   static constexpr size_t kKept = 32;
   using Grammar = std::shared_ptr<const text::CompiledGrammar>;
 
+  absl::StatusOr<Grammar> Compile(const char* field, const std::string& key,
+                                  absl::FunctionRef<absl::StatusOr<text::Grammar>()> parse);
+
   const text::Tokenizer& tokenizer_;
   std::once_flag trie_made_;
   std::unique_ptr<const text::TokenTrie> trie_;
   base::Mutex mutex_;
-  std::list<std::pair<std::string, Grammar>> kept_;  // by serialized constraint, the last used first
+  std::list<std::pair<std::string, Grammar>> kept_;  // by what they were made of, the last used first
 };
 
 // Holds one choice to `grammar`. It ends with one of `end_tokens`, which may come where the grammar may end. `output` is what

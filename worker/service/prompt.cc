@@ -103,11 +103,13 @@ absl::Status ReadTools(const v1::ChatPrompt& chat, const ServedModel& model, Pre
     prompt->tool_names.push_back(tool[name].get<std::string>());
   }
   const std::string& forced = chat.forced_tool();
-  if (forced.empty()) return absl::OkStatus();
-  if (std::find(prompt->tool_names.begin(), prompt->tool_names.end(), forced) == prompt->tool_names.end()) {
+  if (!MustCall(chat)) return absl::OkStatus();
+  if (prompt->tool_names.empty()) return rpc::FieldError("prompt.chat.call_required", "is set, and there are no tools");
+  if (!forced.empty() && std::find(prompt->tool_names.begin(), prompt->tool_names.end(), forced) == prompt->tool_names.end()) {
     return rpc::FieldError("prompt.chat.forced_tool", absl::StrCat("is \"", forced, "\", which is none of the tools"));
   }
   prompt->opening = text::CallOpening(format, forced);
+  BERTH_ASSIGN_OR_RETURN(prompt->grammar, model.grammars->CompileCalls(chat, format));
   return absl::OkStatus();
 }
 
@@ -241,7 +243,7 @@ absl::StatusOr<PreparedPrompt> PreparePrompt(const v1::GenerationSpec& spec, con
       if (!tokens->empty()) prompt->bad_words.push_back(*std::move(tokens));
     }
   }
-  if (spec.has_constraint()) {
+  if (spec.has_constraint() && prompt->grammar == nullptr) {
     BERTH_ASSIGN_OR_RETURN(prompt->grammar, model.grammars->Compile(spec.constraint()));
   }
   return prompt;

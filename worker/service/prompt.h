@@ -31,6 +31,9 @@ struct PreparedPrompt {
   std::vector<session::Message> messages;
 };
 
+// The answer must be a call of a tool.
+inline bool MustCall(const v1::ChatPrompt& chat) { return chat.call_required() || !chat.forced_tool().empty(); }
+
 // Renders and encodes. `history` (null: no session) is put before an interactive turn: chat prompts render the whole
 // conversation anew, so that the tokens equal those of the conversation sent at once; text and token ids append verbatim.
 // Thread: any.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "proto/rpc/status.h"
+#include "worker/service/prompt.h"
 
 namespace berth::service {
 namespace {
@@ -108,8 +109,9 @@ absl::Status CheckSession(const v1::GenerationSpec& spec) {
   if (session.start() && absl::StrContains(spec.session_id(), '~')) {
     return rpc::FieldError("session_id", "holds '~', which is kept for branches");
   }
-  if (!spec.prompt().chat().forced_tool().empty()) {
-    return rpc::FieldError("prompt.chat.forced_tool", "is not for interactive turns");
+  if (MustCall(spec.prompt().chat())) {
+    return rpc::FieldError(spec.prompt().chat().call_required() ? "prompt.chat.call_required" : "prompt.chat.forced_tool",
+                           "is not for interactive turns");
   }
   if (session.replace() && !session.start()) return rpc::FieldError("session.replace", "needs start");
   if (spec.sampling().choice_count() > 1) {
@@ -140,9 +142,10 @@ absl::Status CheckResume(const v1::GenerationSpec& spec, const ServedModel& mode
 
 // A constrained output ends where its grammar does.
 absl::Status CheckConstraint(const v1::GenerationSpec& spec) {
-  if (!spec.has_constraint()) return absl::OkStatus();
-  if (spec.stop().ignore_eos()) return rpc::FieldError("stop.ignore_eos", "has no meaning with a constraint");
-  if (spec.stop().min_tokens() > 0) return rpc::FieldError("stop.min_tokens", "has no meaning with a constraint");
+  if (!spec.has_constraint() && !MustCall(spec.prompt().chat())) return absl::OkStatus();
+  const char* const problem = "has no meaning with a constraint or a call that must be";
+  if (spec.stop().ignore_eos()) return rpc::FieldError("stop.ignore_eos", problem);
+  if (spec.stop().min_tokens() > 0) return rpc::FieldError("stop.min_tokens", problem);
   return absl::OkStatus();
 }
 

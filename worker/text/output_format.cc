@@ -28,20 +28,26 @@ std::optional<ToolFormat> ParseToolFormat(std::string_view name) {
 
 bool MarksAreSpecial(ToolFormat format) { return format != ToolFormat::kNone && format != ToolFormat::kHermes; }
 
-std::string CallOpening(ToolFormat format, std::string_view name) {
+CallSpelling SpellingOf(ToolFormat format) {
   switch (format) {
     case ToolFormat::kNone:
-      return "";
+      return {};
     case ToolFormat::kHermes:
-      return std::string("<tool_call>\n{\"name\": \"").append(name).append("\", \"arguments\":");
+      return {"<tool_call>\n{\"name\": \"", "\", \"arguments\":", "}\n</tool_call>\n<tool_call>\n{\"name\": \"",
+              "}\n</tool_call>"};
     case ToolFormat::kLlama3:
-      return std::string("{\"name\": \"").append(name).append("\", \"parameters\":");
-    case ToolFormat::kInternLm2:
-      return std::string("<|action_start|><|plugin|>\n{\"name\": \"").append(name).append("\", \"parameters\":");
+      return {"{\"name\": \"", "\", \"parameters\":", "}; {\"name\": \"", "}"};
+    case ToolFormat::kInternLm2:  // the mark behind a call is a special token
+      return {"<|action_start|><|plugin|>\n{\"name\": \"", "\", \"parameters\":", "", "}"};
     case ToolFormat::kMistral:
-      return std::string("[TOOL_CALLS][{\"name\": \"").append(name).append("\", \"arguments\":");
+      return {"[TOOL_CALLS][{\"name\": \"", "\", \"arguments\":", "}, {\"name\": \"", "}]"};
   }
-  return "";
+  return {};
+}
+
+std::string CallOpening(ToolFormat format, std::string_view name) {
+  const CallSpelling spelling = SpellingOf(format);
+  return name.empty() ? spelling.begin : std::string(spelling.begin).append(name).append(spelling.arguments);
 }
 
 }  // namespace berth::text

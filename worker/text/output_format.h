@@ -31,7 +31,16 @@ std::optional<ToolFormat> ParseToolFormat(std::string_view name);
 // The format's marks are special tokens, which a detokenizer would leave out.
 bool MarksAreSpecial(ToolFormat format);
 
-// How an answer begins that calls `name`, up to the arguments; "" when the format is kNone.
+// How an answer of nothing but calls is written: `begin` name `arguments` {…}, then `next` name `arguments` {…} as often as the
+// model likes, then `end`. All but `begin` is plain text. Empty when the format is kNone.
+struct CallSpelling {
+  std::string begin, arguments;
+  std::string next;  // "": there is one call only
+  std::string end;
+};
+CallSpelling SpellingOf(ToolFormat format);
+
+// How an answer begins that calls `name`, up to the arguments; up to the name when that is "".
 std::string CallOpening(ToolFormat format, std::string_view name);
 
 }  // namespace berth::text

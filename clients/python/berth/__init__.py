@@ -1,5 +1,6 @@
 """Client of Berth, a server of large language models."""
 
+from berth.async_pipeline import AsyncPipeline
 from berth.client import Client, Connection
 from berth.engine import EngineConfig, LocalServer
 from berth.errors import (
@@ -16,7 +17,8 @@ from berth.errors import (
     UnsupportedError,
 )
 from berth.generation import GenerationConfig, Response
-from berth.pipeline import AsyncPipeline, ChatSession, Pipeline, Session, pipeline
+from berth.pipeline import ChatSession, Pipeline, pipeline
+from berth.session import Session
 
 TurbomindEngineConfig = EngineConfig
 """LMDeploy's name."""

@@ -79,7 +79,7 @@ class Client:
             response_deserializer=inference_pb2.StreamGenerateResponse.FromString,
         )
         retries = self._retries(timeout)
-        received: list[int] = []
+        received: dict[int, list[int]] = {}  # by choice
         while True:
             call = method(
                 inference_pb2.StreamGenerateRequest(generation=spec), timeout=retries.left(), metadata=self._metadata
@@ -90,7 +90,8 @@ class Client:
                     spec.resume.next_seq = message.seq + 1
                     if message.HasField("started"):
                         spec.resume.model_fingerprint = message.started.model_fingerprint
-                    received.extend(message.delta.token_ids)
+                    if message.delta.token_ids:
+                        received.setdefault(message.delta.choice_index, []).extend(message.delta.token_ids)
                     yield message
                 return
             except grpc.aio.AioRpcError as error:
@@ -100,7 +101,8 @@ class Client:
             await retries.pause(failure)
             if spec.HasField("resume"):
                 del spec.resume.choices[:]
-                spec.resume.choices.add(index=0, token_ids=received)
+                for choice, token_ids in received.items():
+                    spec.resume.choices.add(index=choice, token_ids=token_ids)
 
     async def cancel(self, request_id: str = "", session_id: str = "") -> bool:
         """Ends a request, or the running turn of a session. False when there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import random
@@ -34,10 +35,10 @@ _FINISH_REASONS = {
 class GenerationConfig:
     """How to generate, with LMDeploy's names.
 
-    do_sample: False is greedy. None samples if any of temperature, top_p, top_k and min_p is given, else is greedy.
-    Those that are None take the model's own defaults. max_new_tokens: None is what the context leaves. logprobs:
-    alternatives per token. random_seed: drawn when None. response_format: {"type": "json_object"}, {"type":
-    "json_schema", "json_schema": …} or {"type": "regex_schema", "regex_schema": …}.
+    n: answers for each prompt; not in sessions. do_sample: False is greedy. None samples if any of temperature, top_p,
+    top_k and min_p is given, else is greedy. Those that are None take the model's own defaults. max_new_tokens: None is
+    what the context leaves. logprobs: alternatives per token. random_seed: drawn when None. response_format: {"type":
+    "json_object"}, {"type": "json_schema", "json_schema": …} or {"type": "regex_schema", "regex_schema": …}.
     """
 
     n: int = 1
@@ -72,8 +73,6 @@ class GenerationConfig:
     def fill(self, spec: v1.GenerationSpec) -> None:
         """Sets sampling, stop, output and constraint of a request. InvalidRequestError for what no server needs to
         see."""
-        if self.n != 1:
-            raise errors.invalid("n", f"is {self.n}: pass the prompt as often as you want answers")
         if not self.spaces_between_special_tokens:
             raise errors.unsupported("spaces_between_special_tokens=False")
         self._fill_sampling(spec.sampling)
@@ -85,6 +84,7 @@ class GenerationConfig:
             _fill_constraint(spec.constraint, self.response_format)
 
     def _fill_sampling(self, sampling: v1.SamplingParams) -> None:
+        _set(sampling, "choice_count", self.n, "n")
         _set(sampling, "seed", random.getrandbits(63) if self.random_seed is None else self.random_seed, "random_seed")
         for name in ("repetition_penalty", "presence_penalty", "frequency_penalty"):
             _set(sampling, name, getattr(self, name))
@@ -153,7 +153,7 @@ class Response:
     text, token_ids, logprobs: of a piece, what is new. generate_token_len: output tokens so far. finish_reason: None
     until the last piece, then "stop", "length", "abort" or "tool_calls". logprobs: per token, id to log-probability of
     the alternatives and of the token itself. session_id: of the session, else the prompt's index. index: of the prompt
-    in its list.
+    in its list. choice: which of the prompt's `n` answers.
     """
 
     text: str
@@ -166,6 +166,7 @@ class Response:
     index: int = 0
     cached_tokens: int = 0
     reasoning: str = ""
+    choice: int = 0
 
 
 def is_messages(value: object) -> bool:
@@ -245,20 +246,24 @@ def read_logprobs(token_ids: Sequence[int], logprobs: Sequence[v1.TokenLogprob])
     return rows
 
 
-def read_answer(answer: inference_pb2.GenerateResponse, index: int, session_id: int | str) -> Response:
-    choice = answer.choices[0]
-    return Response(
-        text=choice.text,
-        generate_token_len=answer.usage.completion_tokens,
-        input_token_len=answer.usage.prompt_tokens,
-        session_id=session_id,
-        finish_reason=finish_reason(choice.finish_reason),
-        token_ids=list(choice.token_ids),
-        logprobs=read_logprobs(choice.token_ids, choice.logprobs),
-        index=index,
-        cached_tokens=answer.usage.cached_tokens,
-        reasoning=choice.reasoning,
-    )
+def read_answers(answer: inference_pb2.GenerateResponse, index: int, session_id: int | str) -> list[Response]:
+    """One for each choice."""
+    return [
+        Response(
+            text=choice.text,
+            generate_token_len=len(choice.token_ids),
+            input_token_len=answer.usage.prompt_tokens,
+            session_id=session_id,
+            finish_reason=finish_reason(choice.finish_reason),
+            token_ids=list(choice.token_ids),
+            logprobs=read_logprobs(choice.token_ids, choice.logprobs),
+            index=index,
+            cached_tokens=answer.usage.cached_tokens,
+            reasoning=choice.reasoning,
+            choice=choice.index,
+        )
+        for choice in answer.choices
+    ]
 
 
 class StreamReader:
@@ -268,36 +273,39 @@ class StreamReader:
         self._index = index
         self._session_id = session_id
         self._started = v1.Started()
-        self._generated = 0
+        self._generated: collections.Counter[int] = collections.Counter()
         self.position = 0  # length of the session's history, once the stream has ended
 
-    def read(self, message: inference_pb2.StreamGenerateResponse) -> Response | None:
-        """None when the message has nothing for the caller."""
+    def read(self, message: inference_pb2.StreamGenerateResponse) -> list[Response]:
+        """What the message has for the caller."""
         event = message.WhichOneof("event")
         if event == "started":
             self._started = message.started
-            return None
         if event == "finished":
             self.position = message.finished.session_position
-            return self._piece(finish_reason=finish_reason(message.finished.choices[0].reason))
+            ends = message.finished.choices
+            return [self._piece(end.choice_index, finish_reason=finish_reason(end.reason)) for end in ends]
         if event != "delta":
-            return None
+            return []
         delta = message.delta
-        self._generated += len(delta.token_ids)
-        return self._piece(
+        self._generated[delta.choice_index] += len(delta.token_ids)
+        piece = self._piece(
+            delta.choice_index,
             text=delta.text,
             reasoning=delta.reasoning,
             token_ids=list(delta.token_ids),
             logprobs=read_logprobs(delta.token_ids, delta.logprobs),
         )
+        return [piece]
 
-    def _piece(self, text: str = "", **more: Any) -> Response:
+    def _piece(self, choice: int, text: str = "", **more: Any) -> Response:
         return Response(
             text=text,
-            generate_token_len=self._generated,
+            generate_token_len=self._generated[choice],
             input_token_len=self._started.prompt_tokens,
             session_id=self._session_id,
             index=self._index,
             cached_tokens=self._started.cached_tokens,
+            choice=choice,
             **more,
         )

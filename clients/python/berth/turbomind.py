@@ -263,15 +263,13 @@ class TurboMindInstance:
         try:
             async with contextlib.aclosing(self._pipe.client.stream(spec)) as messages:
                 async for message in messages:
-                    piece = reader.read(message)
-                    if piece is None:
-                        continue
-                    ids.extend(piece.token_ids)
-                    if piece.finish_reason is not None:
-                        status = ResponseType.CANCEL if piece.finish_reason == "abort" else ResponseType.FINISH
-                        yield Output(status, ids, len(ids))
-                    elif stream_output:
-                        yield Output(ResponseType.SUCCESS, TokenIds(ids), len(ids))
+                    for piece in reader.read(message):
+                        ids.extend(piece.token_ids)
+                        if piece.finish_reason is not None:
+                            status = ResponseType.CANCEL if piece.finish_reason == "abort" else ResponseType.FINISH
+                            yield Output(status, ids, len(ids))
+                        elif stream_output:
+                            yield Output(ResponseType.SUCCESS, TokenIds(ids), len(ids))
         except errors.BerthError as error:
             refused = _status_of(error)
             if refused is None:

@@ -2,6 +2,7 @@
 
 import {runTurn} from "./chat.js";
 import {connectList} from "./list.js";
+import {connectMessages} from "./messages.js";
 import {connectSettings, storedKey} from "./settings.js";
 import * as store from "./store.js";
 import {listModels} from "./stream.js";
@@ -182,77 +183,7 @@ async function loadModels() {
   return state.models.length > 0;
 }
 
-// ---- what buttons in messages do
-
-async function copyText(button, text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-  } else {
-    // Plain HTTP beyond this machine has no clipboard of the new kind.
-    const area = document.createElement("textarea");
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-    button.focus();
-  }
-  view.showDone(button);
-}
-
-function stepVersion(message, by) {
-  const versions = store.versionsOf(state.current, message);
-  store.showVersion(state.current, versions[versions.indexOf(message) + by]);
-  save(state.current);
-  showConversation();
-}
-
-const messageActions = {
-  copy: (message, node, button) => copyText(button, message.text),
-  edit: (message, node) => view.showEditor(node, message),
-  "cancel-edit": (message, node) => {
-    node.replaceWith(view.createMessage(state.current, message));
-    $("messages").querySelector(`[data-id="${message.id}"] [data-action=edit]`).focus();
-  },
-  "send-edit": (message, node) => {
-    const text = node.querySelector("textarea").value;
-    if (!text.trim() || isBusy(state.current)) return;
-    ask(state.current, store.addMessage(state.current, message.parent, "user", text).id);
-    $("prompt").focus();
-  },
-  regenerate: (message) => ask(state.current, message.parent),
-  retry: (message) => ask(state.current, message.parent),
-  branch: (message) => {
-    const fork = store.forkConversation(state.current, message);
-    state.conversations.unshift(fork);
-    save(fork);
-    open(fork);
-  },
-  "previous-version": (message) => stepVersion(message, -1),
-  "next-version": (message) => stepVersion(message, 1),
-  settings: () => openSettings(),
-};
-
-$("messages").addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  if (button.classList.contains("copy-code")) {
-    copyText(button, button.closest(".code").querySelector("code").textContent);
-    return;
-  }
-  const node = button.closest(".message");
-  messageActions[button.dataset.action]?.(state.current.messages[node.dataset.id], node, button);
-});
-
-$("messages").addEventListener("keydown", (event) => {
-  const node = event.target.closest(".message");
-  if (event.target.tagName !== "TEXTAREA") return;
-  if (event.key === "Escape") node.querySelector("[data-action=cancel-edit]").click();
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) node.querySelector("[data-action=send-edit]").click();
-  event.stopPropagation();
-});
-
-// ---- the list and the settings
+// ---- the parts of the page
 
 connectList({
   find: byId,
@@ -281,6 +212,23 @@ const openSettings = connectSettings({
     save(state.current);
   },
   keyChanged: loadModels,
+});
+
+connectMessages($("messages"), {
+  current: () => state.current,
+  isBusy,
+  ask,
+  changed(conversation) {
+    save(conversation);
+    showConversation();
+  },
+  branch(message) {
+    const fork = store.forkConversation(state.current, message);
+    state.conversations.unshift(fork);
+    save(fork);
+    open(fork);
+  },
+  openSettings: () => openSettings(),
 });
 
 // ---- the frame

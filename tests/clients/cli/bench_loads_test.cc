@@ -10,6 +10,7 @@
 
 #include "clients/cli/bench_floor.h"
 #include "clients/cli/bench_metrics.h"
+#include "clients/cli/bench_plot.h"
 #include "clients/cli/bench_report.h"
 
 namespace berth::cli {
@@ -38,6 +39,39 @@ TEST(ParseLoadsTest, ArrivalsFollowTheRate) {
   const auto loads = ParseLoads("P:2@4", {.trace = {{1, 1}, {2, 2}}, .arrivals = {0.5, 3}}).value();
   EXPECT_EQ(loads[0].requests[0].arrival, 0.125);
   EXPECT_EQ(loads[0].requests[1].arrival, 0.75);
+}
+
+TEST(ParseLoadsTest, TheGridOfGeneration) {
+  const auto loads = ParseLoads("generation", {}).value();
+  EXPECT_EQ(loads.size(), 20u);
+  EXPECT_EQ(loads.front().name, "1 x 1/128");
+  EXPECT_EQ(loads.back().name, "64 x 2048/2048");
+}
+
+TEST(SweepLoadsTest, TheSameRequestsAtEachRateAndInEachNumber) {
+  const Sweep sweep{.request_rates = {1, 50}, .concurrencies = {8}, .requests = 2000, .prompt = 5, .output = 7};
+  const auto loads = SweepLoads(sweep, {}).value();
+  ASSERT_EQ(loads.size(), 3u);
+  EXPECT_EQ(loads[1].name, "2000 at 50/s");
+  EXPECT_EQ(loads[2].in_flight, 8);
+  EXPECT_EQ(loads[2].requests[0].arrival, 0);
+  EXPECT_NEAR(loads[0].requests.back().arrival, 2000, 200) << "one a second";
+  int within_a_gap = 0;  // of a Poisson process 1 - 1/e are
+  for (size_t i = 1; i < 2000; ++i) {
+    EXPECT_DOUBLE_EQ(loads[1].requests[i].arrival, loads[0].requests[i].arrival / 50);
+    within_a_gap += loads[0].requests[i].arrival - loads[0].requests[i - 1].arrival < 1;
+  }
+  EXPECT_NEAR(within_a_gap / 2000.0, 0.632, 0.05);
+  EXPECT_EQ(SweepLoads({.concurrencies = {1}, .requests = 1}, {{4, 2}}).value()[0].requests[0].prompt, 4);
+}
+
+TEST(SweepLoadsTest, WhatIsOutOfRangeIsNamed) {
+  const auto error = [](const Sweep& sweep) { return std::string(SweepLoads(sweep, {{4, 2}}).status().message()); };
+  EXPECT_THAT(error({.request_rates = {-1}, .requests = 1}), HasSubstr("a rate of -1"));
+  EXPECT_THAT(error({.concurrencies = {0}, .requests = 1}), HasSubstr("0 requests in flight"));
+  EXPECT_THAT(error({.requests = 0}), HasSubstr("0 requests"));
+  EXPECT_THAT(error({.prompt = 5}), HasSubstr("lengths 5/0"));
+  EXPECT_THAT(error({.requests = 2}), HasSubstr("the trace has 1 requests"));
 }
 
 TEST(ReadArrivalsTest, TimesNeverFall) {
@@ -112,6 +146,38 @@ TEST(LoadFiguresTest, CountsFromTheHandOver) {
   EXPECT_DOUBLE_EQ(value("output_rate"), 5 / 6.0);
   EXPECT_DOUBLE_EQ(value("total_rate"), 17 / 6.0);
   EXPECT_DOUBLE_EQ(value("decode_rate"), 1 / 2.0);
+}
+
+TEST(LoadFiguresTest, GoodputCountsWhatMeetsTheObjective) {
+  const RunTimes run{
+      .requests = {{.added = 0, .first = 1, .last = 3, .tokens = 3}, {.added = 0, .first = 3, .last = 4, .tokens = 11}},
+      .end = 4};
+  const auto goodput = [&](const Objective& objective) {
+    const std::vector<Figure> figures = LoadFigures({{5, 3}, {5, 11}}, {run}, objective);
+    const Figure* const figure = FindFigure(figures, "goodput");
+    return figure == nullptr ? -1 : figure->median;
+  };
+  EXPECT_EQ(goodput({}), -1);
+  EXPECT_EQ(goodput({.ttft = 3000}), 0.5);
+  EXPECT_EQ(goodput({.ttft = 2000}), 0.25);
+  EXPECT_EQ(goodput({.tpot = 100}), 0.25);
+  EXPECT_EQ(goodput({.ttft = 2000, .tpot = 100}), 0);
+}
+
+TEST(PlotSvgTest, ShowsEachRowInBothPanels) {
+  const auto row = [](const char* name, double rate) {
+    LoadRow row{.name = name};
+    for (const char* figure : {"ttft_p50", "ttft_p99", "itl_p50", "itl_p99"})
+      row.figures.push_back(MakeFigure(figure, "ms", {rate / 2}));
+    row.figures.push_back(MakeFigure("output_rate", "tok/s", {rate}));
+    return row;
+  };
+  const std::string svg = PlotSvg({row("slow", 100), row("fast", 730), {.name = "nothing"}});
+  EXPECT_THAT(svg, testing::StartsWith("<svg "));
+  EXPECT_THAT(svg, HasSubstr("<title>fast: p99 365 ms at 730 tok/s</title>"));
+  EXPECT_THAT(svg, HasSubstr(">1000</text>")) << "a round end of the axis";
+  EXPECT_THAT(svg, testing::Not(HasSubstr("nothing")));
+  EXPECT_THAT(PlotSvg({}), HasSubstr("</svg>"));
 }
 
 TEST(LoadFiguresTest, TheMedianIsAmongRepeats) {

@@ -8,8 +8,8 @@ CONFIG = pathlib.Path(__file__).resolve().parents[2] / "golden" / "models" / "ti
 
 
 def answer(berth, seed, *more):
-    flags = [f"--worker-flag={flag}" for flag in ("--load-format=random", f"--seed={seed}", *more)]
-    command = [berth, "chat", CONFIG, "--workers", "1", "--device", "cpu", *flags, "--prompt", "hi", "--max-tokens", "12", "--temperature", "0"]
+    flags = [f"--worker-flag={flag}" for flag in ("--load-format=random", f"--seed={seed}")]
+    command = [berth, "chat", CONFIG, "--workers", "1", "--device", "cpu", *flags, *more, "--prompt", "hi", "--max-tokens", "12", "--temperature", "0"]
     return subprocess.run(command, check=True, capture_output=True).stdout
 
 

@@ -1,6 +1,8 @@
 """pipeline() against a gateway with the simulated engine."""
 
 import asyncio
+import collections
+import dataclasses
 import os
 import subprocess
 import sys
@@ -75,6 +77,21 @@ def test_stop_words_and_logprobs(pipe):
     assert all(token in row and max(row.values()) <= 0 for token, row in zip(answer.token_ids, answer.logprobs))
     streamed = [row for piece in pipe.stream_infer(QUESTIONS[0], config) for row in piece.logprobs or []]
     assert streamed == answer.logprobs
+
+
+def test_several_answers_for_each_prompt(pipe):
+    config = dataclasses.replace(CONFIG, n=3, temperature=1.0)
+    answers = pipe(QUESTIONS[:2], config)
+    assert [(answer.index, answer.choice) for answer in answers] == [(i, choice) for i in range(2) for choice in range(3)]
+    assert len({answer.text for answer in answers}) > 3, "all choices are alike"
+    assert {answer.generate_token_len for answer in answers} == {CONFIG.max_new_tokens}
+    assert [answer.text for answer in pipe(QUESTIONS[0], config)] == [answer.text for answer in answers[:3]]
+    streamed = collections.defaultdict(str)
+    for piece in pipe.stream_infer(QUESTIONS[:2], config):
+        streamed[piece.index, piece.choice] += piece.text
+    assert streamed == {(answer.index, answer.choice): answer.text for answer in answers}
+    with pytest.raises(berth.InvalidRequestError, match="choice_count"):
+        pipe.chat("x", gen_config=config)
 
 
 def test_leaving_a_stream_cancels_it(pipe, sim):
@@ -187,7 +204,7 @@ def test_threads_share_a_pipeline(pipe):
     ({"stop_words": "end"}, "stop_words", "want a list"),
     ({"stop_token_ids": ["end"]}, "stop_token_ids", "is ['end']"),
     ({"logit_bias": {"a": 1}}, "logit_bias", "('a', 1)"),
-    ({"n": 2}, "n", "is 2"),
+    ({"n": "two"}, "n", "is 'two'"),
     ({"response_format": {"type": "xml"}}, "response_format.type", "'xml'"),
 ])  # fmt: skip
 def test_a_bad_value_is_named(pipe, fields, field, words):
@@ -242,7 +259,7 @@ def test_a_stream_goes_on_when_its_gateway_comes_back(start_cluster):
     port = free_port()
     cluster = start_cluster(worker_arguments=("--sim", "--sim-step-ms", "20"))
     gateway = cluster.start_gateway("first", cluster.addresses(), grpc_port=port)
-    config = berth.GenerationConfig(max_new_tokens=60, random_seed=7, ignore_eos=True)
+    config = berth.GenerationConfig(max_new_tokens=60, random_seed=7, ignore_eos=True, n=2, temperature=1.0)
     with berth.pipeline(f"127.0.0.1:{port}") as pipe:
         want = pipe(QUESTIONS[0], config)
         pieces = pipe.stream_infer(QUESTIONS[0], config)
@@ -250,8 +267,10 @@ def test_a_stream_goes_on_when_its_gateway_comes_back(start_cluster):
         gateway.kill()
         cluster.start_gateway("again", cluster.addresses(), grpc_port=port)
         got += pieces
-        assert "".join(piece.text for piece in got) == want.text
-        assert [token for piece in got for token in piece.token_ids] == want.token_ids
+        for answer in want:
+            pieces = [piece for piece in got if piece.choice == answer.choice]
+            assert "".join(piece.text for piece in pieces) == answer.text
+            assert [token for piece in pieces for token in piece.token_ids] == answer.token_ids
 
 
 def test_a_server_that_is_gone_is_an_error(start_cluster):

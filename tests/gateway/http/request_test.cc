@@ -182,7 +182,7 @@ TEST(ChatRequestTest, ToolsKeepTheOrderOfTheirKeys) {
 }
 
 TEST(ChatRequestTest, ToolsAreChosenOrLeftOut) {
-  const json tools = {Tool("f"), Tool("g")}, one = json::array({Tool("f")});
+  const json tools = {Tool("f"), Tool("g")};
   const auto chat = [](const json& more) {
     const auto request = ParseChatCompletion(Chat(more).dump());
     EXPECT_TRUE(request.ok()) << request.status();
@@ -192,7 +192,8 @@ TEST(ChatRequestTest, ToolsAreChosenOrLeftOut) {
   EXPECT_EQ(chat({{"tools", tools}, {"tool_choice", "none"}}).tool_schemas_size(), 0);
   const json named = {{"type", "function"}, {"function", {{"name", "g"}}}};
   EXPECT_EQ(chat({{"tools", tools}, {"tool_choice", named}}).forced_tool(), "g");
-  EXPECT_EQ(chat({{"tools", one}, {"tool_choice", "required"}}).forced_tool(), "f");
+  EXPECT_TRUE(chat({{"tools", tools}, {"tool_choice", "required"}}).call_required());
+  EXPECT_FALSE(chat({{"tools", tools}, {"tool_choice", named}}).call_required());
   EXPECT_FALSE(ParseChatCompletion(Chat({{"tools", tools}}).dump())->single_tool_call);
   EXPECT_TRUE(ParseChatCompletion(Chat({{"tools", tools}, {"parallel_tool_calls", false}}).dump())->single_tool_call);
 }
@@ -208,7 +209,7 @@ TEST(ChatRequestTest, NamesWhatIsWrongWithATool) {
   for (int i = 0; i < 2000; ++i) wide["function"]["parameters"][std::to_string(i)] = i;
   EXPECT_EQ(ChatFault({{"tools", json::array({wide})}}), "tools");
   EXPECT_EQ(ChatFault({{"tools", json::array({Tool("f")})}, {"tool_choice", "always"}}), "tool_choice");
-  EXPECT_EQ(ChatFault({{"tools", json::array({Tool("f"), Tool("g")})}, {"tool_choice", "required"}}), "tool_choice");
+  EXPECT_EQ(ChatFault({{"tool_choice", "required"}}), "tool_choice");
   EXPECT_EQ(ChatFault({{"tool_choice", 3}}), "tool_choice");
   EXPECT_EQ(ChatFault({{"functions", {{{"name", "f"}}}}}), "functions");
 }

@@ -76,6 +76,12 @@ TEST_F(PromptTest, ToolsAndTheirCallsReachTheTemplate) {
   const auto forced = PreparePrompt(spec, nullptr, model_);
   EXPECT_EQ(TextOf(forced, model_), text + forced->opening);
   EXPECT_THAT(forced->opening, testing::HasSubstr("\"f\""));
+  EXPECT_NE(forced->grammar, nullptr);
+  chat.clear_forced_tool();
+  chat.set_call_required(true);
+  const auto any = PreparePrompt(spec, nullptr, model_);
+  EXPECT_THAT(any->opening, testing::EndsWith("{\"name\": \""));
+  EXPECT_NE(any->grammar, nullptr);
 }
 
 TEST_F(PromptTest, SaysWhatIsWrongWithTools) {
@@ -94,6 +100,13 @@ TEST_F(PromptTest, SaysWhatIsWrongWithTools) {
   EXPECT_EQ(fault(), "");
   chat.set_forced_tool("g");
   EXPECT_EQ(fault(), "prompt.chat.forced_tool");
+  chat.set_forced_tool("f");
+  chat.set_tool_schemas(0, R"({"function": {"name": "f", "strict": true, "parameters": {"not": {}}}})");
+  EXPECT_EQ(fault(), "prompt.chat.tool_schemas");
+  chat.clear_tool_schemas();
+  chat.clear_forced_tool();
+  chat.set_call_required(true);
+  EXPECT_EQ(fault(), "prompt.chat.call_required");
 }
 
 TEST_F(PromptTest, ARewindIntoAnAnswerGoesOnFromItsKeptPart) {

@@ -112,6 +112,10 @@ TEST(CheckSpec, OtherModelsAndOffersAreToldApart) {
   EXPECT_TRUE(CheckSpec(spec, model).ok());
   spec.mutable_stop()->set_ignore_eos(true);
   EXPECT_EQ(CheckSpec(spec, model).code(), absl::StatusCode::kInvalidArgument);
+  spec.clear_constraint();
+  EXPECT_TRUE(CheckSpec(spec, model).ok());
+  spec.mutable_prompt()->mutable_chat()->set_call_required(true);
+  EXPECT_EQ(CheckSpec(spec, model).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(CheckSpec, AResumeNeedsTheSameModel) {

@@ -4,11 +4,14 @@
 #include <random>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/text/golden.h"
 #include "worker/loader/tokenizer_json.h"
 #include "worker/text/grammar/matcher.h"
+#include "worker/text/grammar/tool_calls.h"
+#include "worker/text/output_parser.h"
 
 namespace berth::text {
 namespace {
@@ -173,6 +176,54 @@ TEST(JsonSchemaTest, NamesWhatIsWrong) {
   EXPECT_THAT(error(R"({"type": "string", "pattern": "(a"})"), HasSubstr("without its ')'"));
   EXPECT_THAT(error(R"({"type": "integer", "minimum": 3, "maximum": 2})"), HasSubstr("above"));
   EXPECT_THAT(error(R"({"$ref": "#"})"), HasSubstr("begins with itself"));
+}
+
+constexpr char kWeather[] = R"({"type": "function", "function": {"name": "weather", "parameters": {"type": "object",
+    "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": false}}})";
+constexpr char kTime[] = R"({"type": "function", "function": {"name": "time"}})";
+
+TEST(ToolCallGrammarTest, HoldsCallsToTheirToolsInEveryFormat) {
+  for (const ToolFormat format : {ToolFormat::kHermes, ToolFormat::kLlama3, ToolFormat::kInternLm2, ToolFormat::kMistral}) {
+    const CallSpelling spelling = SpellingOf(format);
+    const auto call = [&](const char* name, const char* arguments) {
+      return absl::StrCat(name, spelling.arguments, arguments);
+    };
+    const auto any = ToolCallGrammar(format, {kWeather, kTime}, "");
+    const std::string weather = call("weather", " {\"city\": \"Rom\"}"), time = call("time", "{\"zone\": [1]}");
+    EXPECT_TRUE(Matches(any, absl::StrCat(weather, spelling.end))) << spelling.begin;
+    EXPECT_EQ(Matches(any, absl::StrCat(time, spelling.next, weather, spelling.end)), !spelling.next.empty());
+    EXPECT_FALSE(Matches(any, weather));
+    EXPECT_FALSE(Matches(any, absl::StrCat(call("weather", " {}"), spelling.end)));
+    EXPECT_FALSE(Matches(any, absl::StrCat(call("wind", " {}"), spelling.end)));
+    EXPECT_FALSE(Matches(any, absl::StrCat(call("time", " 3"), spelling.end)));
+    const auto named = ToolCallGrammar(format, {kWeather, kTime}, "time");
+    EXPECT_TRUE(Matches(named, absl::StrCat(" {}", spelling.end)));
+    EXPECT_FALSE(Matches(named, absl::StrCat(" {}", spelling.next, "{}", spelling.end)));
+  }
+}
+
+// What the grammar lets through is read as calls.
+TEST(ToolCallGrammarTest, EveryFormatIsReadAgain) {
+  for (const ToolFormat format : {ToolFormat::kHermes, ToolFormat::kLlama3, ToolFormat::kInternLm2, ToolFormat::kMistral}) {
+    const CallSpelling spelling = SpellingOf(format);
+    std::string text = absl::StrCat(CallOpening(format, "f"), "{}");
+    if (!spelling.next.empty()) absl::StrAppend(&text, spelling.next, "f", spelling.arguments, "{}");
+    OutputParser parser({.tools = format}, false, {"f"});
+    std::vector<OutputPiece> pieces;
+    parser.Append(absl::StrCat(text, spelling.end), pieces);
+    parser.Finish(pieces);
+    EXPECT_EQ(pieces.size(), spelling.next.empty() ? 2 : 4) << text;
+    EXPECT_EQ(pieces.back().text, "{}") << text;
+  }
+}
+
+TEST(ToolCallGrammarTest, WhatNoGrammarCanSayIsAnObjectUnlessStrict) {
+  const auto tool = [](const char* more) {
+    return absl::StrCat(R"({"function": {"name": "f", "parameters": {"type": "integer", "multipleOf": 3})", more, "}}");
+  };
+  EXPECT_TRUE(Matches(ToolCallGrammar(ToolFormat::kLlama3, {tool("")}, "f"), "{\"a\": 1}}"));
+  EXPECT_THAT(ErrorOf(ToolCallGrammar(ToolFormat::kLlama3, {tool(R"(, "strict": true)")}, "f")),
+              HasSubstr("tool \"f\": JSON schema #/multipleOf: is not supported"));
 }
 
 std::unique_ptr<Tokenizer> GoldenTokenizer() {

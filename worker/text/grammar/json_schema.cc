@@ -11,11 +11,11 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
-#include "worker/text/grammar/grammar.h"
+#include "worker/text/grammar/json_patterns.h"
+#include "worker/text/grammar/json_rules.h"
 
 namespace berth::text {
 namespace {
@@ -27,124 +27,13 @@ using RuleId = Grammar::RuleId;
 constexpr int kMaxDepth = 100;
 constexpr int kMaxItems = 10'000;
 
-constexpr char kCharacter[] = R"(([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u[0-9a-fA-F]{4})))";
-constexpr char kNumber[] = R"(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?)";
-constexpr char kInteger[] = R"(0|-?[1-9][0-9]*)";
-constexpr char kTime[] = R"(([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d))";
-constexpr char kDate[] = R"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))";
-constexpr char kOctet[] = R"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d))";
-constexpr char kLabel[] = R"([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)";
-
-std::string FormatPattern(const std::string& format) {
-  if (format == "date") return std::string(kDate);
-  if (format == "time") return std::string(kTime);
-  if (format == "date-time") return absl::StrCat(kDate, "T", kTime);
-  if (format == "duration") {
-    return R"(P((\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)(T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S))?|T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)|\d+W))";
-  }
-  if (format == "email") return absl::StrCat(R"([a-zA-Z0-9_'+\-]+(\.[a-zA-Z0-9_'+\-]+)*@)", kLabel, R"((\.)", kLabel, ")+");
-  if (format == "hostname") return absl::StrCat(kLabel, R"((\.)", kLabel, ")*");
-  if (format == "ipv4") return absl::StrCat(kOctet, R"((\.)", kOctet, "){3}");
-  if (format == "ipv6") return R"(([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4})";
-  if (format == "uuid") return R"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})";
-  return "";
-}
-
-// A pattern of the integers low … high with the same number of digits, both at least 0.
-std::string SameLengthPattern(const std::string& low, const std::string& high) {
-  const size_t n = low.size();
-  if (n == 0 || low == high) return low;
-  if (low == std::string(n, '0') && high == std::string(n, '9')) return absl::StrCat("[0-9]{", n, "}");
-  const std::string low_tail = low.substr(1), high_tail = high.substr(1);
-  if (low[0] == high[0]) return absl::StrCat(std::string(1, low[0]), SameLengthPattern(low_tail, high_tail));
-  const std::string least(n - 1, '0'), most(n - 1, '9');
-  std::string out = absl::StrCat("(", std::string(1, low[0]), SameLengthPattern(low_tail, most));
-  if (high[0] - low[0] > 1) {
-    absl::StrAppend(&out, "|[", std::string(1, low[0] + 1), "-", std::string(1, high[0] - 1), "]",
-                    SameLengthPattern(least, most));
-  }
-  return absl::StrCat(out, "|", std::string(1, high[0]), SameLengthPattern(least, high_tail), ")");
-}
-
-// `high` empty: without end. Both without sign.
-std::string NaturalPattern(uint64_t low, const std::string& high) {
-  std::string from = absl::StrCat(low), out;
-  while (high.empty() ? out.empty() : from.size() < high.size()) {
-    absl::StrAppend(&out, out.empty() ? "" : "|", SameLengthPattern(from, std::string(from.size(), '9')));
-    from = absl::StrCat("1", std::string(from.size(), '0'));
-  }
-  if (high.empty()) return absl::StrCat(out, "|[1-9][0-9]{", from.size() - 1, ",}");
-  return absl::StrCat(out, out.empty() ? "" : "|", SameLengthPattern(from, high));
-}
-
-std::string IntegerPattern(const std::optional<int64_t>& low, const std::optional<int64_t>& high) {
-  std::vector<std::string> signs;
-  if (!low.has_value() || *low < 0) {  // negative numbers: the least by size is -high or 1
-    const uint64_t least = high.has_value() && *high < 0 ? -static_cast<uint64_t>(*high) : 1;
-    signs.push_back(
-        absl::StrCat("-(", NaturalPattern(least, low.has_value() ? absl::StrCat(-static_cast<uint64_t>(*low)) : ""), ")"));
-  }
-  if (!high.has_value() || *high >= 0) {
-    const uint64_t least = low.has_value() && *low > 0 ? *low : 0;
-    signs.push_back(NaturalPattern(least, high.has_value() ? absl::StrCat(*high) : ""));
-  }
-  return absl::StrJoin(signs, "|");
-}
-
 class SchemaReader {
  public:
-  explicit SchemaReader(const Json& document) : document_(document) {
-    space_ = Rule("space", "[ \\n\\r\\t]{0,16}");  // a model that likes blanks must get on
-    string_ = Rule("string", absl::StrCat("\"", kCharacter, "*\""));
-    number_ = Rule("number", kNumber);
-    integer_ = Rule("integer", kInteger);
-    value_ = grammar_.AddRule("value");
-    object_ = grammar_.AddRule("object");
-    const RuleId array = grammar_.AddRule("array");
-    grammar_.Define(object_, Braces("{", "}", grammar_.Optional(List(Member(grammar_.Refer(value_)), 0, -1))));
-    grammar_.Define(array, Braces("[", "]", grammar_.Optional(List(grammar_.Refer(value_), 0, -1))));
-    grammar_.Define(value_, grammar_.Choice({grammar_.Refer(object_), grammar_.Refer(array), grammar_.Refer(string_),
-                                             grammar_.Refer(number_), grammar_.Literal("true"), grammar_.Literal("false"),
-                                             grammar_.Literal("null")}));
-    array_ = array;
-  }
+  SchemaReader(const Json& document, const JsonRules& rules) : document_(document), rules_(rules), grammar_(rules.grammar()) {}
 
-  absl::StatusOr<Grammar> Read() {
-    BERTH_ASSIGN_OR_RETURN(const RuleId root, ReferTo("#"));
-    grammar_.set_root(root);
-    return std::move(grammar_);
-  }
-
-  Grammar AnyObject() {
-    grammar_.set_root(object_);
-    return std::move(grammar_);
-  }
+  absl::StatusOr<RuleId> Read() { return ReferTo("#"); }
 
  private:
-  RuleId Rule(std::string name, std::string_view pattern) {
-    const RuleId rule = grammar_.AddRule(std::move(name));
-    grammar_.Define(rule, *AppendRegex(pattern, grammar_));
-    return rule;
-  }
-  ExprId Space() { return grammar_.Refer(space_); }
-  ExprId Braces(std::string_view open, std::string_view close, ExprId inside) {
-    return grammar_.Sequence({grammar_.Literal(open), Space(), inside, grammar_.Literal(close)});
-  }
-  ExprId Comma() { return grammar_.Sequence({grammar_.Literal(","), Space()}); }
-  // "name" : value, white space after each.
-  ExprId Member(ExprId value) {
-    return grammar_.Sequence({grammar_.Refer(string_), Space(), grammar_.Literal(":"), Space(), value, Space()});
-  }
-  ExprId NamedMember(const std::string& name, ExprId value) {
-    return grammar_.Sequence({grammar_.Literal(Json(name).dump()), Space(), grammar_.Literal(":"), Space(), value, Space()});
-  }
-  // item (, item)*, between `least` and `most` of them (most -1: no limit), at least one.
-  ExprId List(ExprId item, int least, int most) {
-    const ExprId spaced = grammar_.Sequence({item, Space()});
-    const ExprId more = grammar_.Sequence({Comma(), spaced});
-    return grammar_.Sequence({spaced, grammar_.Repeat(more, std::max(least - 1, 0), most < 0 ? -1 : most - 1)});
-  }
-
   static absl::Status Error(const std::string& path, const std::string& problem) {
     return absl::InvalidArgumentError(absl::StrCat("JSON schema ", path, ": ", problem));
   }
@@ -172,7 +61,7 @@ class SchemaReader {
     if (depth > kMaxDepth) return Error(path, "nested too deeply");
     if (schema.is_boolean()) {
       if (!schema.get<bool>()) return Error(path, "no value matches false");
-      return grammar_.Refer(value_);
+      return rules_.Value();
     }
     if (!schema.is_object()) return Error(path, absl::StrCat("want an object, got ", schema.dump()));
     BERTH_RETURN_IF_ERROR(CheckKeywords(schema, path));
@@ -212,7 +101,7 @@ class SchemaReader {
     if (it == schema.end()) {
       if (schema.contains("properties")) return Object(schema, path, depth);
       if (schema.contains("items") || schema.contains("prefixItems")) return Array(schema, path, depth);
-      return grammar_.Refer(value_);
+      return rules_.Value();
     }
     std::vector<ExprId> choices;
     for (const Json& type : it->is_array() ? *it : Json::array({*it})) {
@@ -233,7 +122,7 @@ class SchemaReader {
       for (const char* key : {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}) {
         if (schema.contains(key)) return Error(absl::StrCat(path, "/", key), "is supported for integers only");
       }
-      return grammar_.Refer(number_);
+      return rules_.Number();
     }
     if (type == "boolean") return grammar_.Choice({grammar_.Literal("true"), grammar_.Literal("false")});
     if (type == "null") return grammar_.Literal("null");
@@ -258,10 +147,8 @@ class SchemaReader {
       return grammar_.Sequence({grammar_.Literal("\""), *text, grammar_.Literal("\"")});
     }
     BERTH_ASSIGN_OR_RETURN(const auto limits, Limits(schema, path, "minLength", "maxLength"));
-    if (limits == std::pair(0, -1)) return grammar_.Refer(string_);
-    const ExprId character = *AppendRegex(kCharacter, grammar_);
-    return grammar_.Sequence(
-        {grammar_.Literal("\""), grammar_.Repeat(character, limits.first, limits.second), grammar_.Literal("\"")});
+    if (limits == std::pair(0, -1)) return rules_.String();
+    return rules_.StringOfLength(limits.first, limits.second);
   }
 
   absl::StatusOr<ExprId> Integer(const Json& schema, const std::string& path) {
@@ -276,7 +163,7 @@ class SchemaReader {
       const int64_t value = it->get<int64_t>() + step;
       *bound = !bound->has_value() ? value : bound == &low ? std::max(**bound, value) : std::min(**bound, value);
     }
-    if (!low.has_value() && !high.has_value()) return grammar_.Refer(integer_);
+    if (!low.has_value() && !high.has_value()) return rules_.Integer();
     if (low.has_value() && high.has_value() && *low > *high) return Error(path, "minimum is above maximum");
     return AppendRegex(IntegerPattern(low, high), grammar_);
   }
@@ -300,18 +187,16 @@ class SchemaReader {
   absl::StatusOr<ExprId> Array(const Json& schema, const std::string& path, int depth) {
     BERTH_ASSIGN_OR_RETURN(auto limits, Limits(schema, path, "minItems", "maxItems"));
     if (schema.contains("prefixItems")) return Error(path + "/prefixItems", "is not supported");
-    ExprId item = grammar_.Refer(value_);
+    ExprId item = rules_.Value();
     if (const auto it = schema.find("items"); it != schema.end()) {
       BERTH_ASSIGN_OR_RETURN(item, Value(*it, path + "/items", depth + 1));
     } else if (limits == std::pair(0, -1)) {
-      return grammar_.Refer(array_);
+      return rules_.Array();
     }
     // Named, so that the network has the item once however often it may come.
-    const RuleId rule = grammar_.AddRule(path + "/items");
-    grammar_.Define(rule, item);
-    if (limits.second == 0) return Braces("[", "]", grammar_.Sequence({}));
-    const ExprId list = List(grammar_.Refer(rule), limits.first, limits.second);
-    return Braces("[", "]", limits.first == 0 ? grammar_.Optional(list) : list);
+    if (limits.second == 0) return rules_.Braces("[", "]", grammar_.Sequence({}));
+    const ExprId list = rules_.List(rules_.Named(path + "/items", item), limits.first, limits.second);
+    return rules_.Braces("[", "]", limits.first == 0 ? grammar_.Optional(list) : list);
   }
 
   absl::StatusOr<ExprId> Object(const Json& schema, const std::string& path, int depth) {
@@ -332,7 +217,7 @@ class SchemaReader {
       if (!it->is_object()) return Error(path + "/properties", "want an object");
       for (const auto& [name, value] : it->items()) {
         BERTH_ASSIGN_OR_RETURN(const ExprId expr, Value(value, absl::StrCat(path, "/properties/", name), depth + 1));
-        properties.push_back({NamedMember(name, expr), required.erase(name) > 0});
+        properties.push_back({rules_.Member(grammar_.Literal(Json(name).dump()), expr), required.erase(name) > 0});
       }
     }
     if (!required.empty())
@@ -340,34 +225,27 @@ class SchemaReader {
     const auto more = schema.find("additionalProperties");
     std::optional<ExprId> other;
     if (more == schema.end() ? properties.empty() : *more != Json(false)) {
-      ExprId value = grammar_.Refer(value_);
+      ExprId value = rules_.Value();
       if (more != schema.end()) {
         BERTH_ASSIGN_OR_RETURN(value, Value(*more, path + "/additionalProperties", depth + 1));
       }
-      other = Member(value);
+      other = rules_.Member(rules_.String(), value);
     }
     // From the last property to the first: what may follow after a member, and in the place of the first one.
     ExprId after = grammar_.Sequence({}), first = after;
     if (other.has_value()) {
-      const ExprId rest = grammar_.Repeat(grammar_.Sequence({Comma(), *other}), 0, -1);
+      const ExprId rest = grammar_.Repeat(grammar_.Sequence({rules_.Comma(), *other}), 0, -1);
       after = rest;
       first = grammar_.Optional(grammar_.Sequence({*other, rest}));
     }
     for (auto property = properties.rbegin(); property != properties.rend(); ++property) {
-      const ExprId tail = Named(path, after);
-      const ExprId next = grammar_.Sequence({Comma(), property->member, tail}),
+      const ExprId tail = rules_.Named(path, after);
+      const ExprId next = grammar_.Sequence({rules_.Comma(), property->member, tail}),
                    begin = grammar_.Sequence({property->member, tail});
       after = property->required ? next : grammar_.Choice({next, tail});
       first = property->required ? begin : grammar_.Choice({begin, first});
     }
-    return Braces("{", "}", first);
-  }
-
-  // A rule for `expr`, which is used more than once.
-  ExprId Named(const std::string& name, ExprId expr) {
-    const RuleId rule = grammar_.AddRule(name);
-    grammar_.Define(rule, expr);
-    return grammar_.Refer(rule);
+    return rules_.Braces("{", "}", first);
   }
 
   absl::Status CheckKeywords(const Json& schema, const std::string& path) {
@@ -414,19 +292,30 @@ class SchemaReader {
   }
 
   const Json& document_;
-  Grammar grammar_;
-  RuleId space_, string_, number_, integer_, value_, object_, array_;
+  const JsonRules& rules_;
+  Grammar& grammar_;
   absl::flat_hash_map<std::string, RuleId> references_;
 };
 
 }  // namespace
 
-absl::StatusOr<Grammar> ParseJsonSchema(std::string_view schema) {
+absl::StatusOr<Grammar::RuleId> AppendJsonSchema(std::string_view schema, const JsonRules& rules) {
   const Json document = Json::parse(schema, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) return absl::InvalidArgumentError("JSON schema: not JSON");
-  return SchemaReader(document).Read();
+  return SchemaReader(document, rules).Read();
 }
 
-Grammar JsonObjectGrammar() { return SchemaReader(Json::object()).AnyObject(); }
+absl::StatusOr<Grammar> ParseJsonSchema(std::string_view schema) {
+  Grammar grammar;
+  BERTH_ASSIGN_OR_RETURN(const RuleId root, AppendJsonSchema(schema, JsonRules(grammar)));
+  grammar.set_root(root);
+  return grammar;
+}
+
+Grammar JsonObjectGrammar() {
+  Grammar grammar;
+  grammar.set_root(JsonRules(grammar).object_rule());
+  return grammar;
+}
 
 }  // namespace berth::text

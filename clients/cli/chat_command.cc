@@ -1,0 +1,121 @@
+#include "clients/cli/chat_command.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "CLI/Config.hpp"
+#include "CLI/Formatter.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/status.h"
+#include "clients/cli/admin_command.h"
+#include "clients/cli/chat.h"
+#include "clients/cli/interrupt_watcher.h"
+#include "clients/cli/local_server.h"
+#include "clients/cli/old_spellings.h"
+#include "clients/cli/terminal.h"
+
+namespace berth::cli {
+namespace {
+
+// With editing and a history where somebody types.
+void TalkTo(Conversation& conversation) {
+  if (!isatty(STDIN_FILENO)) return Chat(conversation, LinesOf(std::cin, std::cout), std::cout);
+  const char* const home = getenv("HOME");
+  Terminal terminal(home == nullptr ? "" : absl::StrCat(home, "/.berth_history"));
+  Chat(
+      conversation, [&terminal](const std::string& prompt) { return terminal.ReadLine(prompt); }, std::cout);
+}
+
+// What the server answers by.
+ConversationOptions OptionsOf(const ChatFlags& flags) {
+  ConversationOptions options = flags.conversation;
+  if (flags.temperature.has_value()) options.sampling.set_temperature(*flags.temperature);
+  if (flags.top_p.has_value()) options.sampling.set_top_p(*flags.top_p);
+  if (flags.top_k.has_value()) options.sampling.set_top_k(*flags.top_k);
+  if (flags.seed.has_value()) options.sampling.set_seed(*flags.seed);
+  if (flags.max_tokens.has_value()) options.stop.set_max_tokens(*flags.max_tokens);
+  return options;
+}
+
+// A server for the model of the command line; null when there is none.
+absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& flags) {
+  const ServeOptions& serve = flags.own.serve;
+  if (serve.model.empty() && !flags.own.sim) return nullptr;
+  BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(flags.own));
+  std::cerr << "starting " << (flags.own.sim ? "the simulated engine" : serve.model) << " …" << std::endl;
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<LocalServer> local, LocalServer::Start(std::move(arguments)));
+  if (!flags.prompt.has_value()) {
+    std::cerr << "ready; also at http://" << serve.host << ":" << local->ready().http_port << std::endl;
+  }
+  return local;
+}
+
+}  // namespace
+
+ChatFlags::ChatFlags() {
+  // The own server of a chat is in nobody's way.
+  own.serve.http_port = own.serve.grpc_port = own.serve.admin_port = own.serve.metrics_port = 0;
+}
+
+void AddChatFlags(CLI::App& app, ChatFlags& flags) {
+  auto* const model =
+      app.add_option("model", flags.own.serve.model, "Start a server for this model, as for berth serve; or --server's");
+  app.add_option("--server", flags.server,
+                 "Talk to these gateways (or a worker): host:port,… of their gRPC APIs, or http://host:port of one's HTTP API")
+      ->excludes(model)
+      ->capture_default_str();
+  AddServerFlags(app, flags.own);
+  app.add_option("--prompt", flags.prompt, "Answer this and exit");
+  app.add_option("--system", flags.conversation.system, "System message");
+  app.add_option("--max-tokens", flags.max_tokens, "Tokens of an answer")->check(CLI::PositiveNumber);
+  app.add_option("--temperature", flags.temperature, "0 is greedy")->check(CLI::Range(0.0, 2.0));
+  app.add_option("--top-p", flags.top_p)->check(CLI::Range(0.0, 1.0));
+  app.add_option("--top-k", flags.top_k)->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", flags.seed, "Makes sampling repeatable");
+  app.add_option("--session-id", flags.conversation.session_id, "Name of the session on the server; default: a drawn one");
+  AddClientTlsFlags(app, flags.tls);
+  app.add_option("--api-key", flags.api_key, "Key for the server");
+}
+
+absl::Status RunChat(ChatFlags flags) {
+  ServeOptions& serve = flags.own.serve;
+  std::error_code ignored;
+  if (!std::filesystem::exists(serve.model, ignored) && ServerAddress(serve.model).ok()) {
+    flags.server = std::exchange(serve.model, {});
+  }
+  BERTH_ASSIGN_OR_RETURN(flags.server, ServerAddress(flags.server));
+  BERTH_ASSIGN_OR_RETURN(const std::unique_ptr<LocalServer> local, StartOwnServer(flags));
+  ConversationOptions options = OptionsOf(flags);
+  if (local == nullptr) {
+    options.model = serve.model_name;
+  } else {
+    flags.server = absl::StrCat(serve.host, ":", local->ready().grpc_port);
+  }
+  BlockInterrupts();  // before gRPC starts its threads
+  BERTH_ASSIGN_OR_RETURN(
+      const auto client,
+      client::Client::Make({.gateways = absl::StrSplit(flags.server, ','), .api_key = flags.api_key, .tls = flags.tls}));
+  Conversation conversation(*client, options);
+  const InterruptWatcher interrupts([&conversation] {
+    if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
+  });
+  if (!flags.prompt.has_value()) {
+    TalkTo(conversation);
+    return absl::OkStatus();
+  }
+  const absl::Status status = conversation.Ask(*flags.prompt, [](std::string_view text) { std::cout << text << std::flush; });
+  std::cout << std::endl;
+  conversation.Close().IgnoreError();
+  return status;
+}
+
+}  // namespace berth::cli
