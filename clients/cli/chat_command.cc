@@ -27,10 +27,9 @@ namespace berth::cli {
 namespace {
 
 // With editing and a history where somebody types.
-void TalkTo(Conversation& conversation) {
+void TalkTo(Conversation& conversation, const std::string& history_file) {
   if (!isatty(STDIN_FILENO)) return Chat(conversation, LinesOf(std::cin, std::cout), std::cout);
-  const char* const home = getenv("HOME");
-  Terminal terminal(home == nullptr ? "" : absl::StrCat(home, "/.berth_history"));
+  Terminal terminal(history_file);
   Chat(
       conversation, [&terminal](const std::string& prompt) { return terminal.ReadLine(prompt); }, std::cout);
 }
@@ -109,7 +108,7 @@ absl::Status RunChat(ChatFlags flags) {
     if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
   });
   if (!flags.prompt.has_value()) {
-    TalkTo(conversation);
+    TalkTo(conversation, flags.history_file);
     return absl::OkStatus();
   }
   const absl::Status status = conversation.Ask(*flags.prompt, [](std::string_view text) { std::cout << text << std::flush; });

@@ -24,6 +24,7 @@ struct ChatFlags {
   std::optional<int> top_k, max_tokens;
   std::optional<uint64_t> seed;
   rpc::TlsOptions tls;
+  std::string history_file;  // of what is typed; "": none
 };
 
 void AddChatFlags(CLI::App& app, ChatFlags& flags);

@@ -83,7 +83,10 @@ class Commands {
       BlockServeSignals();
       return RunServe(serve_flags_);
     }
-    if (chat_.parsed()) return RunChat(chat_flags_);
+    if (chat_.parsed()) {
+      if (const char* const home = getenv("HOME")) chat_flags_.history_file = absl::StrCat(home, "/.berth_history");
+      return RunChat(chat_flags_);
+    }
     if (admin_.parsed()) return admin_.Run();
     if (bench_serve_.parsed()) return RunServeBenchCommand(bench_flags_);
     if (bench_engine_.parsed()) return Become("berth-bench", bench_engine_.remaining());
