@@ -69,7 +69,8 @@ void Server::Listen(Shard& shard) {
 void Server::Shutdown(absl::Duration grace) {
   if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   for (const std::unique_ptr<Shard>& shard : shards_) shard->Stop();
-  server_.reset();
+  // What a shared queue still holds refers to it.
+  if (options_.shared_shard == nullptr) server_.reset();
 }
 
 }  // namespace berth::rpc

@@ -22,8 +22,8 @@ struct ServerOptions {
   int port = 0;  // 0: any free one
   int shards = 1;
   TlsOptions tls;
-  // Of another server, that the calls run on: started by then, and stopped after this server's Shutdown. For a second port in a
-  // process: of two threads that wait for sockets, gRPC has each wake the other for every event.
+  // Of another server, that the calls run on: started by then, stopped after this one's Shutdown and before its destruction.
+  // For a second port in a process: of two threads that wait for sockets, gRPC has each wake the other for every event.
   Shard* shared_shard = nullptr;
   int max_message_bytes = 16 << 20;
 };

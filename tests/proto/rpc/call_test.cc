@@ -330,6 +330,7 @@ TEST(Server, AnotherServersShardRunsItsCallsAndReflectionTellsWhatThereIs) {
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_TRUE(stream->Finish().ok());
   second.Shutdown(absl::ZeroDuration());
+  first.Shutdown(absl::ZeroDuration());
 }
 
 TEST(Server, MissingPemFilesAreNamed) {
