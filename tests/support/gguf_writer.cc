@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
-#include "tests/support/half.h"
+#include "kernels/cpu/half.h"
 
 namespace berth::testing {
 namespace {
@@ -187,7 +187,7 @@ StoredTensor RandomMatrix(std::string name, DType dtype, int64_t rows, int64_t c
   const Scales scales = ScalesOf(dtype);
   const size_t block = kernels::Info(dtype).block_bytes;
   for (size_t begin = 0; begin < tensor.bytes.size(); begin += block) {
-    const uint16_t scale = HalfBits((1 + begin / block % 3) / scales.largest);
+    const uint16_t scale = kernels::cpu::ToHalf((1 + begin / block % 3) / scales.largest);
     for (const size_t offset : scales.offsets) std::memcpy(tensor.bytes.data() + begin + offset, &scale, sizeof(scale));
   }
   return tensor;

@@ -1,21 +1,13 @@
 #include "tests/support/safetensors_writer.h"
 
-#include <cstring>
-
 #include "base/check.h"
+#include "kernels/cpu/half.h"
 #include "nlohmann/json.hpp"
-#include "tests/support/half.h"
 
 namespace berth::testing {
 namespace {
 
 using kernels::DType;
-
-uint16_t ToBf16(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
 
 const char* NameOf(DType dtype) {
   switch (dtype) {
@@ -40,7 +32,7 @@ StoredTensor StoreFloats(std::string name, std::vector<int64_t> shape, const std
     return tensor;
   }
   for (const float value : values) {
-    const uint16_t bits = dtype == DType::kF16 ? HalfBits(value) : ToBf16(value);
+    const uint16_t bits = dtype == DType::kF16 ? kernels::cpu::ToHalf(value) : kernels::cpu::ToBf16(value);
     tensor.bytes.append(reinterpret_cast<const char*>(&bits), sizeof(bits));
   }
   return tensor;
