@@ -28,8 +28,8 @@ inline constexpr int kMaxStripRows = 12;
 
 // Some rows of one segment of a weight, and everything they are multiplied with.
 struct Panel {
-  const float* x;  // [x_rows, padded_k] by x_stride
-  int64_t x_rows, x_stride;
+  const float* x;  // one row of padded_k values; more rows as PackRows lays them out
+  int64_t x_rows;
   int64_t k, padded_k;  // padded_k is a multiple of kLanes
   DType dtype;
   const std::byte* weight;  // of the first row
@@ -49,165 +49,254 @@ using D = hn::CappedTag<float, kLanes>;
 using V = hn::Vec<D>;
 constexpr int kVectorLanes = hn::MaxLanes(D());
 constexpr int kParts = kLanes / kVectorLanes;  // vectors that hold the 16 lanes
-constexpr int kMaxMr = kParts == 1 ? 6 : 4;
+constexpr bool kWide = kParts == 1;            // 32 registers
 
-// What stays in the first-level cache: a block of kStripRows rows and about kBlockK columns of the weight as f32.
-constexpr int kStripRows = kParts == 1 ? 8 : 12;
-constexpr int64_t kBlockK = kParts == 1 ? 1024 : 576;
-constexpr int kBlockMr = 4 * kMaxMr;  // rows of x that it is multiplied with before the next
+// A tile is some rows of x times some rows of the weight, as many sums as the registers hold.
+constexpr int kMaxMr = kWide ? 6 : 4;
+constexpr int TileWidth(int mr) { return kWide ? (mr <= 3 ? 8 : 4) : 12 / mr; }
 
-// The tile's width for `mr` rows of x: as many accumulators as the registers hold.
-constexpr int TileWidth(int mr) { return kParts == 1 ? (mr <= 3 ? 8 : 4) : (mr == 1 ? 4 : 12 / mr); }
-// How many of the parts a pass over the columns takes.
-constexpr int PassParts(int mr) { return kParts == 2 && mr == 1 ? 2 : 1; }
+// What stays in the first-level cache: kStripRows rows and about kBlockK columns of the weight as f32, one part of their lanes.
+constexpr int kStripRows = kWide ? 8 : 12;
+constexpr int64_t kBlockK = kWide ? 1024 : 768;
+constexpr int kBlockTiles = 4;  // tiles of x that they are multiplied with before the next
 
-// Rows [first, first + rows) of a panel; `block` has columns [k, k + count) of them as f32, by block_stride.
-struct Strip {
-  int first, rows;
-  const float* block;
-  int64_t block_stride, k, count;
-  bool begins, ends;  // k is 0; k + count is all
+// Rows of x are cut into as few tiles as hold them, of nearly the same height.
+struct Tiles {
+  explicit Tiles(int64_t rows) : count((rows + kMaxMr - 1) / kMaxMr), height(rows / count), higher(rows % count) {}
+  int64_t Begin(int64_t tile) const { return tile * height + std::min(tile, higher); }
+  int64_t count, height, higher;  // the first `higher` tiles have a row more than `height`
 };
 
 // Four sums of 16 lanes each, in the order that linear.h names.
 HWY_INLINE void ReduceFour(const float* lanes, float* sums) {
-  HWY_ALIGN float group[kLanes];  // of each sum, four lanes: [lane / 4][sum]
 #if HWY_TARGET == HWY_SCALAR
-  const auto at = [&](int sum, int lane) { return lanes[sum * kLanes + lane]; };
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const int sum = lane % 4, first = lane / 4 * 4;
-    group[lane] = (at(sum, first) + at(sum, first + 2)) + (at(sum, first + 1) + at(sum, first + 3));
+  for (int i = 0; i < 4; ++i, lanes += kLanes) {
+    float four[4];
+    for (int j = 0; j < 4; ++j) four[j] = (lanes[j] + lanes[j + 8]) + (lanes[j + 4] + lanes[j + 12]);
+    sums[i] = (four[0] + four[2]) + (four[1] + four[3]);
   }
-  for (int i = 0; i < 4; ++i) sums[i] = (group[i] + group[8 + i]) + (group[4 + i] + group[12 + i]);
 #else
-  const D d;
-  const hn::Repartition<double, D> pairs;
-  for (int p = 0; p < kParts; ++p) {
-    V sum[4];
-    for (int i = 0; i < 4; ++i) sum[i] = hn::Load(d, lanes + i * kLanes + p * kVectorLanes);
-    const V a = hn::Add(hn::InterleaveLower(d, sum[0], sum[1]), hn::InterleaveUpper(d, sum[0], sum[1]));
-    const V b = hn::Add(hn::InterleaveLower(d, sum[2], sum[3]), hn::InterleaveUpper(d, sum[2], sum[3]));
-    const auto a2 = hn::BitCast(pairs, a), b2 = hn::BitCast(pairs, b);
-    const V lower = hn::BitCast(d, hn::InterleaveLower(pairs, a2, b2)),
-            upper = hn::BitCast(d, hn::InterleaveUpper(pairs, a2, b2));
-    hn::Store(hn::Add(lower, upper), d, group + p * kVectorLanes);
+  const hn::FixedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> pairs;
+  hn::Vec<decltype(d)> four[4];
+  for (int i = 0; i < 4; ++i, lanes += kLanes) {
+#if HWY_MAX_BYTES >= 32
+    const hn::FixedTag<float, 8> eight;
+    const auto sum = hn::Add(hn::Load(eight, lanes), hn::Load(eight, lanes + 8));
+    four[i] = hn::Add(hn::LowerHalf(d, sum), hn::UpperHalf(d, sum));
+#else
+    four[i] =
+        hn::Add(hn::Add(hn::Load(d, lanes), hn::Load(d, lanes + 8)), hn::Add(hn::Load(d, lanes + 4), hn::Load(d, lanes + 12)));
+#endif
   }
-  const hn::FixedTag<float, 4> four;
-  const auto even = hn::Add(hn::Load(four, group), hn::Load(four, group + 8));
-  const auto odd = hn::Add(hn::Load(four, group + 4), hn::Load(four, group + 12));
-  hn::StoreU(hn::Add(even, odd), four, sums);
+  const auto a = hn::Add(hn::InterleaveLower(d, four[0], four[1]), hn::InterleaveUpper(d, four[0], four[1]));
+  const auto b = hn::Add(hn::InterleaveLower(d, four[2], four[3]), hn::InterleaveUpper(d, four[2], four[3]));
+  const auto a2 = hn::BitCast(pairs, a), b2 = hn::BitCast(pairs, b);
+  hn::StoreU(hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, a2, b2)), hn::BitCast(d, hn::InterleaveUpper(pairs, a2, b2))), d,
+             sums);
 #endif
 }
 
-// kMr rows of x from row m on times up to TileWidth(kMr) rows of the strip from row n on. `lanes` holds the running sums, a
-// tile after the other, [sum][lane]. The strip rows of a narrower tile repeat the last one.
+// Where one row's values go in a packed strip, and the dot product that takes them up where they come.
+struct PackedOut {
+  HWY_INLINE PackedOut operator+(int64_t i) const { return {at + i * kStripRows}; }
+  float* at;
+};
+HWY_INLINE void Put(V values, PackedOut out) { hn::Store(values, D(), out.at); }
+HWY_INLINE void PutFirst(V values, int64_t, PackedOut out) { Put(values, out); }
+
+struct DotOut {
+  HWY_INLINE DotOut operator+(int64_t i) const { return {x + i, k + i, sum}; }
+  const float* x;
+  int64_t k;
+  V* sum;  // [kParts]
+};
+HWY_INLINE void Put(V values, DotOut out) {
+  V& sum = out.sum[out.k % kLanes / kVectorLanes];
+  sum = hn::MulAdd(hn::LoadU(D(), out.x), values, sum);
+}
+HWY_INLINE void PutFirst(V values, int64_t, DotOut out) { Put(values, out); }
+
+// Rows [first, first + rows) of the panel, columns [k, k + count), for tiles: [count / kVectorLanes][kStripRows][kVectorLanes],
+// padded with zeros.
+HWY_INLINE void PackStrip(const Panel& panel, int first, int rows, int64_t k, int64_t count, float* out) {
+  const int64_t row_bytes = RowBytes(panel.dtype, panel.k), filled = std::min(count, panel.k - k);
+  const std::byte* bytes = panel.weight + first * row_bytes + RowBytes(panel.dtype, k);
+  for (int n = 0; n < kStripRows; ++n, bytes += row_bytes) {
+    const PackedOut row{out + n * kVectorLanes};
+    if (n < rows) Dequantize(panel.dtype, bytes, row, filled);
+    for (int64_t i = n < rows ? hwy::RoundUpTo(filled, kVectorLanes) : 0; i < count; i += kVectorLanes) {
+      Put(hn::Zero(D()), row + i);
+    }
+  }
+}
+
+// kMr rows of x times TileWidth(kMr) rows of a strip, one part of the lanes over `steps` steps. `lanes` [sum][kLanes] holds
+// the running sums, unless the tile begins them.
 template <int kMr>
-HWY_INLINE void Tile(const Panel& panel, const Strip& strip, int64_t m, int n, float* lanes) {
-  constexpr int kNr = TileWidth(kMr);
-  constexpr int kSums = kMr * kNr;
+HWY_INLINE void Tile(const float* x, const float* w, int64_t steps, bool begins, float* lanes) {
+  constexpr int kNr = TileWidth(kMr), kSums = kMr * kNr;
   static_assert(kSums % 4 == 0 && kStripRows % kNr == 0);
   const D d;
-  const float* x = panel.x + m * panel.x_stride + strip.k;
-  const float* w[kNr];
-  for (int j = 0; j < kNr; ++j) w[j] = strip.block + std::min(n + j, strip.rows - 1) * strip.block_stride;
-  constexpr int kPass = PassParts(kMr);
-  for (int first = 0; first < kParts; first += kPass) {
-    V sum[kPass][kSums];
-    for (int p = 0; p < kPass; ++p) {
-      for (int i = 0; i < kSums; ++i) {
-        sum[p][i] = strip.begins ? hn::Zero(d) : hn::Load(d, lanes + i * kLanes + (first + p) * kVectorLanes);
-      }
-    }
-    for (int64_t k = first * kVectorLanes; k < strip.count; k += kLanes) {
-      for (int p = 0; p < kPass; ++p) {
-        const int64_t at = k + p * kVectorLanes;
-        V xv[kMr];
-        for (int i = 0; i < kMr; ++i) xv[i] = hn::LoadU(d, x + i * panel.x_stride + at);
-        for (int j = 0; j < kNr; ++j) {
-          const V wv = hn::LoadU(d, w[j] + at);
-          for (int i = 0; i < kMr; ++i) sum[p][i * kNr + j] = hn::MulAdd(xv[i], wv, sum[p][i * kNr + j]);
-        }
-      }
-    }
-    for (int p = 0; p < kPass; ++p) {
-      for (int i = 0; i < kSums; ++i) hn::Store(sum[p][i], d, lanes + i * kLanes + (first + p) * kVectorLanes);
+  V sum[kSums];
+  for (int i = 0; i < kSums; ++i) sum[i] = begins ? hn::Zero(d) : hn::Load(d, lanes + i * kLanes);
+  for (; steps > 0; --steps, x += kMr * kLanes, w += kStripRows * kLanes) {
+    V wv[kNr];
+    for (int j = 0; j < kNr; ++j) wv[j] = hn::Load(d, w + j * kVectorLanes);
+    for (int i = 0; i < kMr; ++i) {
+      const V xv = hn::Load(d, x + i * kVectorLanes);
+      for (int j = 0; j < kNr; ++j) sum[i * kNr + j] = hn::MulAdd(xv, wv[j], sum[i * kNr + j]);
     }
   }
-  if (!strip.ends) return;
-  float sums[kSums];
-  for (int i = 0; i < kSums; i += 4) ReduceFour(lanes + i * kLanes, sums + i);
-  const int width = std::min(kNr, strip.rows - n), column = strip.first + n;
-  for (int i = 0; i < kMr; ++i) {
-    float* out = panel.out + (m + i) * panel.out_stride + column;
-    for (int j = 0; j < width; ++j) {
-      out[j] = panel.bias == nullptr ? sums[i * kNr + j] : sums[i * kNr + j] + panel.bias[column + j];
-    }
+  for (int i = 0; i < kSums; ++i) hn::Store(sum[i], d, lanes + i * kLanes);
+}
+
+// What a tile of x has to do with a strip.
+struct Strip {
+  int first, rows;
+  const float* block;  // as PackStrip writes it
+  int64_t k, count;
+};
+
+template <int kMr>
+HWY_INLINE void TilePart(const Strip& strip, const float* x, int part, float* lanes) {
+  const float* from = x + kMr * (strip.k + part * kVectorLanes);
+  const float* w = strip.block + kStripRows * part * kVectorLanes;
+  for (int n = 0; n < strip.rows; n += TileWidth(kMr)) {
+    Tile<kMr>(from, w + n * kVectorLanes, strip.count / kLanes, strip.k == 0, lanes + n * kMr * kLanes + part * kVectorLanes);
   }
 }
 
 template <int kMr>
-HWY_INLINE void TileRow(const Panel& panel, const Strip& strip, int64_t m, float* lanes) {
-  constexpr int kNr = TileWidth(kMr);
-  for (int n = 0; n < strip.rows; n += kNr) Tile<kMr>(panel, strip, m, n, lanes + n * kMr * kLanes);
+HWY_INLINE void FinishTile(const Panel& panel, const Strip& strip, int64_t m, const float* lanes) {
+  constexpr int kNr = TileWidth(kMr), kSums = kMr * kNr;
+  for (int n = 0; n < strip.rows; n += kNr, lanes += kSums * kLanes) {
+    float sums[kSums];
+    for (int i = 0; i < kSums; i += 4) ReduceFour(lanes + i * kLanes, sums + i);
+    const int width = std::min(kNr, strip.rows - n), column = strip.first + n;
+    for (int i = 0; i < kMr; ++i) {
+      float* out = panel.out + (m + i) * panel.out_stride + column;
+      const float* row = sums + i * kNr;
+      if (panel.bias == nullptr && width == kNr) {
+        for (int j = 0; j < kNr; ++j) out[j] = row[j];
+      } else {
+        for (int j = 0; j < width; ++j) out[j] = panel.bias == nullptr ? row[j] : row[j] + panel.bias[column + j];
+      }
+    }
+  }
 }
 
-HWY_INLINE void MultiplyStrip(const Panel& panel, const Strip& strip, int64_t m, int64_t end, float* lanes) {
-  for (; end - m >= kMaxMr; m += kMaxMr, lanes += kMaxMr * kStripRows * kLanes) TileRow<kMaxMr>(panel, strip, m, lanes);
-  switch (end - m) {
+// Calls function(std::integral_constant<int, mr>) for 1 <= mr <= kMaxMr.
+template <class Function>
+HWY_INLINE void ForHeight(int mr, const Function& function) {
+  switch (mr) {
     case 1:
-      return TileRow<1>(panel, strip, m, lanes);
+      return function(std::integral_constant<int, 1>());
     case 2:
-      return TileRow<2>(panel, strip, m, lanes);
+      return function(std::integral_constant<int, 2>());
     case 3:
-      return TileRow<3>(panel, strip, m, lanes);
+      return function(std::integral_constant<int, 3>());
+    case 4:
+      return function(std::integral_constant<int, 4>());
   }
   if constexpr (kMaxMr > 4) {
-    if (end - m == 4) TileRow<4>(panel, strip, m, lanes);
-    if (end - m == 5) TileRow<5>(panel, strip, m, lanes);
+    if (mr == 5) return function(std::integral_constant<int, 5>());
+    function(std::integral_constant<int, 6>());
   }
 }
 
-// Columns [k, k + count) of `rows` rows from row `first` on, as f32 into out by out_stride, padded with zeros.
-HWY_INLINE void DequantizeBlock(const Panel& panel, int first, int rows, int64_t k, int64_t count, float* out,
-                                int64_t out_stride) {
-  const int64_t row_bytes = RowBytes(panel.dtype, panel.k), filled = std::min(count, panel.k - k);
-  const int64_t begin = RowBytes(panel.dtype, k), size = RowBytes(panel.dtype, filled);
-  for (int n = 0; n < rows; ++n) {
-    const std::byte* bytes = panel.weight + (first + n) * row_bytes + begin;
-    // Weights stream from memory, where the hardware's prefetcher stops at every page.
-    for (int64_t at = 0; at < size; at += 64) hwy::Prefetch(bytes + rows * row_bytes + at);
-    Dequantize(panel.dtype, bytes, out + n * out_stride, filled);
-    std::fill(out + n * out_stride + filled, out + n * out_stride + count, 0.f);
+// Columns of a block: at most about kBlockK, whole blocks of the dtype, and the blocks of a row about equal.
+int64_t BlockColumns(const Panel& panel) {
+  const int64_t blocks = (panel.padded_k + kBlockK - 1) / kBlockK;
+  const int64_t unit = std::max<int64_t>(kLanes, Info(panel.dtype).block_elements);
+  return ((panel.padded_k + blocks - 1) / blocks + unit - 1) / unit * unit;
+}
+
+// x of one row: rows of the weight are multiplied where they are dequantised, some at once, so that no sum waits for itself.
+void MultiplyRow(const Panel& panel) {
+  constexpr int kRows = kWide ? 8 : 4;
+  const int64_t row_bytes = RowBytes(panel.dtype, panel.k);
+  for (int first = 0; first < panel.rows; first += kRows) {
+    const int rows = std::min(kRows, panel.rows - first);
+    HWY_ALIGN float lanes[kRows * kLanes];
+    const uint8_t* src[kRows];
+    for (int n = 0; n < kRows; ++n) {
+      src[n] = reinterpret_cast<const uint8_t*>(panel.weight) + (first + std::min(n, rows - 1)) * row_bytes;
+    }
+    WithFormat(panel.dtype, [&](auto block_bytes, auto elements, const auto& block) HWY_ATTR {
+      V sum[kRows][kParts];
+      for (auto& row : sum) {
+        for (V& part : row) part = hn::Zero(D());
+      }
+      int64_t k = 0;
+      for (; k + elements <= panel.k; k += elements) {
+        for (int n = 0; n < kRows; ++n) {
+          // Weights stream from memory, where the hardware's prefetcher stops at every page.
+          for (int64_t at = 0; at < block_bytes; at += 64) hwy::Prefetch(src[n] + kRows * row_bytes + at);
+          block(src[n], DotOut{panel.x + k, 0, sum[n]});
+          src[n] += block_bytes;
+        }
+      }
+      if (k < panel.k) {
+        for (int n = 0; n < kRows; ++n) PutTail(panel.dtype, src[n], DotOut{panel.x + k, 0, sum[n]}, panel.k - k);
+      }
+      for (int n = 0; n < kRows; ++n) {
+        for (int p = 0; p < kParts; ++p) hn::Store(sum[n][p], D(), lanes + n * kLanes + p * kVectorLanes);
+      }
+    });
+    float sums[kRows];
+    for (int n = 0; n < kRows; n += 4) ReduceFour(lanes + n * kLanes, sums + n);
+    for (int n = 0; n < rows; ++n) {
+      panel.out[first + n] = panel.bias == nullptr ? sums[n] : sums[n] + panel.bias[first + n];
+    }
   }
 }
 
 void MultiplyPanel(const Panel& panel, float* scratch) {
-  HWY_ALIGN float lanes[kBlockMr * kStripRows * kLanes];
-  const bool in_place = panel.dtype == DType::kF32 && panel.k == panel.padded_k;
-  const int64_t blocks = (panel.padded_k + kBlockK - 1) / kBlockK;
-  const int64_t unit = std::max<int64_t>(kLanes, Info(panel.dtype).block_elements);
-  const int64_t block_k = ((panel.padded_k + blocks - 1) / blocks + unit - 1) / unit * unit;
-  const int strip_rows = panel.x_rows == 1 ? TileWidth(1) : kStripRows;
-  for (int first = 0; first < panel.rows; first += strip_rows) {
-    const int rows = std::min(strip_rows, panel.rows - first);
-    for (int64_t m = 0; m < panel.x_rows; m += kBlockMr) {
-      for (int64_t k = 0; k < panel.padded_k; k += block_k) {
-        const int64_t count = std::min(block_k, panel.padded_k - k);
-        Strip strip{.first = first,
-                    .rows = rows,
-                    .block = scratch + kStripRows * k,
-                    .block_stride = count,
-                    .k = k,
-                    .count = count,
-                    .begins = k == 0,
-                    .ends = k + count == panel.padded_k};
-        if (in_place) {
-          strip.block = reinterpret_cast<const float*>(panel.weight) + first * panel.k + k;
-          strip.block_stride = panel.k;
-        } else if (m == 0) {
-          DequantizeBlock(panel, first, rows, k, count, scratch + kStripRows * k, count);
+  if (panel.x_rows == 1) return MultiplyRow(panel);
+  constexpr int kTileLanes = kMaxMr * kStripRows * kLanes;
+  HWY_ALIGN float lanes[kBlockTiles * kTileLanes];
+  const int64_t block_k = BlockColumns(panel);
+  const Tiles tiles(panel.x_rows);
+  const auto each_tile = [&](int64_t begin, int64_t end, const auto& function) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t m = tiles.Begin(tile);
+      ForHeight(static_cast<int>(tiles.Begin(tile + 1) - m),
+                [&](auto mr) { function(mr, m, lanes + (tile - begin) * kTileLanes); });
+    }
+  };
+  for (int first = 0; first < panel.rows; first += kStripRows) {
+    Strip strip{.first = first, .rows = std::min(kStripRows, panel.rows - first)};
+    for (int64_t begin = 0; begin < tiles.count; begin += kBlockTiles) {
+      const int64_t end = std::min(begin + kBlockTiles, tiles.count);
+      for (strip.k = 0; strip.k < panel.padded_k; strip.k += block_k) {
+        strip.count = std::min(block_k, panel.padded_k - strip.k);
+        strip.block = scratch + kStripRows * strip.k;
+        if (begin == 0) PackStrip(panel, first, strip.rows, strip.k, strip.count, scratch + kStripRows * strip.k);
+        for (int part = 0; part < kParts; ++part) {
+          each_tile(begin, end,
+                    [&](auto mr, int64_t m, float* sums) { TilePart<mr()>(strip, panel.x + m * panel.padded_k, part, sums); });
         }
-        MultiplyStrip(panel, strip, m, std::min(m + kBlockMr, panel.x_rows), lanes);
+      }
+      each_tile(begin, end, [&](auto mr, int64_t m, float* sums) { FinishTile<mr()>(panel, strip, m, sums); });
+    }
+  }
+}
+
+// Rows of x for MultiplyPanel, padded with zeros: each tile as [padded_k / kVectorLanes][row][kVectorLanes].
+void PackRows(const Tensor& x, int64_t padded_k, float* out) {
+  const D d;
+  const Tiles tiles(x.dim(0));
+  const int64_t k = x.dim(1);
+  for (int64_t tile = 0; tile < tiles.count; ++tile) {
+    const int64_t begin = tiles.Begin(tile), mr = tiles.Begin(tile + 1) - begin;
+    for (int64_t row = 0; row < mr; ++row) {
+      const float* from = x.data<float>() + (begin + row) * x.stride(0);
+      float* to = out + begin * padded_k + row * kVectorLanes;
+      int64_t at = 0;
+      for (; at + kVectorLanes <= k; at += kVectorLanes, to += mr * kVectorLanes) hn::Store(hn::LoadU(d, from + at), d, to);
+      for (; at < padded_k; at += kVectorLanes, to += mr * kVectorLanes) {
+        std::fill(std::copy(from + at, from + std::max(at, k), to), to + kVectorLanes, 0.f);
       }
     }
   }
@@ -219,18 +308,19 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace berth::kernels::cpu {
 HWY_EXPORT(MultiplyPanel);
+HWY_EXPORT(PackRows);
 
 namespace {
 
-// Rows of x padded with zeros to `padded` values; x itself where it needs none.
-Tensor PadRows(Context& context, const Tensor& x, int64_t padded) {
+// x as Panel wants it: packed, or one padded row.
+const float* Prepare(Context& context, const Tensor& x, int64_t padded_k) {
   const int64_t rows = x.dim(0), k = x.dim(1);
-  if (k == padded) return x;
-  const Tensor out(context.padded.Get(rows * padded), DType::kF32, {rows, padded});
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* from = x.data<float>() + r * x.stride(0);
-    float* to = out.data<float>() + r * padded;
-    std::fill(std::copy(from, from + k, to), to + padded, 0.f);
+  if (rows == 1 && k == padded_k) return x.data<float>();
+  float* out = context.padded.Get(rows * padded_k);
+  if (rows == 1) {
+    std::fill(std::copy_n(x.data<float>(), k, out), out + padded_k, 0.f);
+  } else {
+    HWY_DYNAMIC_DISPATCH(PackRows)(x, padded_k, out);
   }
   return out;
 }
@@ -239,16 +329,15 @@ Tensor PadRows(Context& context, const Tensor& x, int64_t padded) {
 
 void Linear(Context& context, const Tensor& x, const LinearWeight& weight, const Tensor& bias, const Tensor& out) {
   const int64_t padded_k = (weight.k + kLanes - 1) / kLanes * kLanes;
-  const Tensor input = PadRows(context, x, padded_k);
+  const float* input = Prepare(context, x, padded_k);
   std::vector<Panel> panels;
   panels.reserve(weight.n() / kPanelRows + weight.segments.size());
   int64_t n = 0;
   for (const LinearWeight::Segment& segment : weight.segments) {
     const size_t row_bytes = RowBytes(segment.dtype, weight.k);
     for (int64_t row = 0; row < segment.rows; row += kPanelRows) {
-      panels.push_back({.x = input.data<float>(),
-                        .x_rows = input.dim(0),
-                        .x_stride = input.stride(0),
+      panels.push_back({.x = input,
+                        .x_rows = x.dim(0),
                         .k = weight.k,
                         .padded_k = padded_k,
                         .dtype = segment.dtype,
