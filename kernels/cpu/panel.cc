@@ -1,0 +1,291 @@
+#include "kernels/cpu/panel.h"
+
+#include <hwy/cache_control.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/panel.cc"
+// foreach_target.h must come first.
+// clang-format off
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+#include "kernels/cpu/dequantize.inc"
+
+HWY_BEFORE_NAMESPACE();
+namespace berth::kernels::cpu::HWY_NAMESPACE {
+
+using D = hn::CappedTag<float, kLanes>;
+using V = hn::Vec<D>;
+constexpr int kVectorLanes = hn::MaxLanes(D());
+constexpr int kParts = kLanes / kVectorLanes;  // vectors that hold the 16 lanes
+constexpr bool kWide = kParts == 1;            // 32 registers
+
+// A tile is some rows of x times some rows of the weight, as many sums as the registers hold.
+constexpr int kMaxMr = kWide ? 6 : 4;
+constexpr int TileWidth(int mr) { return kWide ? (mr <= 3 ? 8 : 4) : 12 / mr; }
+
+// What stays in the first-level cache: kStripRows rows and about kBlockK columns of the weight as f32, one part of their lanes.
+constexpr int kStripRows = kWide ? 8 : 12;
+constexpr int64_t kBlockK = kWide ? 1024 : 768;
+constexpr int kBlockTiles = 4;  // tiles of x that they are multiplied with before the next
+
+// Rows of x are cut into as few tiles as hold them, of nearly the same height.
+struct Tiles {
+  explicit Tiles(int64_t rows) : count((rows + kMaxMr - 1) / kMaxMr), height(rows / count), higher(rows % count) {}
+  int64_t Begin(int64_t tile) const { return tile * height + std::min(tile, higher); }
+  int64_t count, height, higher;  // the first `higher` tiles have a row more than `height`
+};
+
+// Four sums of 16 lanes each, in the order that linear.h names.
+HWY_INLINE void ReduceFour(const float* lanes, float* sums) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int i = 0; i < 4; ++i, lanes += kLanes) {
+    float four[4];
+    for (int j = 0; j < 4; ++j) four[j] = (lanes[j] + lanes[j + 8]) + (lanes[j + 4] + lanes[j + 12]);
+    sums[i] = (four[0] + four[2]) + (four[1] + four[3]);
+  }
+#else
+  const hn::FixedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> pairs;
+  hn::Vec<decltype(d)> four[4];
+  for (int i = 0; i < 4; ++i, lanes += kLanes) {
+#if HWY_MAX_BYTES >= 32
+    const hn::FixedTag<float, 8> eight;
+    const auto sum = hn::Add(hn::Load(eight, lanes), hn::Load(eight, lanes + 8));
+    four[i] = hn::Add(hn::LowerHalf(d, sum), hn::UpperHalf(d, sum));
+#else
+    four[i] =
+        hn::Add(hn::Add(hn::Load(d, lanes), hn::Load(d, lanes + 8)), hn::Add(hn::Load(d, lanes + 4), hn::Load(d, lanes + 12)));
+#endif
+  }
+  const auto a = hn::Add(hn::InterleaveLower(d, four[0], four[1]), hn::InterleaveUpper(d, four[0], four[1]));
+  const auto b = hn::Add(hn::InterleaveLower(d, four[2], four[3]), hn::InterleaveUpper(d, four[2], four[3]));
+  const auto a2 = hn::BitCast(pairs, a), b2 = hn::BitCast(pairs, b);
+  hn::StoreU(hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, a2, b2)), hn::BitCast(d, hn::InterleaveUpper(pairs, a2, b2))), d,
+             sums);
+#endif
+}
+
+// Where one row's values go in a packed strip, and the dot product that takes them up where they come.
+struct PackedOut {
+  HWY_INLINE PackedOut operator+(int64_t i) const { return {at + i * kStripRows}; }
+  float* at;
+};
+HWY_INLINE void Put(V values, PackedOut out) { hn::Store(values, D(), out.at); }
+HWY_INLINE void PutFirst(V values, int64_t, PackedOut out) { Put(values, out); }
+
+struct DotOut {
+  HWY_INLINE DotOut operator+(int64_t i) const { return {x + i, k + i, sum}; }
+  const float* x;
+  int64_t k;
+  V* sum;  // [kParts]
+};
+HWY_INLINE void Put(V values, DotOut out) {
+  V& sum = out.sum[out.k % kLanes / kVectorLanes];
+  sum = hn::MulAdd(hn::LoadU(D(), out.x), values, sum);
+}
+HWY_INLINE void PutFirst(V values, int64_t, DotOut out) { Put(values, out); }
+
+// Rows [first, first + rows) of the panel, columns [k, k + count), for tiles: [count / kVectorLanes][kStripRows][kVectorLanes],
+// padded with zeros.
+HWY_INLINE void PackStrip(const Panel& panel, int first, int rows, int64_t k, int64_t count, float* out) {
+  const int64_t row_bytes = RowBytes(panel.dtype, panel.k), filled = std::min(count, panel.k - k);
+  const std::byte* bytes = panel.weight + first * row_bytes + RowBytes(panel.dtype, k);
+  for (int n = 0; n < kStripRows; ++n, bytes += row_bytes) {
+    const PackedOut row{out + n * kVectorLanes};
+    if (n < rows) Dequantize(panel.dtype, bytes, row, filled);
+    for (int64_t i = n < rows ? hwy::RoundUpTo(filled, kVectorLanes) : 0; i < count; i += kVectorLanes) {
+      Put(hn::Zero(D()), row + i);
+    }
+  }
+}
+
+// kMr rows of x times TileWidth(kMr) rows of a strip, one part of the lanes over `steps` steps. `lanes` [sum][kLanes] holds
+// the running sums, unless the tile begins them.
+template <int kMr>
+HWY_INLINE void Tile(const float* x, const float* w, int64_t steps, bool begins, float* lanes) {
+  constexpr int kNr = TileWidth(kMr), kSums = kMr * kNr;
+  static_assert(kSums % 4 == 0 && kStripRows % kNr == 0);
+  const D d;
+  V sum[kSums];
+  for (int i = 0; i < kSums; ++i) sum[i] = begins ? hn::Zero(d) : hn::Load(d, lanes + i * kLanes);
+  for (; steps > 0; --steps, x += kMr * kLanes, w += kStripRows * kLanes) {
+    V wv[kNr];
+    for (int j = 0; j < kNr; ++j) wv[j] = hn::Load(d, w + j * kVectorLanes);
+    for (int i = 0; i < kMr; ++i) {
+      const V xv = hn::Load(d, x + i * kVectorLanes);
+      for (int j = 0; j < kNr; ++j) sum[i * kNr + j] = hn::MulAdd(xv, wv[j], sum[i * kNr + j]);
+    }
+  }
+  for (int i = 0; i < kSums; ++i) hn::Store(sum[i], d, lanes + i * kLanes);
+}
+
+// What a tile of x has to do with a strip.
+struct Strip {
+  int first, rows;
+  const float* block;  // as PackStrip writes it
+  int64_t k, count;
+};
+
+template <int kMr>
+HWY_INLINE void TilePart(const Strip& strip, const float* x, int part, float* lanes) {
+  const float* from = x + kMr * (strip.k + part * kVectorLanes);
+  const float* w = strip.block + kStripRows * part * kVectorLanes;
+  for (int n = 0; n < strip.rows; n += TileWidth(kMr)) {
+    Tile<kMr>(from, w + n * kVectorLanes, strip.count / kLanes, strip.k == 0, lanes + n * kMr * kLanes + part * kVectorLanes);
+  }
+}
+
+template <int kMr>
+HWY_INLINE void FinishTile(const Panel& panel, const Strip& strip, int64_t m, const float* lanes) {
+  constexpr int kNr = TileWidth(kMr), kSums = kMr * kNr;
+  for (int n = 0; n < strip.rows; n += kNr, lanes += kSums * kLanes) {
+    float sums[kSums];
+    for (int i = 0; i < kSums; i += 4) ReduceFour(lanes + i * kLanes, sums + i);
+    const int width = std::min(kNr, strip.rows - n), column = strip.first + n;
+    for (int i = 0; i < kMr; ++i) {
+      float* out = panel.out + (m + i) * panel.out_stride + column;
+      const float* row = sums + i * kNr;
+      if (panel.bias == nullptr && width == kNr) {
+        for (int j = 0; j < kNr; ++j) out[j] = row[j];
+      } else {
+        for (int j = 0; j < width; ++j) out[j] = panel.bias == nullptr ? row[j] : row[j] + panel.bias[column + j];
+      }
+    }
+  }
+}
+
+// Calls function(std::integral_constant<int, mr>) for 1 <= mr <= kMaxMr.
+template <class Function>
+HWY_INLINE void ForHeight(int mr, const Function& function) {
+  switch (mr) {
+    case 1:
+      return function(std::integral_constant<int, 1>());
+    case 2:
+      return function(std::integral_constant<int, 2>());
+    case 3:
+      return function(std::integral_constant<int, 3>());
+    case 4:
+      return function(std::integral_constant<int, 4>());
+  }
+  if constexpr (kMaxMr > 4) {
+    if (mr == 5) return function(std::integral_constant<int, 5>());
+    function(std::integral_constant<int, 6>());
+  }
+}
+
+// Columns of a block: at most about kBlockK, whole blocks of the dtype, and the blocks of a row about equal.
+int64_t BlockColumns(const Panel& panel) {
+  const int64_t blocks = (panel.padded_k + kBlockK - 1) / kBlockK;
+  const int64_t unit = std::max<int64_t>(kLanes, Info(panel.dtype).block_elements);
+  return ((panel.padded_k + blocks - 1) / blocks + unit - 1) / unit * unit;
+}
+
+// x of one row: rows of the weight are multiplied where they are dequantised, some at once, so that no sum waits for itself.
+void MultiplyRow(const Panel& panel) {
+  constexpr int kRows = kWide ? 8 : 4;
+  const int64_t row_bytes = RowBytes(panel.dtype, panel.k);
+  for (int first = 0; first < panel.rows; first += kRows) {
+    const int rows = std::min(kRows, panel.rows - first);
+    HWY_ALIGN float lanes[kRows * kLanes];
+    const uint8_t* src[kRows];
+    for (int n = 0; n < kRows; ++n) {
+      src[n] = reinterpret_cast<const uint8_t*>(panel.weight) + (first + std::min(n, rows - 1)) * row_bytes;
+    }
+    WithFormat(panel.dtype, [&](auto block_bytes, auto elements, const auto& block) HWY_ATTR {
+      V sum[kRows][kParts];
+      for (auto& row : sum) {
+        for (V& part : row) part = hn::Zero(D());
+      }
+      int64_t k = 0;
+      for (; k + elements <= panel.k; k += elements) {
+        for (int n = 0; n < kRows; ++n) {
+          // Weights stream from memory, where the hardware's prefetcher stops at every page.
+          for (int64_t at = 0; at < block_bytes; at += 64) hwy::Prefetch(src[n] + kRows * row_bytes + at);
+          block(src[n], DotOut{panel.x + k, 0, sum[n]});
+          src[n] += block_bytes;
+        }
+      }
+      if (k < panel.k) {
+        for (int n = 0; n < kRows; ++n) PutTail(panel.dtype, src[n], DotOut{panel.x + k, 0, sum[n]}, panel.k - k);
+      }
+      for (int n = 0; n < kRows; ++n) {
+        for (int p = 0; p < kParts; ++p) hn::Store(sum[n][p], D(), lanes + n * kLanes + p * kVectorLanes);
+      }
+    });
+    float sums[kRows];
+    for (int n = 0; n < kRows; n += 4) ReduceFour(lanes + n * kLanes, sums + n);
+    for (int n = 0; n < rows; ++n) {
+      panel.out[first + n] = panel.bias == nullptr ? sums[n] : sums[n] + panel.bias[first + n];
+    }
+  }
+}
+
+void MultiplyPanelSimd(const Panel& panel, float* scratch) {
+  if (panel.x_rows == 1) return MultiplyRow(panel);
+  constexpr int kTileLanes = kMaxMr * kStripRows * kLanes;
+  HWY_ALIGN float lanes[kBlockTiles * kTileLanes];
+  const int64_t block_k = BlockColumns(panel);
+  const Tiles tiles(panel.x_rows);
+  const auto each_tile = [&](int64_t begin, int64_t end, const auto& function) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t m = tiles.Begin(tile);
+      ForHeight(static_cast<int>(tiles.Begin(tile + 1) - m),
+                [&](auto mr) { function(mr, m, lanes + (tile - begin) * kTileLanes); });
+    }
+  };
+  for (int first = 0; first < panel.rows; first += kStripRows) {
+    Strip strip{.first = first, .rows = std::min(kStripRows, panel.rows - first)};
+    for (int64_t begin = 0; begin < tiles.count; begin += kBlockTiles) {
+      const int64_t end = std::min(begin + kBlockTiles, tiles.count);
+      for (strip.k = 0; strip.k < panel.padded_k; strip.k += block_k) {
+        strip.count = std::min(block_k, panel.padded_k - strip.k);
+        strip.block = scratch + kStripRows * strip.k;
+        if (begin == 0) PackStrip(panel, first, strip.rows, strip.k, strip.count, scratch + kStripRows * strip.k);
+        for (int part = 0; part < kParts; ++part) {
+          each_tile(begin, end,
+                    [&](auto mr, int64_t m, float* sums) { TilePart<mr()>(strip, panel.x + m * panel.padded_k, part, sums); });
+        }
+      }
+      each_tile(begin, end, [&](auto mr, int64_t m, float* sums) { FinishTile<mr()>(panel, strip, m, sums); });
+    }
+  }
+}
+
+// Padded with zeros: each tile as [padded_k / kVectorLanes][row][kVectorLanes].
+void PackRowsSimd(const Tensor& x, int64_t padded_k, float* out) {
+  const D d;
+  const Tiles tiles(x.dim(0));
+  const int64_t k = x.dim(1);
+  for (int64_t tile = 0; tile < tiles.count; ++tile) {
+    const int64_t begin = tiles.Begin(tile), mr = tiles.Begin(tile + 1) - begin;
+    for (int64_t row = 0; row < mr; ++row) {
+      const float* from = x.data<float>() + (begin + row) * x.stride(0);
+      float* to = out + begin * padded_k + row * kVectorLanes;
+      int64_t at = 0;
+      for (; at + kVectorLanes <= k; at += kVectorLanes, to += mr * kVectorLanes) hn::Store(hn::LoadU(d, from + at), d, to);
+      for (; at < padded_k; at += kVectorLanes, to += mr * kVectorLanes) {
+        std::fill(std::copy(from + at, from + std::max(at, k), to), to + kVectorLanes, 0.f);
+      }
+    }
+  }
+}
+
+}  // namespace berth::kernels::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace berth::kernels::cpu {
+HWY_EXPORT(MultiplyPanelSimd);
+HWY_EXPORT(PackRowsSimd);
+
+void PackRows(const Tensor& x, int64_t padded_k, float* out) { HWY_DYNAMIC_DISPATCH(PackRowsSimd)(x, padded_k, out); }
+
+void MultiplyPanel(const Panel& panel, float* scratch) { HWY_DYNAMIC_DISPATCH(MultiplyPanelSimd)(panel, scratch); }
+
+}  // namespace berth::kernels::cpu
+#endif
