@@ -325,11 +325,26 @@ class TimedExecutor : public testing::FakeExecutor {
   std::vector<int> rows_ ABSL_GUARDED_BY(mutex_);  // of each plan
 };
 
-TEST(EngineTimeTest, WhatComesWhileAStepRunsIsInTheNextOne) {
-  testing::FakeClock clock;
+runtime::SimDeviceOptions TimedOptions() {
   runtime::SimDeviceOptions options = DeviceOptions();
   options.limits.cost = {.token = 1};
-  auto executor = std::make_unique<TimedExecutor>(options, clock);
+  return options;
+}
+
+TEST(EngineTimeTest, TheLastTokenComesWhenItsStepEnds) {
+  testing::FakeClock clock;
+  Engine engine({.depth = 2}, std::make_unique<TimedExecutor>(TimedOptions(), clock), clock);
+  Reader reader(engine.output());
+  engine.Start();
+  // The last step's end is expected ten seconds later, which nobody lets pass.
+  ASSERT_EQ(engine.Add(Spec(1, 10, 3)), absl::OkStatus());
+  EXPECT_EQ(reader.AwaitEnd(1).finish, FinishReason::kLength);
+  engine.Stop();
+}
+
+TEST(EngineTimeTest, WhatComesWhileAStepRunsIsInTheNextOne) {
+  testing::FakeClock clock;
+  auto executor = std::make_unique<TimedExecutor>(TimedOptions(), clock);
   TimedExecutor& device = *executor;
   Engine engine({.depth = 2}, std::move(executor), clock);
   Reader reader(engine.output());
