@@ -56,8 +56,8 @@ StepWork WorkOf(const StepPlan& plan) {
 }
 
 // How long before its predecessor's end a step is planned: what waking up, planning and launching its first kernels takes, and
-// a share of that step's time because predictions err, more so with prompts. Before steps as short as kShort it is not worth
-// it.
+// a share of that step's time because predictions err, more so with prompts. After steps as short as kShort, or without decode
+// rows, it is planned at once.
 constexpr absl::Duration kPlanLead = absl::Milliseconds(1);
 constexpr double kLeadShare = 0.1, kPromptLeadShare = 0.25;
 constexpr absl::Duration kShort = absl::Milliseconds(4);
@@ -248,7 +248,7 @@ absl::Duration Engine::Impl::PlanTime() const {
   if (submitted_.empty()) return absl::ZeroDuration();
   const Submitted& running = submitted_.back();
   const absl::Duration time = step_pace_.Expect(running.work);
-  if (time <= kShort) return absl::ZeroDuration();
+  if (time <= kShort || running.work.kv_tokens == 0) return absl::ZeroDuration();
   const double share = running.work.pairs > 0 ? kPromptLeadShare : kLeadShare;
   return std::max(last_step_end_, running.at) + (1 - share) * time - kPlanLead;
 }
