@@ -146,7 +146,7 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--api-keys-file", options->api_keys.file, "File of keys and tenants (docs/security.md)");
   app.add_option("--session-len", options->session_len, "Tokens of one sequence; 0: the model's context");
   app.add_option("--max-batch-size", options->max_batch_size, "Sequences computed at once; 0: 256 on a GPU, else 16");
-  app.add_option("--step-tokens", options->step_tokens, "Token budget of a step; 0: 4096 on a GPU, else measured at start");
+  app.add_option("--step-tokens", options->step_tokens, "Token budget of a step; 0: 8192 on a GPU, else measured at start");
   app.add_option("--depth", options->depth, "Steps in flight; 0: 2 on a GPU, else 1");
   app.add_flag("--no-prefix-cache{false}", options->prefix_cache, "Never reuse cached KV blocks");
   app.add_option("--cpu-threads", options->cpu_threads, "Threads of the kernels; 0: all cores");

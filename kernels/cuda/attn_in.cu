@@ -47,20 +47,21 @@ __global__ void FinishHead(AttnFinish finish, const T* product, int64_t product_
 constexpr int kRowThreads = 256;
 
 // The same for a whole row whose heads have kHeadDim dimensions, all rotated: the angles are computed once, and a thread holds
-// eight dimensions of a head's first half and their partners. Grid: rows.
+// eight dimensions of a head's first half and their partners. Positions and tables come from before the last copy in the
+// stream, so they may be read early. Grid: (rows, shares of a row).
 template <typename T, int kHeadDim>
 __global__ void __launch_bounds__(kRowThreads) FinishRow(AttnFinish finish, const T* product, int64_t product_stride) {
   constexpr int kPairs = kHeadDim / 2, kLanes = kPairs / 8;
   __shared__ float2 angle[kPairs];
   LetSuccessorStart();
-  WaitForInputs();
   const int row = blockIdx.x, heads = finish.q_heads + 2 * finish.kv_heads;
   const int position = finish.position[row], sequence = finish.sequence_of[row];
   const int block = finish.Block(position, sequence);
   if (threadIdx.x < kPairs) angle[threadIdx.x] = finish.Angle(finish.Frequency(threadIdx.x, sequence), position);
+  WaitForInputs();
   __syncthreads();
   // Whole warps go round together: lanes of one head exchange their sums.
-  for (int first = 0; first < heads * kLanes; first += kRowThreads) {
+  for (int first = blockIdx.y * kRowThreads; first < heads * kLanes; first += gridDim.y * kRowThreads) {
     const int item = first + threadIdx.x, h = min(item / kLanes, heads - 1), offset = item % kLanes * 8;
     const T* from = product + row * product_stride + h * kHeadDim + offset;
     float a[8], b[8];
@@ -128,12 +129,15 @@ void AttnIn(Context& context, const AttnInArgs& args) {
     using T = decltype(type);
     const auto* from = static_cast<const T*>(product.raw());
     const bool whole = TakesRows(args);
+    // Few rows are shared out, so that no block goes round twice.
+    const int64_t rounds = (n / 16 + kRowThreads - 1) / kRowThreads;
+    const dim3 grid(rows, rows <= 4 * context.multiprocessors ? rounds : 1);
     if (whole && args.head_dim == 64) {
-      Launch(context, FinishRow<T, 64>, rows, kRowThreads, 0, finish, from, n);
+      Launch(context, FinishRow<T, 64>, grid, kRowThreads, 0, finish, from, n);
     } else if (whole && args.head_dim == 128) {
-      Launch(context, FinishRow<T, 128>, rows, kRowThreads, 0, finish, from, n);
+      Launch(context, FinishRow<T, 128>, grid, kRowThreads, 0, finish, from, n);
     } else if (whole && args.head_dim == 256) {
-      Launch(context, FinishRow<T, 256>, rows, kRowThreads, 0, finish, from, n);
+      Launch(context, FinishRow<T, 256>, grid, kRowThreads, 0, finish, from, n);
     } else {
       Launch(context, FinishHead<T>, dim3(args.q_heads + 2 * args.kv_heads, rows), 64, args.head_dim * sizeof(float), finish,
              from, n);

@@ -7,8 +7,8 @@
 
 namespace berth::kernels::cuda {
 
-// The plan of a shape by the `choice`-th of cuBLASLt's proposals, which one version of the library makes in one order. Nothing
-// if there are fewer.
-std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, int choice);
+// The plan of a shape by the `choice`-th of cuBLASLt's proposals, which one version of the library makes in one order; without
+// a choice by the tuned one (kernels/tuned_products.h) or else the first. Nothing if there are fewer.
+std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, std::optional<int> choice);
 
 }  // namespace berth::kernels::cuda

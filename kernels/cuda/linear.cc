@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstring>
 #include <initializer_list>
 #include <vector>
 
@@ -5,6 +7,7 @@
 #include "kernels/cuda/blas_choice.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/stream/stream.h"
+#include "kernels/tuned_products.h"
 
 namespace berth::kernels::cuda {
 namespace {
@@ -28,7 +31,7 @@ int64_t Bucket(int64_t m) {
   int64_t power = 1;
   while (power < m && power < 64) power *= 2;
   if (m <= power) return power;
-  const int64_t step = m <= 512 ? 64 : 512;
+  const int64_t step = m <= 1024 ? 64 : m <= 2048 ? 128 : m <= 4096 ? 256 : 512;
   return (m + step - 1) / step * step;
 }
 
@@ -53,7 +56,7 @@ void Product(Context& context, const Tensor& in, const LinearWeight::Segment& we
   const auto [known, is_new] = context.blas_plans.try_emplace({weight.dtype, out_dtype, n, k, bucket, alignment});
   BlasPlan& plan = known->second;
   if (is_new) {
-    std::optional<BlasPlan> made = MakeBlasPlan(context, known->first, /*choice=*/0);
+    std::optional<BlasPlan> made = MakeBlasPlan(context, known->first, std::nullopt);
     BERTH_CHECK(made || !context.fault.ok())
         << "cuBLASLt has no product for n " << n << ", k " << k << ", alignment " << alignment;
     if (made) plan = *std::move(made);
@@ -67,10 +70,29 @@ void Product(Context& context, const Tensor& in, const LinearWeight::Segment& we
                "linear");
 }
 
+// Gives `plan` the algorithm that was measured to be best for the shape. False: none was, or this library or device lacks it.
+bool SetTuned(Context& context, const BlasPlans::key_type& shape, BlasPlan& plan) {
+  const auto [dtype, out_dtype, n, k, m, alignment] = shape;
+  if (dtype != DType::kBF16 || alignment < 16 || cublasLtGetVersion() != kTunedLibraryVersion) return false;
+  const absl::Span<const TunedProduct> products = TunedProducts();
+  const auto* const tuned =
+      std::find_if(products.begin(), products.end(), [&, out = out_dtype, n = n, k = k, m = m](const TunedProduct& product) {
+        return product.out == out && product.n == n && product.k == k && product.tokens == m;
+      });
+  if (tuned == products.end()) return false;
+  const auto algorithm = tuned->Algorithm();
+  static_assert(sizeof(plan.algorithm) == sizeof(algorithm));
+  std::memcpy(&plan.algorithm, algorithm.data(), sizeof(algorithm));
+  cublasLtMatmulHeuristicResult_t result{};
+  return cublasLtMatmulAlgoCheck(context.blas, plan.operation.get(), plan.weight.get(), plan.in.get(), plan.out.get(),
+                                 plan.out.get(), &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= kBlasWorkspaceBytes;
+}
+
 }  // namespace
 
 // cuBLASLt is column-major: outᵀ[N, M] = op(W)[N, K] · inᵀ[K, M], where our row-major matrices are the transposes of theirs.
-std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, int choice) {
+std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, std::optional<int> choice) {
   const auto [dtype, out_dtype, n, k, m, alignment] = shape;
   BlasPlan plan;
   cublasLtMatmulDesc_t operation = nullptr;
@@ -86,6 +108,8 @@ std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type
   plan.weight = layout(dtype, k, n);
   plan.in = layout(dtype, k, m);
   plan.out = layout(out_dtype, n, m);
+  if (!choice && SetTuned(context, shape, plan)) return plan;
+  const int proposal = choice.value_or(0);
   cublasLtMatmulPreference_t preference = nullptr;
   context.Note(cublasLtMatmulPreferenceCreate(&preference), "linear");
   context.Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kBlasWorkspaceBytes,
@@ -96,15 +120,15 @@ std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     context.Note(cublasLtMatmulPreferenceSetAttribute(preference, matrix, &alignment, sizeof(alignment)), "linear");
   }
-  std::vector<cublasLtMatmulHeuristicResult_t> results(choice + 1);
+  std::vector<cublasLtMatmulHeuristicResult_t> results(proposal + 1);
   int found = 0;
   const cublasStatus_t status =
       cublasLtMatmulAlgoGetHeuristic(context.blas, operation, plan.weight.get(), plan.in.get(), plan.out.get(), plan.out.get(),
-                                     preference, choice + 1, results.data(), &found);
+                                     preference, proposal + 1, results.data(), &found);
   cublasLtMatmulPreferenceDestroy(preference);
-  if (choice == 0) context.Note(status, "linear");
-  if (found <= choice) return std::nullopt;
-  plan.algorithm = results[choice].algo;
+  if (proposal == 0) context.Note(status, "linear");
+  if (found <= proposal) return std::nullopt;
+  plan.algorithm = results[proposal].algo;
   return plan;
 }
 

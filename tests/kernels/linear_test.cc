@@ -1,8 +1,11 @@
 #include <memory>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/tuned_products.h"
 #include "tests/kernels/support.h"
 #include "tests/kernels/weights.h"
 
@@ -109,6 +112,15 @@ TEST(LinearSegments, NanInOneRowStaysThere) {
   x[4 * 64 + 11] = kNan;
   const std::vector<float> out = Multiply(*MakeCpuOps({.threads = 1}), x, 9, weight.view);
   for (int64_t i = 0; i < 9 * 60; ++i) EXPECT_EQ(std::isnan(out[i]), i / 60 == 4) << i;
+}
+
+TEST(TunedProductsTest, NoShapeIsTwiceInTheTable) {
+  std::set<std::tuple<DType, int64_t, int64_t, int64_t>> shapes;
+  for (const TunedProduct& product : TunedProducts()) {
+    EXPECT_TRUE(shapes.emplace(product.out, product.n, product.k, product.tokens).second)
+        << "n " << product.n << ", k " << product.k << ", " << product.tokens << " tokens";
+  }
+  EXPECT_NE(TunedProductsDigest(), 0u);
 }
 
 }  // namespace

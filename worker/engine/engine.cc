@@ -32,7 +32,7 @@ using Command = std::variant<SequenceSpec, CancelCommand, FinishCommand>;
 
 // A plan that the executor has.
 struct Submitted {
-  int tokens = 0;
+  StepWork work;
   absl::Duration at;
 };
 
@@ -49,11 +49,20 @@ ExecutorLimits EffectiveLimits(const EngineOptions& options, ExecutorLimits limi
   return limits;
 }
 
-int CountTokens(const StepPlan& plan) {
-  int tokens = 0;
-  for (const RowRecord& row : plan.rows()) tokens += row.count;
-  return tokens;
+StepWork WorkOf(const StepPlan& plan) {
+  StepWork work;
+  for (const RowRecord& row : plan.rows()) work.Add(row.position, row.count);
+  return work;
 }
+
+// How long before its predecessor's end a step is planned: what waking up, planning and launching its first kernels takes, and
+// a share of that step's time because predictions err, more so with prompts. After steps as short as kShort, or without decode
+// rows, it is planned at once.
+constexpr absl::Duration kPlanLead = absl::Milliseconds(1);
+constexpr double kLeadShare = 0.1, kPromptLeadShare = 0.25;
+constexpr absl::Duration kShort = absl::Milliseconds(4);
+// A step for which the engine waited less had ended before.
+constexpr absl::Duration kNoWait = absl::Microseconds(50);
 
 }  // namespace
 
@@ -80,7 +89,8 @@ class Engine::Impl {
                     .kv_blocks = limits_.kv_blocks,
                     .step_tokens = limits_.max_step_tokens,
                     .prefix_cache = options.prefix_cache,
-                    .cost = limits_.cost}) {
+                    .cost = limits_.cost}),
+        step_pace_(limits_.cost) {
     const absl::Status valid = options.Validate();
     BERTH_CHECK(valid.ok()) << valid.ToString();
     stats_ = scheduler_.stats();
@@ -106,9 +116,10 @@ class Engine::Impl {
  private:
   // Engine thread.
   void Run();
-  bool ApplyInbox(bool wait);
+  bool ApplyInbox(bool idle);
+  absl::Duration PlanTime() const;
   void Apply(Command command);
-  void SubmitPlans();
+  bool SubmitPlan();
   absl::Status FinishStep();
   void EndAll(const absl::Status& reason);
   void Publish(StepOutput output);
@@ -125,6 +136,7 @@ class Engine::Impl {
   const std::unique_ptr<Executor> executor_;
   Scheduler scheduler_;
   StepTime step_time_;
+  StepPace step_pace_;
   std::deque<Submitted> submitted_;
   absl::Duration last_step_end_, host_time_;
 
@@ -195,11 +207,11 @@ bool Engine::Impl::StepInFlight(absl::Duration* since, absl::Duration* budget) c
 void Engine::Impl::Run() {
   absl::Status fault;
   for (bool idle = true; fault.ok() && ApplyInbox(idle);) {
-    SubmitPlans();
+    const bool submitted = SubmitPlan();
     idle = submitted_.empty();
     if (idle) {
       PublishPending();
-    } else {
+    } else if (!submitted || static_cast<int>(submitted_.size()) == limits_.max_depth) {
       fault = FinishStep();
     }
   }
@@ -212,14 +224,15 @@ void Engine::Impl::Run() {
   stopped_.NotifyAll();
 }
 
-// `wait`: there is nothing to do before a command comes or a deadline passes. False when the engine is to stop.
-bool Engine::Impl::ApplyInbox(bool wait) {
-  const absl::Duration deadline = scheduler_.NextDeadline();
+// Waits until the next step is to be planned, if there is anything to plan; `idle`: until a command comes or a deadline passes.
+// False when the engine is to stop.
+bool Engine::Impl::ApplyInbox(bool idle) {
+  const absl::Duration end = idle ? scheduler_.NextDeadline() : scheduler_.has_work() ? PlanTime() : absl::ZeroDuration();
   std::vector<Command> commands;
   {
     base::MutexLock lock(mutex_);
-    while (wait && inbox_.empty() && !stopping_) {
-      const absl::Duration left = deadline - clock_.Monotonic();
+    while (!stopping_ && !(idle && !inbox_.empty())) {
+      const absl::Duration left = end - clock_.Monotonic();
       if (left <= absl::ZeroDuration()) break;
       wake_.WaitFor(mutex_, std::min(left, absl::Hours(1)));
     }
@@ -228,6 +241,16 @@ bool Engine::Impl::ApplyInbox(bool wait) {
   }
   for (Command& command : commands) Apply(std::move(command));
   return true;
+}
+
+// Late, so that the step has all that comes in meanwhile, yet before the device has nothing left to do.
+absl::Duration Engine::Impl::PlanTime() const {
+  if (submitted_.empty()) return absl::ZeroDuration();
+  const Submitted& running = submitted_.back();
+  const absl::Duration time = step_pace_.Expect(running.work);
+  if (time <= kShort || running.work.kv_tokens == 0) return absl::ZeroDuration();
+  const double share = running.work.pairs > 0 ? kPromptLeadShare : kLeadShare;
+  return std::max(last_step_end_, running.at) + (1 - share) * time - kPlanLead;
 }
 
 void Engine::Impl::Apply(Command command) {
@@ -240,19 +263,20 @@ void Engine::Impl::Apply(Command command) {
   }
 }
 
-void Engine::Impl::SubmitPlans() {
-  while (static_cast<int>(submitted_.size()) < limits_.max_depth) {
-    const absl::Duration begin = clock_.Monotonic();
-    StepPlan plan = scheduler_.Plan(begin);
-    if (plan.empty()) break;
-    submitted_.push_back({.tokens = CountTokens(plan), .at = clock_.Monotonic()});
-    UpdateSnapshot();
-    executor_->Submit(std::move(plan));
-    host_time_ += clock_.Monotonic() - begin;
-  }
+// False when there is nothing to compute before a step in flight ends.
+bool Engine::Impl::SubmitPlan() {
+  const absl::Duration begin = clock_.Monotonic();
+  StepPlan plan = scheduler_.Plan(begin);
+  if (plan.empty()) return false;
+  submitted_.push_back({.work = WorkOf(plan), .at = clock_.Monotonic()});
+  UpdateSnapshot();
+  executor_->Submit(std::move(plan));
+  host_time_ += clock_.Monotonic() - begin;
+  return true;
 }
 
 absl::Status Engine::Impl::FinishStep() {
+  const absl::Duration begin = clock_.Monotonic();
   absl::StatusOr<StepResult> result = executor_->Await();
   const absl::Duration now = clock_.Monotonic();
   if (!result.ok()) return result.status();
@@ -261,7 +285,8 @@ absl::Status Engine::Impl::FinishStep() {
   // A step that was planned ahead began when the one before it ended.
   const absl::Duration time = now - std::max(step.at, last_step_end_);
   last_step_end_ = now;
-  step_time_.Record(step.tokens, time);
+  step_time_.Record(step.work.tokens, time);
+  step_pace_.Record(step.work, time, /*exact=*/now - begin >= kNoWait);
   std::vector<SequenceUpdate> updates = scheduler_.Commit(*result);
   UpdateSnapshot();
   Publish({.step = result->step, .step_time = time, .updates = std::move(updates)});
@@ -303,7 +328,7 @@ void Engine::Impl::Publish(StepOutput output) {
 void Engine::Impl::UpdateSnapshot() {
   EngineStats stats = scheduler_.stats();
   stats.host_time = host_time_;
-  stats.step_budget = step_time_.Budget(submitted_.empty() ? 0 : submitted_.front().tokens);
+  stats.step_budget = step_time_.Budget(submitted_.empty() ? 0 : submitted_.front().work.tokens);
   base::MutexLock lock(mutex_);
   stats_ = stats;
   in_flight_ = !submitted_.empty();

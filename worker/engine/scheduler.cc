@@ -79,6 +79,12 @@ absl::Duration Scheduler::NextDeadline() const {
   return deadlines_.empty() ? absl::InfiniteDuration() : deadlines_.begin()->first;
 }
 
+bool Scheduler::has_work() const {
+  return !waiting_.empty() || std::any_of(active_.begin(), active_.end(), [](const Sequence* sequence) {
+    return sequence->prompt_left() > 0 || sequence->planned_output() < sequence->limit;
+  });
+}
+
 EngineStats Scheduler::stats() const {
   EngineStats stats = counters_;
   stats.running = static_cast<int>(active_.size());

@@ -61,6 +61,7 @@ class Scheduler {
   std::vector<SequenceUpdate> TakeUpdates();
 
   bool idle() const { return sequences_.empty(); }
+  bool has_work() const;                // some sequence has tokens that no step computes yet
   absl::Duration NextDeadline() const;  // infinite when no sequence has one
   EngineStats stats() const;            // without what the engine adds
   // INTERNAL with the first thing that does not add up. Slow: for tests.

@@ -8,6 +8,9 @@ namespace berth::engine {
 namespace {
 
 constexpr double kNewWeight = 0.2;
+constexpr double kLateShare = 0.95;  // what is thought of a step that was looked at too late
+
+int Kind(const StepWork& work) { return work.pairs > 0 ? 1 : 0; }
 
 int Bucket(int tokens) { return std::bit_width(static_cast<uint32_t>(std::max(tokens, 1))) - 1; }
 
@@ -27,5 +30,22 @@ absl::Duration StepTime::Predict(int tokens) const {
 }
 
 absl::Duration StepTime::Budget(int tokens) const { return std::max(absl::Seconds(2), 8 * Predict(tokens)); }
+
+void StepPace::Record(const StepWork& work, absl::Duration time, bool exact) {
+  if (!cost_.known()) return;
+  double& average = measured_[Kind(work)];
+  const double measured = absl::ToDoubleSeconds(time) / cost_.Seconds(work);
+  if (average == 0) {
+    average = measured;
+  } else if (exact) {
+    average = average * (1 - kNewWeight) + measured * kNewWeight;
+  } else {
+    average = kLateShare * std::min(average, measured);
+  }
+}
+
+absl::Duration StepPace::Expect(const StepWork& work) const {
+  return cost_.known() ? absl::Seconds(measured_[Kind(work)] * cost_.Seconds(work)) : absl::ZeroDuration();
+}
 
 }  // namespace berth::engine

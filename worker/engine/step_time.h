@@ -3,6 +3,7 @@
 #include <array>
 
 #include "absl/time/time.h"
+#include "worker/engine/step_cost.h"
 
 namespace berth::engine {
 
@@ -18,6 +19,21 @@ class StepTime {
  private:
   static constexpr int kBuckets = 32;
   std::array<absl::Duration, kBuckets> averages_ = {};
+};
+
+// When a step will end: the cost model's time, corrected by what the steps of its kind took, those with prompts and those
+// without.
+class StepPace {
+ public:
+  explicit StepPace(const StepCost& cost) : cost_(cost) {}
+  // Not `exact`: the step ended some time before.
+  void Record(const StepWork& work, absl::Duration time, bool exact);
+  // Zero while no step of its kind was measured, or when the cost is unknown.
+  absl::Duration Expect(const StepWork& work) const;
+
+ private:
+  const StepCost cost_;
+  std::array<double, 2> measured_ = {};  // of each kind, a moving average of measured by modelled time
 };
 
 }  // namespace berth::engine

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "kernels/cpu/upload.h"
+#include "kernels/tuned_products.h"
 #include "worker/loader/device_weights.h"
 #include "worker/loader/load_plan.h"
 #include "worker/loader/materialize.h"
@@ -21,7 +22,7 @@ namespace berth::loader {
 namespace {
 
 // Rises when the numbers that equal weights give change.
-constexpr uint64_t kNumericsVersion = 3;
+constexpr uint64_t kNumericsVersion = 4;
 constexpr size_t kSampleBytes = 64;
 
 uint64_t HashBytes(absl::Span<const std::byte> bytes, uint64_t seed) {
@@ -50,6 +51,7 @@ absl::StatusOr<MaterializedWeights> MakeRandomWeights(const ModelFiles& files, c
 
 uint64_t Fingerprint(const ModelFiles& files) {
   uint64_t hash = base::HashCombine(files.metadata_hash, kNumericsVersion);
+  hash = base::HashCombine(hash, kernels::TunedProductsDigest());
   for (const TensorInfo& tensor : files.checkpoint.tensors) {
     hash =
         base::Hash64(absl::StrFormat("%s %s%s", tensor.name, kernels::Info(tensor.dtype).name, ShapeText(tensor.shape)), hash);

@@ -20,7 +20,7 @@ struct GpuOptions {
   kernels::DType dtype = kernels::DType::kBF16;  // of weights, activations and KV: bf16 or f16
   bool generic_kernels = false;                  // only kernels that run on every device
   int slots = 256;                               // sequences active at once
-  int max_step_tokens = 4096;
+  int max_step_tokens = 8192;
   int session_len = 0;     // tokens of one sequence; 0: the model's context length
   double kv_share = 0.8;   // of the memory that weights and activations leave
   size_t kv_bytes = 0;     // takes no more than that; 0: no bound

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "kernels/tuned_products.h"
 #include "tests/kernels/cuda/twin_tensors.h"
 
 namespace berth::kernels {
@@ -124,6 +125,23 @@ TEST_P(ProductsTest, ProjectOut) {
       });
     }
   }
+}
+
+// Rows that a tuned algorithm serves, not as many as it was tuned for.
+TEST_P(ProductsTest, TunedShapes) {
+  constexpr int64_t kSide = 2048;
+  Twin& weight = Values({kSide, kSide}, 1 / std::sqrt(float(kSide)));
+  int found = 0;
+  for (const TunedProduct& product : TunedProducts()) {
+    if (product.n != kSide || product.k != kSide || product.tokens > 1024) continue;
+    ++found;
+    SCOPED_TRACE(testing::Message() << product.tokens << " tokens");
+    const Guarded in = GuardedValues(product.tokens - 5, kSide), residual = GuardedValues(product.tokens - 5, kSide);
+    Compare(residual, [&](Ops& ops, auto side) {
+      ops.MlpDown({.in = side(in.view), .weight = WeightOf(side(weight)), .residual = side(residual.view)});
+    });
+  }
+  EXPECT_GT(found, 0);
 }
 
 TEST_P(ProductsTest, Head) {

@@ -296,6 +296,70 @@ TEST_P(EngineTest, RefusesWhatCanNeverRun) {
   engine.Stop();
 }
 
+// A device of which each step takes ten seconds of the clock, and whose plans are kept.
+class TimedExecutor : public testing::FakeExecutor {
+ public:
+  TimedExecutor(const runtime::SimDeviceOptions& options, testing::FakeClock& clock) : FakeExecutor(options), clock_(clock) {}
+  void Submit(StepPlan plan) override {
+    {
+      base::MutexLock lock(mutex_);
+      rows_.push_back(static_cast<int>(plan.rows().size()));
+      changed_.NotifyAll();
+    }
+    FakeExecutor::Submit(std::move(plan));
+  }
+  absl::StatusOr<StepResult> Await() override {
+    clock_.Advance(absl::Seconds(10));
+    return FakeExecutor::Await();
+  }
+  int AwaitRows(size_t step) {
+    base::MutexLock lock(mutex_);
+    while (rows_.size() < step) changed_.Wait(mutex_);
+    return rows_[step - 1];
+  }
+
+ private:
+  testing::FakeClock& clock_;
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  std::vector<int> rows_ ABSL_GUARDED_BY(mutex_);  // of each plan
+};
+
+runtime::SimDeviceOptions TimedOptions() {
+  runtime::SimDeviceOptions options = DeviceOptions();
+  options.limits.cost = {.token = 1};
+  return options;
+}
+
+TEST(EngineTimeTest, TheLastTokenComesWhenItsStepEnds) {
+  testing::FakeClock clock;
+  Engine engine({.depth = 2}, std::make_unique<TimedExecutor>(TimedOptions(), clock), clock);
+  Reader reader(engine.output());
+  engine.Start();
+  // The last step's end is expected ten seconds later, which nobody lets pass.
+  ASSERT_EQ(engine.Add(Spec(1, 10, 3)), absl::OkStatus());
+  EXPECT_EQ(reader.AwaitEnd(1).finish, FinishReason::kLength);
+  engine.Stop();
+}
+
+TEST(EngineTimeTest, WhatComesWhileAStepRunsIsInTheNextOne) {
+  testing::FakeClock clock;
+  auto executor = std::make_unique<TimedExecutor>(TimedOptions(), clock);
+  TimedExecutor& device = *executor;
+  Engine engine({.depth = 2}, std::move(executor), clock);
+  Reader reader(engine.output());
+  engine.Start();
+  ASSERT_EQ(engine.Add(Spec(1, 10, 100)), absl::OkStatus());
+  // By then a step of each kind was measured, and the third runs.
+  reader.AwaitTokens(1, 2);
+  ASSERT_EQ(engine.Add(Spec(2, 10, 100)), absl::OkStatus());
+  clock.Advance(absl::Seconds(9));
+  engine.Cancel(77);  // makes the engine look at the clock
+  EXPECT_EQ(device.AwaitRows(4), 2);
+  EXPECT_EQ(device.AwaitRows(3), 1);
+  engine.Stop();
+}
+
 TEST(EngineOptionsTest, EachOptionIsChecked) {
   EXPECT_EQ(EngineOptions{}.Validate(), absl::OkStatus());
   EXPECT_FALSE((EngineOptions{.max_length = -1}.Validate().ok()));

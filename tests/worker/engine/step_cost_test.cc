@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/engine/scheduler_driver.h"
+#include "worker/engine/step_time.h"
 
 namespace berth::engine {
 namespace {
@@ -38,6 +39,20 @@ TEST(StepCostTest, TheTokensThatFitFillTheTime) {
     }
   }
   EXPECT_EQ(kCost.TokensWithin(5, Work(1, 0), 0), 0) << "reading the weights alone takes longer";
+}
+
+TEST(StepCostTest, ThePaceFollowsTheStepsOfItsKind) {
+  StepPace pace(kCost);
+  EXPECT_EQ(pace.Expect(Work(10, 99)), absl::ZeroDuration()) << "nothing was measured";
+  pace.Record(Work(10, 99), absl::Seconds(22), /*exact=*/true);
+  EXPECT_EQ(pace.Expect(Work(10, 99)), absl::Seconds(22));
+  EXPECT_NEAR(absl::ToDoubleSeconds(pace.Expect(Work(100, 99))), 42, 1e-6);
+  EXPECT_EQ(pace.Expect(Work(10, 99, 50)), absl::ZeroDuration()) << "no step with a prompt was measured";
+  pace.Record(Work(10, 99), absl::Seconds(40), /*exact=*/false);
+  EXPECT_LT(pace.Expect(Work(10, 99)), absl::Seconds(22)) << "it took some time less than 40 seconds";
+  StepPace unknown({});
+  unknown.Record(Work(10, 99), absl::Seconds(22), /*exact=*/true);
+  EXPECT_EQ(unknown.Expect(Work(10, 99)), absl::ZeroDuration());
 }
 
 // Steps with sequence 1 in slot 0, which decodes, and further ones with prompts. Decode rows alone take 16 seconds.
