@@ -33,11 +33,14 @@ constexpr int kStripRows = kWide ? 8 : 12;
 constexpr int64_t kBlockK = kWide ? 1024 : 768;
 constexpr int kBlockTiles = 4;  // tiles of x that they are multiplied with before the next
 
-// Rows of x are cut into as few tiles as hold them, of nearly the same height.
+// Rows of x are cut into as few tiles as hold them: highest ones first, or, where low ones leave the multipliers idle, of
+// nearly the same height.
 struct Tiles {
-  explicit Tiles(int64_t rows) : count((rows + kMaxMr - 1) / kMaxMr), height(rows / count), higher(rows % count) {}
-  int64_t Begin(int64_t tile) const { return tile * height + std::min(tile, higher); }
-  int64_t count, height, higher;  // the first `higher` tiles have a row more than `height`
+  explicit Tiles(int64_t rows) : count((rows + kMaxMr - 1) / kMaxMr), rows(rows) {}
+  int64_t Begin(int64_t tile) const {
+    return kWide ? std::min(tile * kMaxMr, rows) : tile * (rows / count) + std::min(tile, rows % count);
+  }
+  int64_t count, rows;
 };
 
 // Four sums of 16 lanes each, in the order that linear.h names.
