@@ -86,7 +86,7 @@ TEST_F(CudaExecutorTest, WhatDoesNotFitIsSaid) {
   small.kv_bytes = 3 * KvBlockBytes(model_.spec, small.dtype);
   const absl::Status status = MakeExecutor(small).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("the KV cache of one sequence of 512 tokens needs"));
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("the KV cache of one sequence of 512 tokens needs"));
   GpuOptions absent = options_;
   absent.device = 99;
   EXPECT_EQ(MakeExecutor(absent).status().code(), absl::StatusCode::kFailedPrecondition);
@@ -98,12 +98,12 @@ TEST_F(CudaExecutorTest, MemoryThatWeightsMissIsSaid) {
   const absl::Status status = (*uploader)->Reserve({.matrix_elements = int64_t{1} << 41, .weights = 1});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()),
-              testing::ContainsRegex("the weights take [0-9]+ MiB of device 0.*MiB are missing"));
+              ::testing::ContainsRegex("the weights take [0-9]+ MiB of device 0.*MiB are missing"));
 }
 
 // A fault spoils the process's context, so it happens in a process of its own.
 TEST_F(CudaExecutorTest, ADeviceFaultEndsEveryPlanAndNothingHangs) {
-  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   const auto fault = [this] {
     const auto executor = *MakeExecutor(options_);
     engine::StepPlanBuilder plan(1), next(2);
@@ -116,7 +116,7 @@ TEST_F(CudaExecutorTest, ADeviceFaultEndsEveryPlanAndNothingHangs) {
     const bool both = absl::IsUnavailable(executor->Await().status()) && absl::IsUnavailable(executor->Await().status());
     std::exit(both ? 3 : 1);
   };
-  EXPECT_EXIT(fault(), testing::ExitedWithCode(3), "");
+  EXPECT_EXIT(fault(), ::testing::ExitedWithCode(3), "");
 }
 
 }  // namespace

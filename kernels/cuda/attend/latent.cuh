@@ -1,0 +1,332 @@
+#pragma once
+
+#include "kernels/cuda/attend/decode_plan.cuh"
+#include "kernels/cuda/attend/prefill_rows.cuh"
+#include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/numeric.cuh"
+
+// Attention over latents, where all query heads share one key row of 576 and its first 512 dimensions are the value. A thread
+// block takes 64 rows, of which one is a query head of a token, and walks over key tiles of 32 tokens that lie once in shared
+// memory; the copies of a tile run while the one before is multiplied. Prompt chunks are cut into blocks as in prefill.cuh,
+// decode rows as in decode.cuh, but the parts of a row are combined by a kernel of their own.
+namespace berth::kernels::cuda {
+
+struct LatentShape {
+  static constexpr int kDim = 576, kValueDim = 512;
+  static constexpr int kRows = 64;
+  static constexpr int kStepTokens = 32;
+  static constexpr int kWarps = 8;  // warp w has rows 16 (w % 4) to 16 (w % 4) + 15; of keys and values its half w / 4
+  static constexpr int kThreads = kWarps * 32;
+  static constexpr int kQueryBytes = kRows * kDim * 2;
+  static constexpr int kTileBytes = kStepTokens * kDim * 2;
+  static constexpr int kWeightStride = 64;  // elements between rows of weights in shared memory
+  static constexpr int kSharedBytes = kQueryBytes + 2 * kTileBytes + kRows * kWeightStride * 2;
+  static_assert(kSharedBytes <= 160 << 10);
+};
+
+// What a decode block found of 64 rows that it shares with other blocks.
+struct LatentPart {
+  float value[LatentShape::kRows][LatentShape::kValueDim];
+  float highest[LatentShape::kRows], sum[LatentShape::kRows];  // score (base 2), sum of weights
+};
+// A block may share its first row with blocks before it and its last with blocks behind.
+inline constexpr int kLatentPartsPerBlock = 2;
+
+// Rows behind the tile's last repeat it.
+template <typename T>
+__device__ void CopyLatentQueries(const AttendParams& params, const PrefillTile& tile, uint32_t to) {
+  constexpr int kChunks = LatentShape::kDim / 8;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < LatentShape::kRows * kChunks; i += LatentShape::kThreads) {
+    const int row = i / kChunks, chunk = i % kChunks, r = tile.first_row + min(row, tile.rows - 1);
+    const T* from = static_cast<const T*>(params.q) + (tile.first_token + r / params.group) * params.q_stride +
+                    r % params.group * params.q_head_stride;
+    CopyAsync(to + ChunkOffset<LatentShape::kDim>(row, chunk), from + chunk * 8, true);
+  }
+}
+
+// The tokens of a step, zeros from `length` on: what lies there may be NaN.
+__device__ inline void CopyLatents(const AttendParams& params, int entry, int step, int length, uint32_t to) {
+  constexpr int kChunks = LatentShape::kDim / 8;
+  const int token = step * LatentShape::kStepTokens;
+  const int block = params.block_table[entry * params.block_table_stride + token / kKvBlockTokens];
+  const std::byte* from = params.kv.base + block * params.kv.block_stride + token % kKvBlockTokens * (LatentShape::kDim * 2);
+#pragma unroll
+  for (int i = 0; i < LatentShape::kStepTokens * kChunks / LatentShape::kThreads; ++i) {
+    const int item = i * LatentShape::kThreads + threadIdx.x, row = item / kChunks;
+    CopyAsync(to + ChunkOffset<LatentShape::kDim>(row, item % kChunks), from + item * 16, token + row < length);
+  }
+}
+
+// The running softmax of a block's rows; a thread has rows g and g + 8 of its warp's 16 (C in mma.cuh) and half of their
+// values. All threads call its functions together.
+template <typename T>
+struct LatentState {
+  using Shape = LatentShape;
+
+  int position[2];
+  float highest[2], sum[2];  // the sum is over this thread's columns
+  float out[Shape::kValueDim / 16][4];
+
+  static __device__ int Half() { return threadIdx.x / 128; }
+  static __device__ int FirstRow() { return threadIdx.x / 32 % 4 * 16; }
+  static __device__ int Row(int half) { return FirstRow() + threadIdx.x % 32 / 4 + half * 8; }
+
+  __device__ void Start(const AttendParams& params, const PrefillTile& tile) {
+    for (int half = 0; half < 2; ++half) {
+      position[half] = tile.position + (tile.first_row + Row(half)) / params.group;
+      highest[half] = -INFINITY;
+      sum[half] = 0;
+    }
+#pragma unroll
+    for (auto& column : out) {
+      for (float& x : column) x = 0;
+    }
+  }
+
+  // Adds the tokens from `token` on, which lie at `keys`; `weights` is shared memory for the rows' weights of them.
+  __device__ void Add(float scale_log2, int token, uint32_t queries, uint32_t keys, std::byte* weights) {
+    __shared__ float maxima[2][Shape::kRows];
+    const int lane = threadIdx.x % 32;
+    float score[2][4] = {};
+#pragma unroll 4
+    for (int k = 0; k < Shape::kDim / 16; ++k) {
+      uint32_t a[4], b[4];
+      LoadMatrices(a, queries + ChunkOffset<Shape::kDim>(FirstRow() + lane % 16, 2 * k + lane / 16));
+      LoadMatrices(b, keys + ChunkOffset<Shape::kDim>(Half() * 16 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+      Multiply<T>(score[0], a, b[0], b[1]);
+      Multiply<T>(score[1], a, b[2], b[3]);
+    }
+    for (int half = 0; half < 2; ++half) {
+      float own = -INFINITY;
+      for (int i = 0; i < 4; ++i) {
+        float& x = score[i / 2][half * 2 + i % 2];
+        if (token + Half() * 16 + i / 2 * 8 + lane % 4 * 2 + i % 2 > position[half]) x = -INFINITY;
+        own = fmaxf(own, x);
+      }
+      own = fmaxf(own, __shfl_xor_sync(~0u, own, 1));
+      own = fmaxf(own, __shfl_xor_sync(~0u, own, 2));
+      if (lane % 4 == 0) maxima[Half()][Row(half)] = own;
+    }
+    __syncthreads();
+    float rescale[2];
+    for (int half = 0; half < 2; ++half) {
+      const float new_highest = fmaxf(highest[half], fmaxf(maxima[0][Row(half)], maxima[1][Row(half)]));
+      const float base = new_highest == -INFINITY ? 0 : new_highest * scale_log2;
+      rescale[half] = Exp2(highest[half] * scale_log2 - base);
+      highest[half] = new_highest;
+      sum[half] *= rescale[half];
+      for (int n = 0; n < 2; ++n) {
+        const float low = Exp2(fmaf(score[n][half * 2], scale_log2, -base));
+        const float high = Exp2(fmaf(score[n][half * 2 + 1], scale_log2, -base));
+        sum[half] += low + high;
+        *reinterpret_cast<uint32_t*>(weights + ChunkOffset<Shape::kWeightStride>(Row(half), Half() * 2 + n) + lane % 4 * 4) =
+            Pack<T>(low, high);
+      }
+    }
+    __syncthreads();
+    Rescale(rescale, out);
+#pragma unroll
+    for (int k = 0; k < Shape::kStepTokens / 16; ++k) {
+      uint32_t a[4];
+      LoadMatrices(a, SharedAddress(weights) + ChunkOffset<Shape::kWeightStride>(FirstRow() + lane % 16, 2 * k + lane / 16));
+#pragma unroll
+      for (int n = 0; n < Shape::kValueDim / 16; n += 2) {
+        uint32_t b[4];
+        const int chunk = Half() * (Shape::kValueDim / 16) + n + lane / 16;
+        LoadMatricesTransposed(b, keys + ChunkOffset<Shape::kDim>(k * 16 + lane % 16, chunk));
+        Multiply<T>(out[n], a, b[0], b[1]);
+        Multiply<T>(out[n + 1], a, b[2], b[3]);
+      }
+    }
+  }
+
+  // The sums over all columns, of both halves' keys.
+  __device__ void SumRows() {
+    __shared__ float sums[2][Shape::kRows];
+    for (int half = 0; half < 2; ++half) {
+      sum[half] += __shfl_xor_sync(~0u, sum[half], 1);
+      sum[half] += __shfl_xor_sync(~0u, sum[half], 2);
+      if (threadIdx.x % 4 == 0) sums[Half()][Row(half)] = sum[half];
+    }
+    __syncthreads();
+    for (int half = 0; half < 2; ++half) sum[half] = sums[0][Row(half)] + sums[1][Row(half)];
+  }
+
+  // After SumRows: the outputs.
+  __device__ void Store(const AttendParams& params, const PrefillTile& tile) const {
+    for (int half = 0; half < 2; ++half) {
+      const int row = Row(half), own = tile.first_row + row;
+      if (row >= tile.rows) continue;
+      const float factor = 1 / sum[half];
+      T* to = static_cast<T*>(params.out) + (tile.first_token + own / params.group) * params.out_stride +
+              own % params.group * params.out_head_stride + Half() * (Shape::kValueDim / 2) + threadIdx.x % 4 * 2;
+#pragma unroll
+      for (int n = 0; n < Shape::kValueDim / 16; ++n) {
+        *reinterpret_cast<uint32_t*>(to + n * 8) = Pack<T>(out[n][half * 2] * factor, out[n][half * 2 + 1] * factor);
+      }
+    }
+  }
+
+  // After SumRows: this block's part of the outputs.
+  __device__ void StorePart(float scale_log2, const PrefillTile& tile, LatentPart& part) const {
+    for (int half = 0; half < 2; ++half) {
+      const int row = Row(half);
+      if (row >= tile.rows) continue;
+      float* to = part.value[row] + Half() * (Shape::kValueDim / 2) + threadIdx.x % 4 * 2;
+#pragma unroll
+      for (int n = 0; n < Shape::kValueDim / 16; ++n) {
+        *reinterpret_cast<float2*>(to + n * 8) = make_float2(out[n][half * 2], out[n][half * 2 + 1]);
+      }
+      part.highest[row] = highest[half] * scale_log2;
+      part.sum[row] = sum[half];
+    }
+  }
+};
+
+// Grid: an upper bound of the tiles.
+template <typename T>
+__global__ void __launch_bounds__(LatentShape::kThreads, 1)
+    LatentPrefill(const __grid_constant__ AttendParams params, const __grid_constant__ AttendEntries entries) {
+  using Shape = LatentShape;
+  extern __shared__ __align__(128) std::byte shared[];
+  LetSuccessorStart();
+  WaitForInputs();
+  PrefillTile tile;
+  int tile_count;
+  if (!FindTile(params, entries, Shape::kRows, blockIdx.x, tile, tile_count)) return;
+  const int end = (tile.position + (tile.first_row + tile.rows - 1) / params.group) / Shape::kStepTokens + 1;
+  const uint32_t queries = SharedAddress(shared), tiles = queries + Shape::kQueryBytes;
+  CopyLatentQueries<T>(params, tile, queries);
+  CopyLatents(params, tile.entry, 0, tile.length, tiles);
+  CommitCopies();
+  LatentState<T> state;
+  state.Start(params, tile);
+  for (int step = 0; step < end; ++step) {
+    WaitForCopies<0>();
+    __syncthreads();
+    if (step + 1 < end) {
+      CopyLatents(params, tile.entry, step + 1, tile.length, tiles + (step + 1) % 2 * Shape::kTileBytes);
+      CommitCopies();
+    }
+    state.Add(params.scale * kLog2E, step * Shape::kStepTokens, queries, tiles + step % 2 * Shape::kTileBytes,
+              shared + Shape::kQueryBytes + 2 * Shape::kTileBytes);
+  }
+  state.SumRows();
+  state.Store(params, tile);
+}
+
+// The rows of a cursor's slice of heads.
+__device__ inline PrefillTile DecodeTile(const AttendParams& params, const DecodeCursor<LatentShape>& cursor) {
+  const int first = cursor.head * LatentShape::kRows;
+  return {.entry = cursor.entry,
+          .first_row = first,
+          .rows = min(LatentShape::kRows, params.group - first),
+          .first_token = cursor.entry,
+          .position = cursor.length - 1,
+          .length = cursor.length};
+}
+
+template <typename T>
+__global__ void __launch_bounds__(LatentShape::kThreads, 1)
+    LatentDecode(const __grid_constant__ DecodeParams params, LatentPart* parts) {
+  using Shape = LatentShape;
+  extern __shared__ __align__(128) std::byte shared[];
+  LetSuccessorStart();
+  WaitForInputs();
+  DecodeCursor<Shape> cursor;
+  const DecodeRange range = FindRange(params, cursor);
+  if (static_cast<int>(blockIdx.x) >= range.blocks) return;
+  const int64_t begin = range.Begin(blockIdx.x), end = range.Begin(blockIdx.x + 1);
+  const uint32_t queries = SharedAddress(shared), tiles = queries + Shape::kQueryBytes;
+  const float scale_log2 = params.attend.scale * kLog2E;
+  PrefillTile tile = DecodeTile(params.attend, cursor);
+  CopyLatentQueries<T>(params.attend, tile, queries);
+  CopyLatents(params.attend, cursor.entry, cursor.step, cursor.length, tiles);
+  CommitCopies();
+  LatentState<T> state;
+  state.Start(params.attend, tile);
+  for (int64_t step = begin; step < end; ++step) {
+    WaitForCopies<0>();
+    __syncthreads();
+    const bool last = step + 1 == end;
+    DecodeCursor<Shape> next = cursor;
+    if (!last) {
+      next.Advance(params.attend, params.heads());
+      CopyLatents(params.attend, next.entry, next.step, next.length, tiles + (step + 1 - begin) % 2 * Shape::kTileBytes);
+      CommitCopies();
+    }
+    state.Add(scale_log2, cursor.step * Shape::kStepTokens, queries, tiles + (step - begin) % 2 * Shape::kTileBytes,
+              shared + Shape::kQueryBytes + 2 * Shape::kTileBytes);
+    if (last || cursor.AtEnd()) {
+      state.SumRows();
+      const int64_t row_begin = step - (cursor.step - cursor.first_step), row_end = row_begin + cursor.steps();
+      if (row_begin >= begin && row_end <= end) {
+        state.Store(params.attend, tile);
+      } else {
+        const int slot = row_begin >= begin ? 1 : 0;
+        state.StorePart(scale_log2, tile, parts[blockIdx.x * kLatentPartsPerBlock + slot]);
+      }
+      if (!last) {
+        tile = DecodeTile(params.attend, next);
+        CopyLatentQueries<T>(params.attend, tile, queries);
+        CommitCopies();
+        state.Start(params.attend, tile);
+      }
+    }
+    cursor = next;
+  }
+}
+
+// Rows that a block of the next kernel combines, two threads' width each.
+inline constexpr int kCombineRows = 2;
+inline constexpr int kCombineThreads = kCombineRows * LatentShape::kValueDim / 4;
+
+// Adds up the parts of rows that several of LatentDecode's `blocks` shared, in order; entries without a context get zeros.
+// Grid: (entries * slices, rows).
+template <typename T>
+__global__ void __launch_bounds__(kCombineThreads)
+    CombineLatents(const __grid_constant__ DecodeParams params, const LatentPart* parts, int blocks) {
+  using Shape = LatentShape;
+  __shared__ int before, all;
+  LetSuccessorStart();
+  WaitForInputs();
+  const int entry = blockIdx.x / params.slices, slice = blockIdx.x % params.slices;
+  const int row = blockIdx.y * kCombineRows + threadIdx.x / (Shape::kValueDim / 4);
+  const int head = slice * Shape::kRows + row, d = threadIdx.x % (Shape::kValueDim / 4) * 4;
+  DecodeCursor<Shape> cursor;
+  if (threadIdx.x == 0) before = all = 0;
+  __syncthreads();
+  for (int i = threadIdx.x; i < params.entries; i += kCombineThreads) {
+    cursor.Enter(params.attend, i);
+    atomicAdd(&all, cursor.steps());
+    if (i < entry) atomicAdd(&before, cursor.steps());
+  }
+  __syncthreads();
+  if (head >= params.attend.group) return;
+  cursor.Enter(params.attend, entry);
+  const DecodeRange range = DecodeRange::DealOut(int64_t{all} * params.slices, blocks);
+  const int64_t begin = int64_t{before} * params.slices + int64_t{slice} * cursor.steps(), end = begin + cursor.steps();
+  T* to = static_cast<T*>(params.attend.out) + entry * params.attend.out_stride + head * params.attend.out_head_stride + d;
+  float4 value{};
+  float factor = 0;
+  if (cursor.steps() > 0) {
+    const int from = range.BlockOf(begin), last = range.BlockOf(end - 1);
+    if (from == last) return;
+    const auto part = [&](int block) -> const LatentPart& {
+      return parts[block * kLatentPartsPerBlock + (range.Begin(block) <= begin ? 1 : 0)];
+    };
+    DecodeSum total{.highest = -INFINITY, .sum = 0, .value = {}};
+    for (int block = from; block <= last; ++block) total.highest = fmaxf(total.highest, part(block).highest[row]);
+    for (int block = from; block <= last; ++block) {
+      const LatentPart& own = part(block);
+      total.Add(*reinterpret_cast<const float4*>(own.value[row] + d), own.highest[row], own.sum[row]);
+    }
+    value = total.value;
+    factor = 1 / total.sum;
+  }
+  *reinterpret_cast<uint2*>(to) =
+      make_uint2(Pack<T>(value.x * factor, value.y * factor), Pack<T>(value.z * factor, value.w * factor));
+}
+
+}  // namespace berth::kernels::cuda
