@@ -21,6 +21,10 @@ inline constexpr int kMaxKeyDim = 1024;
 inline constexpr int kMaxValueDim = 512;
 inline constexpr int kMaxExperts = 3072;
 
+// Whether attention has kernels on tensor cores for such heads; else the kernel for all sizes takes them. Values are a place of
+// their own, or the beginning of keys (KvLayer).
+bool HasTunedAttention(int key_dim, int value_dim, bool values_in_keys);
+
 struct CudaOpsOptions {
   int device = 0;
   bool generic_kernels = false;  // only those that run on every device

@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.h"
@@ -14,6 +17,8 @@ namespace berth::runtime {
 namespace {
 
 constexpr int kDepth = 2;
+// What products take fast: rows of whole vectors, sums of some length.
+constexpr int kVectorElements = 8, kLeastHidden = 128;
 
 kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOptions& options) {
   kernels::CudaOpsOptions ops{.device = options.device,
@@ -72,6 +77,20 @@ absl::Status CheckGpuModel(const model::DecoderSpec& spec) {
     }
   }
   return absl::OkStatus();
+}
+
+std::string UntunedShapes(const model::DecoderSpec& spec) {
+  std::set<std::string> shapes;
+  for (const model::LayerSpec& layer : spec.layers) {
+    const model::AttentionSpec& attention = layer.attention;
+    const int rank = attention.latent.rank;
+    if (kernels::HasTunedAttention(attention.head_dim, rank > 0 ? rank : attention.head_dim, rank > 0)) continue;
+    shapes.insert(rank > 0 ? absl::StrCat("latents of ", rank, " and ", attention.head_dim - rank)
+                           : absl::StrCat("heads of ", attention.head_dim));
+  }
+  if (spec.vocab % kVectorElements != 0) shapes.insert(absl::StrCat("a vocabulary of ", spec.vocab));
+  if (spec.hidden < kLeastHidden) shapes.insert(absl::StrCat("a hidden size of ", spec.hidden));
+  return absl::StrJoin(shapes, ", ");
 }
 
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options) {

@@ -6,7 +6,8 @@
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/util/numeric.cuh"
 
-namespace berth::kernels::cuda {
+namespace berth::kernels {
+namespace cuda {
 namespace {
 
 constexpr int kMaxDecodeHeadDim = 256;
@@ -39,8 +40,7 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
   const int decode = batch.decode_sequences;
   const AttendEntries chunks{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
   if (FitsLatent(context, params) && IsAligned(args)) return AttendLatents<T>(context, params, decode, chunks);
-  if (args.kv.values_in_keys || args.kv.key_dim != args.kv.value_dim || !IsTensorCoreHead(args.kv.key_dim) ||
-      !IsAligned(args)) {
+  if (args.kv.values_in_keys || !HasTunedAttention(args.kv.key_dim, args.kv.value_dim, false) || !IsAligned(args)) {
     return AttendGeneric<T>(context, params);
   }
   if (decode > 0) AttendDecode<T>(context, params, decode);
@@ -97,4 +97,11 @@ void Attend(Context& context, const AttendArgs& args) {
   Dispatch<__half>(context, args, params);
 }
 
-}  // namespace berth::kernels::cuda
+}  // namespace cuda
+
+bool HasTunedAttention(int key_dim, int value_dim, bool values_in_keys) {
+  if (values_in_keys) return key_dim == cuda::kLatentKeyDim && value_dim == cuda::kLatentValueDim;
+  return key_dim == value_dim && cuda::IsTensorCoreHead(key_dim);
+}
+
+}  // namespace berth::kernels

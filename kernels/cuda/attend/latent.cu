@@ -1,14 +1,15 @@
 #include <algorithm>
 
 #include "kernels/cuda/attend/latent.cuh"
+#include "kernels/cuda/cuda_ops.h"
 
 namespace berth::kernels::cuda {
 
 size_t LatentPartBytes(const Context& context) { return sizeof(LatentPart) * kLatentPartsPerBlock * context.multiprocessors; }
 
 bool FitsLatent(Context& context, const AttendParams& params) {
-  if (!params.kv.values_in_keys || params.kv.kv_heads != 1 || params.kv.key_dim != LatentShape::kDim ||
-      params.kv.value_dim != LatentShape::kValueDim || params.window > 0 || params.softcap > 0 ||
+  if (!params.kv.values_in_keys || params.kv.kv_heads != 1 ||
+      !HasTunedAttention(params.kv.key_dim, params.kv.value_dim, true) || params.window > 0 || params.softcap > 0 ||
       params.alibi_slope != nullptr) {
     return false;
   }

@@ -12,7 +12,7 @@
 namespace berth::kernels::cuda {
 
 struct LatentShape {
-  static constexpr int kDim = 576, kValueDim = 512;
+  static constexpr int kDim = kLatentKeyDim, kValueDim = kLatentValueDim;
   static constexpr int kRows = 64;
   static constexpr int kStepTokens = 32;
   static constexpr int kWarps = 8;  // warp w has rows 16 (w % 4) to 16 (w % 4) + 15; of keys and values its half w / 4
@@ -64,6 +64,7 @@ template <typename T>
 struct LatentState {
   using Shape = LatentShape;
 
+  bool works;  // the tile has rows for this warp
   int position[2];
   float highest[2], sum[2];  // the sum is over this thread's columns
   float out[Shape::kValueDim / 16][4];
@@ -73,6 +74,7 @@ struct LatentState {
   static __device__ int Row(int half) { return FirstRow() + threadIdx.x % 32 / 4 + half * 8; }
 
   __device__ void Start(const AttendParams& params, const PrefillTile& tile) {
+    works = FirstRow() < tile.rows;
     for (int half = 0; half < 2; ++half) {
       position[half] = tile.position + (tile.first_row + Row(half)) / params.group;
       highest[half] = -INFINITY;
@@ -87,8 +89,23 @@ struct LatentState {
   // Adds the tokens from `token` on, which lie at `keys`; `weights` is shared memory for the rows' weights of them.
   __device__ void Add(float scale_log2, int token, uint32_t queries, uint32_t keys, std::byte* weights) {
     __shared__ float maxima[2][Shape::kRows];
-    const int lane = threadIdx.x % 32;
     float score[2][4] = {};
+    if (works) {
+      Score(queries, keys, score);
+      Mask(token, score, maxima);
+    }
+    __syncthreads();
+    float rescale[2];
+    if (works) Weigh(scale_log2, maxima, score, rescale, weights);
+    __syncthreads();
+    if (!works) return;
+    Rescale(rescale, out);
+    AddValues(SharedAddress(weights), keys);
+  }
+
+  // The scores of this warp's half of the keys.
+  __device__ void Score(uint32_t queries, uint32_t keys, float (&score)[2][4]) const {
+    const int lane = threadIdx.x % 32;
 #pragma unroll 4
     for (int k = 0; k < Shape::kDim / 16; ++k) {
       uint32_t a[4], b[4];
@@ -97,6 +114,11 @@ struct LatentState {
       Multiply<T>(score[0], a, b[0], b[1]);
       Multiply<T>(score[1], a, b[2], b[3]);
     }
+  }
+
+  // Scores behind a row's position go; the highest of the rest is left for the warp of the other half.
+  __device__ void Mask(int token, float (&score)[2][4], float (&maxima)[2][Shape::kRows]) const {
+    const int lane = threadIdx.x % 32;
     for (int half = 0; half < 2; ++half) {
       float own = -INFINITY;
       for (int i = 0; i < 4; ++i) {
@@ -108,8 +130,11 @@ struct LatentState {
       own = fmaxf(own, __shfl_xor_sync(~0u, own, 2));
       if (lane % 4 == 0) maxima[Half()][Row(half)] = own;
     }
-    __syncthreads();
-    float rescale[2];
+  }
+
+  // Scores become weights, in shared memory; what was summed before has to be multiplied by `rescale`.
+  __device__ void Weigh(float scale_log2, const float (&maxima)[2][Shape::kRows], const float (&score)[2][4],
+                        float (&rescale)[2], std::byte* weights) {
     for (int half = 0; half < 2; ++half) {
       const float new_highest = fmaxf(highest[half], fmaxf(maxima[0][Row(half)], maxima[1][Row(half)]));
       const float base = new_highest == -INFINITY ? 0 : new_highest * scale_log2;
@@ -120,21 +145,24 @@ struct LatentState {
         const float low = Exp2(fmaf(score[n][half * 2], scale_log2, -base));
         const float high = Exp2(fmaf(score[n][half * 2 + 1], scale_log2, -base));
         sum[half] += low + high;
-        *reinterpret_cast<uint32_t*>(weights + ChunkOffset<Shape::kWeightStride>(Row(half), Half() * 2 + n) + lane % 4 * 4) =
-            Pack<T>(low, high);
+        const uint32_t place = ChunkOffset<Shape::kWeightStride>(Row(half), Half() * 2 + n) + threadIdx.x % 4 * 4;
+        *reinterpret_cast<uint32_t*>(weights + place) = Pack<T>(low, high);
       }
     }
-    __syncthreads();
-    Rescale(rescale, out);
+  }
+
+  // out += weights · this warp's half of the values.
+  __device__ void AddValues(uint32_t weights, uint32_t values) {
+    const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int k = 0; k < Shape::kStepTokens / 16; ++k) {
       uint32_t a[4];
-      LoadMatrices(a, SharedAddress(weights) + ChunkOffset<Shape::kWeightStride>(FirstRow() + lane % 16, 2 * k + lane / 16));
+      LoadMatrices(a, weights + ChunkOffset<Shape::kWeightStride>(FirstRow() + lane % 16, 2 * k + lane / 16));
 #pragma unroll
       for (int n = 0; n < Shape::kValueDim / 16; n += 2) {
         uint32_t b[4];
         const int chunk = Half() * (Shape::kValueDim / 16) + n + lane / 16;
-        LoadMatricesTransposed(b, keys + ChunkOffset<Shape::kDim>(k * 16 + lane % 16, chunk));
+        LoadMatricesTransposed(b, values + ChunkOffset<Shape::kDim>(k * 16 + lane % 16, chunk));
         Multiply<T>(out[n], a, b[0], b[1]);
         Multiply<T>(out[n + 1], a, b[2], b[3]);
       }
@@ -313,11 +341,12 @@ __global__ void __launch_bounds__(kCombineThreads)
   if (cursor.steps() > 0) {
     const int from = range.BlockOf(begin), last = range.BlockOf(end - 1);
     if (from == last) return;
-    const auto part = [&](int block) -> const LatentPart& {
-      return parts[block * kLatentPartsPerBlock + (range.Begin(block) <= begin ? 1 : 0)];
-    };
-    DecodeSum total{.highest = -INFINITY, .sum = 0, .value = {}};
-    for (int block = from; block <= last; ++block) total.highest = fmaxf(total.highest, part(block).highest[row]);
+    const auto part = [&](int block) -> const LatentPart& { return parts[block * kLatentPartsPerBlock + (block == from)]; };
+    float highest = -INFINITY;
+    for (int block = from + threadIdx.x % 32; block <= last; block += 32) highest = fmaxf(highest, part(block).highest[row]);
+    for (int offset = 16; offset > 0; offset /= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, offset));
+    DecodeSum total{.highest = highest, .sum = 0, .value = {}};
+#pragma unroll 8
     for (int block = from; block <= last; ++block) {
       const LatentPart& own = part(block);
       total.Add(*reinterpret_cast<const float4*>(own.value[row] + d), own.highest[row], own.sum[row]);

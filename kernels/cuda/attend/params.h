@@ -64,7 +64,8 @@ void AttendPrefill(Context& context, const AttendParams& params, const AttendEnt
 template <typename T>
 void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries);
 
-// Attention over latents: one kv head with keys of 576 whose first 512 dimensions are the values, all rows on 16 bytes. Decode
+inline constexpr int kLatentKeyDim = 576, kLatentValueDim = 512;
+// Attention over latents: one kv head with keys whose beginning is the value, of these sizes, all rows on 16 bytes. Decode
 // entries come first, as of AttendDecode, then chunks.
 bool FitsLatent(Context& context, const AttendParams& params);
 template <typename T>

@@ -92,6 +92,39 @@ TEST_F(CudaExecutorTest, WhatDoesNotFitIsSaid) {
   EXPECT_EQ(MakeExecutor(absent).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
+// These need no device.
+TEST(GpuModelTest, ShapesThatNoTunedKernelTakesAreNamed) {
+  model::DecoderSpec spec = TinyModel(kShape).spec;
+  spec.vocab = 320;
+  EXPECT_EQ(UntunedShapes(spec), "");
+  spec.layers[1].attention.head_dim = 80;
+  spec.layers[2].attention.latent.rank = 512;
+  spec.layers[2].attention.head_dim = 576;
+  EXPECT_EQ(UntunedShapes(spec), "heads of 80");
+  spec.layers[0].attention = {.head_dim = 40, .latent = {.rank = 32}};
+  spec.vocab = 50257;
+  spec.hidden = 64;
+  EXPECT_EQ(UntunedShapes(spec), "a hidden size of 64, a vocabulary of 50257, heads of 80, latents of 32 and 8");
+}
+
+TEST(GpuModelTest, WhatSharedMemoryDoesNotHoldIsRefused) {
+  const auto message = [](const model::DecoderSpec& spec) {
+    const absl::Status status = CheckGpuModel(spec);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
+    return std::string(status.message());
+  };
+  model::DecoderSpec spec = TinyModel(kShape).spec;
+  EXPECT_EQ(CheckGpuModel(spec), absl::OkStatus());
+  spec.layers[1].attention.head_dim = 600;
+  EXPECT_THAT(message(spec), ::testing::HasSubstr("attention with keys of 600 and values of 600"));
+  spec.layers[1].attention.latent.rank = 512;
+  EXPECT_EQ(CheckGpuModel(spec), absl::OkStatus());
+  spec.layers[1].attention.latent.rank = 0;
+  spec.layers[1].attention.head_dim = 64;
+  spec.layers[2].moe.routing.experts = 4000;
+  EXPECT_THAT(message(spec), ::testing::HasSubstr("4000 experts"));
+}
+
 TEST_F(CudaExecutorTest, MemoryThatWeightsMissIsSaid) {
   auto uploader = MakeGpuUploader(options_);
   ASSERT_TRUE(uploader.ok()) << uploader.status();
