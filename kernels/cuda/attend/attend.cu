@@ -29,7 +29,7 @@ bool FitsSm90(const KvLayer& kv, int group) {
   return kv.key_dim == 128 && group <= 128 && kv.block_stride % row_bytes == 0 && kv.head_stride % row_bytes == 0;
 }
 
-// Decode attention's parts of rows come first.
+// Decode attention's parts of rows come first in `parts`; behind them lie those of latents, which need no zeros.
 size_t DecodePartBytes(const Context& context) {
   return sizeof(DecodePart) * kMaxDecodeBlocks * context.multiprocessors * kDecodeHeads * (kMaxDecodeHeadDim / 4);
 }
