@@ -184,6 +184,9 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
   if (gpu_usable.ok()) {
     BERTH_ASSIGN_OR_RETURN(backend.executor, runtime::MakeGpuExecutor(model, gpu));
     backend.default_depth = backend.executor->limits().max_depth;
+    if (const std::string untuned = runtime::UntunedShapes(loaded->spec); !untuned.empty()) {
+      spdlog::info("kernels for all shapes, which are not tuned, take {}", untuned);
+    }
   } else {
     BERTH_ASSIGN_OR_RETURN(backend.executor, runtime::MakeCpuExecutor(model, MakeCpuOptions(options), base::SystemClock()));
     spdlog::info("the model runs on the CPU: {}", std::string(gpu_usable.message()));

@@ -104,19 +104,15 @@ class CudaOps : public Ops {
  private:
   void DoEmbed(const EmbedArgs& args) override { cuda::Embed(context_, args); }
   void DoAttnIn(const AttnInArgs& args) override { cuda::AttnIn(context_, args); }
-  void DoLatentIn(const LatentInArgs&) override { NoLatentAttention(); }
+  void DoLatentIn(const LatentInArgs& args) override { cuda::LatentIn(context_, args); }
   void DoAttend(const AttendArgs& args) override { cuda::Attend(context_, args); }
-  void DoLatentOut(const LatentOutArgs&) override { NoLatentAttention(); }
+  void DoLatentOut(const LatentOutArgs& args) override { cuda::LatentOut(context_, args); }
   void DoProjectOut(const ProjectOutArgs& args) override { cuda::ProjectOut(context_, args); }
   void DoMlpUp(const MlpUpArgs& args) override { cuda::MlpUp(context_, args); }
   void DoMoe(const MoeArgs& args) override { cuda::Moe(context_, args); }
   void DoHead(const HeadArgs& args) override { cuda::Head(context_, args); }
   void DoAdmit(const AdmitArgs& args) override { cuda::Admit(context_, args); }
   void DoSample(const SampleArgs& args) override { cuda::Sample(context_, args); }
-
-  void NoLatentAttention() {
-    if (context_.fault.ok()) context_.fault = absl::UnimplementedError("latent attention has no CUDA kernels");
-  }
 
   int device_ = 0;
   cuda::Context context_;

@@ -16,12 +16,21 @@ struct MoeLimits {
   int64_t intermediate = 0;  // of one expert
 };
 
+// What the kernels have shared memory for: the largest heads of attention, the most experts of a layer.
+inline constexpr int kMaxKeyDim = 1024;
+inline constexpr int kMaxValueDim = 512;
+inline constexpr int kMaxExperts = 3072;
+
+// Whether attention has kernels on tensor cores for such heads; else the kernel for all sizes takes them. Values are a place of
+// their own, or the beginning of keys (KvLayer).
+bool HasTunedAttention(int key_dim, int value_dim, bool values_in_keys);
+
 struct CudaOpsOptions {
   int device = 0;
   bool generic_kernels = false;  // only those that run on every device
   int max_tokens = 0;            // rows of one step
   int64_t max_hidden = 0;        // widest residual stream
-  int64_t max_product = 0;       // widest product before its activation: QKV, or gate and up together
+  int64_t max_product = 0;  // widest product before its activation: QKV, gate and up together, or what of latents and queries
   MoeLimits moe;
 };
 

@@ -262,7 +262,8 @@ void Moe(Context& context, const MoeArgs& args) {
                       .experts = static_cast<int>(experts)};
   Launch(context, ChooseExperts, tokens, kWarp, 4 * experts * sizeof(float), args.routing,
          static_cast<const float*>(scores.raw()), static_cast<const float*>(args.router_bias.raw()), visits);
-  Launch(context, SortVisits, 1, kSortThreads, experts * sizeof(int32_t), visits);
+  // Whole vectors: the compiler reads four counts at a time.
+  Launch(context, SortVisits, 1, kSortThreads, (experts + 3) / 4 * 4 * sizeof(int32_t), visits);
   WithActivation(args.residual.dtype(), [&](auto type) { RunExperts<decltype(type)>(context, args, visits, normed); });
 }
 

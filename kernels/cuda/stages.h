@@ -9,7 +9,9 @@ namespace berth::kernels::cuda {
 // The stage ops of kernels/ops.h, one file each; arguments are checked by Ops. Queued on the context's stream.
 void Embed(Context& context, const EmbedArgs& args);
 void AttnIn(Context& context, const AttnInArgs& args);
+void LatentIn(Context& context, const LatentInArgs& args);
 void Attend(Context& context, const AttendArgs& args);
+void LatentOut(Context& context, const LatentOutArgs& args);
 void ProjectOut(Context& context, const ProjectOutArgs& args);
 void MlpUp(Context& context, const MlpUpArgs& args);
 void Moe(Context& context, const MoeArgs& args);

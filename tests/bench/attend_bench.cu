@@ -55,6 +55,15 @@ struct Entry {
   int context, rows;
 };
 
+struct Model {
+  const char* name;
+  int q_heads, kv_heads, dim;
+  int latent = 0;  // so many of a key's first dimensions are the value; 0: values have a place of their own
+
+  int value_dim() const { return latent > 0 ? latent : dim; }
+  int row() const { return latent > 0 ? dim : 2 * dim; }  // of a token and kv head in the cache
+};
+
 class Bench {
  public:
   Bench() : allocator_(MakeCudaAllocator(0)) {
@@ -83,7 +92,7 @@ class Bench {
   void UseGenericSet() { context_.hopper = false; }
 
   // `decode`: one row per entry.
-  void Attend(const std::string& name, int q_heads, int kv_heads, int dim, const std::vector<Entry>& entries, bool decode) {
+  void Attend(const std::string& name, const Model& m, const std::vector<Entry>& entries, bool decode) {
     std::vector<int32_t> position, sequence, start = {0}, context, table;
     int64_t width = 1, blocks = 0, kv_rows = 0;
     double flops = 0;
@@ -92,7 +101,7 @@ class Bench {
       for (int i = 0; i < entry.rows; ++i) {
         position.push_back(entry.context - entry.rows + i);
         sequence.push_back(static_cast<int32_t>(context.size()));
-        flops += 4.0 * dim * q_heads * (position.back() + 1);
+        flops += 2.0 * (m.dim + m.value_dim()) * m.q_heads * (position.back() + 1);
       }
       start.push_back(static_cast<int32_t>(position.size()));
       context.push_back(entry.context);
@@ -110,14 +119,14 @@ class Bench {
       Check(cudaMemcpy(buffers.back().data(), values.data(), values.size() * 4, cudaMemcpyHostToDevice), "upload");
       return Tensor(buffers.back().data(), DType::kI32, shape);
     };
-    const auto activations = [&] {
-      buffers.push_back(Allocate(*allocator_, int64_t{rows} * q_heads * dim * 2));
-      FillRandom<<<256, 256>>>(static_cast<uint16_t*>(buffers.back().data()), int64_t{rows} * q_heads * dim);
+    const auto activations = [&](int dim) {
+      buffers.push_back(Allocate(*allocator_, int64_t{rows} * m.q_heads * dim * 2));
+      FillRandom<<<256, 256>>>(static_cast<uint16_t*>(buffers.back().data()), int64_t{rows} * m.q_heads * dim);
       Check(cudaDeviceSynchronize(), "filling");
-      return Tensor(buffers.back().data(), DType::kBF16, {rows, q_heads, dim});
+      return Tensor(buffers.back().data(), DType::kBF16, {rows, m.q_heads, dim});
     };
-    const int64_t head_stride = int64_t{2} * kKvBlockTokens * dim * 2, pool_bytes = blocks * kv_heads * head_stride;
-    AttendArgs args{.q = activations(),
+    const int64_t head_stride = int64_t{kKvBlockTokens} * m.row() * 2, pool_bytes = blocks * m.kv_heads * head_stride;
+    AttendArgs args{.q = activations(m.dim),
                     .batch = {.tokens = rows,
                               .sequences = sequences,
                               .decode_sequences = decode ? sequences : 0,
@@ -128,13 +137,14 @@ class Bench {
                               .block_table = ints(table, {sequences, width})},
                     .kv = {.base = static_cast<std::byte*>(kv_.data()),
                            .dtype = DType::kBF16,
-                           .kv_heads = kv_heads,
-                           .key_dim = dim,
-                           .value_dim = dim,
-                           .block_stride = kv_heads * head_stride,
+                           .kv_heads = m.kv_heads,
+                           .key_dim = m.dim,
+                           .value_dim = m.value_dim(),
+                           .values_in_keys = m.latent > 0,
+                           .block_stride = m.kv_heads * head_stride,
                            .head_stride = head_stride},
-                    .scale = 1 / std::sqrt(static_cast<float>(dim)),
-                    .out = activations()};
+                    .scale = 1 / std::sqrt(static_cast<float>(m.dim)),
+                    .out = activations(m.value_dim())};
     const int pools = static_cast<int>(std::clamp<int64_t>(kRotationBytes / pool_bytes, 1, 64));
     const int calls = decode ? std::max(pools, static_cast<int>(std::min<int64_t>(kKvBytes / pool_bytes, 4))) : 4;
     const int64_t places = std::min<int64_t>(calls, kKvBytes / pool_bytes);
@@ -143,7 +153,7 @@ class Bench {
       cuda::Attend(context_, args);
     });
     Check(context_.fault.ok() ? cudaSuccess : cudaErrorUnknown, context_.fault.ToString().c_str());
-    const double bytes = 4.0 * kv_rows * kv_heads * dim + 4.0 * rows * q_heads * dim;
+    const double bytes = 2.0 * kv_rows * m.kv_heads * m.row() + 2.0 * rows * m.q_heads * (m.dim + m.value_dim());
     std::printf("%-34s %9.1f us (%.1f-%.1f)", name.c_str(), time.median, time.least, time.most);
     if (decode) {
       const double gbps = bytes / time.median / 1e3;
@@ -193,26 +203,20 @@ class Bench {
   double read_gbps_ = 1;
 };
 
-struct Model {
-  const char* name;
-  int q_heads, kv_heads, dim;
-};
-
 int Main(const std::string& filter) {
   Bench bench;
   bench.Anchor();
   const auto run = [&](const std::string& name, const Model& m, const std::vector<Entry>& entries, bool decode) {
-    if (name.find(filter) != std::string::npos) bench.Attend(name, m.q_heads, m.kv_heads, m.dim, entries, decode);
+    if (name.find(filter) != std::string::npos) bench.Attend(name, m, entries, decode);
   };
   std::mt19937 random(7);
   std::vector<Entry> mixed, shorter;  // `shorter` is what a trace of conversations decodes
   for (int i = 0; i < 256; ++i) mixed.push_back({1 + static_cast<int>(random() % 2000), 1});
   for (int i = 0; i < 256; ++i) shorter.push_back({60 + static_cast<int>(random() % 740), 1});
-  const Model models[] = {{"M1 16/8 d128", 16, 8, 128},
-                          {"M2 32/8 d128", 32, 8, 128},
-                          {"32/32 d128", 32, 32, 128},
-                          {"9/3 d64", 9, 3, 64},
-                          {"16/8 d256", 16, 8, 256}};
+  const Model models[] = {{"M1 16/8 d128", 16, 8, 128},        {"M2 32/8 d128", 32, 8, 128},
+                          {"32/32 d128", 32, 32, 128},         {"9/3 d64", 9, 3, 64},
+                          {"16/8 d256", 16, 8, 256},           {"V2-Lite 16 latents", 16, 1, 576, 512},
+                          {"V3 128 latents", 128, 1, 576, 512}};
   const auto prefill = [&](const Model& m) {
     const std::string name = m.name;
     run(name + " prefill 1024", m, {{1024, 1024}}, false);

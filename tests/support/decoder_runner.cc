@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "worker/model/decoder.h"
+#include "worker/model/tensor_arena.h"
 #include "worker/runtime/kv_cache.h"
 
 namespace berth::testing {
@@ -17,44 +18,71 @@ using kernels::Tensor;
 
 std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
                                              const std::vector<int32_t>& tokens, int step_tokens) {
+  runtime::RunnerDevice device{.ops = kernels::MakeCpuOps({})};
+  return PromptLogits(spec, weights, tokens, step_tokens, device, DType::kF32);
+}
+
+std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
+                                             const std::vector<int32_t>& tokens, int step_tokens, runtime::RunnerDevice& device,
+                                             DType dtype) {
   const int count = static_cast<int>(tokens.size());
   const int blocks = (count + 63) / 64;
-  const std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps({});
-  const absl::StatusOr<runtime::KvCache> kv = runtime::KvCache::Create(spec, DType::kF32, blocks, kernels::HostAllocator());
+  kernels::Ops& ops = *device.ops;
+  kernels::Allocator& memory = device.memory == nullptr ? kernels::HostAllocator() : *device.memory;
+  const absl::StatusOr<runtime::KvCache> kv = runtime::KvCache::Create(spec, dtype, blocks, memory);
   BERTH_CHECK(kv.ok()) << kv.status();
-  const auto decoder = model::Decoder::Create(spec, weights, *ops, kernels::HostAllocator(), {.max_tokens = count});
+  const auto decoder = model::Decoder::Create(spec, weights, ops, memory, {.max_tokens = count, .dtype = dtype});
   BERTH_CHECK(decoder.ok()) << decoder.status();
-
-  std::vector<int32_t> token = tokens, position(count), sequence_of(count, 0), table(blocks);
-  std::iota(position.begin(), position.end(), 0);
-  std::iota(table.begin(), table.end(), 0);
-  std::vector<float> logits(static_cast<size_t>(count) * spec.vocab);
-  const auto ints = [](int32_t* data, int size) { return Tensor(data, DType::kI32, {size}); };
+  Tensor token, position, sequence_of, start, length, variant, table, logits;
+  const absl::StatusOr<kernels::Buffer> buffer = model::AllocateTensors(memory, {{&token, DType::kI32, count},
+                                                                                 {&position, DType::kI32, count},
+                                                                                 {&sequence_of, DType::kI32, count},
+                                                                                 {&start, DType::kI32, 2},
+                                                                                 {&length, DType::kI32, 1},
+                                                                                 {&variant, DType::kI32, 1},
+                                                                                 {&table, DType::kI32, 1, blocks},
+                                                                                 {&logits, DType::kF32, count, spec.vocab}});
+  BERTH_CHECK(buffer.ok()) << buffer.status();
+  const auto sync = [&] {
+    const absl::Status status = ops.Sync();
+    BERTH_CHECK(status.ok()) << status;
+  };
+  const auto put = [&](const Tensor& to, const std::vector<int32_t>& values) {
+    ops.Upload(to.raw(), values.data(), sizeof(int32_t) * to.elements());
+    sync();
+  };
+  std::vector<int32_t> rising(std::max(count, blocks));
+  std::iota(rising.begin(), rising.end(), 0);
+  put(token, tokens);
+  put(position, rising);
+  put(table, rising);
   const auto& lengths = spec.rope_lengths;
-  const auto rope_variant = static_cast<int32_t>(std::lower_bound(lengths.begin(), lengths.end(), count) - lengths.begin());
+  put(variant, {static_cast<int32_t>(std::lower_bound(lengths.begin(), lengths.end(), count) - lengths.begin())});
   const int most = step_tokens > 0 ? step_tokens : count;
   for (int first = 0; first < count; first += most) {
     const int rows = std::min(most, count - first);
-    std::vector<int32_t> start = {0, rows}, length = {first + rows}, variant = {rope_variant};
-    (*decoder)->Forward(
-        {.token = ints(token.data() + first, rows),
-         .batch = {.tokens = rows,
-                   .sequences = 1,
-                   .position = ints(position.data() + first, rows),
-                   .sequence_of = ints(sequence_of.data(), rows),
-                   .query_start = ints(start.data(), 2),
-                   .context_length = ints(length.data(), 1),
-                   .rope_variant = ints(variant.data(), 1),
-                   .block_table = Tensor(table.data(), DType::kI32, {1, blocks})},
-         .kv = kv->layers(),
-         .logit_row = ints(position.data(), rows),
-         .logits = Tensor(logits.data() + static_cast<int64_t>(first) * spec.vocab, DType::kF32, {rows, spec.vocab})});
-    const absl::Status status = ops->Sync();
-    BERTH_CHECK(status.ok()) << status;
+    put(start, {0, rows});
+    put(length, {first + rows});
+    (*decoder)->Forward({.token = token.Rows(first, rows),
+                         .batch = {.tokens = rows,
+                                   .sequences = 1,
+                                   .decode_sequences = most == 1 ? 1 : 0,
+                                   .position = position.Rows(first, rows),
+                                   .sequence_of = sequence_of.Rows(0, rows),
+                                   .query_start = start,
+                                   .context_length = length,
+                                   .rope_variant = variant,
+                                   .block_table = table},
+                         .kv = kv->layers(),
+                         .logit_row = position.Rows(0, rows),
+                         .logits = logits.Rows(first, rows)});
+    sync();
   }
-
+  std::vector<float> all(logits.elements());
+  ops.Download(all.data(), logits.raw(), sizeof(float) * all.size());
+  sync();
   std::vector<std::vector<float>> rows;
-  for (int i = 0; i < count; ++i) rows.emplace_back(logits.begin() + i * spec.vocab, logits.begin() + (i + 1) * spec.vocab);
+  for (int i = 0; i < count; ++i) rows.emplace_back(all.begin() + i * spec.vocab, all.begin() + (i + 1) * spec.vocab);
   return rows;
 }
 

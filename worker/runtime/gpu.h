@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -33,6 +34,9 @@ absl::Status CheckGpu(int device);
 
 // UNIMPLEMENTED names what of the model no CUDA kernel computes.
 absl::Status CheckGpuModel(const model::DecoderSpec& spec);
+
+// What of such a model only the kernels for all shapes take, which are not tuned; empty: nothing.
+std::string UntunedShapes(const model::DecoderSpec& spec);
 
 // Where the weights of a model go that MakeGpuExecutor is to run with the same options.
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options);

@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.h"
@@ -14,6 +17,8 @@ namespace berth::runtime {
 namespace {
 
 constexpr int kDepth = 2;
+// What products take fast: rows of whole vectors, sums of some length.
+constexpr int kVectorElements = 8, kLeastHidden = 128;
 
 kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOptions& options) {
   kernels::CudaOpsOptions ops{.device = options.device,
@@ -21,9 +26,14 @@ kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOpti
                               .max_tokens = options.max_step_tokens,
                               .max_hidden = spec.hidden};
   for (const model::LayerSpec& layer : spec.layers) {
+    const model::LatentSpec& latent = layer.attention.latent;
+    const int64_t queries = int64_t{layer.attention.q_heads} * (latent.key_dim + layer.attention.head_dim - latent.rank);
     const int64_t heads = layer.attention.q_heads + 2 * layer.attention.kv_heads;
     const int64_t up = (layer.mlp.gated ? 2 : 1) * layer.mlp.intermediate;
     ops.max_product = std::max<int64_t>({ops.max_product, spec.hidden, heads * layer.attention.head_dim, up});
+    if (latent.rank > 0) {
+      ops.max_product = std::max<int64_t>(ops.max_product, layer.attention.head_dim + queries + latent.q_rank);
+    }
     ops.moe.experts = std::max(ops.moe.experts, layer.moe.routing.experts);
     ops.moe.top_k = std::max(ops.moe.top_k, layer.moe.routing.top_k);
     ops.moe.intermediate = std::max<int64_t>(ops.moe.intermediate, layer.moe.intermediate);
@@ -53,11 +63,34 @@ absl::Status CheckGpu(int device) { return kernels::CheckCudaDevice(device); }
 
 absl::Status CheckGpuModel(const model::DecoderSpec& spec) {
   for (const model::LayerSpec& layer : spec.layers) {
-    if (layer.attention.latent.rank == 0) continue;
-    return absl::UnimplementedError(absl::StrCat("latent attention of rank ", layer.attention.latent.rank, " (", spec.family,
-                                                 ") has no CUDA kernels; --device cpu runs it"));
+    const model::AttentionSpec& attention = layer.attention;
+    const int values = attention.latent.rank > 0 ? attention.latent.rank : attention.head_dim;
+    if (attention.head_dim > kernels::kMaxKeyDim || values > kernels::kMaxValueDim) {
+      return absl::UnimplementedError(absl::StrCat("attention with keys of ", attention.head_dim, " and values of ", values,
+                                                   " (", spec.family, ") has no CUDA kernels, which take ", kernels::kMaxKeyDim,
+                                                   " and ", kernels::kMaxValueDim, "; --device cpu runs it"));
+    }
+    if (layer.moe.routing.experts > kernels::kMaxExperts) {
+      return absl::UnimplementedError(absl::StrCat(layer.moe.routing.experts, " experts (", spec.family,
+                                                   ") have no CUDA kernels, which take ", kernels::kMaxExperts,
+                                                   "; --device cpu runs it"));
+    }
   }
   return absl::OkStatus();
+}
+
+std::string UntunedShapes(const model::DecoderSpec& spec) {
+  std::set<std::string> shapes;
+  for (const model::LayerSpec& layer : spec.layers) {
+    const model::AttentionSpec& attention = layer.attention;
+    const int rank = attention.latent.rank;
+    if (kernels::HasTunedAttention(attention.head_dim, rank > 0 ? rank : attention.head_dim, rank > 0)) continue;
+    shapes.insert(rank > 0 ? absl::StrCat("latents of ", rank, " and ", attention.head_dim - rank)
+                           : absl::StrCat("heads of ", attention.head_dim));
+  }
+  if (spec.vocab % kVectorElements != 0) shapes.insert(absl::StrCat("a vocabulary of ", spec.vocab));
+  if (spec.hidden < kLeastHidden) shapes.insert(absl::StrCat("a hidden size of ", spec.hidden));
+  return absl::StrJoin(shapes, ", ");
 }
 
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options) {

@@ -6,6 +6,8 @@ absl::Status CheckGpu(int device) { return absl::FailedPreconditionError("this p
 
 absl::Status CheckGpuModel(const model::DecoderSpec& spec) { return CheckGpu(0); }
 
+std::string UntunedShapes(const model::DecoderSpec& spec) { return {}; }
+
 absl::StatusOr<std::unique_ptr<kernels::WeightUploader>> MakeGpuUploader(const GpuOptions& options) {
   return CheckGpu(options.device);
 }

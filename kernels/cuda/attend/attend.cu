@@ -6,10 +6,11 @@
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/util/numeric.cuh"
 
-namespace berth::kernels::cuda {
+namespace berth::kernels {
+namespace cuda {
 namespace {
 
-constexpr int kMaxHeadDim = 256;
+constexpr int kMaxDecodeHeadDim = 256;
 constexpr int64_t kAccessBytes = 16;
 
 // Whether every row of every head starts on a 16-byte boundary.
@@ -28,20 +29,26 @@ bool FitsSm90(const KvLayer& kv, int group) {
   return kv.key_dim == 128 && group <= 128 && kv.block_stride % row_bytes == 0 && kv.head_stride % row_bytes == 0;
 }
 
+// Decode attention's parts of rows come first in `parts`; behind them lie those of latents, which need no zeros.
+size_t DecodePartBytes(const Context& context) {
+  return sizeof(DecodePart) * kMaxDecodeBlocks * context.multiprocessors * kDecodeHeads * (kMaxDecodeHeadDim / 4);
+}
+
 template <typename T>
 void Dispatch(Context& context, const AttendArgs& args, const AttendParams& params) {
   const Batch& batch = args.batch;
-  if (args.kv.key_dim != args.kv.value_dim || !IsTensorCoreHead(args.kv.key_dim) || !IsAligned(args)) {
+  const int decode = batch.decode_sequences;
+  const AttendEntries chunks{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
+  if (FitsLatent(context, params) && IsAligned(args)) return AttendLatents<T>(context, params, decode, chunks);
+  if (args.kv.values_in_keys || !HasTunedAttention(args.kv.key_dim, args.kv.value_dim, false) || !IsAligned(args)) {
     return AttendGeneric<T>(context, params);
   }
-  const int decode = batch.decode_sequences;
   if (decode > 0) AttendDecode<T>(context, params, decode);
   if (batch.tokens > decode) {
-    const AttendEntries entries{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
     if (context.hopper && FitsSm90(args.kv, params.group)) {
-      AttendPrefillSm90<T>(context, params, entries);
+      AttendPrefillSm90<T>(context, params, chunks);
     } else {
-      AttendPrefill<T>(context, params, entries);
+      AttendPrefill<T>(context, params, chunks);
     }
   }
 }
@@ -50,16 +57,20 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
 
 absl::Status ReserveAttend(Context& context, Allocator& allocator) {
   AttendResources& resources = context.attend;
-  const size_t parts = size_t{kMaxDecodeBlocks} * context.multiprocessors * kDecodeHeads * (kMaxHeadDim / 4);
-  BERTH_ASSIGN_OR_RETURN(resources.parts, allocator.Allocate(parts * sizeof(DecodePart)));
+  BERTH_ASSIGN_OR_RETURN(resources.parts, allocator.Allocate(DecodePartBytes(context) + LatentPartBytes(context)));
   BERTH_ASSIGN_OR_RETURN(resources.taken, allocator.Allocate(sizeof(int32_t)));
   return absl::OkStatus();
+}
+
+void* LatentParts(const Context& context) {
+  return static_cast<std::byte*>(context.attend.parts.data()) + DecodePartBytes(context);
 }
 
 void Attend(Context& context, const AttendArgs& args) {
   BERTH_CHECK(args.kv.dtype == args.q.dtype())
       << "KV is " << Info(args.kv.dtype).name << ", want " << Info(args.q.dtype()).name;
-  BERTH_CHECK(args.kv.key_dim <= kMaxHeadDim && args.kv.value_dim <= kMaxHeadDim) << "heads of " << args.kv.key_dim;
+  BERTH_CHECK(args.kv.key_dim <= kMaxKeyDim && args.kv.value_dim <= kMaxValueDim)
+      << "keys of " << args.kv.key_dim << ", values of " << args.kv.value_dim;
   const AttendParams params{
       .q = args.q.raw(),
       .out = args.out.raw(),
@@ -86,4 +97,11 @@ void Attend(Context& context, const AttendArgs& args) {
   Dispatch<__half>(context, args, params);
 }
 
-}  // namespace berth::kernels::cuda
+}  // namespace cuda
+
+bool HasTunedAttention(int key_dim, int value_dim, bool values_in_keys) {
+  if (values_in_keys) return key_dim == cuda::kLatentKeyDim && value_dim == cuda::kLatentValueDim;
+  return key_dim == value_dim && cuda::IsTensorCoreHead(key_dim);
+}
+
+}  // namespace berth::kernels

@@ -76,6 +76,11 @@ struct DecodeCursor {
 struct DecodeRange {
   int64_t total;
   int blocks;
+  // No more blocks than the largest share leaves work for, so that rows have few parts.
+  __device__ static DecodeRange DealOut(int64_t total, int blocks) {
+    const int64_t most = (total + blocks - 1) / blocks;
+    return {total, total == 0 ? 0 : static_cast<int>((total + most - 1) / most)};
+  }
   __device__ int64_t Begin(int block) const { return block * total / blocks; }
   __device__ int BlockOf(int64_t step) const { return static_cast<int>(((step + 1) * blocks - 1) / total); }
 };
@@ -106,9 +111,7 @@ __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>
     total += warp_steps[w];
   }
   total *= heads;
-  // No more blocks than the largest share leaves work for, so that rows have few parts.
-  const int64_t most = (total + gridDim.x - 1) / gridDim.x;
-  const DecodeRange range{total, total == 0 ? 0 : static_cast<int>((total + most - 1) / most)};
+  const DecodeRange range = DecodeRange::DealOut(total, gridDim.x);
   if (static_cast<int>(blockIdx.x) >= range.blocks) return range;
   const int64_t begin = range.Begin(blockIdx.x);
   if (begin >= static_cast<int64_t>(before) * heads && begin < static_cast<int64_t>(before + own) * heads) {

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "kernels/cuda/attend/params.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 
@@ -9,17 +10,17 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kTile = 32;  // keys that a warp scores at once, one per lane
-constexpr int kMaxHeadDim = 256;
 
 // One query head of one row. Warp w takes the key tiles w, w + 4, …; tiles are cut by absolute position, and the warps' partial
 // results are combined in order, so that a row's result does not depend on its batch or chunk. Grid: (heads, rows).
 template <typename T, int kDimsPerLane>
 __global__ void __launch_bounds__(kWarps * 32) AttendRow(const __grid_constant__ AttendParams params) {
-  __shared__ float query[kMaxHeadDim];
-  __shared__ float partial[kWarps][kMaxHeadDim];
+  __shared__ float query[kMaxKeyDim];
+  __shared__ float partial[kWarps][32 * kDimsPerLane];
   __shared__ float maxima[kWarps], sums[kWarps];
   const int head = blockIdx.x, row = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int key_dim = params.kv.key_dim, value_dim = params.kv.value_dim;
+  const int value_stride = params.kv.values_in_keys ? key_dim : value_dim;
   LetSuccessorStart();
   WaitForInputs();
   const T* q = static_cast<const T*>(params.q) + row * params.q_stride + head * params.q_head_stride;
@@ -36,7 +37,9 @@ __global__ void __launch_bounds__(kWarps * 32) AttendRow(const __grid_constant__
     const std::byte* block = cache + blocks[tile * kTile / kKvBlockTokens] * params.kv.block_stride;
     const int row_in_block = tile * kTile % kKvBlockTokens, key_position = tile * kTile + lane;
     const T* keys = reinterpret_cast<const T*>(block) + row_in_block * key_dim;
-    const T* values = reinterpret_cast<const T*>(block) + kKvBlockTokens * key_dim + row_in_block * value_dim;
+    const T* values = params.kv.values_in_keys
+                          ? keys
+                          : reinterpret_cast<const T*>(block) + kKvBlockTokens * key_dim + row_in_block * value_dim;
     float score = -INFINITY;
     if (key_position >= first && key_position <= position) {
       float dot = 0;
@@ -61,7 +64,7 @@ __global__ void __launch_bounds__(kWarps * 32) AttendRow(const __grid_constant__
     for (int key = from; key <= to; ++key) {
       const float p = __shfl_sync(~0u, weight, key);
       for (int d = 0; d < kDimsPerLane; ++d) {
-        if (lane + 32 * d < value_dim) value[d] += p * ToFloat(values[key * value_dim + lane + 32 * d]);
+        if (lane + 32 * d < value_dim) value[d] += p * ToFloat(values[key * value_stride + lane + 32 * d]);
       }
     }
   }
@@ -91,7 +94,10 @@ __global__ void __launch_bounds__(kWarps * 32) AttendRow(const __grid_constant__
 template <typename T>
 void AttendGeneric(Context& context, const AttendParams& params) {
   const int dim = params.kv.value_dim;
-  const auto kernel = dim <= 64 ? &AttendRow<T, 2> : dim <= 128 ? &AttendRow<T, 4> : &AttendRow<T, 8>;
+  const auto kernel = dim <= 64    ? &AttendRow<T, 2>
+                      : dim <= 128 ? &AttendRow<T, 4>
+                      : dim <= 256 ? &AttendRow<T, 8>
+                                   : &AttendRow<T, kMaxValueDim / 32>;
   Launch(context, kernel, dim3(params.group * params.kv.kv_heads, params.rows), dim3(kWarps * 32), 0, params);
 }
 

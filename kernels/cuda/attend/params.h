@@ -64,7 +64,16 @@ void AttendPrefill(Context& context, const AttendParams& params, const AttendEnt
 template <typename T>
 void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries);
 
-// Every head size up to 256, all rows.
+inline constexpr int kLatentKeyDim = 576, kLatentValueDim = 512;
+// Attention over latents: one kv head with keys whose beginning is the value, of these sizes, all rows on 16 bytes. Decode
+// entries come first, as of AttendDecode, then chunks.
+bool FitsLatent(Context& context, const AttendParams& params);
+template <typename T>
+void AttendLatents(Context& context, const AttendParams& params, int decode_entries, const AttendEntries& chunks);
+size_t LatentPartBytes(const Context& context);  // of memory that its decode kernels hand parts of rows over in
+void* LatentParts(const Context& context);
+
+// Every head size up to kMaxKeyDim and kMaxValueDim, all rows.
 template <typename T>
 void AttendGeneric(Context& context, const AttendParams& params);
 

@@ -46,10 +46,10 @@ def write_checkpoint(model, config_path, folder):
             parameter.data.bfloat16().view(torch.int16).cpu().numpy().tofile(file)
 
 
-def as_bfloat16(model):
-    """The model as transformers loads it in bf16: the rotary frequencies stay fp32."""
+def keep_buffers(model, dtype):
+    """The model as transformers loads it in 16 bits: the rotary frequencies stay fp32."""
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    model.bfloat16()
+    torch.nn.Module.to(model, dtype)
     for name, buffer in kept.items():
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, buffer)
@@ -82,7 +82,7 @@ def run_seed(options, seed):
     with open(tokens_path, "w", encoding="utf-8") as file:
         file.write(" ".join(map(str, tokens.tolist())))
     reference = log_probabilities(model, tokens.cuda())
-    found = {"HF bf16": divergence(reference, log_probabilities(as_bfloat16(model), tokens.cuda()))}
+    found = {"HF bf16": divergence(reference, log_probabilities(keep_buffers(model, torch.bfloat16), tokens.cuda()))}
     del model
     torch.cuda.empty_cache()
     subprocess.run([options.score, options.folder, tokens_path, out], check=True)

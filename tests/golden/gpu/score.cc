@@ -28,7 +28,7 @@ using kernels::Tensor;
 
 struct Flags {
   std::string model, tokens, out;
-  std::string device = "cuda";
+  std::string device = "cuda", dtype = "bfloat16";
   std::vector<std::string> ways = {"whole", "chunks", "steps"};
   bool generic = false;
   int threads = 16;
@@ -164,7 +164,8 @@ class Scorer {
 };
 
 absl::Status Run(const Flags& flags) {
-  GpuOptions options{.generic_kernels = flags.generic, .slots = 1};
+  GpuOptions options{
+      .dtype = flags.dtype == "float16" ? DType::kF16 : DType::kBF16, .generic_kernels = flags.generic, .slots = 1};
   loader::LoadOptions load;
   std::unique_ptr<kernels::WeightUploader> uploader;
   const bool on_gpu = flags.device == "cuda";
@@ -203,6 +204,9 @@ int main(int argc, char** argv) {
   app.add_option("tokens", flags.tokens, "File of token ids, apart by blanks")->required();
   app.add_option("out", flags.out, "Name of the output files, without the way")->required();
   app.add_option("--device", flags.device, "cuda or cpu")->check(CLI::IsMember({"cuda", "cpu"}))->capture_default_str();
+  app.add_option("--dtype", flags.dtype, "Of weights, activations and KV on the GPU: bfloat16 or float16")
+      ->check(CLI::IsMember({"bfloat16", "float16"}))
+      ->capture_default_str();
   app.add_option("--ways", flags.ways, "whole: in one step; chunks: in steps of odd sizes; steps: by recorded decode steps")
       ->delimiter(',');
   app.add_flag("--generic", flags.generic, "Only kernels that run on every GPU");

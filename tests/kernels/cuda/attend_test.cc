@@ -18,18 +18,28 @@ struct Entry {
 
 struct AttendCase {
   int q_heads = 2, kv_heads = 1, dim = 64;
+  int latent = 0;  // so many of a key's first dimensions are the value; 0: values have the keys' size and a place of their own
   std::vector<Entry> entries;
   bool decode = false;  // the entries of one row at the front are announced as such
   int window = 0;
   float softcap = 0;
   bool alibi = false;
+
+  int value_dim() const { return latent > 0 ? latent : dim; }
+  int halves() const { return latent > 0 ? 1 : 2; }  // of a block: keys, values
 };
 
+std::vector<Entry> DecodeEntries(std::initializer_list<int> contexts) {
+  std::vector<Entry> entries;
+  for (const int context : contexts) entries.push_back({context, 1});
+  return entries;
+}
+
 std::string Name(const AttendCase& c) {
-  return std::to_string(c.q_heads) + "/" + std::to_string(c.kv_heads) + " heads of " + std::to_string(c.dim) + ", " +
-         std::to_string(c.entries.size()) + " entries, the first of " + std::to_string(c.entries[0].context) + ", window " +
-         std::to_string(c.window) + ", softcap " + std::to_string(c.softcap) + (c.alibi ? ", ALiBi" : "") +
-         (c.decode ? ", decode" : "");
+  return std::to_string(c.q_heads) + "/" + std::to_string(c.kv_heads) + " heads of " + std::to_string(c.dim) +
+         (c.latent > 0 ? " over latents of " + std::to_string(c.latent) : "") + ", " + std::to_string(c.entries.size()) +
+         " entries, the first of " + std::to_string(c.entries[0].context) + ", window " + std::to_string(c.window) +
+         ", softcap " + std::to_string(c.softcap) + (c.alibi ? ", ALiBi" : "") + (c.decode ? ", decode" : "");
 }
 
 // Blocks lie scrambled in the pool, and what no token owns is NaN on both sides. Rows of queries and outputs lie apart, with
@@ -76,13 +86,13 @@ class CudaAttendTest : public TwinTensors {
     Upload(table);
     const Twin &positions = Ints(position), &sequence_of = Ints(sequence), &starts = Ints(start), &contexts = Ints(context);
     const Twin& pool = MakePool(c, blocks, width);
-    const Twin &queries = Rows(rows, c), &slopes = Floats({c.q_heads}, 0.1f, 0.02f);
-    Twin& out = Rows(rows, c);
+    const Twin &queries = Rows(rows, c.q_heads, c.dim), &slopes = Floats({c.q_heads}, 0.1f, 0.02f);
+    Twin& out = Rows(rows, c.q_heads, c.value_dim());
     std::fill_n(out.host.data<float>(), out.host.elements(), kGuard);
     FillWithGuards(out);
     problem.out_memory = &out;
     const auto args = [&](auto side) {
-      return AttendArgs{.q = View(side(queries), rows, c),
+      return AttendArgs{.q = View(side(queries), rows, c.q_heads, c.dim),
                         .batch = {.tokens = rows,
                                   .sequences = sequences,
                                   .decode_sequences = decode,
@@ -96,7 +106,7 @@ class CudaAttendTest : public TwinTensors {
                         .window = c.window,
                         .softcap = c.softcap,
                         .alibi_slope = c.alibi ? side(slopes) : Tensor(),
-                        .out = View(side(out), rows, c)};
+                        .out = View(side(out), rows, c.q_heads, c.value_dim())};
     };
     problem.host = args([](const Twin& twin) { return twin.host; });
     problem.device = args([](const Twin& twin) { return twin.device; });
@@ -104,23 +114,24 @@ class CudaAttendTest : public TwinTensors {
   }
 
   // Memory of rows with gaps, one row before and one behind.
-  Twin& Rows(int rows, const AttendCase& c) { return Values({rows + 2, c.q_heads * c.dim + kGap}); }
-  static Tensor View(const Tensor& memory, int rows, const AttendCase& c) {
+  Twin& Rows(int rows, int heads, int dim) { return Values({rows + 2, heads * dim + kGap}); }
+  static Tensor View(const Tensor& memory, int rows, int heads, int dim) {
     const int64_t stride = memory.dim(1);
     auto* from = static_cast<std::byte*>(memory.raw()) + stride * Info(memory.dtype()).block_bytes;
-    return Tensor(from, memory.dtype(), {rows, c.q_heads, c.dim}, {stride, c.dim, 1});
+    return Tensor(from, memory.dtype(), {rows, heads, dim}, {stride, dim, 1});
   }
 
   const Twin& MakePool(const AttendCase& c, const int32_t* blocks, int width) {
     const auto entries = static_cast<int64_t>(c.entries.size());
-    Twin& pool = TwinTensors::Make(DType::kF32, GetParam(), {entries * width + 1, c.kv_heads, 2 * kKvBlockTokens, c.dim});
+    const int64_t halves = c.halves() * c.kv_heads;
+    Twin& pool = TwinTensors::Make(DType::kF32, GetParam(), {entries * width + 1, halves, kKvBlockTokens, c.dim});
     auto* values = pool.host.data<float>();
     std::fill_n(values, pool.host.elements(), std::nanf(""));
     for (int64_t e = 0; e < entries; ++e) {
       for (int t = 0; t < c.entries[e].context; ++t) {
         const int64_t block = blocks[e * width + t / kKvBlockTokens];
-        for (int64_t half = 0; half < 2 * c.kv_heads; ++half) {
-          float* row = values + ((block * c.kv_heads * 2 + half) * kKvBlockTokens + t % kKvBlockTokens) * c.dim;
+        for (int64_t half = 0; half < halves; ++half) {
+          float* row = values + ((block * halves + half) * kKvBlockTokens + t % kKvBlockTokens) * c.dim;
           for (int i = 0; i < c.dim; ++i) row[i] = Round(normal_(random_));
         }
       }
@@ -130,12 +141,13 @@ class CudaAttendTest : public TwinTensors {
   }
 
   static KvLayer Layer(const Tensor& pool, const AttendCase& c) {
-    const int64_t head = 2 * kKvBlockTokens * c.dim * Info(pool.dtype()).block_bytes;
+    const int64_t head = c.halves() * kKvBlockTokens * c.dim * Info(pool.dtype()).block_bytes;
     return {.base = static_cast<std::byte*>(pool.raw()),
             .dtype = pool.dtype(),
             .kv_heads = c.kv_heads,
             .key_dim = c.dim,
-            .value_dim = c.dim,
+            .value_dim = c.value_dim(),
+            .values_in_keys = c.latent > 0,
             .block_stride = c.kv_heads * head,
             .head_stride = head};
   }
@@ -196,14 +208,22 @@ class CudaAttendTest : public TwinTensors {
     }
   }
 
+  void CompareLatents(const std::vector<int>& head_counts) {
+    const std::vector<Entry> cases[] = {DecodeEntries({63, 1, 64, 65, 300, 32, 33, 500}),
+                                        {{70, 70}, {163, 33}, {128, 64}, {201, 1}, {1, 1}},
+                                        {{1000, 1}, {64, 1}, {90, 40}}};
+    for (const int heads : head_counts) {
+      for (const std::vector<Entry>& entries : cases) {
+        for (const bool decode : {false, true}) {
+          Compare({.q_heads = heads, .dim = 576, .latent = 512, .entries = entries, .decode = decode});
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+
   cuda::Context generic_;
 };
-
-std::vector<Entry> DecodeEntries(std::initializer_list<int> contexts) {
-  std::vector<Entry> entries;
-  for (const int context : contexts) entries.push_back({context, 1});
-  return entries;
-}
 
 TEST_P(CudaAttendTest, DecodeMatchesTheCpu) { CompareShapes(DecodeEntries({63, 1, 64, 65, 300, 16, 17}), /*decode=*/true); }
 
@@ -267,27 +287,51 @@ TEST_P(CudaAttendTest, OddHeadSizes) {
   }
 }
 
+TEST_P(CudaAttendTest, LatentsOfFewHeadsMatchTheCpu) { CompareLatents({1, 16}); }
+
+TEST_P(CudaAttendTest, LatentsOfManyHeadsMatchTheCpu) { CompareLatents({71, 128}); }
+
+TEST_P(CudaAttendTest, OddLatentsMatchTheCpu) {
+  Compare({.q_heads = 5, .dim = 40, .latent = 32, .entries = {{33, 1}, {140, 12}}, .decode = true});
+  Compare({.q_heads = 16, .dim = 576, .latent = 512, .entries = {{333, 1}, {140, 12}}, .decode = true, .window = 100});
+}
+
 TEST_P(CudaAttendTest, EqualBatchesGiveEqualBits) {
   std::vector<Entry> many;
   for (int i = 0; i < 40; ++i) many.push_back({1 + i * 53 % 900, 1});
-  for (const std::vector<Entry>& entries : {DecodeEntries({700, 65, 3, 400}), many}) {
-    for (const bool decode : {false, true}) {
-      const Problem problem = Make({.q_heads = 8, .kv_heads = 2, .dim = 128, .entries = entries, .decode = decode});
-      std::vector<float> first;
-      for (int run = 0; run < 5; ++run) {
-        cuda_->Attend(problem.device);
-        ASSERT_TRUE(cuda_->Sync().ok());
-        const std::vector<float> out = Download(problem.out_memory->device);
-        if (run == 0) first = out;
-        ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size() * sizeof(float)), 0) << "run " << run;
+  for (AttendCase c : {AttendCase{.q_heads = 8, .kv_heads = 2, .dim = 128}, {.q_heads = 16, .dim = 576, .latent = 512}}) {
+    for (const std::vector<Entry>& entries : {DecodeEntries({700, 65, 3, 400}), many}) {
+      for (const bool decode : {false, true}) {
+        c.entries = entries;
+        c.decode = decode;
+        const Problem problem = Make(c);
+        std::vector<float> first;
+        for (int run = 0; run < 5; ++run) {
+          cuda_->Attend(problem.device);
+          ASSERT_TRUE(cuda_->Sync().ok());
+          const std::vector<float> out = Download(problem.out_memory->device);
+          if (run == 0) first = out;
+          ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size() * sizeof(float)), 0) << "run " << run;
+        }
       }
     }
   }
 }
 
 // A batch that is padded to a captured size, and lengths that change between launches of the graph.
-TEST_P(CudaAttendTest, ACapturedLaunchFollowsTheLengthsOnTheDevice) {
-  const AttendCase c{.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = DecodeEntries({500, 90, 1, 257}), .decode = true};
+class CudaAttendGraphTest : public CudaAttendTest {
+ protected:
+  void Follow(const AttendCase& c);
+};
+
+TEST_P(CudaAttendGraphTest, ACapturedLaunchFollowsTheLengthsOnTheDevice) {
+  const std::vector<Entry> entries = DecodeEntries({500, 90, 1, 257});
+  Follow({.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = entries, .decode = true});
+  Follow({.q_heads = 16, .dim = 576, .latent = 512, .entries = entries, .decode = true});
+}
+
+void CudaAttendGraphTest::Follow(const AttendCase& c) {
+  SCOPED_TRACE(Name(c));
   const Problem problem = Make(c);
   cuda::Context context;
   ASSERT_EQ(cudaStreamCreate(&context.stream), cudaSuccess);
@@ -324,6 +368,7 @@ TEST_P(CudaAttendTest, ACapturedLaunchFollowsTheLengthsOnTheDevice) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaAttendTest, kDeviceTypes, DeviceTypeName);
+INSTANTIATE_TEST_SUITE_P(Types, CudaAttendGraphTest, kDeviceTypes, DeviceTypeName);
 
 }  // namespace
 }  // namespace berth::kernels

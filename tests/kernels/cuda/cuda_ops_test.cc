@@ -134,6 +134,65 @@ TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
   }
 }
 
+struct LatentCase {
+  int64_t hidden;
+  int64_t q_rank;  // 0: queries come from the residual
+  int heads, key_dim, value_dim, rank, rope_dim;
+};
+
+TEST_P(CudaAttentionTest, LatentInAndOutMatchTheCpu) {
+  const LatentCase cases[] = {{256, 64, 16, 128, 128, 512, 64}, {64, 0, 4, 20, 12, 32, 8}, {96, 40, 5, 7, 9, 33, 6}};
+  for (const LatentCase& c : cases) {
+    MakeBatch();
+    const int64_t rows = host_batch_.tokens, row = c.rank + c.rope_dim, q_in = c.q_rank > 0 ? c.q_rank : c.hidden;
+    const float scale = 1 / std::sqrt(static_cast<float>(c.hidden));
+    const Twin &residual = Values({rows, c.hidden}), &latent = Values({row, c.hidden}, scale);
+    const Twin &q_down = Values({q_in, c.hidden}, scale), &norm = Floats({c.hidden}, 1, 0.1f);
+    const Twin &q = Values({c.heads * (c.key_dim + c.rope_dim), q_in}, scale), &q_norm = Floats({q_in}, 1, 0.1f);
+    const Twin &up = Values({int64_t{c.heads} * (c.key_dim + c.value_dim), c.rank}, 0.1f),
+               &latent_norm = Floats({c.rank}, 1, 0.1f);
+    Twin &pool = Values({kBlocks, kKvBlockTokens, row}), &q_out = Values({rows, c.heads, row});
+    Twin &attended = Values({rows, c.heads, c.rank}), &out = Values({rows, c.heads, c.value_dim});
+    Twin& frequency = Make(DType::kF32, DType::kF32, {1, c.rope_dim / 2});
+    for (int i = 0; i < c.rope_dim / 2; ++i) frequency.host.data<float>()[i] = 1 / (1.f + static_cast<float>(i));
+    Upload(frequency);
+    const auto run = [&](Ops& ops, auto side, const Batch& batch) {
+      const Tensor blocks = side(pool);
+      const int64_t block_bytes = kKvBlockTokens * row * Info(blocks.dtype()).block_bytes;
+      ops.LatentIn({.residual = side(residual),
+                    .norm = {.weight = side(norm)},
+                    .q_down = c.q_rank > 0 ? WeightOf(side(q_down)) : LinearWeight(),
+                    .q_down_norm = {.weight = side(q_norm)},
+                    .q = WeightOf(side(q)),
+                    .latent = WeightOf(side(latent)),
+                    .latent_norm = {.weight = side(latent_norm)},
+                    .up = WeightOf(side(up)),
+                    .rope = {.inverse_frequency = side(frequency)},
+                    .heads = c.heads,
+                    .key_dim = c.key_dim,
+                    .value_dim = c.value_dim,
+                    .rank = c.rank,
+                    .batch = batch,
+                    .kv = {.base = static_cast<std::byte*>(blocks.raw()),
+                           .dtype = blocks.dtype(),
+                           .kv_heads = 1,
+                           .key_dim = static_cast<int>(row),
+                           .value_dim = c.rank,
+                           .values_in_keys = true,
+                           .block_stride = block_bytes,
+                           .head_stride = block_bytes},
+                    .q_out = side(q_out)});
+      ops.LatentOut(
+          {.in = side(attended), .up = WeightOf(side(up)), .key_dim = c.key_dim, .value_dim = c.value_dim, .out = side(out)});
+    };
+    run(
+        *cpu_, [](const Twin& twin) { return twin.host; }, host_batch_);
+    run(
+        *cuda_, [](const Twin& twin) { return twin.device; }, device_batch_);
+    for (Twin* result : {&q_out, &pool, &out}) ExpectClose(*result, Tolerance());
+  }
+}
+
 TEST_P(CudaOpsTest, MlpAndProjectionsMatchTheCpu) {
   for (const int64_t rows : {1, 7, 130}) {
     for (const bool everything : {false, true}) {

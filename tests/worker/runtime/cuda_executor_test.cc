@@ -86,10 +86,43 @@ TEST_F(CudaExecutorTest, WhatDoesNotFitIsSaid) {
   small.kv_bytes = 3 * KvBlockBytes(model_.spec, small.dtype);
   const absl::Status status = MakeExecutor(small).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("the KV cache of one sequence of 512 tokens needs"));
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("the KV cache of one sequence of 512 tokens needs"));
   GpuOptions absent = options_;
   absent.device = 99;
   EXPECT_EQ(MakeExecutor(absent).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// These need no device.
+TEST(GpuModelTest, ShapesThatNoTunedKernelTakesAreNamed) {
+  model::DecoderSpec spec = TinyModel(kShape).spec;
+  spec.vocab = 320;
+  EXPECT_EQ(UntunedShapes(spec), "");
+  spec.layers[1].attention.head_dim = 80;
+  spec.layers[2].attention.latent.rank = 512;
+  spec.layers[2].attention.head_dim = 576;
+  EXPECT_EQ(UntunedShapes(spec), "heads of 80");
+  spec.layers[0].attention = {.head_dim = 40, .latent = {.rank = 32}};
+  spec.vocab = 50257;
+  spec.hidden = 64;
+  EXPECT_EQ(UntunedShapes(spec), "a hidden size of 64, a vocabulary of 50257, heads of 80, latents of 32 and 8");
+}
+
+TEST(GpuModelTest, WhatSharedMemoryDoesNotHoldIsRefused) {
+  const auto message = [](const model::DecoderSpec& spec) {
+    const absl::Status status = CheckGpuModel(spec);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
+    return std::string(status.message());
+  };
+  model::DecoderSpec spec = TinyModel(kShape).spec;
+  EXPECT_EQ(CheckGpuModel(spec), absl::OkStatus());
+  spec.layers[1].attention.head_dim = 600;
+  EXPECT_THAT(message(spec), ::testing::HasSubstr("attention with keys of 600 and values of 600"));
+  spec.layers[1].attention.latent.rank = 512;
+  EXPECT_EQ(CheckGpuModel(spec), absl::OkStatus());
+  spec.layers[1].attention.latent.rank = 0;
+  spec.layers[1].attention.head_dim = 64;
+  spec.layers[2].moe.routing.experts = 4000;
+  EXPECT_THAT(message(spec), ::testing::HasSubstr("4000 experts"));
 }
 
 TEST_F(CudaExecutorTest, MemoryThatWeightsMissIsSaid) {
@@ -98,12 +131,12 @@ TEST_F(CudaExecutorTest, MemoryThatWeightsMissIsSaid) {
   const absl::Status status = (*uploader)->Reserve({.matrix_elements = int64_t{1} << 41, .weights = 1});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()),
-              testing::ContainsRegex("the weights take [0-9]+ MiB of device 0.*MiB are missing"));
+              ::testing::ContainsRegex("the weights take [0-9]+ MiB of device 0.*MiB are missing"));
 }
 
 // A fault spoils the process's context, so it happens in a process of its own.
 TEST_F(CudaExecutorTest, ADeviceFaultEndsEveryPlanAndNothingHangs) {
-  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   const auto fault = [this] {
     const auto executor = *MakeExecutor(options_);
     engine::StepPlanBuilder plan(1), next(2);
@@ -116,7 +149,7 @@ TEST_F(CudaExecutorTest, ADeviceFaultEndsEveryPlanAndNothingHangs) {
     const bool both = absl::IsUnavailable(executor->Await().status()) && absl::IsUnavailable(executor->Await().status());
     std::exit(both ? 3 : 1);
   };
-  EXPECT_EXIT(fault(), testing::ExitedWithCode(3), "");
+  EXPECT_EXIT(fault(), ::testing::ExitedWithCode(3), "");
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ inline std::map<engine::SequenceId, std::vector<int32_t>> Tokens(const std::map<
   return tokens;
 }
 
-class CudaModelTest : public testing::Test {
+class CudaModelTest : public ::testing::Test {
  protected:
   CudaModelTest() : model_(kShape) {
     // Weights that bf16 holds, so that both sides compute with the same.

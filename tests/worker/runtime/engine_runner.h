@@ -62,14 +62,15 @@ class EngineRunner {
   EngineRunner(absl::StatusOr<std::unique_ptr<engine::Executor>> executor, const engine::EngineOptions& options) {
     EXPECT_TRUE(executor.ok()) << executor.status();
     engine_ = std::make_unique<engine::Engine>(options, *std::move(executor), base::SystemClock());
-    engine_->Start();
   }
 
-  // Runs the sequences together to their ends.
+  // Runs the sequences together to their ends. The first time the engine starts when it has them all, so that its batches are
+  // the same every time.
   std::map<engine::SequenceId, Output> Run(const std::vector<engine::SequenceSpec>& specs) {
     std::map<engine::SequenceId, Output> outputs;
     size_t unfinished = specs.size();
     for (const engine::SequenceSpec& spec : specs) EXPECT_TRUE(engine_->Add(spec).ok());
+    if (!std::exchange(started_, true)) engine_->Start();
     std::vector<engine::StepOutput> steps;
     while (unfinished > 0 && engine_->output().Pop(&steps)) {
       for (const engine::StepOutput& step : steps) {
@@ -92,6 +93,7 @@ class EngineRunner {
   }
 
   std::unique_ptr<engine::Engine> engine_;
+  bool started_ = false;
 };
 
 }  // namespace berth::runtime
