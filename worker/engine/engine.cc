@@ -262,9 +262,10 @@ absl::Status Engine::Impl::FinishStep() {
   const absl::Duration time = now - std::max(step.at, last_step_end_);
   last_step_end_ = now;
   step_time_.Record(step.tokens, time);
-  std::vector<SequenceUpdate> updates = scheduler_.Commit(*result);
+  const uint64_t step_number = result->step;
+  std::vector<SequenceUpdate> updates = scheduler_.Commit(*std::move(result));
   UpdateSnapshot();
-  Publish({.step = result->step, .step_time = time, .updates = std::move(updates)});
+  Publish({.step = step_number, .step_time = time, .updates = std::move(updates)});
   host_time_ += clock_.Monotonic() - now;
   return absl::OkStatus();
 }
