@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
+#include "proto/rpc/collector.h"
 
 namespace berth::gateway {
 namespace {
