@@ -164,6 +164,11 @@ class Gateway::Impl {
             .ready = [this] { return health_.ready(); },
             .workers = {.tokenize = Forward(&CallerServices::Tokenize),
                         .detokenize = Forward(&CallerServices::Detokenize),
+                        .embed =
+                            [this](const std::shared_ptr<const rpc::Tenant>& tenant, const v1::EmbedRequest& request,
+                                   auto done) {
+                              callers_.Embed(server_.shard(), tenant, request, absl::InfiniteDuration(), std::move(done));
+                            },
                         .close_session = Forward(&CallerServices::CloseSession)},
             .allowed_origins = options_.allowed_origins,
             .heartbeat = options_.http_heartbeat}};

@@ -214,6 +214,20 @@ void Ops::Head(const HeadArgs& args) {
   if (rows > 0) DoHead(args);
 }
 
+void Ops::Pool(const PoolArgs& args) {
+  BERTH_CHECK(args.residual.rank() == 2 && args.slot.rank() == 1 && args.sum.rank() == 2)
+      << args.residual.DebugString() << ", " << args.slot.DebugString() << ", " << args.sum.DebugString();
+  const int64_t chunks = args.slot.dim(0), hidden = args.residual.dim(1);
+  CheckActivation("residual", args.residual, {args.residual.dim(0), hidden});
+  CheckNorm("norm", args.norm, hidden);
+  CheckTensor("begin", args.begin, DType::kI32, {chunks});
+  CheckTensor("end", args.end, DType::kI32, {chunks});
+  CheckTensor("slot", args.slot, DType::kI32, {chunks});
+  CheckTensor("fresh", args.fresh, DType::kI32, {chunks});
+  CheckTensor("sum", args.sum, DType::kF32, {args.sum.dim(0), hidden});
+  if (chunks > 0) DoPool(args);
+}
+
 void Ops::Admit(const AdmitArgs& args) {
   BERTH_CHECK(args.slot.rank() == 1 && args.history.rank() == 1 && args.slot_counts.rank() == 2)
       << args.slot.DebugString() << ", " << args.history.DebugString() << ", " << args.slot_counts.DebugString();

@@ -183,6 +183,16 @@ struct HeadArgs {
   Tensor logits;  // out f32 [rows, vocab]
 };
 
+// Adds the final norm's output to sums, chunk by chunk: sum[slot] += Σ norm(residual[row]) over the rows begin … end - 1.
+struct PoolArgs {
+  Tensor residual;  // [tokens, hidden]
+  Norm norm;
+  Tensor begin, end;  // i32 [chunks]
+  Tensor slot;        // i32 [chunks], all different
+  Tensor fresh;       // i32 [chunks] 1: the sum begins with this chunk
+  Tensor sum;         // in and out f32 [slots, hidden]
+};
+
 // Sampling parameters of one slot as they lie in device memory, and the defaults that change nothing.
 struct SlotSampling {
   float temperature = 1;  // 0: greedy; greedy takes the lowest id among equal logits
@@ -256,6 +266,7 @@ class Ops {
   void MlpDown(const ProjectOutArgs& args);
   void Moe(const MoeArgs& args);
   void Head(const HeadArgs& args);
+  void Pool(const PoolArgs& args);
   void Admit(const AdmitArgs& args);
   void Sample(const SampleArgs& args);
 
@@ -288,6 +299,7 @@ class Ops {
   virtual void DoMlpUp(const MlpUpArgs& args) = 0;
   virtual void DoMoe(const MoeArgs& args) = 0;
   virtual void DoHead(const HeadArgs& args) = 0;
+  virtual void DoPool(const PoolArgs& args) = 0;
   virtual void DoAdmit(const AdmitArgs& args) = 0;
   virtual void DoSample(const SampleArgs& args) = 0;
 };

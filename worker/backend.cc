@@ -112,6 +112,7 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
   const std::string chat_template = loaded.tokenizer.chat_template;
   BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded.tokenizer)));
   served.grammars = std::make_unique<service::GrammarStore>(*served.tokenizer);
+  served.infill = text::FindInfillFormat(*served.tokenizer);
   if (served.tokenizer->size() > loaded.spec.vocab) {
     return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", served.tokenizer->size(),
                                                    " tokens, but the model's vocabulary ", loaded.spec.vocab));

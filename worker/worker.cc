@@ -101,6 +101,8 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
                                                                                .shard = io,
                                                                                .metrics = *metrics_,
                                                                                .clock = clock});
+  embedder_ = std::make_unique<service::Embedder>(
+      service::Embedder::Parts{.model = backend_.served, .engine = *engine_, .pool = *pool_, .shard = io, .clock = clock});
   const absl::Duration grace = absl::Seconds(options_.shutdown_grace_seconds);
   status_ = std::make_unique<service::WorkerStatus>(
       identity_, service::WorkerStatus::Parts{.core = *core_,
@@ -125,6 +127,7 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
                                                                                        .links = *links_,
                                                                                        .pool = *pool_,
                                                                                        .sessions = *sessions_,
+                                                                                       .embedder = *embedder_,
                                                                                        .serve_callers = options_.serve_callers,
                                                                                        .keys = keys},
                                                         data_server_);
@@ -157,9 +160,11 @@ absl::Status Worker::StartServers() {
                                                               .live = [this] { return health_.live(); },
                                                               .ready = [this] { return health_.ready(); },
                                                               .metrics = [this] { return Scrape(); }}));
-  pump_ =
-      std::make_unique<service::StepPump>(engine_->output(), data_server_.shard(),
-                                          [this](std::vector<engine::StepOutput> steps) { core_->OnSteps(std::move(steps)); });
+  pump_ = std::make_unique<service::StepPump>(engine_->output(), data_server_.shard(),
+                                              [this](std::vector<engine::StepOutput> steps) {
+                                                embedder_->OnSteps(steps);
+                                                core_->OnSteps(std::move(steps));
+                                              });
   if (!options_.api_keys.file.empty()) {
     BERTH_ASSIGN_OR_RETURN(keys_watcher_, rpc::FileWatcher::Start({options_.api_keys.file}, [this] {
                              const absl::Status status = LoadKeys();

@@ -62,6 +62,7 @@ class Worker {
   std::unique_ptr<service::Metrics> metrics_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<service::GenerationCore> core_;
+  std::unique_ptr<service::Embedder> embedder_;
   std::unique_ptr<session::SessionStore> sessions_;
   std::unique_ptr<service::TokenizerPool> pool_;
   std::unique_ptr<service::WorkerStatus> status_;

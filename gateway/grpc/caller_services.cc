@@ -19,6 +19,9 @@ using Model = v1::ModelService;
 // Of a call that names no deadline.
 constexpr absl::Duration kForwardTimeout = absl::Seconds(30);
 
+// Of one that computes.
+constexpr absl::Duration kEmbedTimeout = absl::Minutes(10);
+
 // A unary call with its place in the metrics.
 template <typename Request, typename Response>
 struct Answer {
@@ -121,6 +124,23 @@ void CallerServices::AddInference(rpc::Server& server) {
   server.AddUnary(inference_, &Inference::AsyncService::RequestDetokenize, [this, forward_any](auto call) {
     forward_any(Begin(context_, std::move(call), "InferenceService", "Detokenize"), &Inference::Stub::PrepareAsyncDetokenize);
   });
+  AddEmbed(server);
+}
+
+void CallerServices::AddEmbed(rpc::Server& server) {
+  server.AddUnary(inference_, &Inference::AsyncService::RequestEmbed, [this](auto call) {
+    const auto answer = Begin(context_, call, "InferenceService", "Embed");
+    if (answer == nullptr) return;
+    const auto forwarded = Embed(call->shard(), answer->tenant, call->request(), TimeLeft(call->context()),
+                                 [answer](const absl::Status& status, const v1::EmbedResponse& response) {
+                                   if (status.ok()) {
+                                     answer->Finish(response);
+                                   } else {
+                                     answer->Fail(status);
+                                   }
+                                 });
+    if (forwarded != nullptr) call->OnCancel([forwarded] { forwarded->Cancel(); });
+  });
 }
 
 void CallerServices::AddSession(rpc::Server& server) {
@@ -192,6 +212,26 @@ void CallerServices::Detokenize(rpc::Shard& shard, const std::string& tenant, co
   const int worker = AnyWorker(request.model());
   if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
   Ask(shard, stubs_.inference(worker), &Inference::Stub::PrepareAsyncDetokenize, tenant, request, std::move(done));
+}
+
+std::shared_ptr<rpc::ClientCall> CallerServices::Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
+                                                       const v1::EmbedRequest& request, absl::Duration timeout,
+                                                       Done<v1::EmbedResponse> done) {
+  relay::Relay& relay = context_.relay;
+  const int worker = AnyWorker(request.model());
+  const absl::StatusOr<int64_t> charged =
+      worker < 0 ? relay::NoWorkerError(relay.view(), request.model()) : relay.Charge(*tenant, request.inputs());
+  if (!charged.ok()) {
+    done(charged.status(), {});
+    return nullptr;
+  }
+  return rpc::CallUnary(
+      shard, stubs_.inference(worker), &Inference::Stub::PrepareAsyncEmbed, request,
+      {.timeout = std::min(timeout, kEmbedTimeout), .metadata = {{"x-berth-tenant", tenant->name}}},
+      [&relay, tenant, charged = *charged, done = std::move(done)](const absl::Status& status, v1::EmbedResponse& response) {
+        relay.CorrectCharge(*tenant, response.usage().prompt_tokens() - charged);
+        done(status, response);
+      });
 }
 
 void CallerServices::CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "gateway/grpc/generation_calls.h"
@@ -8,12 +9,13 @@
 #include "proto/berth/v1/inference.grpc.pb.h"
 #include "proto/berth/v1/model.grpc.pb.h"
 #include "proto/berth/v1/session.grpc.pb.h"
+#include "proto/rpc/client_call.h"
 #include "proto/rpc/server.h"
 
 namespace berth::gateway {
 
 // InferenceService, SessionService and ModelService for callers. Generations go through the relay; what concerns one session
-// goes to its owner, tokenizing to any worker, as plain rpcs. Outlives its server, which has one shard.
+// goes to its owner, tokenizing and embedding to any worker, as plain rpcs. Outlives its server, which has one shard.
 class CallerServices {
  public:
   CallerServices(const CallerContext& context, WorkerStubs& stubs) : context_(context), stubs_(stubs) {}
@@ -28,11 +30,15 @@ class CallerServices {
                 Done<v1::TokenizeResponse> done);
   void Detokenize(rpc::Shard& shard, const std::string& tenant, const v1::DetokenizeRequest& request,
                   Done<v1::DetokenizeResponse> done);
+  // Null when no worker was asked; `done` has run then.
+  std::shared_ptr<rpc::ClientCall> Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
+                                         const v1::EmbedRequest& request, absl::Duration timeout, Done<v1::EmbedResponse> done);
   void CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,
                     Done<v1::CloseSessionResponse> done);
 
  private:
   void AddInference(rpc::Server& server);
+  void AddEmbed(rpc::Server& server);
   void AddSession(rpc::Server& server);
   void AddModel(rpc::Server& server);
 

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
-#include "gateway/relay/collector.h"
+#include "proto/rpc/collector.h"
 
 namespace berth::gateway {
 namespace {
@@ -140,7 +140,7 @@ class Collecting : public Generation<GenerateCall> {
     call_->Fail(status);
   }
 
-  relay::Collector collector_;
+  rpc::Collector collector_;
 };
 
 }  // namespace

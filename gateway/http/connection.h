@@ -37,7 +37,7 @@ class Connection : public Exchange {
   const std::string& path() const override { return path_; }
   const std::string& body() const override { return parser_->get().body(); }
   std::string header(const char* name) const override { return RequestHeader(name); }
-  const std::string& tenant() const override { return tenant_->name; }
+  const std::shared_ptr<const rpc::Tenant>& tenant() const override { return tenant_; }
   void Answer(HttpAnswer answer) override;
   void Fail(const absl::Status& status) override;
   void Generate(GenerationCall call) override;

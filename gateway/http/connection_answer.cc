@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "boost/asio/post.hpp"
 #include "boost/asio/write.hpp"
 #include "boost/beast/http/empty_body.hpp"
@@ -119,7 +118,7 @@ void Connection::OnAnswered(const ErrorCode& error) {
 void Connection::SetCommonHeaders(Headers& headers) {
   for (const auto& [name, value] : RateHeaders(std::exchange(levels_, {}))) headers.set(name, value);
   if (call_.has_value() && !call_->ignored_fields.empty()) {
-    headers.set("Warning", absl::StrCat("299 berth \"ignored fields: ", absl::StrJoin(call_->ignored_fields, ", "), "\""));
+    headers.set("Warning", IgnoredFieldsWarning(call_->ignored_fields));
   }
   const auto& allowed = context_.allowed_origins;
   const std::string origin = RequestHeader("Origin");

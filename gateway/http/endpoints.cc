@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gateway/http/embeddings.h"
 #include "gateway/http/messages_request.h"
 #include "gateway/http/native_request.h"
 #include "gateway/http/openapi.h"
@@ -58,10 +59,6 @@ void ListModels(Exchange& exchange, std::string name) {
 
 void Models(Exchange& exchange) { ListModels(exchange, ""); }
 void Model(Exchange& exchange) { ListModels(exchange, exchange.path().substr(sizeof(kModels))); }
-
-void Embeddings(Exchange& exchange) {
-  exchange.Fail(absl::UnimplementedError("/v1/embeddings: the engine gives no hidden states, only tokens"));
-}
 
 void Page(Exchange& exchange) {
   const PageFile* file = FindPageFile(exchange.path());

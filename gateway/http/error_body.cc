@@ -34,6 +34,8 @@ std::string ParamOf(const absl::Status& status) {
   const std::string& field = violations.front().first;
   if (field == "prompt.chat.tool_schemas") return "tools";
   if (field == "prompt.chat.forced_tool" || field == "prompt.chat.call_required") return "tool_choice";
+  if (field.starts_with("prompt.infill")) return "suffix";
+  if (field.starts_with("inputs")) return "input";
   const std::string message = field.substr(0, field.find('.'));
   if (message != "sampling" && message != "stop" && message != "output") return field;
   const std::string last = field.substr(field.rfind('.') + 1);

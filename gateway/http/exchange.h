@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "gateway/http/answer_format.h"
 #include "gateway/http/generation.h"
@@ -23,6 +25,9 @@ struct WorkerCalls {
                                   std::function<void(const absl::Status& status, const Response& response)> done)>;
   Call<v1::TokenizeRequest, v1::TokenizeResponse> tokenize;
   Call<v1::DetokenizeRequest, v1::DetokenizeResponse> detokenize;
+  std::function<void(const std::shared_ptr<const rpc::Tenant>& tenant, const v1::EmbedRequest& request,
+                     std::function<void(const absl::Status& status, const v1::EmbedResponse& response)> done)>
+      embed;
   Call<v1::CloseSessionRequest, v1::CloseSessionResponse> close_session;
 };
 
@@ -45,6 +50,11 @@ struct HttpAnswer {
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers = {};
 };
+
+// The Warning header that tells a caller of fields that nobody knows.
+inline std::string IgnoredFieldsWarning(const std::vector<std::string>& fields) {
+  return absl::StrCat("299 berth \"ignored fields: ", absl::StrJoin(fields, ", "), "\"");
+}
 
 // A generation that a request asks for, and the way to answer it.
 struct GenerationCall {
@@ -70,7 +80,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   virtual const std::string& path() const = 0;
   virtual const std::string& body() const = 0;
   virtual std::string header(const char* name) const = 0;  // of the request; "": none
-  virtual const std::string& tenant() const = 0;
+  virtual const std::shared_ptr<const rpc::Tenant>& tenant() const = 0;
 
   virtual void Answer(HttpAnswer answer) = 0;
   virtual void Fail(const absl::Status& status) = 0;

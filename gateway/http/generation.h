@@ -11,9 +11,9 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "gateway/admission/rate_limiter.h"
-#include "gateway/relay/collector.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/relay.h"
+#include "proto/rpc/collector.h"
 #include "proto/rpc/shard.h"
 
 namespace berth::http {
@@ -76,7 +76,7 @@ class Generation : public relay::StreamSink, public std::enable_shared_from_this
   const char* const method_;
   const Options options_;
   Deliver deliver_;
-  relay::Collector collector_;
+  rpc::Collector collector_;
   std::string model_;
   absl::Duration started_at_;
   std::vector<Part> parts_;

@@ -41,6 +41,13 @@ void ReadToolCalls(JsonFields& fields, v1::ChatMessage& message) {
   });
 }
 
+// One of several prompts: a string, or an array of token ids.
+void ReadPromptEntry(JsonFields& fields, const std::string& name, const json& value, v1::Prompt& prompt) {
+  if (value.is_string()) return prompt.set_text(value.get<std::string>());
+  if (!value.is_array()) return fields.WrongType(name, "a string or an array of token ids", value);
+  ReadTokenIds(fields, name, value, prompt);
+}
+
 }  // namespace
 
 void ReadModel(JsonFields& fields, v1::GenerationSpec& spec) {
@@ -164,6 +171,26 @@ void ReadTokenIds(JsonFields& fields, const std::string& name, const json& ids, 
   JsonFields inner(wrapped);
   for (int32_t id : inner.Int32s(name.c_str())) prompt.mutable_token_ids()->add_ids(id);
   fields.Take(inner);
+}
+
+std::vector<v1::Prompt> ReadPrompts(JsonFields& fields, const char* name, size_t most) {
+  const json* value = fields.Find(name);
+  const bool several = value != nullptr && value->is_array() && !value->empty() && !value->front().is_number();
+  std::vector<v1::Prompt> prompts(several ? value->size() : 1);
+  if (value == nullptr) {
+    fields.Fail(name, "is required");
+  } else if (!value->is_string() && !value->is_array()) {
+    fields.WrongType(name, "a string, an array of token ids, or an array of such", *value);
+  } else if (prompts.size() > most) {
+    fields.Fail(name, absl::StrCat("holds ", prompts.size(), " prompts, at most ", most, " are allowed"));
+  } else if (several) {
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      ReadPromptEntry(fields, absl::StrCat(name, "[", i, "]"), (*value)[i], prompts[i]);
+    }
+  } else {
+    ReadPromptEntry(fields, name, *value, prompts.front());
+  }
+  return fields.status().ok() ? std::move(prompts) : std::vector<v1::Prompt>();
 }
 
 void Refuse(JsonFields& fields, std::initializer_list<const char*> names) {

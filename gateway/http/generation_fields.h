@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "gateway/http/json_fields.h"
 #include "proto/berth/v1/generation.pb.h"
 
@@ -26,6 +29,8 @@ void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat
 // A string, or an array of parts whose type is among `types` and whose text is appended.
 void AppendContent(JsonFields& fields, const char* name, const std::vector<std::string>& types, std::string* text);
 void ReadTokenIds(JsonFields& fields, const std::string& name, const nlohmann::ordered_json& ids, v1::Prompt& prompt);
+// Texts, or arrays of token ids, of a field that has one of them or an array of them. Empty when that is wrong.
+std::vector<v1::Prompt> ReadPrompts(JsonFields& fields, const char* name, size_t most);
 
 // What would change the answer and is not offered.
 void Refuse(JsonFields& fields, std::initializer_list<const char*> names);

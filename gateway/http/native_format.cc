@@ -15,7 +15,7 @@ using json = nlohmann::ordered_json;
 class InteractiveFormat : public AnswerFormat {
  public:
   std::string Format(const v1::StreamGenerateResponse& message) override {
-    if (message.has_started()) input_tokens_ = message.started().prompt_tokens();
+    if (message.has_started()) TakeStarted(message.started());
     if (message.has_delta()) {
       tokens_ += message.delta().token_ids_size();
       return Line(message.delta().text(), "");
@@ -26,16 +26,23 @@ class InteractiveFormat : public AnswerFormat {
   std::string Heartbeat() const override { return ""; }
   std::string Whole(const v1::GenerateResponse& response) override {
     const v1::GenerateResponse::Choice& choice = response.choices(0);
-    return Dump(InteractiveAnswer(choice.text(), choice.token_ids_size(), response.usage().prompt_tokens(),
-                                  FinishName(choice.finish_reason())));
+    TakeStarted(response.started());
+    tokens_ = choice.token_ids_size();
+    return Dump(Answer(choice.text(), FinishName(choice.finish_reason())));
   }
 
  private:
-  std::string Line(const std::string& text, const std::string& reason) const {
-    return Dump(InteractiveAnswer(text, tokens_, input_tokens_, reason)) + "\n";
+  std::string Line(const std::string& text, const std::string& reason) const { return Dump(Answer(text, reason)) + "\n"; }
+  // What the session had before the turn is not its input.
+  void TakeStarted(const v1::Started& started) {
+    history_tokens_ = started.history_tokens();
+    input_tokens_ = started.prompt_tokens() - history_tokens_;
+  }
+  json Answer(const std::string& text, const std::string& reason) const {
+    return InteractiveAnswer(text, tokens_, input_tokens_, history_tokens_, reason);
   }
 
-  int tokens_ = 0, input_tokens_ = 0;
+  int64_t tokens_ = 0, input_tokens_ = 0, history_tokens_ = 0;
 };
 
 class GenerateFormat : public AnswerFormat {
@@ -80,11 +87,12 @@ class GenerateFormat : public AnswerFormat {
 
 }  // namespace
 
-json InteractiveAnswer(const std::string& text, int tokens, int input_tokens, const std::string& reason) {
+json InteractiveAnswer(const std::string& text, int64_t tokens, int64_t input_tokens, int64_t history_tokens,
+                       const std::string& reason) {
   return {{"text", text},
           {"tokens", tokens},
           {"input_tokens", input_tokens},
-          {"history_tokens", 0},
+          {"history_tokens", history_tokens},
           {"finish_reason", reason.empty() ? json(nullptr) : json(reason)}};
 }
 

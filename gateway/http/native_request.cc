@@ -62,7 +62,7 @@ absl::StatusOr<InteractiveRequest> ParseInteractive(std::string_view body) {
   return request;
 }
 
-HttpAnswer NothingGenerated() { return {.body = Dump(InteractiveAnswer("", 0, 0, "stop"))}; }
+HttpAnswer NothingGenerated() { return {.body = Dump(InteractiveAnswer("", 0, 0, 0, "stop"))}; }
 
 void CancelTurn(Exchange& exchange, const std::string& session_id) {
   v1::CancelRequest request;
@@ -71,7 +71,7 @@ void CancelTurn(Exchange& exchange, const std::string& session_id) {
   exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request] {
     const auto self = weak.lock();
     if (self == nullptr) return;
-    self->context().generation.relay.Cancel(self->tenant(), request, [weak](bool) {
+    self->context().generation.relay.Cancel(self->tenant()->name, request, [weak](bool) {
       if (const auto self = weak.lock()) self->Post([self] { self->Answer(NothingGenerated()); });
     });
   });
@@ -85,7 +85,7 @@ void CloseSession(Exchange& exchange, const v1::GenerationSpec& spec) {
     const auto self = weak.lock();
     if (self == nullptr) return;
     self->context().workers.close_session(
-        self->tenant(), request, [weak](const absl::Status& status, const v1::CloseSessionResponse&) {
+        self->tenant()->name, request, [weak](const absl::Status& status, const v1::CloseSessionResponse&) {
           const auto self = weak.lock();
           if (self == nullptr) return;
           self->Post([self, status] { status.ok() ? self->Answer(NothingGenerated()) : self->Fail(status); });

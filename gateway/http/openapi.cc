@@ -49,7 +49,7 @@ constexpr Operation kOperations[] = {
      " logprobs:boolean top_logprobs:integer tools:array tool_choice:any parallel_tool_calls:boolean modalities:any"
      " prediction:object"},
     {"post", "/v1/completions", "Text that goes on from a prompt, as OpenAI's API has it.",
-     BERTH_COMPLETION " prompt:any! logprobs:integer echo:boolean best_of:integer"},
+     BERTH_COMPLETION " prompt:any! logprobs:integer suffix:string echo:boolean best_of:integer"},
     {"post", "/v1/responses", "An answer of items, as OpenAI's Responses API has it; nothing is kept.",
      "model:string! input:any! instructions:string tools:array tool_choice:any parallel_tool_calls:boolean "
      "max_output_tokens:integer"
@@ -73,7 +73,8 @@ constexpr Operation kOperations[] = {
      "chat_template_kwargs:object"
      " reasoning_effort:string add_generation_prompt:boolean"},
     {"post", "/v1/detokenize", "The text of token ids.", "model:string tokens:array! skip_special_tokens:boolean"},
-    {"post", "/v1/embeddings", "Not offered: answers 501.", ""},
+    {"post", "/v1/embeddings", "Texts as vectors of length 1, as OpenAI's API has it.",
+     "model:string! input:any! encoding_format:string" BERTH_PASSED_OVER},
 };
 
 #undef BERTH_SAMPLING

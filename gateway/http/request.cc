@@ -49,28 +49,11 @@ void ReadModalities(JsonFields& fields) {
   }
 }
 
-// One of several prompts: a string, or an array of token ids.
-void ReadPromptEntry(JsonFields& fields, size_t index, const json& value, v1::Prompt& prompt) {
-  const std::string name = absl::StrCat("prompt[", index, "]");
-  if (value.is_string()) return prompt.set_text(value.get<std::string>());
-  if (!value.is_array()) return fields.WrongType(name, "a string or an array of token ids", value);
-  ReadTokenIds(fields, name, value, prompt);
-}
-
 void ReadTextPrompts(JsonFields& fields, CompletionRequest& request) {
-  const json* value = fields.Find("prompt");
-  v1::Prompt& first = *request.spec.mutable_prompt();
-  if (value == nullptr) return fields.Fail("prompt", "is required");
-  if (value->is_string()) return first.set_text(value->get<std::string>());
-  if (!value->is_array()) return fields.WrongType("prompt", "a string, an array of token ids, or an array of such", *value);
-  if (value->empty() || value->front().is_number()) return ReadTokenIds(fields, "prompt", *value, first);
-  if (value->size() > kMaxPrompts) {
-    return fields.Fail("prompt", absl::StrCat("holds ", value->size(), " prompts, at most ", kMaxPrompts, " are allowed"));
-  }
-  request.more_prompts.resize(value->size() - 1);
-  for (size_t i = 0; i < value->size(); ++i) {
-    ReadPromptEntry(fields, i, (*value)[i], i == 0 ? first : request.more_prompts[i - 1]);
-  }
+  request.more_prompts = ReadPrompts(fields, "prompt", kMaxPrompts);
+  if (request.more_prompts.empty()) return;
+  *request.spec.mutable_prompt() = std::move(request.more_prompts.front());
+  request.more_prompts.erase(request.more_prompts.begin());
 }
 
 // The prompt, before the text of every choice.
@@ -82,6 +65,21 @@ void ReadEcho(JsonFields& fields, CompletionRequest& request) {
   if (std::find(request.echoes.begin(), request.echoes.end(), "") != request.echoes.end()) {
     fields.Fail("echo", "is not supported for prompts of token ids");
   }
+}
+
+// The answer goes between every prompt and this text.
+void ReadSuffix(JsonFields& fields, CompletionRequest& request) {
+  const std::string suffix = fields.String("suffix").value_or("");
+  if (suffix.empty()) return;
+  const auto fill_in = [&](v1::Prompt& prompt) {
+    if (prompt.has_token_ids()) return fields.Fail("suffix", "is not supported for prompts of token ids");
+    v1::InfillPrompt infill;
+    infill.set_prefix(prompt.text());
+    infill.set_suffix(suffix);
+    *prompt.mutable_infill() = std::move(infill);
+  };
+  fill_in(*request.spec.mutable_prompt());
+  for (v1::Prompt& prompt : request.more_prompts) fill_in(prompt);
 }
 
 }  // namespace
@@ -120,7 +118,7 @@ absl::StatusOr<CompletionRequest> ParseTextCompletion(std::string_view body) {
   ReadTextPrompts(fields, request);
   if (const auto value = fields.Int32("logprobs")) request.spec.mutable_output()->set_top_logprobs(*value);
   ReadEcho(fields, request);
-  Refuse(fields, {"suffix"});
+  ReadSuffix(fields, request);
   const int choices = std::max(request.spec.sampling().choice_count(), 1);
   if (fields.Int32("best_of").value_or(choices) != choices) fields.Fail("best_of", "is not supported unless it equals n");
   if (!fields.status().ok()) return fields.status();

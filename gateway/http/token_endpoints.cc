@@ -45,7 +45,7 @@ void TokenizeAll(Exchange& exchange, std::vector<v1::TokenizeRequest> requests, 
     const auto self = weak.lock();
     for (size_t i = 0; self != nullptr && i < requests.size(); ++i) {
       self->context().workers.tokenize(
-          self->tenant(), requests[i],
+          self->tenant()->name, requests[i],
           [weak, state, i, done](const absl::Status& status, const v1::TokenizeResponse& response) {
             const auto self = weak.lock();
             if (self == nullptr || state->failed) return;
@@ -117,7 +117,7 @@ void Detokenize(Exchange& exchange) {
   exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request] {
     const auto self = weak.lock();
     if (self == nullptr) return;
-    self->context().workers.detokenize(self->tenant(), request,
+    self->context().workers.detokenize(self->tenant()->name, request,
                                        [weak](const absl::Status& status, const v1::DetokenizeResponse& response) {
                                          const auto self = weak.lock();
                                          if (self == nullptr) return;

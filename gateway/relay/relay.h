@@ -108,6 +108,11 @@ class Relay : private WorkerLink::Owner {
     return rate_limiter_.Get(tenant, view_.AttachedGateways(), clock_.Monotonic());
   }
 
+  // Takes a request and the tokens of what is to be embedded, as far as they can be told, from the tenant's limits; as
+  // RateLimiter::Take. The charge is to be corrected when the usage is known.
+  absl::StatusOr<int64_t> Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs);
+  void CorrectCharge(const rpc::Tenant& tenant, int64_t tokens) { rate_limiter_.Correct(tenant, tokens); }
+
   // The worker that answers for a session: the one it was last placed at, or its first rank; -1 when none is attached.
   int OwnerOf(const std::string& tenant, const std::string& session_id) const;
 

@@ -42,6 +42,15 @@ absl::Status Relay::Admit(Stream& stream) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<int64_t> Relay::Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs) {
+  int64_t tokens = 0;
+  for (const v1::Prompt& input : inputs) tokens += PromptTokens(input);
+  const absl::Status status = rate_limiter_.Take(tenant, tokens, view_.AttachedGateways(), clock_.Monotonic());
+  if (status.ok()) return tokens;
+  metrics_.RateLimited(tenant.name);
+  return status;
+}
+
 void Relay::SettleCharge(const Stream& stream) {
   if (!stream.charged_tokens.has_value()) return;
   int64_t used = stream.generation.used_tokens();

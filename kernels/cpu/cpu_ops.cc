@@ -54,6 +54,7 @@ class CpuOps final : public Ops {
   void DoMlpUp(const MlpUpArgs& args) override { Queue(cpu::MlpUp, args); }
   void DoMoe(const MoeArgs& args) override { Queue(cpu::Moe, args); }
   void DoHead(const HeadArgs& args) override { Queue(cpu::Head, args); }
+  void DoPool(const PoolArgs& args) override { Queue(cpu::Pool, args); }
   void DoAdmit(const AdmitArgs& args) override { Queue(cpu::Admit, args); }
   void DoSample(const SampleArgs& args) override { Queue(cpu::Sample, args); }
 

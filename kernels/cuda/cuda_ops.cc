@@ -111,6 +111,7 @@ class CudaOps : public Ops {
   void DoMlpUp(const MlpUpArgs& args) override { cuda::MlpUp(context_, args); }
   void DoMoe(const MoeArgs& args) override { cuda::Moe(context_, args); }
   void DoHead(const HeadArgs& args) override { cuda::Head(context_, args); }
+  void DoPool(const PoolArgs& args) override { cuda::Pool(context_, args); }
   void DoAdmit(const AdmitArgs& args) override { cuda::Admit(context_, args); }
   void DoSample(const SampleArgs& args) override { cuda::Sample(context_, args); }
 

@@ -16,6 +16,7 @@ void ProjectOut(Context& context, const ProjectOutArgs& args);
 void MlpUp(Context& context, const MlpUpArgs& args);
 void Moe(Context& context, const MoeArgs& args);
 void Head(Context& context, const HeadArgs& args);
+void Pool(Context& context, const PoolArgs& args);
 void Admit(Context& context, const AdmitArgs& args);
 void Sample(Context& context, const SampleArgs& args);
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 PAGES = ["README.md"] + [f"docs/{name}.md" for name in ("serving", "clients", "sessions", "sampling")]
-FENCE = re.compile(r"^```(\w+) (run|serve)\n(.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"^```(\w+) (run|serve|installed)\n(.*?)^```$", re.M | re.S)
 
 
 def snippets():
@@ -24,15 +24,18 @@ SNIPPETS = list(snippets())
 
 
 @pytest.mark.parametrize("language, how, text", SNIPPETS)
-def test_snippet(language, how, text, cluster, bin_dir):
+def test_snippet(language, how, text, cluster, bin_dir, tmp_path):
     ports = cluster.gateway.ready
     text = text.replace("127.0.0.1:23333", f"127.0.0.1:{ports['http_port']}")
     text = text.replace("127.0.0.1:23334", f"127.0.0.1:{ports['grpc_port']}").replace("build/cpu-release/bin", bin_dir)
     if how == "serve":
         return serve(text)
     command = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}[language]
-    environment = dict(os.environ, PYTHONPATH="build/stubs")
-    done = subprocess.run([*command, text], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    environment, folder = dict(os.environ, PYTHONPATH="build/stubs"), ROOT
+    if how == "installed":  # the package berth, which the stubs would hide
+        del environment["PYTHONPATH"]
+        folder = tmp_path
+    done = subprocess.run([*command, text], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert '"error"' not in done.stdout or "model_not_found" in done.stdout, done.stdout
     assert done.stdout or "protoc" in text or "CloseSession" in text

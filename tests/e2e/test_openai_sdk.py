@@ -155,3 +155,26 @@ def test_errors_are_the_sdks_own(client, model):
         ask(client, "gpt-9")
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model=model, messages=[])
+
+
+def test_embeddings(client, model):
+    texts = ["a ship", "the berth", "a ship"] + [f"crane {i}" for i in range(40)]
+    answer = client.embeddings.create(model=model, input=texts)  # base64 on the wire
+    floats = client.embeddings.create(model=model, input=texts, encoding_format="float")
+    assert [e.index for e in answer.data] == list(range(43))
+    for coded, plain in zip(answer.data, floats.data):
+        assert coded.embedding == pytest.approx(plain.embedding, abs=1e-6)
+        assert sum(x * x for x in plain.embedding) == pytest.approx(1, abs=1e-4)
+    assert answer.data[0].embedding == pytest.approx(answer.data[2].embedding, abs=1e-6)
+    assert answer.data[0].embedding != pytest.approx(answer.data[1].embedding, abs=1e-3)
+    assert answer.model == model
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens >= 43
+
+
+def test_embeddings_of_token_ids_equal_those_of_their_text(sim_client):
+    ids = [2 + byte for byte in b"a ship"]
+    texts = sim_client.embeddings.create(model="sim", input="a ship")
+    for form in (ids, [ids]):
+        assert sim_client.embeddings.create(model="sim", input=form).data[0].embedding == texts.data[0].embedding
+    with pytest.raises(openai.BadRequestError, match="dimensions"):
+        sim_client.embeddings.create(model="sim", input="x", dimensions=8)

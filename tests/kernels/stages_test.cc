@@ -202,6 +202,34 @@ TEST(ProjectOut, AddsTheNormedAndScaledBranch) {
   }
 }
 
+TEST(Pool, AddsNormedRowsToTheSlotsOfTheirChunks) {
+  const int64_t tokens = 7, hidden = 40;
+  Random random(4);
+  const TestNorm norm(NormKind::kRms, hidden, false, 0, random);
+  const std::vector<float> x = random.Normals(tokens * hidden);
+  std::vector<float> before = random.Normals(3 * hidden);
+  std::fill_n(before.begin(), hidden, kNan);  // of slot 0, whose sum begins
+  std::vector<int32_t> begin = {1, 4}, end = {4, 6}, slot = {2, 0}, fresh = {0, 1};
+  GuardedRows in(tokens, hidden, 4, x), sum(3, hidden, 2, before);
+  MakeCpuOps({.threads = 2})
+      ->Pool({.residual = in.tensor(),
+              .norm = norm.view,
+              .begin = Ints(begin),
+              .end = Ints(end),
+              .slot = Ints(slot),
+              .fresh = Ints(fresh),
+              .sum = sum.tensor()});
+  Doubles expected(3 * hidden);
+  for (int64_t i = hidden; i < 3 * hidden; ++i) expected[i] = before[i];
+  for (const auto& [row, at] : {std::pair{1, 2}, {2, 2}, {3, 2}, {4, 0}, {5, 0}}) {
+    const Doubles normed = ReferenceNorm(norm.view, Row(x, row, hidden));
+    for (int64_t i = 0; i < hidden; ++i) expected[at * hidden + i] += normed[i];
+  }
+  ExpectClose(sum.values(), expected, 2e-5);
+  in.ExpectGuardsIntact();
+  sum.ExpectGuardsIntact();
+}
+
 TEST(Head, GathersNormsScalesAndCaps) {
   const int64_t tokens = 6, hidden = 40, vocab = 101;
   Random random(4);

@@ -287,9 +287,10 @@ absl::Status Engine::Impl::FinishStep() {
   last_step_end_ = now;
   step_time_.Record(step.work.tokens, time);
   step_pace_.Record(step.work, time, /*exact=*/now - begin >= kNoWait);
-  std::vector<SequenceUpdate> updates = scheduler_.Commit(*result);
+  const uint64_t step_number = result->step;
+  std::vector<SequenceUpdate> updates = scheduler_.Commit(*std::move(result));
   UpdateSnapshot();
-  Publish({.step = result->step, .step_time = time, .updates = std::move(updates)});
+  Publish({.step = step_number, .step_time = time, .updates = std::move(updates)});
   host_time_ += clock_.Monotonic() - now;
   return absl::OkStatus();
 }

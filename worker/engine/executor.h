@@ -17,9 +17,16 @@ struct RowResult {
   TokenLogprobs logprobs;
 };
 
+struct PoolResult {
+  int32_t slot = 0;
+  uint32_t generation = 0;
+  std::vector<float> sum;
+};
+
 struct StepResult {
   uint64_t step = 0;
-  std::vector<RowResult> rows;  // one per row with sample = 1, in plan order
+  std::vector<RowResult> rows;    // one per row with sample = 1, in plan order
+  std::vector<PoolResult> pools;  // one per row that is the last of a pooled sequence, in plan order
 };
 
 // What the device side offers, fixed at start.

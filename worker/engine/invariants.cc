@@ -60,7 +60,8 @@ absl::Status Scheduler::CheckSequence(const Sequence& sequence) const {
   if (at.sound > at.computed || at.computed > at.planned || at.planned > room) return fail("is planned beyond its blocks");
   if (room >= sequence.length() + at.drawing + 2 * kBlockTokens) return fail("holds blocks it does not need");
   if (at.decoding && at.planned != sequence.length() + at.drawing - 1) return fail("decodes at the wrong position");
-  if (!at.decoding && (at.drawing > 0 || at.planned >= sequence.length())) return fail("has nothing to prefill");
+  const bool computed_all = at.planned >= sequence.length() && !sequence.spec.pool;
+  if (!at.decoding && (at.drawing > 0 || computed_all)) return fail("has nothing to prefill");
   return absl::OkStatus();
 }
 

@@ -84,7 +84,7 @@ bool Scheduler::AwaitsSharedPrompt(const Sequence& sequence) const {
 // All or nothing: the blocks of all tokens it has, leaving one for each running sequence to grow into.
 bool Scheduler::TryAdmit(Sequence& sequence) {
   std::vector<int32_t> hits;
-  if (options_.prefix_cache) {
+  if (options_.prefix_cache && !sequence.spec.pool) {
     hits = index_.Find(sequence.spec.cache_salt, sequence.tokens, (sequence.length() - 1) / kBlockTokens);
   }
   const int fresh = BlocksFor(sequence.length()) - static_cast<int>(hits.size());
@@ -183,8 +183,10 @@ void Scheduler::EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& fl
   for (; at.blocks_sent < static_cast<int>(at.blocks.size()); ++at.blocks_sent) {
     builder.Block({.slot = at.slot, .index = at.blocks_sent, .block = at.blocks[at.blocks_sent]});
   }
-  const bool sample = chunk.count == (at.decoding ? 1 : sequence.prompt_left());
+  const bool last = chunk.count == (at.decoding ? 1 : sequence.prompt_left()), pool = sequence.spec.pool;
+  const bool sample = last && !pool;
   RowRecord row{.slot = at.slot, .generation = at.generation, .position = at.planned, .sample = static_cast<int32_t>(sample)};
+  if (pool) row.pool = last ? RowRecord::Pool::kLast : RowRecord::Pool::kAdd;
   if (sample && sequence.spec.constraint != nullptr) builder.Mask(*sequence.spec.constraint, row);
   if (at.decoding) {
     builder.DecodeRow(row);
@@ -197,7 +199,8 @@ void Scheduler::EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& fl
     at.decoding = true;
     ++at.drawing;
   }
-  flight.rows.push_back({.slot = at.slot, .generation = at.generation, .end = at.planned, .sample = sample});
+  flight.rows.push_back(
+      {.slot = at.slot, .generation = at.generation, .end = at.planned, .sample = sample, .pooled = pool && last});
 }
 
 }  // namespace berth::engine

@@ -1,6 +1,7 @@
 #include "worker/engine/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -50,25 +51,32 @@ void Scheduler::EndAll(FinishReason reason, const std::string& error) {
   for (Sequence* sequence : all) End(*sequence, reason, error);
 }
 
-std::vector<SequenceUpdate> Scheduler::Commit(const StepResult& result) {
+std::vector<SequenceUpdate> Scheduler::Commit(StepResult result) {
   BERTH_CHECK(!flights_.empty() && flights_.front().step == result.step) << "result of step " << result.step;
   const Flight flight = std::move(flights_.front());
   flights_.pop_front();
   pool_.CommitStep(flight.step);
   ++counters_.steps;
-  size_t next = 0;
+  size_t next = 0, next_pool = 0;
   for (const FlightRow& row : flight.rows) {
     const RowResult* drawn = nullptr;
+    PoolResult* pooled = nullptr;
     if (row.sample) {
       BERTH_CHECK(next < result.rows.size()) << "step " << result.step << " has only " << result.rows.size() << " results";
       drawn = &result.rows[next++];
       BERTH_CHECK(drawn->slot == row.slot && drawn->generation == row.generation) << "result " << next - 1 << " is another's";
+    }
+    if (row.pooled) {
+      BERTH_CHECK(next_pool < result.pools.size()) << "step " << result.step << " has " << result.pools.size() << " sums";
+      pooled = &result.pools[next_pool++];
+      BERTH_CHECK(pooled->slot == row.slot && pooled->generation == row.generation) << "a sum is another's";
     }
     Sequence* sequence = slots_[row.slot];
     if (sequence == nullptr || sequence->at.generation != row.generation) continue;
     sequence->at.computed = row.end;
     if (!sequence->started) UpdateOf(*sequence);
     if (drawn != nullptr) CommitToken(*sequence, *drawn);
+    if (pooled != nullptr) CommitPool(*sequence, std::move(pooled->sum));
   }
   return TakeUpdates();
 }
@@ -120,6 +128,14 @@ void Scheduler::CommitToken(Sequence& sequence, const RowResult& result) {
     PublishBlocks(sequence, sequence.given);
   }
   EndIfDone(sequence);
+}
+
+void Scheduler::CommitPool(Sequence& sequence, std::vector<float> sum) {
+  if (!std::all_of(sum.begin(), sum.end(), [](float x) { return std::isfinite(x); })) {
+    return End(sequence, FinishReason::kError, "INTERNAL: the model's hidden states were not numbers");
+  }
+  UpdateOf(sequence).hidden_sum = std::move(sum);
+  End(sequence, FinishReason::kFinished);
 }
 
 void Scheduler::EndIfDone(Sequence& sequence) {

@@ -56,7 +56,7 @@ class Scheduler {
   // The next step; empty when nothing can be computed before a commit or a new sequence. `now`: ends what is past its deadline.
   StepPlan Plan(absl::Duration now);
   // The results of the oldest step in flight. Returns all updates since the last call.
-  std::vector<SequenceUpdate> Commit(const StepResult& result);
+  std::vector<SequenceUpdate> Commit(StepResult result);
   // Updates that no commit returned yet, of sequences that ended between steps.
   std::vector<SequenceUpdate> TakeUpdates();
 
@@ -115,6 +115,7 @@ class Scheduler {
     uint32_t generation = 0;
     int end = 0;  // position behind the row
     bool sample = false;
+    bool pooled = false;  // the last of a pooled sequence
   };
   struct Flight {
     uint64_t step = 0;
@@ -138,6 +139,7 @@ class Scheduler {
   // scheduler.cc
   Sequence* Lookup(SequenceId id) const;
   void CommitToken(Sequence& sequence, const RowResult& result);
+  void CommitPool(Sequence& sequence, std::vector<float> sum);
   void EndIfDone(Sequence& sequence);
   void End(Sequence& sequence, FinishReason reason, std::string error = {});
   SequenceUpdate& UpdateOf(Sequence& sequence);

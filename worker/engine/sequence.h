@@ -53,6 +53,8 @@ struct SequenceSpec {
   int priority = 0;                             // higher runs first and is preempted last
   uint64_t cache_salt = 0;  // prefixes are shared only among equal salts (tenant, adapter, RoPE variant, KV dtype)
   int rope_variant = 0;
+  // No token is drawn: it finishes with the sum of its tokens' hidden states. Needs all of them, so the cache is not looked at.
+  bool pool = false;
   std::shared_ptr<TokenConstraint> constraint;  // has accepted the output in `tokens`; null: any token
   // Choices 1 … n-1 of a request name choice 0 here and start when its prompt is in the cache, so that the prompt's full
   // blocks are computed once. 0: none.
@@ -64,7 +66,7 @@ enum class FinishReason : uint8_t {
   kNone,
   kStopToken,
   kLength,
-  kFinished,  // Engine::Finish: a stop string matched
+  kFinished,  // Engine::Finish: a stop string matched; or the sum of a pooled sequence is there
   kCancelled,
   kDeadline,
   kError,  // SequenceUpdate::error tells
@@ -82,6 +84,7 @@ struct SequenceUpdate {
   int cached_tokens = 0;                // prompt tokens found in the prefix cache
   std::vector<int32_t> tokens;          // new output
   std::vector<TokenLogprobs> logprobs;  // one per token when asked for
+  std::vector<float> hidden_sum;        // of a pooled sequence: over its tokens, of what the final norm made of them
   FinishReason finish = FinishReason::kNone;
   int output_tokens = 0;  // with finish: the final count of output tokens, after any truncation
   std::string error;      // with kError: canonical code, colon, text; a device fault is UNAVAILABLE, a NaN INTERNAL

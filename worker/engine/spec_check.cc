@@ -26,7 +26,7 @@ absl::Status CheckSpec(const ExecutorLimits& limits, SequenceSpec* spec) {
         absl::StrCat("prompt_length is ", spec->prompt_length, ", want 1 to the ", length, " tokens given"));
   }
   // The last token of a sequence may be drawn, but then nothing can follow it.
-  if (spec->prompt_length + 1 > limits.max_length || length > limits.max_length) {
+  if (spec->prompt_length + (spec->pool ? 0 : 1) > limits.max_length || length > limits.max_length) {
     return absl::InvalidArgumentError(absl::StrCat("a prompt of ", spec->prompt_length, " tokens and ",
                                                    length - spec->prompt_length, " of output do not fit a context of ",
                                                    limits.max_length, " tokens"));
@@ -41,7 +41,8 @@ absl::Status CheckSpec(const ExecutorLimits& limits, SequenceSpec* spec) {
   for (const auto& [token, value] : spec->logit_bias) {
     BERTH_RETURN_IF_ERROR(CheckTokens("logit_bias", {&token, 1}, limits.vocab_size));
   }
-  spec->max_tokens = std::min(spec->max_tokens, limits.max_length - spec->prompt_length);
+  // A pooled sequence does not end before its sum is there.
+  spec->max_tokens = spec->pool ? 1 : std::min(spec->max_tokens, limits.max_length - spec->prompt_length);
   spec->min_tokens = std::min(spec->min_tokens, spec->max_tokens);
   return absl::OkStatus();
 }

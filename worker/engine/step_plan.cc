@@ -27,7 +27,7 @@ struct Header {
 constexpr size_t kRecordBytes[kSections] = {sizeof(RetireRecord), sizeof(AdmitRecord), sizeof(BlockRecord), sizeof(RowRecord),
                                             sizeof(BiasRecord),   sizeof(int32_t),     sizeof(uint32_t)};
 static_assert(sizeof(Header) == 48 && sizeof(RetireRecord) == 8 && sizeof(AdmitRecord) == 104 && sizeof(BlockRecord) == 16 &&
-                  sizeof(RowRecord) == 32 && sizeof(BiasRecord) == 8,
+                  sizeof(RowRecord) == 36 && sizeof(BiasRecord) == 8,
               "the layout is the format: raise StepPlan::kVersion");
 static_assert(std::is_trivially_copyable_v<AdmitRecord> && std::is_trivially_copyable_v<RowRecord>);
 

@@ -55,6 +55,8 @@ struct BlockRecord {
 // Consecutive positions of one slot that this step computes. Rows of one plan name distinct slots.
 struct RowRecord {
   static constexpr int32_t kLastSampled = -1;
+  // The hidden states are added to the slot's sum, which position 0 begins; the last row's result is the sum.
+  enum class Pool : int32_t { kNone, kAdd, kLast };
 
   int32_t slot = 0;
   uint32_t generation = 0;
@@ -64,12 +66,13 @@ struct RowRecord {
   int32_t sample = 0;       // 1: draw the token at position + count
   int32_t mask_begin = 0;   // into masks()
   int32_t mask_words = 0;   // 0: every token may be drawn
+  Pool pool = Pool::kNone;  // instead of a draw
 };
 
 // A flat, pointer-free, versioned buffer; under tensor parallelism its bytes are what rank 0 sends. Immutable once built.
 class StepPlan {
  public:
-  static constexpr uint32_t kVersion = 2;
+  static constexpr uint32_t kVersion = 3;
 
   StepPlan() = default;
   // INVALID_ARGUMENT when the bytes are not a plan of this version.

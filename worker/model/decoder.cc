@@ -100,6 +100,12 @@ void Decoder::Forward(const DecoderInput& input) {
               .scale = spec_.embed_scale,
               .out = residual});
   for (size_t i = 0; i < spec_.layers.size(); ++i) Layer(i, residual, input.batch, input.kv[i]);
+  if (!input.pool.slot.empty()) {
+    kernels::PoolArgs pool = input.pool;
+    pool.residual = residual;
+    pool.norm = weights_.final_norm;
+    ops_.Pool(pool);
+  }
   if (input.logit_row.empty()) return;
   ops_.Head({.residual = residual,
              .row = input.logit_row,

@@ -20,6 +20,7 @@ struct DecoderInput {
   absl::Span<const kernels::KvLayer> kv;  // one per layer
   kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted; empty: none
   kernels::Tensor logits;                 // out f32 [rows, vocab]
+  kernels::PoolArgs pool;                 // of sequences whose hidden states are summed; the decoder sets residual and norm
 };
 
 struct DecoderOptions {

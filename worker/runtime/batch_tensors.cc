@@ -12,6 +12,7 @@ namespace {
 
 using kernels::DType;
 using kernels::SlotSampling;
+using Pool = engine::RowRecord::Pool;
 
 static_assert(engine::kBlockTokens == kernels::kKvBlockTokens);
 
@@ -30,9 +31,10 @@ absl::Status BatchTensors::Reserve(const RunnerMemory& memory) {
   BERTH_ASSIGN_OR_RETURN(state_, model::AllocateTensors(memory.device, {{&logits_, DType::kF32, slots, options_.vocab},
                                                                         {&params_, DType::kU8, slots + 1, sizeof(SlotSampling)},
                                                                         {&counts_, DType::kU32, slots + 1, options_.vocab},
-                                                                        {&last_token_, DType::kI32, slots + 1}}));
+                                                                        {&last_token_, DType::kI32, slots + 1},
+                                                                        {&hidden_sum_, DType::kF32, slots, options_.hidden}}));
   MirrorArea rows, results;
-  CutRows(rows, {.tokens = options_.max_step_tokens, .entries = slots, .samples = slots});
+  CutRows(rows, {.tokens = options_.max_step_tokens, .entries = slots, .samples = slots, .chunks = slots});
   CutResults(results, slots, /*top=*/true);
   BERTH_ASSIGN_OR_RETURN(rows_, memory.device.Allocate(rows.used()));
   BERTH_ASSIGN_OR_RETURN(results_, memory.device.Allocate(results.used()));
@@ -40,6 +42,7 @@ absl::Status BatchTensors::Reserve(const RunnerMemory& memory) {
     StagingArea& area = staging_.emplace_back();
     BERTH_ASSIGN_OR_RETURN(area.rows, memory.staging.Allocate(rows.used()));
     BERTH_ASSIGN_OR_RETURN(area.results, memory.staging.Allocate(results.used()));
+    BERTH_ASSIGN_OR_RETURN(area.pooled, memory.staging.Allocate(sizeof(float) * hidden_sum_.elements()));
   }
   return extras_.Reserve();
 }
@@ -61,6 +64,9 @@ BatchTensors::Rows BatchTensors::CutRows(MirrorArea& area, const Counts& counts)
     *tensor = area.Cut(DType::kI32, {counts.samples});
   }
   rows.block_table = area.Cut(DType::kI32, {counts.entries, slots_.max_blocks()});
+  for (Mirrored* tensor : {&rows.pool_begin, &rows.pool_end, &rows.pool_slot, &rows.pool_fresh}) {
+    *tensor = area.Cut(DType::kI32, {counts.chunks});
+  }
   return rows;
 }
 
@@ -88,11 +94,13 @@ absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, con
       begin += row.count;
     }
     const bool top = FillSamples(plan, rows);
+    FillPools(plan, rows);
     FillPadding(rows, counts, entry, place.scratch_block, slots_.shape().slots);
     step.token = rows.token.device;
     step.batch = MakeBatch(rows, counts, place);
     step.rows = {.to = area.device(), .from = area.host(), .bytes = area.used()};
     if (counts.samples > 0) SetSample(rows, counts, top, place.area, step);
+    if (counts.chunks > 0) SetPool(plan, rows, counts, place.area, step);
   }
   step.admit = {.slot_params = params_, .slot_counts = counts_};
   BERTH_ASSIGN_OR_RETURN(step.extras, extras_.Fill(plan, edits_, place.area, &step.admit, &step.sample));
@@ -105,6 +113,8 @@ BatchTensors::Counts BatchTensors::Count(const engine::StepPlan& plan, const Bat
   for (const engine::RowRecord& row : plan.rows()) {
     counts.tokens += row.count;
     counts.samples += row.sample;
+    counts.chunks += row.pool != Pool::kNone;
+    counts.pools += row.pool == Pool::kLast;
   }
   BERTH_CHECK(counts.entries <= slots_.shape().slots) << counts.entries << " rows for " << slots_.shape().slots << " slots";
   BERTH_CHECK(counts.tokens <= options_.max_step_tokens) << "a step of more than " << options_.max_step_tokens << " tokens";
@@ -146,6 +156,20 @@ bool BatchTensors::FillSamples(const engine::StepPlan& plan, const Rows& rows) {
     ++sample;
   }
   return top;
+}
+
+void BatchTensors::FillPools(const engine::StepPlan& plan, const Rows& rows) const {
+  const int32_t* const start = rows.query_start.host.data<int32_t>();
+  int entry = 0, chunk = 0;
+  for (const engine::RowRecord& row : plan.rows()) {
+    const int at = entry++;
+    if (row.pool == Pool::kNone) continue;
+    rows.pool_begin.host.data<int32_t>()[chunk] = start[at];
+    rows.pool_end.host.data<int32_t>()[chunk] = start[at + 1];
+    rows.pool_slot.host.data<int32_t>()[chunk] = row.slot;
+    rows.pool_fresh.host.data<int32_t>()[chunk] = row.position == 0 ? 1 : 0;
+    ++chunk;
+  }
 }
 
 void BatchTensors::FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const {
@@ -204,7 +228,24 @@ void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, i
                 .logprob = results.logprob.host,
                 .top_token = results.top_token.host,
                 .top_logprob = results.top_logprob.host};
-  step.results = {.to = memory.host(), .from = memory.device(), .bytes = memory.used()};
+  step.results.push_back({.to = memory.host(), .from = memory.device(), .bytes = memory.used()});
+}
+
+void BatchTensors::SetPool(const engine::StepPlan& plan, const Rows& rows, const Counts& counts, int area,
+                           StepTensors& step) const {
+  step.pool = {.begin = rows.pool_begin.device,
+               .end = rows.pool_end.device,
+               .slot = rows.pool_slot.device,
+               .fresh = rows.pool_fresh.device,
+               .sum = hidden_sum_};
+  step.pooled = kernels::Tensor(staging_[area].pooled.data(), DType::kF32, {counts.pools, options_.hidden});
+  int64_t next = 0;
+  for (const engine::RowRecord& row : plan.rows()) {
+    if (row.pool != Pool::kLast) continue;
+    step.results.push_back({.to = step.pooled.data<float>() + next++ * options_.hidden,
+                            .from = hidden_sum_.data<float>() + row.slot * hidden_sum_.stride(0),
+                            .bytes = sizeof(float) * options_.hidden});
+  }
 }
 
 }  // namespace berth::runtime

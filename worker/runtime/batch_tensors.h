@@ -16,6 +16,7 @@ namespace berth::runtime {
 struct BatchOptions {
   int max_step_tokens = 0;
   int vocab = 0;
+  int hidden = 0;
   int tokenizer_size = 0;      // ids from here on are never drawn
   bool rope_variants = false;  // sequences rotate by variants of their own
   int areas = 1;               // steps whose tensors are in use at once
@@ -32,18 +33,21 @@ struct BatchPlace {
 // One step's work, in order. Tensors are on the device, cut to the step's size. Those of the batch and of plain sampling lie
 // where the numbers of tokens, entries and samples put them, whatever the step.
 struct StepTensors {
-  QueuedCopy extras, rows;     // to the device
-  kernels::AdmitArgs admit;    // without slots: none
-  kernels::Tensor token;       // i32 [tokens]; ~slot: the slot's last token
-  kernels::Batch batch;        // without tokens: nothing to compute
-  kernels::Tensor logit_row;   // i32 [rows that sample], empty when none does
-  kernels::SampleArgs sample;  // its logits are the decoder's output
-  QueuedCopy results;          // to the host
-  kernels::SampleArgs drawn;   // token, logprob, top_token and top_logprob as the host then has them
+  QueuedCopy extras, rows;          // to the device
+  kernels::AdmitArgs admit;         // without slots: none
+  kernels::Tensor token;            // i32 [tokens]; ~slot: the slot's last token
+  kernels::Batch batch;             // without tokens: nothing to compute
+  kernels::Tensor logit_row;        // i32 [rows that sample], empty when none does
+  kernels::SampleArgs sample;       // its logits are the decoder's output
+  kernels::PoolArgs pool;           // without slots: none
+  std::vector<QueuedCopy> results;  // to the host
+  kernels::SampleArgs drawn;        // token, logprob, top_token and top_logprob as the host then has them
+  kernels::Tensor pooled;           // f32 [pooled sequences that end, hidden], on the host
 };
 
-// Turns plans into the tensors of steps, and owns what the kernels keep per slot: sampling parameters, penalty counts and last
-// tokens, with one slot more than the table has, the scratch slot. Memory is reserved at the start. Thread: the executor's.
+// Turns plans into the tensors of steps, and owns what the kernels keep per slot: sampling parameters, penalty counts, last
+// tokens and sums of hidden states, with one slot more than the table has, the scratch slot. Memory is reserved at the start.
+// Thread: the executor's.
 class BatchTensors {
  public:
   static absl::StatusOr<std::unique_ptr<BatchTensors>> Create(const SlotTable& slots, const BatchOptions& options,
@@ -57,18 +61,19 @@ class BatchTensors {
 
  private:
   struct Counts {
-    int tokens = 0, entries = 0, samples = 0;
+    int tokens = 0, entries = 0, samples = 0, chunks = 0, pools = 0;
   };
   struct Rows {
     Mirrored token, position, sequence_of;                            // per token of the step
     Mirrored query_start, context_length, rope_variant, block_table;  // per entry of the batch
     Mirrored logit_row, sample_slot, sample_position;                 // per sample
+    Mirrored pool_begin, pool_end, pool_slot, pool_fresh;             // per chunk of a pooled sequence
   };
   struct Results {
     Mirrored token, logprob, top_token, top_logprob;  // per sample
   };
   struct StagingArea {
-    kernels::Buffer rows, results;
+    kernels::Buffer rows, results, pooled;
   };
 
   BatchTensors(const SlotTable& slots, const BatchOptions& options, kernels::Ops& ops, const RunnerMemory& memory)
@@ -82,16 +87,18 @@ class BatchTensors {
   void FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, const Rows& rows, int entry, int begin) const;
   // Returns whether any row wants alternatives reported.
   bool FillSamples(const engine::StepPlan& plan, const Rows& rows);
+  void FillPools(const engine::StepPlan& plan, const Rows& rows) const;
   void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const;
   kernels::Batch MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const;
   void SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
+  void SetPool(const engine::StepPlan& plan, const Rows& rows, const Counts& counts, int area, StepTensors& step) const;
 
   const SlotTable& slots_;
   const BatchOptions options_;
   StepExtras extras_;
   std::vector<StagingArea> staging_;
   kernels::Buffer rows_, results_, state_;  // on the device
-  kernels::Tensor logits_, params_, counts_, last_token_;
+  kernels::Tensor logits_, params_, counts_, last_token_, hidden_sum_;
   LogitEdits edits_;  // of the step being filled
 };
 

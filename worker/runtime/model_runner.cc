@@ -41,6 +41,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerMod
   std::unique_ptr<ModelRunner> runner(new ModelRunner(model, options, ops));
   const BatchOptions batch_options{.max_step_tokens = options.max_step_tokens,
                                    .vocab = model.spec.vocab,
+                                   .hidden = model.spec.hidden,
                                    .tokenizer_size = model.tokenizer_size,
                                    .rope_variants = !model.spec.rope_lengths.empty(),
                                    .areas = options.depth};
@@ -85,8 +86,9 @@ absl::Status ModelRunner::Submit(const engine::StepPlan& plan) {
   ops_.Mark(next_area_);
 
   Flight& flight = flights_.emplace_back();
-  flight = {.step = plan.step(), .area = next_area_, .drawn = step.drawn};
+  flight = {.step = plan.step(), .area = next_area_, .drawn = step.drawn, .pooled = step.pooled};
   for (const engine::RowRecord& row : plan.rows()) {
+    if (row.pool == engine::RowRecord::Pool::kLast) flight.pools.push_back({.slot = row.slot, .generation = row.generation});
     if (row.sample == 0) continue;
     flight.samples.push_back({.slot = row.slot, .generation = row.generation, .logprobs = slots_.sampling(row.slot).logprobs});
   }
@@ -122,7 +124,7 @@ void ModelRunner::Queue(const StepTensors& step, std::optional<int> recording) {
   } else {
     Compute(step);
   }
-  if (step.results.bytes > 0) ops_.Download(step.results.to, step.results.from, step.results.bytes);
+  for (const QueuedCopy& copy : step.results) ops_.Download(copy.to, copy.from, copy.bytes);
 }
 
 void ModelRunner::Compute(const StepTensors& step) {
@@ -131,7 +133,8 @@ void ModelRunner::Compute(const StepTensors& step) {
                      .batch = step.batch,
                      .kv = kv_cache_->layers(),
                      .logit_row = step.logit_row,
-                     .logits = step.sample.logits});
+                     .logits = step.sample.logits,
+                     .pool = step.pool});
   if (!step.logit_row.empty()) ops_.Sample(step.sample);
 }
 
@@ -156,6 +159,11 @@ absl::StatusOr<engine::StepResult> ModelRunner::Collect() {
     engine::RowResult& out = result.rows.emplace_back();
     out = {.slot = sample.slot, .generation = sample.generation, .token = token};
     if (sample.logprobs >= 0 && token >= 0) out.logprobs = ReadLogprobs(flight.drawn, row, sample.logprobs);
+  }
+  for (const Pooled& pooled : flight.pools) {
+    const int64_t hidden = flight.pooled.dim(1);
+    const float* const sum = flight.pooled.data<float>() + static_cast<int64_t>(result.pools.size()) * hidden;
+    result.pools.push_back({.slot = pooled.slot, .generation = pooled.generation, .sum = {sum, sum + hidden}});
   }
   return result;
 }

@@ -66,12 +66,18 @@ class ModelRunner {
     uint32_t generation = 0;
     int32_t logprobs = -1;  // alternatives to report
   };
+  struct Pooled {
+    int32_t slot = 0;
+    uint32_t generation = 0;
+  };
   // A plan that has been queued.
   struct Flight {
     uint64_t step = 0;
     int area = 0;
     std::vector<Sample> samples;
     kernels::SampleArgs drawn;
+    std::vector<Pooled> pools;
+    kernels::Tensor pooled;
   };
 
   ModelRunner(const RunnerModel& model, const RunnerOptions& options, kernels::Ops& ops)

@@ -1,6 +1,7 @@
 #include "worker/runtime/sim_device.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -63,6 +64,10 @@ absl::StatusOr<StepResult> SimDevice::Run(const StepPlan& plan) {
   for (const RowRecord& row : plan.rows()) {
     RowResult drawn = RunRow(row, plan.masks().subspan(row.mask_begin, row.mask_words));
     if (row.sample) result.rows.push_back(std::move(drawn));
+    if (row.pool != RowRecord::Pool::kLast) continue;
+    std::vector<float> sum = slots_[row.slot].hidden_sum;
+    if (slots_[row.slot].poisoned) sum[0] = NAN;
+    result.pools.push_back({.slot = row.slot, .generation = row.generation, .sum = std::move(sum)});
   }
   return result;
 }
@@ -151,6 +156,8 @@ RowResult SimDevice::RunRow(const RowRecord& row, absl::Span<const uint32_t> mas
   for (int position = row.position; position < end; ++position) {
     state = SimAdvance(state, slot.history[position]);
     kv_[&Kv(slot, position) - kv_.data()] = state;
+    if (position == 0) slot.hidden_sum.clear();
+    if (row.pool != RowRecord::Pool::kNone) SimAddHidden(state, slot.hidden_sum);
   }
   slot.next = end;
   RowResult result{.slot = row.slot, .generation = row.generation};

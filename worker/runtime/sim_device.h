@@ -37,6 +37,7 @@ class SimDevice {
     int next = -1;  // position of the next row; -1: none came yet
     bool drawn = false;
     bool poisoned = false;
+    std::vector<float> hidden_sum;
     SimDrawRules rules;
     std::optional<SimScript> script;
   };

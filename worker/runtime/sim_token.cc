@@ -52,6 +52,11 @@ int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint
   return token;
 }
 
+void SimAddHidden(uint64_t state, std::vector<float>& sum) {
+  sum.resize(kSimHidden);
+  for (int i = 0; i < kSimHidden; ++i) sum[i] += static_cast<float>(2 * Unit(base::HashCombine(state, i)) - 1);
+}
+
 std::optional<SimScript> FindSimScript(const SimVocabulary& vocabulary, absl::Span<const int32_t> history) {
   if (vocabulary.script_begin < 0) return std::nullopt;
   const auto first = std::find(history.rbegin(), history.rend(), vocabulary.script_begin).base();

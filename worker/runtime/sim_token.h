@@ -42,6 +42,10 @@ uint64_t SimAdvance(uint64_t state, int32_t token);
 int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint64_t state, int position,
                 engine::TokenLogprobs* logprobs);
 
+// A simulated hidden state, as a sequence's sum gets it added.
+inline constexpr int kSimHidden = 16;
+void SimAddHidden(uint64_t state, std::vector<float>& sum);
+
 struct SimScript {
   std::vector<int32_t> tokens;
   int position = 0;  // of the first

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "proto/rpc/collector.h"
 #include "proto/rpc/status.h"
 
 namespace berth::service {
@@ -26,6 +27,16 @@ Submission SubmissionOf(Call& call, const std::string& tenant) {
 
 absl::Status TakenOver() {
   return rpc::ErrorWithReason(absl::StatusCode::kAborted, "TAKEN_OVER", "another call took the request over");
+}
+
+// What a caller is told of an event that is no error.
+void MoveEvent(v1::StreamEvent& event, bool token_ids, v1::StreamGenerateResponse* message) {
+  if (event.has_started()) message->mutable_started()->Swap(event.mutable_started());
+  if (event.has_delta()) {
+    if (!token_ids) event.mutable_delta()->clear_token_ids();
+    message->mutable_delta()->Swap(event.mutable_delta());
+  }
+  if (event.has_finished()) message->mutable_finished()->Swap(event.mutable_finished());
 }
 
 // One call's end of a request; owned by the call's callbacks.
@@ -60,15 +71,8 @@ class StreamSink : public RequestSink {
     if (!named_) response.set_request_id(id_);
     named_ = true;
     response.set_seq(seq_++);
-    if (event.has_started()) {
-      response.mutable_started()->Swap(event.mutable_started());
-    } else if (event.has_delta()) {
-      if (!token_ids_) event.mutable_delta()->clear_token_ids();
-      response.mutable_delta()->Swap(event.mutable_delta());
-    } else {
-      response.mutable_finished()->Swap(event.mutable_finished());
-      return call_->WriteAndFinish(response);
-    }
+    MoveEvent(event, token_ids_, &response);
+    if (response.has_finished()) return call_->WriteAndFinish(response);
     call_->Write(response);
   }
 
@@ -104,7 +108,9 @@ class UnarySink : public RequestSink {
   void OnEvents(Request& request) override {
     if (!request.ended()) return;
     request_ = nullptr;
-    response_.set_request_id(request.id);
+    v1::StreamGenerateResponse named;
+    named.set_request_id(request.id);
+    collector_.Add(named);
     Events events;
     int64_t budget = std::numeric_limits<int64_t>::max();
     request.TakeEvents(&budget, &events);
@@ -120,38 +126,19 @@ class UnarySink : public RequestSink {
   }
 
  private:
-  v1::GenerateResponse::Choice& ChoiceAt(int index) {
-    while (response_.choices_size() <= index) response_.add_choices()->set_index(response_.choices_size() - 1);
-    return *response_.mutable_choices(index);
-  }
   void Add(v1::StreamEvent& event) {
-    if (event.has_error()) {
-      call_->Fail(rpc::FromProto(event.error()));
-    } else if (event.has_started()) {
-      response_.mutable_started()->Swap(event.mutable_started());
-    } else if (event.has_delta()) {
-      v1::Delta& delta = *event.mutable_delta();
-      v1::GenerateResponse::Choice& choice = ChoiceAt(delta.choice_index());
-      choice.mutable_text()->append(delta.text());
-      if (token_ids_) choice.mutable_token_ids()->MergeFrom(delta.token_ids());
-      choice.mutable_logprobs()->MergeFrom(delta.logprobs());
-    } else {
-      for (const v1::ChoiceFinished& finished : event.finished().choices()) {
-        v1::GenerateResponse::Choice& choice = ChoiceAt(finished.choice_index());
-        choice.set_finish_reason(finished.reason());
-        choice.set_matched_stop(finished.matched_stop());
-      }
-      *response_.mutable_usage() = event.finished().usage();
-      *response_.mutable_timing() = event.finished().timing();
-      response_.set_session_position(event.finished().session_position());
-      call_->Finish(response_);
-    }
+    if (event.has_error()) return call_->Fail(rpc::FromProto(event.error()));
+    v1::StreamGenerateResponse message;
+    const bool last = event.has_finished();
+    MoveEvent(event, token_ids_, &message);
+    collector_.Add(message);
+    if (last) call_->Finish(collector_.response());
   }
 
   GenerationCore& core_;
   const std::shared_ptr<GenerateCall> call_;
   Request* request_ = nullptr;
-  v1::GenerateResponse response_;
+  rpc::Collector collector_;
   bool token_ids_ = false;
 };
 

@@ -113,7 +113,7 @@ class GenerationCore {
   OutputRules OutputRulesFor(const Request& request, int choice) const;
   void Replay(Request& request, Choice& choice, const v1::ResumeFrom::Choice& given, int max_tokens);
   int MaxTokens(const Request& request) const;
-  std::vector<int32_t> StopTokens(const v1::StopCriteria& stop) const;
+  std::vector<int32_t> StopTokens(const Request& request) const;
   engine::SequenceSpec MakeSequence(const Request& request, int choice, int max_tokens);
   void Apply(const engine::SequenceUpdate& update, absl::Duration now);
   void Record(Request& request, const engine::SequenceUpdate& update, absl::Duration now);
@@ -153,5 +153,8 @@ class GenerationCore {
 
 // The ErrorInfo reason that SessionStore writes as its messages' first word, made a detail.
 absl::Status SessionError(const absl::Status& status);
+
+// Of SequenceUpdate::error.
+absl::Status EngineError(const std::string& error);
 
 }  // namespace berth::service

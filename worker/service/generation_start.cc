@@ -50,9 +50,12 @@ int GenerationCore::MaxTokens(const Request& request) const {
   return request.spec().stop().has_max_tokens() ? std::min(room, request.spec().stop().max_tokens()) : room;
 }
 
-std::vector<int32_t> GenerationCore::StopTokens(const v1::StopCriteria& stop) const {
+std::vector<int32_t> GenerationCore::StopTokens(const Request& request) const {
+  const v1::StopCriteria& stop = request.spec().stop();
   std::vector<int32_t> tokens(stop.stop_token_ids().begin(), stop.stop_token_ids().end());
-  if (!stop.ignore_eos()) tokens.insert(tokens.end(), parts_.model.eos_ids.begin(), parts_.model.eos_ids.end());
+  if (stop.ignore_eos()) return tokens;
+  tokens.insert(tokens.end(), parts_.model.eos_ids.begin(), parts_.model.eos_ids.end());
+  if (request.prompt.end_token >= 0) tokens.push_back(request.prompt.end_token);
   return tokens;
 }
 
@@ -64,7 +67,9 @@ void GenerationCore::FillStarted(Request& request, int prompt_tokens) const {
   started.set_prompt_tokens(prompt_tokens);
   started.set_model_fingerprint(parts_.model.fingerprint);
   started.set_model(parts_.model.name);
-  if (request.interactive()) started.set_session_position(prompt_tokens);
+  if (!request.interactive()) return;
+  started.set_session_position(prompt_tokens);
+  started.set_history_tokens(request.prompt.from_position);
 }
 
 OutputRules GenerationCore::OutputRulesFor(const Request& request, int choice) const {
@@ -132,7 +137,7 @@ absl::Status GenerationCore::Start(Request& request) {
 // tokens alone.
 void GenerationCore::Replay(Request& request, Choice& choice, const v1::ResumeFrom::Choice& given, int max_tokens) {
   const v1::StopCriteria& stop = request.spec().stop();
-  const std::vector<int32_t> stop_tokens = StopTokens(stop);
+  const std::vector<int32_t> stop_tokens = StopTokens(request);
   const int count = given.token_ids_size();
   const bool stopped = count > 0 && count >= std::max(1, stop.min_tokens()) &&
                        std::find(stop_tokens.begin(), stop_tokens.end(), given.token_ids(count - 1)) != stop_tokens.end();
@@ -159,13 +164,11 @@ engine::SequenceSpec GenerationCore::MakeSequence(const Request& request, int in
                                 .prompt_length = request.prompt_tokens,
                                 .max_tokens = max_tokens,
                                 .min_tokens = spec.stop().min_tokens(),
-                                .stop_tokens = StopTokens(spec.stop()),
+                                .stop_tokens = StopTokens(request),
                                 .bad_words = request.prompt.bad_words,
                                 .priority = spec.priority(),
                                 .cache_salt = base::Hash64(request.submission.tenant)};
-  const std::vector<int>& lengths = parts_.model.rope_lengths;
-  sequence.rope_variant =
-      static_cast<int>(std::lower_bound(lengths.begin(), lengths.end(), request.prompt_tokens) - lengths.begin());
+  sequence.rope_variant = parts_.model.rope_variant(request.prompt_tokens);
   if (sequence.rope_variant > 0) sequence.cache_salt = base::HashCombine(sequence.cache_salt, sequence.rope_variant);
   const std::vector<int32_t>& output = request.choices[index].output->tokens();
   sequence.tokens.insert(sequence.tokens.end(), output.begin(), output.end());

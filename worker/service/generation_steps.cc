@@ -2,21 +2,12 @@
 
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/strip.h"
 #include "proto/rpc/status.h"
 #include "worker/service/generation_core.h"
 
 namespace berth::service {
 namespace {
-
-absl::Status EngineError(const std::string& error) {
-  absl::string_view text = error;
-  if (absl::ConsumePrefix(&text, "UNAVAILABLE: ")) {
-    return rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", text);
-  }
-  return absl::InternalError(text);
-}
 
 v1::FinishReason ReasonOf(engine::FinishReason reason) {
   switch (reason) {
@@ -30,6 +21,14 @@ v1::FinishReason ReasonOf(engine::FinishReason reason) {
 }
 
 }  // namespace
+
+absl::Status EngineError(const std::string& error) {
+  absl::string_view text = error;
+  if (absl::ConsumePrefix(&text, "UNAVAILABLE: ")) {
+    return rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST", text);
+  }
+  return absl::InternalError(text);
+}
 
 void GenerationCore::OnSteps(std::vector<engine::StepOutput> steps) {
   in_batch_ = true;

@@ -209,6 +209,14 @@ absl::StatusOr<std::vector<int32_t>> EncodeVerbatim(const v1::Prompt& prompt, bo
   return tokens;
 }
 
+absl::StatusOr<PreparedPrompt> PrepareInfill(const v1::InfillPrompt& infill, const ServedModel& model) {
+  PreparedPrompt prompt{.continues_text = true, .end_token = model.infill->end};
+  auto tokens = text::EncodeInfill(*model.tokenizer, *model.infill, infill.prefix(), infill.suffix());
+  if (!tokens.ok()) return rpc::FieldError("prompt.infill", std::string(tokens.status().message()));
+  prompt.tokens = *std::move(tokens);
+  return prompt;
+}
+
 absl::StatusOr<PreparedPrompt> PrepareVerbatim(const v1::GenerationSpec& spec, const session::History* history,
                                                const ServedModel& model) {
   PreparedPrompt prompt{.continues_text = true};
@@ -231,8 +239,9 @@ absl::StatusOr<PreparedPrompt> PrepareVerbatim(const v1::GenerationSpec& spec, c
 
 absl::StatusOr<PreparedPrompt> PreparePrompt(const v1::GenerationSpec& spec, const session::History* history,
                                              const ServedModel& model) {
-  absl::StatusOr<PreparedPrompt> prompt =
-      spec.prompt().has_chat() ? PrepareChat(spec, history, model) : PrepareVerbatim(spec, history, model);
+  absl::StatusOr<PreparedPrompt> prompt = spec.prompt().has_chat()     ? PrepareChat(spec, history, model)
+                                          : spec.prompt().has_infill() ? PrepareInfill(spec.prompt().infill(), model)
+                                                                       : PrepareVerbatim(spec, history, model);
   if (!prompt.ok()) return prompt;
   if (prompt->tokens.empty()) return rpc::FieldError("prompt", "has no tokens");
   for (const std::string& word : spec.stop().bad_words()) {

@@ -19,6 +19,8 @@ struct PreparedPrompt {
   // The output continues the prompt's text instead of starting a message.
   bool continues_text = false;
 
+  int32_t end_token = -1;  // of infilling: ends the output like an end-of-sequence
+
   // Of chats: what the output is to be read by. `opening` is the begin of the answer that the prompt ends with.
   std::vector<std::string> tool_names;
   bool opens_reasoning = false;

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "worker/service/grammar_store.h"
 #include "worker/text/chat_template.h"
+#include "worker/text/infill.h"
 #include "worker/text/output_format.h"
 #include "worker/text/tokenizer.h"
 
@@ -33,6 +36,11 @@ struct ServedModel {
   int context_length = 0;         // tokens of prompt and output together
   std::vector<int> rope_lengths;  // rising; prompts longer than n of them rotate by variant n, and share no cache with others
   uint64_t fingerprint = 0;
+  std::optional<text::InfillFormat> infill;  // nothing: not taught to fill in
+
+  int rope_variant(int prompt_tokens) const {
+    return static_cast<int>(std::lower_bound(rope_lengths.begin(), rope_lengths.end(), prompt_tokens) - rope_lengths.begin());
+  }
 };
 
 }  // namespace berth::service

@@ -127,6 +127,10 @@ void WorkerServices::AddInference(rpc::Server& server) {
                     response.set_text(model.tokenizer->Decode(request.token_ids(), skip_special));
                     call->Finish(response);
                   });
+  server.AddUnary(inference_, &Service::RequestEmbed, [this](std::shared_ptr<Embedder::Call> call) {
+    if (const auto tenant = TenantOf(*call); !tenant.ok()) return call->Fail(tenant.status());
+    parts_.embedder.Embed(std::move(call));
+  });
 }
 
 void WorkerServices::AddSessions(rpc::Server& server) {

@@ -15,6 +15,7 @@
 #include "proto/rpc/api_keys.h"
 #include "proto/rpc/server.h"
 #include "worker/service/direct_calls.h"
+#include "worker/service/embedder.h"
 #include "worker/service/link.h"
 #include "worker/service/worker_status.h"
 
@@ -29,6 +30,7 @@ class WorkerServices {
     LinkHub& links;
     TokenizerPool& pool;
     session::SessionStore& sessions;
+    Embedder& embedder;
     // Generations from others than gateways (--serve-callers).
     bool serve_callers = false;
     // Theirs. Null: they need none. With keys no gateway is served: anyone could say to be one.

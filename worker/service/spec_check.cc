@@ -113,6 +113,7 @@ absl::Status CheckSession(const v1::GenerationSpec& spec) {
     return rpc::FieldError(spec.prompt().chat().call_required() ? "prompt.chat.call_required" : "prompt.chat.forced_tool",
                            "is not for interactive turns");
   }
+  if (spec.prompt().has_infill()) return rpc::FieldError("prompt.infill", "is not for interactive turns");
   if (session.replace() && !session.start()) return rpc::FieldError("session.replace", "needs start");
   if (spec.sampling().choice_count() > 1) {
     return rpc::FieldError("sampling.choice_count",
@@ -167,6 +168,9 @@ absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model) {
       if (prompt.token_ids().ids().empty()) return rpc::FieldError("prompt.token_ids", "is empty");
       for (const int32_t id : prompt.token_ids().ids()) BERTH_RETURN_IF_ERROR(CheckToken("prompt.token_ids", id, model));
       return absl::OkStatus();
+    case v1::Prompt::kInfill:
+      if (model.infill.has_value()) return absl::OkStatus();
+      return rpc::FieldError("prompt.infill.suffix", "needs a model with tokens for what to fill in, which this one lacks");
     case v1::Prompt::KIND_NOT_SET:
       break;
   }

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import unittest
 import urllib.request
+import xml.etree.ElementTree
 
 BERTH = str(pathlib.Path(sys.argv.pop(1)).resolve())
 PROMPT = "double enter to end input >>> "
@@ -207,6 +208,15 @@ class ChatSimTest(unittest.TestCase):
         rows = json.loads(right.stdout)["rows"]
         self.assertEqual([row["name"] for row in rows], ["B 3 x 8/6", "A 1 x 4/1"])
         self.assertGreater(rows[0]["figures"]["output_rate"]["median"], 0)
+        with tempfile.TemporaryDirectory() as folder:
+            plot = os.path.join(folder, "plot.svg")
+            sweep = measure("--concurrency", "1,2", "--request-rate", "200", "--num-prompts", "4", "--input-len", "8", "--output-len", "4", "--plot", plot)
+            self.assertEqual(sweep.returncode, 0, sweep.stderr)
+            names = [row["name"] for row in json.loads(sweep.stdout)["rows"]]
+            self.assertEqual(sorted(names), ["4 @ 1", "4 @ 2", "4 at 200/s"])
+            titles = [title.text for title in xml.etree.ElementTree.parse(plot).iter("{http://www.w3.org/2000/svg}title")]
+            for name in names:
+                self.assertTrue(any(title.startswith(name) for title in titles), titles)
         for flags, error in ((["--loads", "X"], '"X" is no load'), (["--loads", "B:1x8/6", "--model", "n"], '"n"')):
             wrong = measure(*flags)
             self.assertEqual(wrong.returncode, 1)

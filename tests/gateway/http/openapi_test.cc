@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "gateway/http/embeddings.h"
 #include "gateway/http/endpoints.h"
 #include "gateway/http/messages_request.h"
 #include "gateway/http/native_request.h"
@@ -54,6 +55,7 @@ TEST(OpenApiTest, EveryFieldThatIsDescribedIsRead) {
   expect_all_read(ParseResponsesRequest(FullBody("/v1/responses"), 0));
   expect_all_read(ParseMessagesRequest(FullBody("/v1/messages")));
   expect_all_read(ParseGenerateRequest(FullBody("/generate")));
+  expect_all_read(ParseEmbeddings(FullBody("/v1/embeddings")));
 }
 
 TEST(EndpointTest, IsFoundByItsWholePath) {

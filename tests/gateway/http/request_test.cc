@@ -262,9 +262,21 @@ TEST(TextRequestTest, RefusesWhatItCannotDo) {
   EXPECT_EQ(TextFault({{"prompt", 3}}), "prompt");
   EXPECT_EQ(TextFault({{"echo", true}, {"prompt", {1, 2}}}), "echo");
   EXPECT_EQ(TextFault({{"echo", true}, {"logprobs", 1}}), "echo");
-  EXPECT_EQ(TextFault({{"suffix", "x"}}), "suffix");
+  EXPECT_EQ(TextFault({{"prompt", {1, 2}}, {"suffix", "x"}}), "suffix");
+  EXPECT_EQ(TextFault({{"suffix", 1}}), "suffix");
   EXPECT_EQ(TextFault({{"best_of", 3}}), "best_of");
   EXPECT_TRUE(ParseTextCompletion(Text({{"echo", false}, {"best_of", 1}, {"suffix", nullptr}}).dump()).ok());
+}
+
+TEST(TextRequestTest, ASuffixIsForEveryPromptToGoUpTo) {
+  const auto request = ParseTextCompletion(Text({{"prompt", {"a", "b"}}, {"suffix", "z"}, {"echo", true}}).dump());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->spec.prompt().infill().prefix(), "a");
+  EXPECT_EQ(request->spec.prompt().infill().suffix(), "z");
+  ASSERT_EQ(request->more_prompts.size(), 1);
+  EXPECT_EQ(request->more_prompts[0].infill().prefix(), "b");
+  EXPECT_THAT(request->echoes, ElementsAre("a", "b"));
+  EXPECT_EQ(ParseTextCompletion(Text({{"suffix", ""}}).dump())->spec.prompt().text(), "hi") << "nothing to go up to";
 }
 
 TEST(TextRequestTest, EchoesItsPrompts) {

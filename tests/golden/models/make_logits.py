@@ -188,6 +188,8 @@ def like_chatglm(config):
     return "GlmForCausalLM", {**glm, "pad_token_id": 0, "rope_parameters": rope}
 
 
+# Those whose embeddings are kept too: embeddings.f32 holds, for each prompt, the normalised mean of the last hidden states.
+EMBEDDED = ("llama", "gemma2", "falcon")
 LIKE = {"internlm": like_internlm, "internlm2": like_internlm, "chatglm": like_chatglm}
 PLAIN = {"baichuan": plain_decoder.baichuan, "qwen": plain_decoder.qwen, "deepseek": plain_decoder.deepseek}
 
@@ -266,7 +268,7 @@ def build(kind, config):
 
 
 def class_reference(kind, config):
-    """(shapes of the checkpoint's tensors, function from tokens to logits) by transformers' class."""
+    """(shapes of the checkpoint's tensors, function from tokens to logits, model without its head) by transformers' class."""
     model = build(kind, config).float().eval()
     state = model.state_dict()
     if config["tie_word_embeddings"]:
@@ -277,7 +279,7 @@ def class_reference(kind, config):
             shapes[stored] = shape
             for (target, index), value in zip(parts, take_apart(kind, config, weight(stored, shape), len(parts))):
                 state[target][index].copy_(value)
-    return shapes, lambda prompt: model(torch.tensor([prompt])).logits[0].float()
+    return shapes, lambda prompt: model(torch.tensor([prompt])).logits[0].float(), model.base_model
 
 
 def make_tokenizer():
@@ -301,13 +303,19 @@ def make(variant):
     folder = HERE / variant
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    shapes, logits_of = PLAIN[kind](config, weight) if kind in PLAIN else class_reference(kind, config)
+    shapes, logits_of, *base = PLAIN[kind](config, weight) if kind in PLAIN else class_reference(kind, config)
     (folder / "tensors.txt").write_text("".join(f"{n} F32 {'x'.join(map(str, s))}\n" for n, s in shapes.items()))
-    rows = []
+    rows, embeddings = [], []
     with torch.no_grad():
         for i, (length, positions) in enumerate(PROMPTS):
-            logits = logits_of([(p * p * 7 + p * 13 + i * 29) % VOCAB for p in range(length)])
+            prompt = [(p * p * 7 + p * 13 + i * 29) % VOCAB for p in range(length)]
+            logits = logits_of(prompt)
             rows += [logits[p].numpy() for p in positions]
+            if variant in EMBEDDED:
+                mean = base[0](torch.tensor([prompt])).last_hidden_state[0].float().mean(dim=0)
+                embeddings.append((mean / mean.norm()).numpy())
+    if embeddings:
+        np.stack(embeddings).astype("<f4").tofile(folder / "embeddings.f32")
     np.stack(rows).astype("<f4").tofile(folder / "logits.f32")
     print(variant, "logits' deviation", round(float(np.stack(rows).std()), 2))
 

@@ -289,6 +289,28 @@ TEST_P(CudaOpsTest, EmbedAndHeadMatchTheCpu) {
   ExpectClose(logits, Tolerance());
 }
 
+TEST_P(CudaOpsTest, PoolMatchesTheCpu) {
+  const int64_t hidden = 300;
+  const Twin &in = Values({9, hidden}), &norm = Floats({hidden}, 1, 0.1f);
+  Twin& sum = Make(DType::kF32, DType::kF32, {4, hidden});
+  const Twin &begin = Ints({0, 4}), &end = Ints({4, 9}), &slot = Ints({3, 1}), &fresh = Ints({1, 1}), &more = Ints({0, 0});
+  const auto run = [&](Ops& ops, auto side) {
+    for (const Twin* first : {&fresh, &more}) {
+      ops.Pool({.residual = side(in),
+                .norm = {.weight = side(norm)},
+                .begin = side(begin),
+                .end = side(end),
+                .slot = side(slot),
+                .fresh = side(*first),
+                .sum = side(sum)});
+    }
+  };
+  Upload(sum);
+  run(*cpu_, [](const Twin& twin) { return twin.host; });
+  run(*cuda_, [](const Twin& twin) { return twin.device; });
+  ExpectClose(sum, Tolerance());
+}
+
 // Sampling works on f32 logits, whatever the activations are.
 class CudaSampleTest : public CudaOpsTest {
  protected:

@@ -135,7 +135,12 @@ class World {
 
   void Add() {
     SequenceSpec spec = RandomSpec();
-    if (Below(4) == 0) Resume(spec);
+    if (Below(8) == 0) {
+      spec.pool = true;
+      spec.max_tokens = 1;
+    } else if (Below(4) == 0) {
+      Resume(spec);
+    }
     Start(std::move(spec));
   }
 
@@ -160,7 +165,7 @@ class World {
   void Start(SequenceSpec spec) {
     Run& run = runs_[spec.id];
     run.spec = spec;
-    run.alone = runtime::SimOutput(vocabulary_, spec);
+    if (!spec.pool) run.alone = runtime::SimOutput(vocabulary_, spec);
     run.output.assign(spec.tokens.begin() + spec.prompt_length, spec.tokens.end());
     scheduler_.Add(std::move(spec));
   }
@@ -231,6 +236,13 @@ class World {
     CheckFinish(run, update);
   }
 
+  static std::vector<float> SimSum(const std::vector<int32_t>& tokens) {
+    std::vector<float> sum;
+    uint64_t state = runtime::kSimEmptyState;
+    for (const int32_t token : tokens) runtime::SimAddHidden(state = runtime::SimAdvance(state, token), sum);
+    return sum;
+  }
+
   void CheckFinish(const Run& run, const SequenceUpdate& update) {
     const int output = static_cast<int>(run.output.size());
     switch (update.finish) {
@@ -242,7 +254,8 @@ class World {
         EXPECT_GT(output, run.spec.min_tokens);
         break;
       case FinishReason::kFinished:
-        EXPECT_EQ(output, run.finish_at);
+        EXPECT_EQ(update.hidden_sum, run.spec.pool && run.finish_at != 0 ? SimSum(run.spec.tokens) : std::vector<float>());
+        EXPECT_EQ(output, run.spec.pool ? 0 : run.finish_at);
         break;
       case FinishReason::kDeadline:
         EXPECT_LE(run.spec.deadline, absl::Milliseconds(now_));

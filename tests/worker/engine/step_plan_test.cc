@@ -111,7 +111,7 @@ TEST(StepPlanTest, RefusesOtherBytes) {
   EXPECT_FALSE(FromBytesWith(plan, bytes.data(), 1).ok()) << "magic";
   const absl::Status version = FromBytesWith(plan, bytes.data() + 4, 99);
   EXPECT_EQ(version.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(version.message()), HasSubstr("version 99, want 2"));
+  EXPECT_THAT(std::string(version.message()), HasSubstr("version 99, want 3"));
 }
 
 TEST(StepPlanTest, RefusesRecordsThatPointOutside) {

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "tests/support/decoder_runner.h"
 #include "tests/support/files.h"
 #include "tests/support/tiny_models.h"
+#include "tests/worker/runtime/engine_runner.h"
 #include "worker/loader/load_plan.h"
 #include "worker/loader/materialize.h"
 #include "worker/loader/model_loader.h"
@@ -220,6 +223,34 @@ TEST_P(GoldenTest, EveryFieldCounts) {
     expect_miss("length", [](DecoderSpec&, LayerSpec& layer) { layer.attention.rope.original_max_position *= 2; });
   }
 }
+
+// Mean-pooled and normalised hidden states, through the engine.
+class EmbeddingTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(EmbeddingTest, EqualsTheReference) {
+  const berth::testing::TempDir directory;
+  berth::testing::WriteTinyModel(GetParam(), directory.path());
+  const loader::LoadedModel model = loader::LoadModel(directory.path()).value();
+  const std::string stored = berth::testing::ReadFile("tests/golden/models/tiny/" + GetParam() + "/embeddings.f32");
+  runtime::EngineRunner engine({model.spec, model.weights, model.spec.vocab}, {.engine = {.step_tokens = 32}});
+  const std::vector<GoldenPrompt> prompts = berth::testing::TinyGolden(GetParam());
+  const size_t hidden = model.spec.hidden;
+  ASSERT_EQ(stored.size(), prompts.size() * hidden * sizeof(float));
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    engine::SequenceSpec spec{
+        .id = i + 1, .tokens = prompts[i].tokens, .prompt_length = static_cast<int>(prompts[i].tokens.size())};
+    spec.pool = true;
+    const std::vector<float> sum = engine.Run({spec})[spec.id].hidden_sum;
+    ASSERT_EQ(sum.size(), hidden);
+    const double length = std::sqrt(std::inner_product(sum.begin(), sum.end(), sum.begin(), 0.0));
+    std::vector<float> want(hidden);
+    std::memcpy(want.data(), stored.data() + i * hidden * sizeof(float), hidden * sizeof(float));
+    for (size_t k = 0; k < hidden; ++k) EXPECT_NEAR(sum[k] / length, want[k], kBar) << "prompt " << i << " element " << k;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, EmbeddingTest, ::testing::Values("llama", "gemma2", "falcon"),
+                         [](const auto& info) { return info.param; });
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenTest, ::testing::ValuesIn(berth::testing::TinyModelNames()),
                          [](const auto& info) { return info.param; });

@@ -126,6 +126,33 @@ TEST_P(SameTokensTest, AfterAPrefixCacheHit) {
   EXPECT_EQ(hit.tokens, Alone({second})[2]);
 }
 
+// The sum of hidden states is that of the prompt in one step, bit by bit, whatever runs beside it.
+TEST_P(SameTokensTest, PooledInChunksAmongOthersAndPreempted) {
+  std::vector<SequenceSpec> pooled;
+  for (int i = 0; i < 6; ++i) {
+    pooled.push_back(Prompt(200 + i, 1 + 29 * i));
+    pooled.back().pool = true;
+  }
+  RunnerConfig whole;
+  whole.executor.max_step_tokens = 256;
+  EngineRunner alone(Of(model_), whole);
+  RunnerConfig config = MakeConfig();
+  config.engine.step_tokens = 17;
+  config.executor.kv_blocks = 12;
+  EngineRunner service(Of(model_), config);
+  auto specs = MixedRequests();
+  specs.insert(specs.begin() + 5, pooled.begin(), pooled.end());
+  const auto outputs = service.Run(specs);
+  EXPECT_EQ(Tokens(outputs).at(115), Alone({specs.back()}).at(115));
+  for (const SequenceSpec& spec : pooled) {
+    const Output& output = outputs.at(spec.id);
+    EXPECT_EQ(output.finish, FinishReason::kFinished);
+    EXPECT_THAT(output.tokens, testing::IsEmpty());
+    EXPECT_EQ(output.hidden_sum.size(), static_cast<size_t>(model_.spec.hidden));
+    EXPECT_EQ(output.hidden_sum, alone.Run({spec}).at(spec.id).hidden_sum) << spec.id;
+  }
+}
+
 TEST_P(SameTokensTest, Resumed) {
   SequenceSpec whole = Prompt(1, 40, 30);
   whole.sampling = {.temperature = 1, .repetition_penalty = 1.2f, .presence_penalty = 0.4f, .seed = 5};

@@ -94,6 +94,94 @@ TEST_F(DirectTest, GenerateIsTheStreamAtOnce) {
   EXPECT_EQ(response.request_id(), "s");
 }
 
+TEST_F(DirectTest, GenerateHasReasoningAndCallsOfTools) {
+  v1::GenerateRequest request;
+  v1::GenerationSpec& spec = *request.mutable_generation();
+  spec = ChatSpec(
+      "t", "\x02<think>which?</think>Look: <tool_call>{\"name\": \"find\", \"arguments\": {\"x\": 1}}</tool_call>\x03", 200);
+  spec.mutable_prompt()->mutable_chat()->add_tool_schemas(
+      R"({"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}})");
+  grpc::ClientContext context;
+  v1::GenerateResponse response;
+  const grpc::Status status = worker_.inference->Generate(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(response.choices_size(), 1);
+  const v1::GenerateResponse::Choice& choice = response.choices(0);
+  EXPECT_EQ(choice.reasoning(), "which?");
+  EXPECT_THAT(choice.text(), ::testing::StartsWith("Look:"));
+  ASSERT_EQ(choice.tool_calls_size(), 1);
+  EXPECT_EQ(choice.tool_calls(0).name(), "find");
+  EXPECT_EQ(choice.tool_calls(0).arguments(), R"({"x": 1})");
+  EXPECT_EQ(choice.finish_reason(), v1::FINISH_REASON_TOOL_CALLS);
+}
+
+class EmbedTest : public DirectTest {
+ protected:
+  absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request, absl::Duration timeout = absl::Seconds(30)) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    v1::EmbedResponse response;
+    const grpc::Status status = worker_.inference->Embed(&context, request, &response);
+    if (!status.ok()) return rpc::FromGrpc(status);
+    return response;
+  }
+  static v1::EmbedRequest Texts(const std::vector<std::string>& texts) {
+    v1::EmbedRequest request;
+    for (const std::string& text : texts) request.add_inputs()->set_text(text);
+    return request;
+  }
+};
+
+TEST_F(EmbedTest, GivesEveryInputItsVectorOfLengthOneAndFreesAllKv) {
+  const std::string text(700, 'x');
+  const auto response = Embed(Texts({"ship", text, "ship", "berth"}));
+  ASSERT_TRUE(response.ok()) << response.status();
+  ASSERT_EQ(response->embeddings_size(), 4);
+  EXPECT_EQ(response->usage().prompt_tokens(), 4 + 700 + 4 + 5);
+  EXPECT_EQ(response->model(), worker_.Info().models(0).name());
+  const auto values = [&](int i) {
+    return std::vector<float>(response->embeddings(i).values().begin(), response->embeddings(i).values().end());
+  };
+  EXPECT_EQ(values(0), values(2));
+  EXPECT_NE(values(0), values(3));
+  for (int i = 0; i < 4; ++i) {
+    double squares = 0;
+    for (const float x : values(i)) squares += x * x;
+    EXPECT_NEAR(squares, 1, 1e-5);
+  }
+  AwaitFreeKv();
+  EXPECT_EQ(worker_.Load().kv_blocks_cached(), 0);
+}
+
+TEST_F(EmbedTest, WhatIsWrongIsNamed) {
+  v1::EmbedRequest bad_token = Texts({"x"});
+  bad_token.add_inputs()->mutable_token_ids()->add_ids(1 << 20);
+  v1::EmbedRequest other = Texts({"x"});
+  other.set_model("gpt-9");
+  const std::pair<v1::EmbedRequest, const char*> cases[] = {
+      {Texts({}), "inputs: has 0 inputs, want 1 … 32"},
+      {Texts(std::vector<std::string>(33, "x")), "inputs: has 33 inputs"},
+      {Texts({"x", ""}), "inputs.text: is empty"},
+      {Texts({"a\xff"}), ""},
+      {bad_token, "inputs.token_ids: has token id 1048576"},
+      {other, "gpt-9"},
+      {Texts({"x", std::string(4097, 'x')}), "inputs: one has 4097 tokens, the context holds 4096"},
+  };
+  for (const auto& [request, message] : cases) {
+    const absl::Status status = Embed(request).status();
+    EXPECT_FALSE(status.ok()) << message;
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(message));
+  }
+  EXPECT_TRUE(Embed(Texts({"x", std::string(4096, 'x')})).ok()) << "nothing has to follow an input";
+  AwaitFreeKv();
+}
+
+TEST_F(EmbedTest, ADeadlineEndsItAndFreesItsKv) {
+  v1::EmbedRequest request = Texts(std::vector<std::string>(32, std::string(4000, 'x')));
+  EXPECT_EQ(Embed(request, absl::Milliseconds(20)).status().code(), absl::StatusCode::kDeadlineExceeded);
+  AwaitFreeKv();
+}
+
 TEST_F(DirectTest, AStopStringEndsTheTextBeforeIt) {
   const Outcome plain = worker_.Stream(ChatSpec("p", "stop", 200));
   // Any piece in the middle of the text serves as a stop string; characters stay whole.

@@ -4,6 +4,8 @@
 #include "gtest/gtest.h"
 #include "proto/rpc/status.h"
 #include "worker/service/sim_model.h"
+#include "worker/service/spec_check.h"
+#include "worker/text/sim_tokenizer.h"
 
 namespace berth::service {
 namespace {
@@ -166,6 +168,42 @@ TEST_F(PromptTest, BadWordsAreTokenizedAloneAndAfterASpace) {
   const auto prompt = PreparePrompt(spec, nullptr, model_);
   EXPECT_THAT(prompt->bad_words,
               testing::ElementsAre(testing::ElementsAre(2 + 'a', 2 + 'b'), testing::ElementsAre(2 + ' ', 2 + 'a', 2 + 'b')));
+}
+
+// A byte tokenizer whose model was taught to fill in.
+ServedModel InfillModel() {
+  text::TokenizerData data = text::SimTokenizerData();
+  const auto add = [&data](const char* content) {
+    data.added_tokens.push_back({.id = static_cast<int32_t>(data.pieces.size()), .content = content, .special = true});
+    data.pieces.push_back(content);
+  };
+  for (const char* token : {"▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"}) add(token);
+  ServedModel model{.name = "infill", .context_length = 1000};
+  model.tokenizer = *text::MakeTokenizer(std::move(data));
+  model.infill = text::FindInfillFormat(*model.tokenizer);
+  return model;
+}
+
+TEST(InfillPromptTest, HasBothTextsAndAnEndOfItsOwn) {
+  const ServedModel model = InfillModel();
+  v1::GenerationSpec spec;
+  spec.mutable_prompt()->mutable_infill()->set_prefix("ab");
+  spec.mutable_prompt()->mutable_infill()->set_suffix("c");
+  EXPECT_TRUE(CheckSpec(spec, model).ok());
+  const auto prompt = PreparePrompt(spec, nullptr, model);
+  ASSERT_TRUE(prompt.ok()) << prompt.status();
+  const auto id = [&](const char* token) { return model.tokenizer->IdOf(token); };
+  EXPECT_THAT(prompt->tokens, testing::ElementsAre(id("▁<PRE>"), 2 + 'a', 2 + 'b', id("▁<SUF>"), 2 + 'c', id("▁<MID>")));
+  EXPECT_EQ(prompt->end_token, id("▁<EOT>"));
+  EXPECT_TRUE(prompt->continues_text);
+}
+
+TEST_F(PromptTest, InfillingNeedsAModelThatWasTaughtTo) {
+  v1::GenerationSpec spec;
+  spec.mutable_prompt()->mutable_infill()->set_suffix("c");
+  const absl::Status status = CheckSpec(spec, model_);
+  ASSERT_EQ(rpc::FieldViolations(status).size(), 1) << status;
+  EXPECT_EQ(rpc::FieldViolations(status)[0].first, "prompt.infill.suffix");
 }
 
 }  // namespace

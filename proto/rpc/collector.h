@@ -2,7 +2,7 @@
 
 #include "proto/berth/v1/inference.pb.h"
 
-namespace berth::relay {
+namespace berth::rpc {
 
 // Gathers the messages of one stream into the whole answer. Thread: one owner.
 class Collector {
@@ -19,4 +19,4 @@ class Collector {
   v1::GenerateResponse response_;
 };
 
-}  // namespace berth::relay
+}  // namespace berth::rpc

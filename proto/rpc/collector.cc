@@ -1,8 +1,8 @@
-#include "gateway/relay/collector.h"
+#include "proto/rpc/collector.h"
 
 #include <utility>
 
-namespace berth::relay {
+namespace berth::rpc {
 
 void Collector::Add(v1::StreamGenerateResponse& message) {
   if (!message.request_id().empty()) response_.set_request_id(message.request_id());
@@ -45,4 +45,4 @@ void Collector::AddFinished(v1::Finished& finished) {
   response_.set_session_position(finished.session_position());
 }
 
-}  // namespace berth::relay
+}  // namespace berth::rpc

@@ -1,0 +1,136 @@
+#include "gateway/http/embeddings.h"
+
+#include <charconv>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "gateway/http/generation_fields.h"
+#include "gateway/http/json_text.h"
+
+namespace berth::http {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr size_t kMostInputs = 2048;
+// Of one rpc.
+constexpr int kPartInputs = 32;
+constexpr size_t kPartBytes = size_t{1} << 20;
+
+// With as few digits as tell it from other floats.
+void AppendNumber(float x, std::string* out) {
+  char text[32];
+  out->append(text, std::to_chars(text, text + sizeof(text), x).ptr);
+}
+
+void AppendVector(const google::protobuf::RepeatedField<float>& values, bool base64, std::string* out) {
+  if (base64) {
+    // Little-endian, as this machine has them.
+    std::string bytes(values.size() * sizeof(float), '\0');
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+    absl::StrAppend(out, "\"", absl::Base64Escape(bytes), "\"");
+    return;
+  }
+  char before = '[';
+  for (const float x : values) {
+    out->push_back(std::exchange(before, ','));
+    AppendNumber(x, out);
+  }
+  out->push_back(']');
+}
+
+std::vector<v1::EmbedRequest> Split(const std::string& model, std::vector<v1::Prompt> inputs) {
+  std::vector<v1::EmbedRequest> parts;
+  size_t bytes = 0;
+  for (v1::Prompt& input : inputs) {
+    const size_t size = input.ByteSizeLong();
+    if (parts.empty() || parts.back().inputs_size() == kPartInputs || bytes + size > kPartBytes) {
+      parts.emplace_back().set_model(model);
+      bytes = 0;
+    }
+    bytes += size;
+    *parts.back().add_inputs() = std::move(input);
+  }
+  return parts;
+}
+
+}  // namespace
+
+absl::StatusOr<EmbeddingsRequest> ParseEmbeddings(std::string_view body) {
+  absl::StatusOr<json> object = ParseObject(body);
+  if (!object.ok()) return object.status();
+  JsonFields fields(*object);
+  v1::GenerationSpec spec;
+  ReadModel(fields, spec);
+  EmbeddingsRequest request{.parts = Split(spec.model(), ReadPrompts(fields, "input", kMostInputs))};
+  const std::string format = fields.String("encoding_format").value_or("float");
+  request.base64 = format == "base64";
+  if (!request.base64 && format != "float") {
+    fields.Fail("encoding_format", absl::StrCat("is \"", format, "\", want \"float\" or \"base64\""));
+  }
+  if (fields.Find("dimensions") != nullptr) fields.Fail("dimensions", "is not supported: a model's embeddings have one size");
+  PassOver(fields);
+  if (!fields.status().ok()) return fields.status();
+  request.ignored_fields = fields.Unread();
+  return request;
+}
+
+std::string FormatEmbeddings(const std::vector<v1::EmbedResponse>& parts, bool base64) {
+  std::string body = R"({"object":"list","data":[)";
+  int index = 0;
+  int64_t tokens = 0;
+  for (const v1::EmbedResponse& part : parts) {
+    tokens += part.usage().prompt_tokens();
+    for (const v1::EmbedResponse::Embedding& embedding : part.embeddings()) {
+      absl::StrAppend(&body, index > 0 ? "," : "", R"({"object":"embedding","index":)", index, R"(,"embedding":)");
+      AppendVector(embedding.values(), base64, &body);
+      body.push_back('}');
+      ++index;
+    }
+  }
+  absl::StrAppend(&body, R"(],"model":)", Dump(parts.front().model()), R"(,"usage":{"prompt_tokens":)", tokens,
+                  R"(,"total_tokens":)", tokens, "}}");
+  return body;
+}
+
+// Asks for all parts at once; the first error fails the whole.
+void Embeddings(Exchange& exchange) {
+  absl::StatusOr<EmbeddingsRequest> request = ParseEmbeddings(exchange.body());
+  if (!request.ok()) return exchange.Fail(request.status());
+  struct State {
+    EmbeddingsRequest request;
+    std::vector<v1::EmbedResponse> answers;
+    size_t missing;
+    bool failed = false;
+  };
+  const size_t count = request->parts.size();
+  auto state = std::make_shared<State>(
+      State{.request = *std::move(request), .answers = std::vector<v1::EmbedResponse>(count), .missing = count});
+  // Weakly: a worker's answer may come when the server is gone.
+  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), state] {
+    const auto self = weak.lock();
+    for (size_t i = 0; self != nullptr && i < state->request.parts.size(); ++i) {
+      self->context().workers.embed(self->tenant(), state->request.parts[i],
+                                    [weak, state, i](const absl::Status& status, const v1::EmbedResponse& response) {
+                                      const auto self = weak.lock();
+                                      if (self == nullptr || state->failed) return;
+                                      state->failed = !status.ok();
+                                      if (!status.ok()) return self->Post([self, status] { self->Fail(status); });
+                                      state->answers[i] = response;
+                                      if (--state->missing > 0) return;
+                                      self->Post([self, state] {
+                                        HttpAnswer answer{.body = FormatEmbeddings(state->answers, state->request.base64)};
+                                        const std::vector<std::string>& ignored = state->request.ignored_fields;
+                                        if (!ignored.empty())
+                                          answer.headers.emplace_back("Warning", IgnoredFieldsWarning(ignored));
+                                        self->Answer(std::move(answer));
+                                      });
+                                    });
+    }
+  });
+}
+
+}  // namespace berth::http
