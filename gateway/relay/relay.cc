@@ -1,5 +1,7 @@
 #include "gateway/relay/relay.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -34,7 +36,8 @@ Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, 
       metrics_(metrics),
       view_(std::move(workers), options_.slow_factor),
       queue_(options_.max_waiting),
-      cancels_(timers) {
+      cancels_(timers),
+      heap_trimmer_(timers, [] { malloc_trim(0); }) {
   for (int i = 0; i < view_.size(); ++i) AddLink(i);
 }
 
@@ -125,6 +128,7 @@ uint64_t Relay::Open(GenerationRequest request, StreamSink& sink) {
   const uint64_t id = ++last_id_;
   auto& slot = streams_[id];
   slot = std::make_unique<Stream>(id, std::move(request), sink, now);
+  heap_trimmer_.SetStreams(streams_.size());
   Stream& stream = *slot;
   if (absl::Status status = fixed.ok() ? Accept(stream) : fixed; !status.ok()) {
     EndStream(stream, std::move(status));
@@ -208,6 +212,7 @@ void Relay::EndStream(Stream& stream, absl::Status status) {
 void Relay::Erase(uint64_t id) {
   StopTimer(streams_.at(id)->unread_timer);
   streams_.erase(id);
+  heap_trimmer_.SetStreams(streams_.size());
   ReportIdle();
 }
 

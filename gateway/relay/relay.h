@@ -19,6 +19,7 @@
 #include "gateway/admission/rate_limiter.h"
 #include "gateway/admission/wait_estimate.h"
 #include "gateway/admission/waiting_queue.h"
+#include "gateway/relay/heap_trimmer.h"
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/outbox.h"
@@ -237,6 +238,7 @@ class Relay : private WorkerLink::Owner {
   PendingCancels cancels_;
   // Of workers that are ejected: the end of it.
   absl::flat_hash_map<int, Timers::Id> circuit_timers_;
+  HeapTrimmer heap_trimmer_;
   absl::Duration next_shed_ = -absl::InfiniteDuration();
   int turns_ = 0;
   std::vector<uint64_t> ready_;
