@@ -15,7 +15,11 @@ absl::Status Invalid(absl::string_view message) { return absl::InvalidArgumentEr
 }  // namespace
 
 Link::Link(const LinkOptions& options, const Parts& parts, std::shared_ptr<Call> call)
-    : options_(options), parts_(parts), call_(std::move(call)), last_sent_(parts.clock.Monotonic()) {}
+    : options_(options),
+      parts_(parts),
+      call_(std::move(call)),
+      last_sent_(parts.clock.Monotonic()),
+      pace_(options.merge_share, options.merge_time) {}
 
 void Link::Listen() {
   call_->OnRead([self = shared_from_this()](v1::AttachRequest& request) { self->Read(request); });
@@ -183,20 +187,16 @@ void Link::OnStep(uint64_t step, absl::Duration step_time) {
   step_ = step;
   if (step_time > absl::ZeroDuration()) step_time_ = step_time;
   if (ready_.empty()) return;
-  if (MergeDelay() > absl::ZeroDuration()) return ScheduleFlush();
   const absl::Duration begin = parts_.clock.Monotonic();
+  if (pace_.Delay(begin) > absl::ZeroDuration()) return ScheduleFlush();
   Flush(false);
-  send_cost_ += (parts_.clock.Monotonic() - begin - send_cost_) / 8;
-}
-
-absl::Duration Link::MergeDelay() const {
-  return std::max(paid_until_ - parts_.clock.Monotonic() - options_.merge_time, absl::ZeroDuration());
+  pace_.Took(parts_.clock.Monotonic() - begin);
 }
 
 // Sends soon: at once when sending is cheap, else when enough has been merged.
 void Link::ScheduleFlush() {
   if (std::exchange(flush_scheduled_, true)) return;
-  parts_.hub.shard().After(MergeDelay(), [weak = weak_from_this()] {
+  parts_.hub.shard().After(pace_.Delay(parts_.clock.Monotonic()), [weak = weak_from_this()] {
     const std::shared_ptr<Link> self = weak.lock();
     if (self == nullptr) return;
     self->flush_scheduled_ = false;
@@ -234,8 +234,7 @@ void Link::Flush(bool heartbeat) {
     hello.set_journal_domain(parts_.status.journal_domain());
   }
   last_sent_ = parts_.clock.Monotonic();
-  paid_until_ =
-      std::min(std::max(paid_until_, last_sent_) + send_cost_ / options_.merge_share, last_sent_ + 2 * options_.merge_time);
+  pace_.Sent(last_sent_);
   if (!frame_.events().empty()) {
     const int64_t bytes = options_.frame_bytes - budget_;
     unacknowledged_.push_back({.frame = frames_, .bytes = bytes, .at = last_sent_});
