@@ -88,7 +88,8 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   bool has_credit() const;
   void ScheduleFlush();
   void Flush(bool heartbeat);
-  void TakeEvents();
+  // The size of what it moved.
+  int64_t TakeEvents(v1::AttachResponse& frame);
   void Heartbeat();
 
   const LinkOptions options_;
@@ -102,8 +103,6 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   absl::flat_hash_map<uint64_t, Waiting> waiting_;
   std::vector<Request*> ready_;          // that have events, in order
   std::deque<v1::StreamEvent> answers_;  // go before the streams' events
-  v1::AttachResponse frame_;             // reused
-  int64_t budget_ = 0;                   // of the frame in the making
   bool flush_scheduled_ = false;
 
   uint64_t frames_ = 0;
