@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "base/clock.h"
