@@ -1,5 +1,7 @@
 #include "gateway/relay/relay.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -30,11 +32,15 @@ Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, 
       clock_(clock),
       timers_(timers),
       factory_(std::move(factory)),
-      lookup_(std::move(lookup)),
       metrics_(metrics),
       view_(std::move(workers), options_.slow_factor),
       queue_(options_.max_waiting),
-      cancels_(timers) {
+      intake_(metrics),
+      sessions_({.move_idle = options_.move_idle, .session_ttl = options_.session_ttl}, view_, clock, std::move(lookup)),
+      circuits_({.view = view_, .clock = clock, .timers = timers, .metrics = metrics}, [this] { PumpQueue(); }),
+      attempts_(view_),
+      cancels_(timers),
+      heap_trimmer_(timers, [] { malloc_trim(0); }) {
   for (int i = 0; i < view_.size(); ++i) AddLink(i);
 }
 
@@ -74,7 +80,7 @@ void Relay::DropWorker(int worker) {
   links_[worker]->Close();
   if (view_.worker(worker).link != routing::LinkState::kDown) view_.Detached(worker, routing::LinkState::kDown);
   metrics_.RemoveWorker(view_.worker(worker).address.id);
-  if (const auto timer = circuit_timers_.extract(worker)) timers_.Cancel(timer.mapped());
+  circuits_.Forget(worker);
 }
 
 Relay::~Relay() { Stop(); }
@@ -114,7 +120,6 @@ void Relay::Stop() {
     }
   }
   cancels_.LoseAll();
-  for (const auto& [worker, timer] : circuit_timers_) timers_.Cancel(timer);
   for (const auto& link : links_) link->Close();
 }
 
@@ -125,6 +130,7 @@ uint64_t Relay::Open(GenerationRequest request, StreamSink& sink) {
   const uint64_t id = ++last_id_;
   auto& slot = streams_[id];
   slot = std::make_unique<Stream>(id, std::move(request), sink, now);
+  heap_trimmer_.SetStreams(streams_.size());
   Stream& stream = *slot;
   if (absl::Status status = fixed.ok() ? Accept(stream) : fixed; !status.ok()) {
     EndStream(stream, std::move(status));
@@ -143,7 +149,7 @@ absl::Status Relay::Accept(Stream& stream) {
   if (left <= absl::ZeroDuration()) return DeadlineError();
   if (draining_) return DrainingError();
   if (!view_.KnowsModel(request.spec.model())) return NoWorkerError(view_, request.spec.model());
-  BERTH_RETURN_IF_ERROR(Admit(stream));
+  BERTH_ASSIGN_OR_RETURN(stream.charged_tokens, intake_.Charge(request, view_.AttachedGateways(), clock_.Monotonic()));
   const auto [entry, fresh] = by_request_.try_emplace(RequestKey(request.tenant, request.spec.request_id()), stream.id);
   if (!fresh) {
     if (!request.spec.has_resume()) {
@@ -194,7 +200,7 @@ void Relay::EndStream(Stream& stream, absl::Status status) {
   queue_.Remove(stream.id);
   metrics_.SetQueueDepth(queue_.depths());
   LeaveWorker(stream, /*cancel=*/true);
-  SettleCharge(stream);
+  if (stream.charged_tokens.has_value()) intake_.Settle(stream.generation, *stream.charged_tokens);
   stream.state = State::kEnded;
   StopTimer(stream.deadline_timer);
   StopTimer(stream.wait_timer);
@@ -208,6 +214,7 @@ void Relay::EndStream(Stream& stream, absl::Status status) {
 void Relay::Erase(uint64_t id) {
   StopTimer(streams_.at(id)->unread_timer);
   streams_.erase(id);
+  heap_trimmer_.SetStreams(streams_.size());
   ReportIdle();
 }
 
@@ -219,19 +226,14 @@ void Relay::LeaveWorker(Stream& stream, bool cancel) {
   message.set_request_id(stream.spec().request_id());
   message.set_tenant(stream.generation.request().tenant);
   if (cancel && links_[stream.worker]->Cancel(std::move(message))) {
-    attempts_.at(attempt).stream = 0;
+    attempts_.Leave(attempt);
   } else {
-    EraseAttempt(attempt);
+    EndAttempt(attempt);
   }
 }
 
-void Relay::EraseAttempt(uint64_t attempt) {
-  const auto it = attempts_.find(attempt);
-  BERTH_CHECK(it != attempts_.end()) << "attempt " << attempt << " was erased twice";
-  EndSuspicion(it->second);
-  view_.StreamClosed(it->second.worker);
-  const int worker = it->second.worker;
-  attempts_.erase(it);
+void Relay::EndAttempt(uint64_t attempt) {
+  const int worker = attempts_.End(attempt);
   ShowWorker(worker);
   if (!view_.worker(worker).discovered && view_.worker(worker).open_streams == 0) DropWorker(worker);
 }
@@ -294,7 +296,7 @@ void Relay::SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, a
 void Relay::OnDeadline(Stream& stream) {
   // Else only those that are quick enough would make the estimate.
   if (stream.state == State::kRunning) {
-    wait_estimate_.Ended(stream.spec().priority(), clock_.Monotonic() - stream.submitted_at, stream.generation.output_tokens());
+    intake_.Ended(stream.generation.request(), clock_.Monotonic() - stream.submitted_at, stream.generation.output_tokens());
   }
   EndStream(stream, DeadlineError());
 }

@@ -15,15 +15,17 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
-#include "base/lru_map.h"
-#include "gateway/admission/rate_limiter.h"
-#include "gateway/admission/wait_estimate.h"
 #include "gateway/admission/waiting_queue.h"
+#include "gateway/relay/attempts.h"
+#include "gateway/relay/circuits.h"
+#include "gateway/relay/heap_trimmer.h"
+#include "gateway/relay/intake.h"
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
 #include "gateway/relay/outbox.h"
 #include "gateway/relay/pending_cancels.h"
 #include "gateway/relay/retry_budget.h"
+#include "gateway/relay/session_locator.h"
 #include "gateway/relay/stream.h"
 #include "gateway/relay/timers.h"
 #include "gateway/relay/worker_link.h"
@@ -43,18 +45,12 @@ struct RelayOptions {
   size_t max_pending_bytes = 64 << 10;
   absl::Duration max_unread = absl::Seconds(30);
   int max_failovers = 2;
-  // A session that is idle for this long goes to its first rank, if it is not there.
+  // Of SessionLocator.
   absl::Duration move_idle = absl::Seconds(60);
-  // Of the workers' sessions.
   absl::Duration session_ttl = absl::Hours(24);
   // A worker that is so many times slower than its peers is ejected for a while; 0: never.
   double slow_factor = routing::kSlowFactor;
 };
-
-// Asks a worker whether it holds a session; `done` runs later, on the relay's thread, soon also when nobody answers.
-using SessionLookup =
-    std::function<void(int worker, const v1::HasSessionRequest& request,
-                       absl::AnyInvocable<void(const absl::Status& status, const v1::HasSessionResponse& response)> done)>;
 
 // Learns that a stream has something to read. Called from within the relay: do not destroy it there; reading and abandoning are
 // fine.
@@ -105,16 +101,18 @@ class Relay : private WorkerLink::Owner {
 
   // What is left of a tenant's limits, as of this gateway's share.
   admission::RateLimiter::Levels RateLevels(const rpc::Tenant& tenant) {
-    return rate_limiter_.Get(tenant, view_.AttachedGateways(), clock_.Monotonic());
+    return intake_.Levels(tenant, view_.AttachedGateways(), clock_.Monotonic());
   }
 
   // Takes a request and the tokens of what is to be embedded, as far as they can be told, from the tenant's limits; as
   // RateLimiter::Take. The charge is to be corrected when the usage is known.
-  absl::StatusOr<int64_t> Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs);
-  void CorrectCharge(const rpc::Tenant& tenant, int64_t tokens) { rate_limiter_.Correct(tenant, tokens); }
+  absl::StatusOr<int64_t> Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs) {
+    return intake_.Charge(tenant, inputs, view_.AttachedGateways(), clock_.Monotonic());
+  }
+  void CorrectCharge(const rpc::Tenant& tenant, int64_t tokens) { intake_.Correct(tenant, tokens); }
 
-  // The worker that answers for a session: the one it was last placed at, or its first rank; -1 when none is attached.
-  int OwnerOf(const std::string& tenant, const std::string& session_id) const;
+  // The worker that answers for a session; -1 when none is attached.
+  int OwnerOf(const std::string& tenant, const std::string& session_id) const { return sessions_.OwnerOf(tenant, session_id); }
 
   const routing::ClusterView& view() const { return view_; }
   int open_streams() const { return static_cast<int>(streams_.size()); }
@@ -123,18 +121,14 @@ class Relay : private WorkerLink::Owner {
  private:
   enum class State { kWaiting, kRunning, kParked, kEnded };
   struct Stream;
-  struct Attempt;
-  struct Placement {
-    int worker = -1;
-    uint64_t incarnation = 0;
-    absl::Duration used;
-  };
   using RequestKey = std::pair<std::string, std::string>;
   // Sinks are told at the end of the outermost turn, when nothing refers to a stream any more.
   class Turn;
 
   // relay_placing.cc: from a request to a worker.
   void Place(Stream& stream);
+  // True when workers are asked for the stream's session first: Place is called again.
+  bool Locate(Stream& stream);
   static int WaitingPriority(const Stream& stream);
   void Wait(Stream& stream);
   // False when it has to wait. It is ended when no worker can serve it.
@@ -146,16 +140,11 @@ class Relay : private WorkerLink::Owner {
   void OnWaitedTooLong(Stream& stream);
   // For want of room; `reason` is GatewayMetrics::Shed's.
   void Shed(Stream& stream, const char* reason, absl::Status status);
+  // Ends those that wait and would not end in time even if they ran now. Seldom: it looks at all of them.
+  void ShedLate();
+  // A stream that has begun is not asked.
+  absl::Status CheckInTime(const Stream& stream, absl::Duration wait) const;
   int StreamLimit() const;
-
-  // relay_sessions.cc: where sessions are.
-  // True when workers are asked for the stream's session first: Place is called again.
-  bool Locate(Stream& stream);
-  void HandleLookup(uint64_t id, int worker, const absl::Status& status, const v1::HasSessionResponse& response);
-  // The session was last used `idle` ago at `worker`: keeps it there, or moves it.
-  void KeepOrMove(Stream& stream, int worker, absl::Duration idle);
-  void NotePlacement(const Stream& stream);
-  int HintedWorker(const std::string& hint) const;
 
   // relay.cc: the life of a stream.
   void AddLink(int worker);
@@ -168,7 +157,7 @@ class Relay : private WorkerLink::Owner {
   void LeaveWorker(Stream& stream, bool cancel);
   void Erase(uint64_t id);
   void ReportIdle();
-  void EraseAttempt(uint64_t attempt);
+  void EndAttempt(uint64_t attempt);
   void MarkReady(Stream& stream);
   void GiveUp(Stream& stream);
   void CheckSlowness(Stream& stream);
@@ -179,23 +168,10 @@ class Relay : private WorkerLink::Owner {
   void OnDeadline(Stream& stream);
   void ShowWorker(int worker) { metrics_.SetWorker(view_.worker(worker), clock_.Monotonic()); }
 
-  // relay_admission.cc: who is let in.
-  // RESOURCE_EXHAUSTED when the tenant's limits are used up; else the request is charged.
-  absl::Status Admit(Stream& stream);
-  // From the estimate that was charged to what was used.
-  void SettleCharge(const Stream& stream);
-  // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it ran in `wait` from now.
-  absl::Status CheckInTime(const Stream& stream, absl::Duration wait);
-  // How long the request would wait in the queue, rather more than less: what was let in is seldom shed later.
-  absl::Duration LikelyWait(const Stream& stream) const;
-  // Ends those that wait and would not end in time even if they ran now. Seldom: it looks at all of them.
-  void ShedLate();
-
   // relay_workers.cc: what workers send.
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
   void HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now);
   void HandleError(Stream& stream, const absl::Status& status);
-  void EndSuspicion(Attempt& attempt);
 
   // relay_failover.cc: workers that are lost, or do not go on.
   // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because
@@ -204,10 +180,6 @@ class Relay : private WorkerLink::Owner {
   void LoseAll(int worker, const absl::Status& why);
   // Why the stream may not go on elsewhere, if so.
   absl::Status MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over);
-  void BlameWorker(int worker);
-  // What its frames say of its speed.
-  void JudgePace(int worker, routing::PaceKind kind, absl::Duration time);
-  void OnEjected(int worker);
   std::vector<Stream*> StreamsOf(int worker);
 
   absl::Status OnHello(int worker, const v1::WorkerHello& hello, bool same) override;
@@ -219,15 +191,13 @@ class Relay : private WorkerLink::Owner {
   const base::Clock& clock_;
   Timers& timers_;
   const LinkFactory factory_;
-  const SessionLookup lookup_;
   GatewayMetrics& metrics_;
   routing::ClusterView view_;
   admission::WaitingQueue queue_;
-  admission::RateLimiter rate_limiter_;
-  admission::WaitEstimate wait_estimate_;
+  Intake intake_;
   RetryBudget retry_budget_;
-  // Where sessions were last placed, by SessionKey: a hint that workers may prove wrong.
-  base::LruMap<uint64_t, Placement> placements_{size_t{1} << 17};
+  SessionLocator sessions_;
+  Circuits circuits_;
   std::vector<std::unique_ptr<WorkerLink>> links_;
   std::function<void()> on_change_;
   bool started_ = false, draining_ = false, shutting_down_ = false, stopped_ = false;
@@ -236,12 +206,10 @@ class Relay : private WorkerLink::Owner {
 
   uint64_t last_id_ = 0;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Stream>> streams_;
-  // Submissions that a worker has not ended, by the link's stream id.
-  absl::flat_hash_map<uint64_t, Attempt> attempts_;
+  Attempts attempts_;
   absl::flat_hash_map<RequestKey, uint64_t> by_request_;
   PendingCancels cancels_;
-  // Of workers that are ejected: the end of it.
-  absl::flat_hash_map<int, Timers::Id> circuit_timers_;
+  HeapTrimmer heap_trimmer_;
   absl::Duration next_shed_ = -absl::InfiniteDuration();
   int turns_ = 0;
   std::vector<uint64_t> ready_;

@@ -57,7 +57,7 @@ absl::Status SessionLostError(const std::string& worker_id, const absl::Status& 
 
 void Relay::HandleError(Stream& stream, const absl::Status& status) {
   const bool reattach_refused = stream.state == State::kParked;
-  if (!reattach_refused && IsWorkersFault(status)) BlameWorker(stream.worker);
+  if (!reattach_refused && IsWorkersFault(status)) circuits_.Fault(stream.worker);
   if (reattach_refused || MayGoElsewhere(status)) {
     Lose(stream, status, /*died=*/false);
   } else {
@@ -79,8 +79,8 @@ void Relay::Lose(Stream& stream, const absl::Status& why, bool died) {
   if (stream.spec().session().mode() == v1::SESSION_MODE_INTERACTIVE) stream.journal_domain = worker.journal_domain;
   stream.failovers += !handed_over;
   stream.avoid = died ? -1 : stream.worker;
-  stream.held_by = -1;
-  stream.moved = false;
+  stream.session.held_by = -1;
+  stream.session.moved = false;
   stream.in_gap = had_tokens;
   stream.resume = stream.generation.ResumeSpec(worker.address.id);
   if (!died && !handed_over && stream.failovers > 1) {
@@ -107,26 +107,6 @@ absl::Status Relay::MayGoOn(Stream& stream, const absl::Status& why, bool died, 
   return absl::OkStatus();
 }
 
-void Relay::BlameWorker(int worker) {
-  if (view_.Faulted(worker, clock_.Monotonic())) OnEjected(worker);
-}
-
-void Relay::JudgePace(int worker, routing::PaceKind kind, absl::Duration time) {
-  if (view_.Timed(worker, kind, time, clock_.Monotonic())) OnEjected(worker);
-}
-
-void Relay::OnEjected(int worker) {
-  metrics_.CircuitChanged(view_.worker(worker), routing::Circuit::kOpen);
-  ShowWorker(worker);
-  const absl::Duration open = view_.worker(worker).ejected_until - clock_.Monotonic();
-  circuit_timers_[worker] = timers_.After(open, [this, worker] {
-    circuit_timers_.erase(worker);
-    metrics_.CircuitChanged(view_.worker(worker), routing::Circuit::kHalfOpen);
-    ShowWorker(worker);
-    PumpQueue();
-  });
-}
-
 std::vector<Relay::Stream*> Relay::StreamsOf(int worker) {
   std::vector<Stream*> found;
   for (const auto& [id, stream] : streams_) {
@@ -145,11 +125,7 @@ void Relay::OnBroken(int worker) {
   ShowWorker(worker);
   for (Stream* stream : StreamsOf(worker)) stream->state = State::kParked;
   // Of abandoned requests nothing more will be heard.
-  std::vector<uint64_t> abandoned;
-  for (const auto& [id, attempt] : attempts_) {
-    if (attempt.worker == worker && attempt.stream == 0) abandoned.push_back(id);
-  }
-  for (uint64_t id : abandoned) EraseAttempt(id);
+  for (uint64_t id : attempts_.LeftAt(worker)) EndAttempt(id);
   if (on_change_) on_change_();
 }
 
@@ -157,7 +133,7 @@ void Relay::OnLost(int worker, const absl::Status& status) {
   const Turn turn(*this);
   if (view_.worker(worker).link == routing::LinkState::kUp) OnBroken(worker);
   // Also reported of attempts that found nobody.
-  if (view_.worker(worker).link != routing::LinkState::kDown) BlameWorker(worker);
+  if (view_.worker(worker).link != routing::LinkState::kDown) circuits_.Fault(worker);
   view_.Detached(worker, routing::LinkState::kDown);
   ShowWorker(worker);
   LoseAll(worker, status);

@@ -13,6 +13,7 @@ namespace {
 
 // Above all that callers can ask for: a stream that has begun does not wait behind those that have not.
 constexpr int kResumePriority = 101;
+constexpr absl::Duration kShedInterval = absl::Milliseconds(100);
 
 absl::Status WaitedTooLongError() {
   return rpc::WithRetryAfter(
@@ -29,6 +30,16 @@ void Relay::Place(Stream& stream) {
   PumpQueue();
 }
 
+bool Relay::Locate(Stream& stream) {
+  const auto answer = [this, id = stream.id](int worker, const absl::Status& status, const v1::HasSessionResponse& response) {
+    const auto it = streams_.find(id);
+    if (it == streams_.end() || it->second->state == State::kEnded) return;
+    const Turn turn(*this);
+    if (sessions_.Heard(it->second->generation, it->second->session, worker, status, response)) Place(*it->second);
+  };
+  return sessions_.Begin(stream.generation, stream.session, answer);
+}
+
 int Relay::WaitingPriority(const Stream& stream) {
   return stream.resume.has_value() ? kResumePriority : stream.spec().priority();
 }
@@ -36,8 +47,10 @@ int Relay::WaitingPriority(const Stream& stream) {
 void Relay::Wait(Stream& stream) {
   stream.state = State::kWaiting;
   stream.waiting_since = clock_.Monotonic();
-  if (absl::Status late = CheckInTime(stream, LikelyWait(stream)); !late.ok()) return Shed(stream, "deadline", std::move(late));
-  const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, WaitingPriority(stream));
+  const int priority = WaitingPriority(stream);
+  const absl::Duration wait = intake_.LikelyWait(stream.spec().priority(), queue_.CountAhead(priority), attempts_.size());
+  if (absl::Status late = CheckInTime(stream, wait); !late.ok()) return Shed(stream, "deadline", std::move(late));
+  const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, priority);
   if (!displaced.ok()) return Shed(stream, "queue_full", displaced.status());
   SetTimer(stream, &Stream::wait_timer, options_.max_wait, &Relay::OnWaitedTooLong);
   if (displaced->has_value()) Shed(*streams_.at(**displaced), "displaced", admission::QueueFullError());
@@ -45,16 +58,16 @@ void Relay::Wait(Stream& stream) {
 }
 
 bool Relay::TryPlace(Stream& stream) {
-  if (static_cast<int>(attempts_.size()) >= StreamLimit()) return false;
+  if (attempts_.size() >= StreamLimit()) return false;
   routing::RouteRequest request = RouteRequestFor(stream.generation);
   request.journal_domain = stream.journal_domain;
-  request.held_by = stream.held_by;
-  request.moved = stream.moved;
+  request.held_by = stream.session.held_by;
+  request.moved = stream.session.moved;
   request.avoid = stream.avoid;
   request.suspect = stream.suspect;
   const routing::RouteDecision decision = routing::Route(view_, request, clock_.Monotonic());
   if (decision.outcome == routing::RouteOutcome::kNoRoom) return false;
-  const bool by_hint = stream.hinted && decision.worker == stream.held_by;
+  const bool by_hint = stream.session.hinted && decision.worker == stream.session.held_by;
   metrics_.Routed(PolicyName(stream.spec()), by_hint ? "hint" : OutcomeName(decision));
   if (!stream.spec().session_id().empty()) {
     if (const char* reason = MoveReason(view_, request, decision)) metrics_.SessionMoved(reason);
@@ -74,12 +87,9 @@ void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
   stream.state = State::kRunning;
   stream.worker = decision.worker;
   stream.submitted_at = clock_.Monotonic();
-  stream.attempt = ++last_id_;
+  stream.attempt = attempts_.Begin({.worker = decision.worker, .stream = stream.id, .suspect = stream.suspect});
   stream.answered = false;
-  attempts_[stream.attempt] = {.worker = decision.worker, .stream = stream.id, .suspect = stream.suspect};
-  view_.StreamOpened(decision.worker);
-  if (stream.suspect) view_.SetSuspect(decision.worker, true);
-  NotePlacement(stream);
+  sessions_.Note(stream.generation, decision.worker);
   ShowWorker(decision.worker);
   v1::Submit submit;
   submit.set_stream_id(stream.attempt);
@@ -114,7 +124,7 @@ void Relay::PumpQueue() {
 bool Relay::MayPlace() const {
   // With nobody attached all that wait are told so.
   const bool room = view_.AnyRoom(clock_.Monotonic()) || view_.UpCount() == 0;
-  return room && static_cast<int>(attempts_.size()) < StreamLimit();
+  return room && attempts_.size() < StreamLimit();
 }
 
 void Relay::OnWaitedTooLong(Stream& stream) { Shed(stream, "queue_timeout", WaitedTooLongError()); }
@@ -122,6 +132,21 @@ void Relay::OnWaitedTooLong(Stream& stream) { Shed(stream, "queue_timeout", Wait
 void Relay::Shed(Stream& stream, const char* reason, absl::Status status) {
   metrics_.Shed(reason, stream.spec().priority(), clock_.Monotonic() - stream.accepted_at);
   EndStream(stream, std::move(status));
+}
+
+absl::Status Relay::CheckInTime(const Stream& stream, absl::Duration wait) const {
+  if (stream.resume.has_value()) return absl::OkStatus();
+  return intake_.CheckInTime(stream.generation.request(), wait, clock_.Monotonic());
+}
+
+void Relay::ShedLate() {
+  const absl::Duration now = clock_.Monotonic();
+  if (now < next_shed_) return;
+  next_shed_ = now + kShedInterval;
+  for (uint64_t id : queue_.InOrder()) {
+    Stream& stream = *streams_.at(id);
+    if (absl::Status late = CheckInTime(stream, absl::ZeroDuration()); !late.ok()) Shed(stream, "late", std::move(late));
+  }
 }
 
 int Relay::StreamLimit() const { return std::max(1, options_.max_streams / view_.AttachedGateways()); }

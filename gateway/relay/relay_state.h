@@ -38,28 +38,11 @@ struct Relay::Stream {
   std::optional<int64_t> charged_tokens;
   // The worker that gave the stream up last; -1 when it died.
   int avoid = -1;
-  // Workers that are still to say whether they hold the session, and the best answer so far.
-  int lookups = 0;
-  int holder = -1;
-  uint64_t holder_version = 0;
-  absl::Duration holder_idle;
-  // Of RouteRequest.
-  bool located = false, moved = false;
-  int held_by = -1;
-  // The caller's hint led to `held_by`.
-  bool hinted = false;
+  SessionSearch session;
   // A failover went on and has no tokens yet.
   bool in_gap = false;
   absl::Duration waiting_since, submitted_at, last_tokens_at;
   std::optional<Timers::Id> deadline_timer, wait_timer, unread_timer, retry_timer;
-};
-
-struct Relay::Attempt {
-  int worker = -1;
-  // 0: the caller has gone, and the worker is still to say that it has ended the request.
-  uint64_t stream = 0;
-  // And has not finished its first step.
-  bool suspect = false;
 };
 
 class Relay::Turn {

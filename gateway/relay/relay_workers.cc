@@ -33,7 +33,7 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
       view_.Heard(worker, now);
     }
     if (has_events && frame.step_time_micros() > 0) {
-      JudgePace(worker, routing::PaceKind::kStep, absl::Microseconds(frame.step_time_micros()));
+      circuits_.JudgePace(worker, routing::PaceKind::kStep, absl::Microseconds(frame.step_time_micros()));
     }
     for (v1::StreamEvent& event : *frame.mutable_events()) {
       if (event.has_cancel_answer()) {
@@ -60,13 +60,13 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
 }
 
 void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
-  const auto it = attempts_.find(event.stream_id());
-  if (it == attempts_.end()) return;
+  const Attempt* const attempt = attempts_.Find(event.stream_id());
+  if (attempt == nullptr) return;
   const bool last = event.has_finished() || event.has_error();
-  const uint64_t id = it->second.stream;
+  const uint64_t id = attempt->stream;
   // The first event comes of the first step.
-  EndSuspicion(it->second);
-  if (last) EraseAttempt(event.stream_id());
+  attempts_.EndSuspicion(event.stream_id());
+  if (last) EndAttempt(event.stream_id());
   if (id == 0) return;
   Stream& stream = *streams_.at(id);
   stream.answered = true;
@@ -81,11 +81,9 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
       HandleTokens(stream, *event.mutable_delta(), now);
       break;
     case v1::StreamEvent::kFinished:
-      wait_estimate_.Ended(stream.spec().priority(), now - stream.submitted_at, event.finished().usage().completion_tokens());
-      if (view_.Succeeded(stream.worker)) {
-        metrics_.CircuitChanged(view_.worker(stream.worker), routing::Circuit::kClosed);
-      }
-      NotePlacement(stream);
+      intake_.Ended(stream.generation.request(), now - stream.submitted_at, event.finished().usage().completion_tokens());
+      circuits_.Success(stream.worker);
+      sessions_.Note(stream.generation, stream.worker);
       stream.generation.OnFinished(*event.mutable_finished());
       EndStream(stream, absl::OkStatus());
       break;
@@ -107,17 +105,13 @@ void Relay::HandleTokens(Stream& stream, v1::Delta& delta, absl::Duration now) {
         .Observe(absl::ToDoubleSeconds(now - (first ? stream.accepted_at : stream.last_tokens_at)));
     // Of a worker with a queue it tells the load, not the speed.
     if (first && view_.worker(stream.worker).load.waiting() == 0) {
-      JudgePace(stream.worker, routing::PaceKind::kFirstToken, now - stream.submitted_at);
+      circuits_.JudgePace(stream.worker, routing::PaceKind::kFirstToken, now - stream.submitted_at);
     }
     if (std::exchange(stream.in_gap, false)) metrics_.failover_gap.Observe(absl::ToDoubleSeconds(now - stream.last_tokens_at));
     stream.last_tokens_at = now;
   }
   if (absl::Status status = stream.generation.OnDelta(delta); !status.ok()) EndStream(stream, std::move(status));
   MarkReady(stream);
-}
-
-void Relay::EndSuspicion(Attempt& attempt) {
-  if (std::exchange(attempt.suspect, false)) view_.SetSuspect(attempt.worker, false);
 }
 
 }  // namespace berth::relay

@@ -6,19 +6,18 @@
 #include "absl/random/distributions.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "proto/rpc/limits.h"
 #include "proto/rpc/status.h"
 
 namespace berth::relay {
 namespace {
 
-constexpr size_t kMaxNameBytes = 256;
-constexpr int kMaxChoices = 128;
 // What a submit may hold besides its prompt.
 constexpr size_t kMaxSpecBytes = 1 << 20;
 
 absl::Status CheckName(const char* field, const std::string& name) {
-  if (name.size() <= kMaxNameBytes) return absl::OkStatus();
-  return rpc::FieldError(field, absl::StrCat("has ", name.size(), " bytes, at most ", kMaxNameBytes, " are allowed"));
+  if (name.size() <= rpc::kMaxNameBytes) return absl::OkStatus();
+  return rpc::FieldError(field, absl::StrCat("has ", name.size(), " bytes, at most ", rpc::kMaxNameBytes, " are allowed"));
 }
 
 absl::Status CheckResume(const v1::GenerationSpec& spec) {
@@ -49,8 +48,9 @@ absl::Status FixGeneration(v1::GenerationSpec& spec, absl::BitGenRef random, abs
   }
   v1::SamplingParams& sampling = *spec.mutable_sampling();
   if (!sampling.has_choice_count()) sampling.set_choice_count(1);
-  if (sampling.choice_count() < 1 || sampling.choice_count() > kMaxChoices) {
-    return rpc::FieldError("sampling.choice_count", absl::StrCat("is ", sampling.choice_count(), ", want 1 to ", kMaxChoices));
+  if (sampling.choice_count() < 1 || sampling.choice_count() > rpc::kMaxChoices) {
+    return rpc::FieldError("sampling.choice_count",
+                           absl::StrCat("is ", sampling.choice_count(), ", want 1 to ", rpc::kMaxChoices));
   }
   if (absl::Status status = CheckResume(spec); !status.ok()) return status;
   if (!sampling.has_seed()) sampling.set_seed(absl::Uniform<uint64_t>(random));
@@ -71,7 +71,7 @@ GenerationStream::GenerationStream(GenerationRequest request)
   resuming_ = request_.spec.has_resume();
   started_ = progress_.next_seq() > 0;
   // A request that is refused has a stream too, until its caller has heard so.
-  const int choices = std::min(request_.spec.sampling().choice_count(), kMaxChoices);
+  const int choices = std::min(request_.spec.sampling().choice_count(), rpc::kMaxChoices);
   for (int i = progress_.choices_size(); i < choices; ++i) progress_.add_choices()->set_index(i);
   for (const v1::ResumeFrom::Choice& choice : progress_.choices()) has_tokens_ |= choice.token_ids_size() > 0;
 }

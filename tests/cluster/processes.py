@@ -58,6 +58,30 @@ class Process:
             self.log.close()
 
 
+class Redis:
+    """A redis-server on a free port, without persistence."""
+
+    def __init__(self, folder):
+        self.port = free_port()
+        self.child = subprocess.Popen(
+            ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--requirepass", "secret", "--save", ""],
+            cwd=folder, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        for line in self.child.stdout:
+            if "Ready to accept connections" in line:
+                return
+        raise RuntimeError("redis-server did not start")
+
+    @property
+    def url(self):
+        return f"redis://:secret@127.0.0.1:{self.port}/0"
+
+    def kill(self):
+        self.child.kill()
+        self.child.wait()
+        self.child.stdout.close()
+
+
 class Cluster:
     """A gateway and its workers. `worker_arguments` go to every worker."""
 

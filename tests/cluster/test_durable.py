@@ -1,12 +1,11 @@
 """Sessions whose worker goes away: another one goes on with them, from the journal."""
 import signal
-import subprocess
 import sys
 import uuid
 
 import grpc
 import pytest
-from processes import free_port, until
+from processes import Redis, until
 
 sys.path.insert(0, __file__.rsplit("/", 1)[0] + "/chaos")
 import protocol  # noqa: E402
@@ -15,32 +14,11 @@ TURNS = ("who goes there", "say more", "and then", "at last")
 TOKENS = 60
 
 
-class Redis:
-    """A redis-server on a free port, without persistence."""
-
-    def __init__(self, folder):
-        self.port = free_port()
-        self.child = subprocess.Popen(
-            ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--requirepass", "secret", "--save", ""],
-            cwd=folder, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        for line in self.child.stdout:
-            if "Ready to accept connections" in line:
-                return
-        raise RuntimeError("redis-server did not start")
-
-    @property
-    def url(self):
-        return f"redis://:secret@127.0.0.1:{self.port}/0"
-
-
 @pytest.fixture
 def redis(tmp_path):
     server = Redis(tmp_path)
     yield server
-    server.child.kill()
-    server.child.wait()
-    server.child.stdout.close()
+    server.kill()
 
 
 @pytest.fixture(params=["sqlite", "redis"])

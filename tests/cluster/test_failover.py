@@ -80,6 +80,42 @@ def test_a_killed_workers_streams_go_on_as_if_nothing_had_happened(start_cluster
     assert cluster.metric(cluster.gateway, "berth_gateway_failovers_total", result="failed") == 0
 
 
+def test_a_tool_call_goes_on_where_it_stood(start_cluster):
+    cluster = start_cluster(worker_arguments=STEP)
+    arguments = json.dumps({"city": "Paris, Texas" * 4})
+    # What stands between the two control characters the simulated engine says.
+    said = f'<think>Hm.</think>I look.<tool_call>{{"name": "weather", "arguments": {arguments}}}</tool_call>'
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    body = {"model": "sim", "messages": [{"role": "user", "content": f"\x02{said}\x03"}], "tools": [tool], "max_tokens": 400}
+
+    def deltas():
+        connection = cluster.connect()
+        connection.request("POST", "/v1/chat/completions", json.dumps(dict(body, stream=True)))
+        for event in events(connection.getresponse()):
+            yield from (choice["delta"] for choice in event["choices"])
+        connection.close()
+
+    def gathered(stream):
+        """(content, reasoning, name and arguments of the call)"""
+        content, reasoning, call = "", "", ["", ""]
+        for delta in stream:
+            content += delta.get("content") or ""
+            reasoning += delta.get("reasoning_content") or ""
+            for part in delta.get("tool_calls", []):
+                call[0] += part["function"].get("name") or ""
+                call[1] += part["function"].get("arguments") or ""
+        return content, reasoning, call
+
+    stream, begun = deltas(), []
+    while len(gathered(begun)[2][1]) < 10:
+        begun.append(next(stream))
+    hit = next(worker for worker in cluster.workers.values() if cluster.metric(worker, "vllm:num_requests_running"))
+    hit.kill()
+    content, reasoning, call = gathered([*begun, *stream])
+    assert (content, reasoning, call) == ("I look.", "Hm.", ["weather", arguments])
+    assert cluster.metric(cluster.gateway, "berth_gateway_failovers_total", result="ok", phase="mid_stream") == 1
+
+
 def test_one_poisoned_request_takes_two_workers_at_most(start_cluster):
     # A prompt may hold the token that no answer has.
     poison = 5

@@ -63,17 +63,17 @@ size_t ContentLog::PartEnd(size_t begin) const {
 }
 
 void ContentLog::Fill(size_t begin, size_t end, v1::Delta* delta) const {
-  const std::string content = content_.substr(begin, end - begin);
+  const std::string_view content = std::string_view(content_).substr(begin, end - begin);
   if (content.empty() && parser_.has_value()) return;
   const auto next = NextPart(begin);
   const Part part = next == parts_.begin() ? Part{} : *std::prev(next);
-  if (part.kind == Kind::kText) return delta->set_text(content);
-  if (part.kind == Kind::kReasoning) return delta->set_reasoning(content);
+  if (part.kind == Kind::kText) return delta->set_text(content.data(), content.size());
+  if (part.kind == Kind::kReasoning) return delta->set_reasoning(content.data(), content.size());
   v1::ToolCallDelta& call = *delta->mutable_tool_call();
   call.set_index(part.call);
-  if (part.kind == Kind::kCallArguments) return call.set_arguments_delta(content);
+  if (part.kind == Kind::kCallArguments) return call.set_arguments_delta(content.data(), content.size());
   call.set_id(CallId(part.call));
-  call.set_name(content);
+  call.set_name(content.data(), content.size());
 }
 
 std::string ContentLog::CallId(int call) const {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "google/protobuf/arena.h"
 #include "proto/rpc/status.h"
 
 namespace berth::service {
@@ -12,10 +13,21 @@ namespace {
 
 absl::Status Invalid(absl::string_view message) { return absl::InvalidArgumentError(message); }
 
+google::protobuf::ArenaOptions ArenaOptions() {
+  google::protobuf::ArenaOptions options;
+  options.start_block_size = 16 << 10;
+  options.max_block_size = 64 << 10;
+  return options;
+}
+
 }  // namespace
 
 Link::Link(const LinkOptions& options, const Parts& parts, std::shared_ptr<Call> call)
-    : options_(options), parts_(parts), call_(std::move(call)), last_sent_(parts.clock.Monotonic()) {}
+    : options_(options),
+      parts_(parts),
+      call_(std::move(call)),
+      last_sent_(parts.clock.Monotonic()),
+      pace_(options.merge_share, options.merge_time) {}
 
 void Link::Listen() {
   call_->OnRead([self = shared_from_this()](v1::AttachRequest& request) { self->Read(request); });
@@ -183,20 +195,16 @@ void Link::OnStep(uint64_t step, absl::Duration step_time) {
   step_ = step;
   if (step_time > absl::ZeroDuration()) step_time_ = step_time;
   if (ready_.empty()) return;
-  if (MergeDelay() > absl::ZeroDuration()) return ScheduleFlush();
   const absl::Duration begin = parts_.clock.Monotonic();
+  if (pace_.Delay(begin) > absl::ZeroDuration()) return ScheduleFlush();
   Flush(false);
-  send_cost_ += (parts_.clock.Monotonic() - begin - send_cost_) / 8;
-}
-
-absl::Duration Link::MergeDelay() const {
-  return std::max(paid_until_ - parts_.clock.Monotonic() - options_.merge_time, absl::ZeroDuration());
+  pace_.Took(parts_.clock.Monotonic() - begin);
 }
 
 // Sends soon: at once when sending is cheap, else when enough has been merged.
 void Link::ScheduleFlush() {
   if (std::exchange(flush_scheduled_, true)) return;
-  parts_.hub.shard().After(MergeDelay(), [weak = weak_from_this()] {
+  parts_.hub.shard().After(pace_.Delay(parts_.clock.Monotonic()), [weak = weak_from_this()] {
     const std::shared_ptr<Link> self = weak.lock();
     if (self == nullptr) return;
     self->flush_scheduled_ = false;
@@ -212,19 +220,20 @@ bool Link::has_credit() const {
 void Link::Flush(bool heartbeat) {
   if (closed_ || call_->writing() || !has_credit()) return;
   if (ready_.empty() && answers_.empty() && !heartbeat) return;
-  frame_.Clear();
-  budget_ = options_.frame_bytes;
-  TakeEvents();
-  frame_.set_epoch(epoch_);
-  frame_.set_frame(++frames_);
-  frame_.set_step(step_);
-  frame_.set_step_time_micros(static_cast<uint32_t>(absl::ToInt64Microseconds(step_time_)));
-  *frame_.mutable_load() = parts_.status.Load(parts_.hub.links());
+  // Else each delta would be an allocation or three.
+  google::protobuf::Arena arena(ArenaOptions());
+  v1::AttachResponse& frame = *google::protobuf::Arena::CreateMessage<v1::AttachResponse>(&arena);
+  const int64_t bytes = TakeEvents(frame);
+  frame.set_epoch(epoch_);
+  frame.set_frame(++frames_);
+  frame.set_step(step_);
+  frame.set_step_time_micros(static_cast<uint32_t>(absl::ToInt64Microseconds(step_time_)));
+  *frame.mutable_load() = parts_.status.Load(parts_.hub.links());
   credit_before_ = credit_;
-  credit_ = frame_.load().submit_credit();
+  credit_ = frame.load().submit_credit();
   if (!std::exchange(hello_sent_, true)) {
     const WorkerIdentity& identity = parts_.status.identity();
-    v1::WorkerHello& hello = *frame_.mutable_hello();
+    v1::WorkerHello& hello = *frame.mutable_hello();
     hello.set_worker_id(identity.worker_id);
     *hello.mutable_incarnation() = identity.incarnation;
     hello.set_epoch(epoch_);
@@ -234,29 +243,28 @@ void Link::Flush(bool heartbeat) {
     hello.set_journal_domain(parts_.status.journal_domain());
   }
   last_sent_ = parts_.clock.Monotonic();
-  paid_until_ =
-      std::min(std::max(paid_until_, last_sent_) + send_cost_ / options_.merge_share, last_sent_ + 2 * options_.merge_time);
-  if (!frame_.events().empty()) {
-    const int64_t bytes = options_.frame_bytes - budget_;
+  pace_.Sent(last_sent_);
+  if (!frame.events().empty()) {
     unacknowledged_.push_back({.frame = frames_, .bytes = bytes, .at = last_sent_});
     unacknowledged_bytes_ += bytes;
   }
-  parts_.metrics.CountFrame(frame_.events_size());
-  if (!frame_.events().empty() && !frame_.has_hello() && parts_.hub.LosesNextFrame()) return;
-  call_->Write(frame_);
+  parts_.metrics.CountFrame(frame.events_size());
+  if (!frame.events().empty() && !frame.has_hello() && parts_.hub.LosesNextFrame()) return;
+  call_->Write(frame);
 }
 
 // Moves answers and streams' events into the frame until its budget is spent; the rest goes with the next one.
-void Link::TakeEvents() {
-  while (!answers_.empty() && budget_ > 0) {
-    budget_ -= static_cast<int64_t>(answers_.front().ByteSizeLong()) + 4;
-    *frame_.add_events() = std::move(answers_.front());
+int64_t Link::TakeEvents(v1::AttachResponse& frame) {
+  int64_t budget = options_.frame_bytes;
+  while (!answers_.empty() && budget > 0) {
+    budget -= static_cast<int64_t>(answers_.front().ByteSizeLong()) + 4;
+    *frame.add_events() = std::move(answers_.front());
     answers_.pop_front();
   }
   size_t taken = 0;
-  while (taken < ready_.size() && budget_ > 0) {
+  while (taken < ready_.size() && budget > 0) {
     Request& request = *ready_[taken];
-    if (request.TakeEvents(&budget_, frame_.mutable_events())) {
+    if (request.TakeEvents(&budget, frame.mutable_events())) {
       request.queued = false;
       streams_.erase(request.stream_id);
       parts_.core.Release(request);
@@ -268,6 +276,7 @@ void Link::TakeEvents() {
     ++taken;
   }
   ready_.erase(ready_.begin(), ready_.begin() + static_cast<ptrdiff_t>(taken));
+  return options_.frame_bytes - budget;
 }
 
 // A timer of its own per silence, not per frame.

@@ -14,6 +14,7 @@
 #include "proto/rpc/server_call.h"
 #include "worker/service/generation_core.h"
 #include "worker/service/metrics.h"
+#include "worker/service/send_pace.h"
 #include "worker/service/worker_status.h"
 
 namespace berth::service {
@@ -24,8 +25,7 @@ struct LinkOptions {
   absl::Duration unacknowledged_time = absl::Milliseconds(250);
   int64_t unacknowledged_bytes = 1 << 20;
   int64_t frame_bytes = 256 << 10;
-  // Sending may take this share of the thread's time. What goes beyond it for longer than `merge_time` is merged, each time for
-  // at most `merge_time`: seldom steps, however short, go at once.
+  // Of SendPace.
   double merge_share = 0.3;
   absl::Duration merge_time = absl::Milliseconds(5);
   size_t max_prompt_bytes = 16 << 20;
@@ -86,10 +86,10 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   void Refuse(uint64_t stream_id, const absl::Status& error);
   void Park();
   bool has_credit() const;
-  absl::Duration MergeDelay() const;
   void ScheduleFlush();
   void Flush(bool heartbeat);
-  void TakeEvents();
+  // The size of what it moved.
+  int64_t TakeEvents(v1::AttachResponse& frame);
   void Heartbeat();
 
   const LinkOptions options_;
@@ -103,17 +103,13 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   absl::flat_hash_map<uint64_t, Waiting> waiting_;
   std::vector<Request*> ready_;          // that have events, in order
   std::deque<v1::StreamEvent> answers_;  // go before the streams' events
-  v1::AttachResponse frame_;             // reused
-  int64_t budget_ = 0;                   // of the frame in the making
   bool flush_scheduled_ = false;
 
   uint64_t frames_ = 0;
   std::deque<Sent> unacknowledged_;
   int64_t unacknowledged_bytes_ = 0;
   absl::Duration last_sent_;
-  absl::Duration send_cost_;  // running mean
-  // What was sent has used up sending's share of the time until then.
-  absl::Duration paid_until_ = -absl::InfiniteDuration();
+  SendPace pace_;
   uint64_t step_ = 0;
   absl::Duration step_time_;
   int credit_ = 0, credit_before_ = 0;  // as sent

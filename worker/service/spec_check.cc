@@ -6,22 +6,21 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "proto/rpc/limits.h"
 #include "proto/rpc/status.h"
 #include "worker/service/prompt.h"
 
 namespace berth::service {
 namespace {
 
-constexpr int kMaxNameBytes = 256;
 constexpr int kMaxStopStrings = 16;
 constexpr int kMaxStopStringBytes = 4096;
 constexpr int kMaxBadWords = 128;
-constexpr int kMaxChoices = 128;
 constexpr int kMaxTools = 128;
 
 absl::Status CheckName(const char* field, const std::string& name) {
-  if (name.size() <= kMaxNameBytes) return absl::OkStatus();
-  return rpc::FieldError(field, absl::StrCat("has ", name.size(), " bytes, want at most ", kMaxNameBytes));
+  if (name.size() <= rpc::kMaxNameBytes) return absl::OkStatus();
+  return rpc::FieldError(field, absl::StrCat("has ", name.size(), " bytes, want at most ", rpc::kMaxNameBytes));
 }
 
 // NaN fails every range.
@@ -64,7 +63,7 @@ absl::Status CheckSampling(const v1::SamplingParams& sampling, const ServedModel
     BERTH_RETURN_IF_ERROR(CheckRange("sampling.logit_bias", bias, -100, 100));
   }
   if (sampling.has_choice_count()) {
-    BERTH_RETURN_IF_ERROR(CheckRange("sampling.choice_count", sampling.choice_count(), 1, kMaxChoices));
+    BERTH_RETURN_IF_ERROR(CheckRange("sampling.choice_count", sampling.choice_count(), 1, rpc::kMaxChoices));
   }
   return absl::OkStatus();
 }

@@ -10,11 +10,13 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
-from processes import Process, free_port  # noqa: E402
+from processes import Process, Redis, free_port  # noqa: E402
 
 from certificates import Certificates  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
+RANDOM_MODEL = ("--load-format", "random", "--seed", 1, "--device", "cpu", "--cpu-threads", 1)
 WAIT_SECONDS = 30
 MEMORY_BYTES = 6 << 30  # of addresses, per program: one that grows without bound ends alone
 
@@ -76,6 +78,7 @@ class Machines:
     def __init__(self, plan, bin_dir, folder):
         self.plan, self.folder = plan, folder
         self.certificates = Certificates(folder) if plan.tls else None
+        self.redis = Redis(folder) if plan.journal == "redis" else None
         self.proxies = {}
         self.deaths = 0
         self.slowest_scrape = 0  # seconds
@@ -88,11 +91,12 @@ class Machines:
 
     def _worker(self, bin_dir, name):
         ports = {"port": free_port(), "metrics": free_port()}
-        journal = ["--journal", "sqlite:" + os.path.join(self.folder, "journal.db")] if self.plan.journal == "sqlite" else []
+        journal = {"memory": "memory", "sqlite": "sqlite:" + os.path.join(self.folder, "journal.db")}
+        engine = ["--model", os.path.join(ROOT, self.plan.model), *RANDOM_MODEL] if self.plan.model else ["--sim"]
         command = [
-            os.path.join(bin_dir, "berth-worker"), "--sim", "--worker-id", name, "--port", ports["port"], "--admin-port", 0,
-            "--metrics-port", ports["metrics"], *journal, *(self.certificates.worker_flags() if self.certificates else []),
-            *self.plan.worker_arguments, *self.plan.only.get(name, []),
+            os.path.join(bin_dir, "berth-worker"), *engine, "--worker-id", name, "--port", ports["port"], "--admin-port", 0,
+            "--metrics-port", ports["metrics"], "--journal", self.redis.url if self.redis else journal[self.plan.journal],
+            *(self.certificates.worker_flags() if self.certificates else []), *self.plan.worker_arguments, *self.plan.only.get(name, []),
         ]  # fmt: skip
         return Program(name, command, ports, os.path.join(self.folder, name + ".log"))
 
@@ -135,6 +139,8 @@ class Machines:
                 program.process.log.close()
         for proxy in self.proxies.values():
             await proxy.stop()
+        if self.redis:
+            self.redis.kill()
 
     def programs(self):
         return [*self.gateways, *self.workers.values()]

@@ -83,8 +83,9 @@ async def undisturbed_outputs(scenario, bin_dir, folder):
     loads = [load for load in scenario.load if load.compare]
     if not loads:
         return {}
-    arguments = ["--sim-step-ms", 1, "--sim-slots", 256, "--sim-kv-blocks", 65536]
-    machines = Machines(ClusterPlan(workers=1, worker_arguments=arguments), bin_dir, folder)
+    model = scenario.cluster.model
+    arguments = [] if model else ["--sim-step-ms", 1, "--sim-slots", 256, "--sim-kv-blocks", 65536]
+    machines = Machines(ClusterPlan(workers=1, worker_arguments=arguments, model=model), bin_dir, folder)
     outputs = {}
     try:
         await machines.start()

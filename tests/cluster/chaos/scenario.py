@@ -5,6 +5,7 @@ import tomllib
 from dataclasses import dataclass, field
 
 MAX_WORKERS, MAX_REQUESTS, MAX_SECONDS = 16, 200_000, 3600
+JOURNALS = ("memory", "sqlite", "redis")
 DOINGS = (
     "run", "kill", "freeze", "thaw", "terminate", "start", "restart", "replace", "measure", "rotate", "partition", "heal",
     "kill_gateway", "terminate_gateway", "start_gateway", "replace_gateway",
@@ -19,7 +20,8 @@ class BadScenario(ValueError):
 class ClusterPlan:
     workers: int = 4
     gateways: int = 1
-    journal: str = "memory"  # or sqlite: one file for all workers
+    journal: str = "memory"  # or sqlite: one file for all workers; or redis: a server of its own
+    model: str = ""  # folder in the repository: its config.json with random weights on the CPU, instead of the simulated engine
     worker_arguments: list = field(default_factory=list)
     only: dict = field(default_factory=dict)  # worker id -> more arguments for that one
     gateway_arguments: list = field(default_factory=list)
@@ -119,6 +121,8 @@ def _validate(scenario):
     cluster = scenario.cluster
     if not 1 <= cluster.workers <= MAX_WORKERS:
         raise BadScenario(f"{scenario.name}: workers is {cluster.workers}, want 1 … {MAX_WORKERS}")
+    if cluster.journal not in JOURNALS:
+        raise BadScenario(f"{scenario.name}: journal is {cluster.journal!r}, want one of {', '.join(JOURNALS)}")
     requests = sum(load.conversations() * load.turns for load in scenario.load)
     if not 1 <= requests <= MAX_REQUESTS:
         raise BadScenario(f"{scenario.name}: the loads are {requests} requests, want 1 … {MAX_REQUESTS}")

@@ -55,6 +55,14 @@ class FakeCaller : public StreamSink {
     return text;
   }
 
+  // Null: it was never resumed.
+  const v1::Resumed* resumed() const {
+    for (const auto& message : messages_) {
+      if (message.has_resumed()) return &message.resumed();
+    }
+    return nullptr;
+  }
+
  private:
   Relay& relay_;
   uint64_t id_ = 0;
@@ -112,6 +120,12 @@ class RelayTest : public ::testing::Test {
         running.submit = submit;
       }
     }
+  }
+  static std::string Other(const std::string& worker) { return worker == "w0" ? "w1" : "w0"; }
+  // The worker's process is gone: its stream breaks and its port refuses.
+  void Kill(const std::string& worker) {
+    workers_.Break(worker);
+    workers_.Break(worker);
   }
   std::string Metrics() { return prometheus::TextSerializer().Serialize(registry_.Collect()); }
   int OpenStreams() {

@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-const absl::Time kNow = absl::FromUnixSeconds(1234);
+const absl::Time kTime = absl::FromUnixSeconds(1234);
 
 v1::GenerationSpec Spec() {
   v1::GenerationSpec spec;
@@ -21,11 +21,11 @@ v1::GenerationSpec Spec() {
 
 GenerationStream MakeStream(v1::GenerationSpec spec = Spec()) {
   absl::BitGen random;
-  EXPECT_TRUE(FixGeneration(spec, random, kNow).ok());
+  EXPECT_TRUE(FixGeneration(spec, random, kTime).ok());
   return GenerationStream({.tenant = "t", .spec = spec});
 }
 
-v1::Started Started(uint64_t fingerprint = 7) {
+v1::Started StartedBy(uint64_t fingerprint = 7) {
   v1::Started started;
   started.set_worker_id("w0");
   started.set_worker_incarnation(5);
@@ -33,7 +33,7 @@ v1::Started Started(uint64_t fingerprint = 7) {
   return started;
 }
 
-v1::Delta Token(int index, const std::string& text, int choice = 0) {
+v1::Delta DeltaOf(int index, const std::string& text, int choice = 0) {
   v1::Delta delta;
   delta.set_choice_index(choice);
   delta.add_token_ids(100 + index);
@@ -50,8 +50,8 @@ std::string FieldOf(const absl::Status& status) {
 TEST(FixGenerationTest, FixesWhatEveryWorkerMustDoAlike) {
   absl::BitGen random;
   v1::GenerationSpec a = Spec(), b = Spec();
-  ASSERT_TRUE(FixGeneration(a, random, kNow).ok());
-  ASSERT_TRUE(FixGeneration(b, random, kNow).ok());
+  ASSERT_TRUE(FixGeneration(a, random, kTime).ok());
+  ASSERT_TRUE(FixGeneration(b, random, kTime).ok());
   EXPECT_TRUE(a.sampling().has_seed());
   EXPECT_NE(a.sampling().seed(), b.sampling().seed());
   EXPECT_EQ(a.request_id().size(), 32u);
@@ -66,7 +66,7 @@ TEST(FixGenerationTest, KeepsWhatTheCallerSet) {
   spec.set_request_id("mine");
   spec.mutable_sampling()->set_seed(0);
   spec.mutable_template_clock()->set_seconds(1);
-  ASSERT_TRUE(FixGeneration(spec, random, kNow).ok());
+  ASSERT_TRUE(FixGeneration(spec, random, kTime).ok());
   EXPECT_EQ(spec.request_id(), "mine");
   EXPECT_EQ(spec.sampling().seed(), 0u);
   EXPECT_EQ(spec.template_clock().seconds(), 1);
@@ -75,7 +75,7 @@ TEST(FixGenerationTest, KeepsWhatTheCallerSet) {
 TEST(FixGenerationTest, NamesTheFieldAtFault) {
   absl::BitGen random;
   const auto field = [&](v1::GenerationSpec spec) {
-    const absl::Status status = FixGeneration(spec, random, kNow);
+    const absl::Status status = FixGeneration(spec, random, kTime);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     return FieldOf(status);
   };
@@ -108,13 +108,13 @@ TEST(FixGenerationTest, ALargePromptIsFine) {
   absl::BitGen random;
   v1::GenerationSpec spec = Spec();
   spec.mutable_prompt()->set_text(std::string(8 << 20, 'x'));
-  EXPECT_TRUE(FixGeneration(spec, random, kNow).ok());
+  EXPECT_TRUE(FixGeneration(spec, random, kTime).ok());
 }
 
 TEST(GenerationStreamTest, MessagesFollowTheWorkersEvents) {
   GenerationStream stream = MakeStream();
-  ASSERT_TRUE(stream.OnStarted(Started()).ok());
-  v1::Delta delta = Token(0, "hi");
+  ASSERT_TRUE(stream.OnStarted(StartedBy()).ok());
+  v1::Delta delta = DeltaOf(0, "hi");
   ASSERT_TRUE(stream.OnDelta(delta).ok());
   const auto first = stream.outbox().Take();
   EXPECT_EQ(first->message->request_id(), stream.request().spec.request_id());
@@ -134,14 +134,14 @@ TEST(GenerationStreamTest, TokenIdsComeWhenAskedFor) {
   v1::GenerationSpec spec = Spec();
   spec.mutable_output()->set_token_ids(true);
   GenerationStream stream = MakeStream(spec);
-  v1::Delta delta = Token(0, "");
+  v1::Delta delta = DeltaOf(0, "");
   ASSERT_TRUE(stream.OnDelta(delta).ok());
   EXPECT_THAT(stream.outbox().Take()->message->delta().token_ids(), ElementsAre(100));
 }
 
 TEST(GenerationStreamTest, ADeltaWithoutAnythingForTheCallerIsKeptBack) {
   GenerationStream stream = MakeStream();
-  v1::Delta delta = Token(0, "");
+  v1::Delta delta = DeltaOf(0, "");
   ASSERT_TRUE(stream.OnDelta(delta).ok());
   EXPECT_FALSE(stream.outbox().has_pending());
   EXPECT_THAT(stream.received_tokens(), ElementsAre(1));
@@ -149,13 +149,13 @@ TEST(GenerationStreamTest, ADeltaWithoutAnythingForTheCallerIsKeptBack) {
 
 TEST(GenerationStreamTest, LostOrRepeatedTokensAreAnError) {
   GenerationStream stream = MakeStream();
-  v1::Delta delta = Token(0, "a");
+  v1::Delta delta = DeltaOf(0, "a");
   ASSERT_TRUE(stream.OnDelta(delta).ok());
   for (int wrong : {0, 2}) {
-    v1::Delta next = Token(wrong, "b");
+    v1::Delta next = DeltaOf(wrong, "b");
     EXPECT_EQ(stream.OnDelta(next).code(), absl::StatusCode::kInternal);
   }
-  v1::Delta stray = Token(0, "c", 1);
+  v1::Delta stray = DeltaOf(0, "c", 1);
   EXPECT_EQ(stream.OnDelta(stray).code(), absl::StatusCode::kInternal);
 }
 
@@ -163,8 +163,8 @@ TEST(GenerationStreamTest, ResumesWithAllThatWasGenerated) {
   v1::GenerationSpec spec = Spec();
   spec.mutable_sampling()->set_choice_count(2);
   GenerationStream stream = MakeStream(spec);
-  ASSERT_TRUE(stream.OnStarted(Started(42)).ok());
-  v1::Delta a = Token(0, "a", 0), b = Token(0, "b", 1), c = Token(1, "c", 1);
+  ASSERT_TRUE(stream.OnStarted(StartedBy(42)).ok());
+  v1::Delta a = DeltaOf(0, "a", 0), b = DeltaOf(0, "b", 1), c = DeltaOf(1, "c", 1);
   ASSERT_TRUE(stream.OnDelta(a).ok() && stream.OnDelta(b).ok() && stream.OnDelta(c).ok());
   const v1::GenerationSpec resume = stream.ResumeSpec("w0");
   EXPECT_EQ(resume.resume().model_fingerprint(), 42u);
@@ -174,7 +174,7 @@ TEST(GenerationStreamTest, ResumesWithAllThatWasGenerated) {
   EXPECT_EQ(resume.sampling().seed(), stream.request().spec.sampling().seed());
   EXPECT_THAT(stream.lost_holders(), ElementsAre("w0/5"));
 
-  v1::Started again = Started(42);
+  v1::Started again = StartedBy(42);
   again.set_worker_id("w1");
   ASSERT_TRUE(stream.OnStarted(again).ok());
   while (auto item = stream.outbox().Take()) {
@@ -191,15 +191,15 @@ TEST(GenerationStreamTest, BeforeAStartTheRequestIsSimplySentAgain) {
   GenerationStream stream = MakeStream();
   const v1::GenerationSpec again = stream.ResumeSpec("w0");
   EXPECT_FALSE(again.has_resume());
-  ASSERT_TRUE(stream.OnStarted(Started()).ok());
+  ASSERT_TRUE(stream.OnStarted(StartedBy()).ok());
   EXPECT_TRUE(stream.outbox().Take()->message->has_started());
 }
 
 TEST(GenerationStreamTest, AnotherModelCannotGoOn) {
   GenerationStream stream = MakeStream();
-  ASSERT_TRUE(stream.OnStarted(Started(42)).ok());
+  ASSERT_TRUE(stream.OnStarted(StartedBy(42)).ok());
   stream.ResumeSpec("w0");
-  const absl::Status status = stream.OnStarted(Started(43));
+  const absl::Status status = stream.OnStarted(StartedBy(43));
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(rpc::Reason(status), "WORKER_LOST");
 }
@@ -210,11 +210,11 @@ TEST(GenerationStreamTest, ACallersOwnResumeGoesOnInItsNumbering) {
   spec.mutable_resume()->add_choices()->add_token_ids(100);
   GenerationStream stream = MakeStream(spec);
   EXPECT_THAT(stream.received_tokens(), ElementsAre(1));
-  ASSERT_TRUE(stream.OnStarted(Started()).ok());
+  ASSERT_TRUE(stream.OnStarted(StartedBy()).ok());
   const auto item = stream.outbox().Take();
   EXPECT_EQ(item->message->seq(), 9u);
   EXPECT_TRUE(item->message->has_resumed());
-  v1::Delta next = Token(1, "b");
+  v1::Delta next = DeltaOf(1, "b");
   EXPECT_TRUE(stream.OnDelta(next).ok());
 }
 

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "gateway/admission/rate_limiter.h"
+#include "gateway/admission/wait_estimate.h"
+#include "gateway/relay/metrics.h"
+#include "gateway/relay/stream.h"
+
+namespace berth::relay {
+
+// Whom the relay lets in: the tenants' limits, of which this gateway grants its share among `gateways`, and what can still end
+// in time. Times are monotonic. Thread: one owner.
+class Intake {
+ public:
+  explicit Intake(GatewayMetrics& metrics) : metrics_(metrics) {}
+
+  // Charges a request of a tenant with limits what it is likely to use, which is returned for Settle; nothing without limits.
+  // RESOURCE_EXHAUSTED when the limits are used up.
+  absl::StatusOr<std::optional<int64_t>> Charge(const GenerationRequest& request, int gateways, absl::Duration now);
+  // The same for texts to embed: a request, and its tokens as far as they can be told; for Correct.
+  absl::StatusOr<int64_t> Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs,
+                                 int gateways, absl::Duration now);
+  // More tokens than were charged, or fewer.
+  void Correct(const rpc::Tenant& tenant, int64_t tokens) { rate_limiter_.Correct(tenant, tokens); }
+  // From the charge to what the stream has used.
+  void Settle(const GenerationStream& stream, int64_t charged);
+  admission::RateLimiter::Levels Levels(const rpc::Tenant& tenant, int gateways, absl::Duration now) {
+    return rate_limiter_.Get(tenant, gateways, now);
+  }
+
+  // A request left its worker, or was cut off, after `held`, with so many tokens of output.
+  void Ended(const GenerationRequest& request, absl::Duration held, int64_t tokens) {
+    wait_estimate_.Ended(request.spec.priority(), held, tokens);
+  }
+  // How long a request would wait behind `ahead` others while `running` are at workers; rather more than less: what was let in
+  // is seldom shed later.
+  absl::Duration LikelyWait(int priority, int ahead, int running) const;
+  // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it ran in `wait` from now.
+  absl::Status CheckInTime(const GenerationRequest& request, absl::Duration wait, absl::Duration now) const;
+
+ private:
+  absl::Status Take(const rpc::Tenant& tenant, int64_t tokens, int gateways, absl::Duration now);
+
+  GatewayMetrics& metrics_;
+  admission::RateLimiter rate_limiter_;
+  admission::WaitEstimate wait_estimate_;
+};
+
+}  // namespace berth::relay

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <cstddef>
+
+namespace berth::rpc {
+
+// Bounds that gateways and workers check alike: either may face a caller.
+inline constexpr int kMaxChoices = 128;
+inline constexpr size_t kMaxNameBytes = 256;  // of an id that callers choose
+
+}  // namespace berth::rpc
