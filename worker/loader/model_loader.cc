@@ -36,6 +36,7 @@ absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels
                          Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator()));
   if (uploader != nullptr) return UploadWeights(files.spec, weights.weights, *uploader);
   weights.memory.insert(weights.memory.end(), files.checkpoint.files.begin(), files.checkpoint.files.end());
+  weights.memory.insert(weights.memory.end(), files.checkpoint.memory.begin(), files.checkpoint.memory.end());
   return weights;
 }
 
