@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/dequantize.h"
@@ -179,6 +180,26 @@ TEST(GgufModelTest, FingerprintSeesTensorsAndMetadata) {
   EXPECT_EQ(Load(file)->fingerprint, Load(file)->fingerprint);
   EXPECT_NE(Load(file)->fingerprint, Load(other_weight)->fingerprint);
   EXPECT_NE(Load(file)->fingerprint, Load(tiny.writer.File())->fingerprint);
+}
+
+TEST(GgufModelTest, MoreTokensThanTheHeadHasRowsAreRefused) {
+  berth::testing::GgufWriter writer;
+  writer.Set("general.architecture", std::string("llama"));
+  const std::pair<const char*, int64_t> sizes[] = {{"block_count", 1},
+                                                   {"context_length", 64},
+                                                   {"embedding_length", 64},
+                                                   {"feed_forward_length", 96},
+                                                   {"attention.head_count", 4}};
+  for (const auto& [key, value] : sizes) writer.Set(absl::StrCat("llama.", key), value);
+  writer.Set("llama.attention.layer_norm_rms_epsilon", 1e-5);
+  std::vector<std::string> tokens;
+  for (int i = 0; i < 9; ++i) tokens.push_back(absl::StrCat("t", i));
+  writer.Set("tokenizer.ggml.model", std::string("llama"));
+  writer.Set("tokenizer.ggml.tokens", tokens);
+  writer.Set("tokenizer.ggml.scores", std::vector<double>(tokens.size(), 0.0));
+  writer.Add(berth::testing::StoreFloats("token_embd.weight", {8, 64}, std::vector<float>(8 * 64)));
+  EXPECT_THAT(Error(writer.File()),
+              AllOf(HasSubstr("model.gguf: "), HasSubstr("the tokenizer's token \"t8\" has id 8, but vocab_size is 8")));
 }
 
 TEST(GgufModelTest, WindowComesFromTheMetadata) {
