@@ -66,7 +66,6 @@ constexpr std::pair<const char*, const char*> kKeys[] = {
     {"attention.layer_norm_epsilon", "layer_norm_epsilon"},
     {"attention.key_length", "head_dim"},
     {"attention.value_length", "head_dim"},
-    {"attention.value_length", "v_head_dim"},
     {"attention.sliding_window", "sliding_window"},
     {"attention.sliding_window_pattern", "sliding_window_pattern"},
     {"attention.q_lora_rank", "q_lora_rank"},
@@ -103,7 +102,8 @@ void SetKey(const HfConfig& config, const char* field, const std::string& key, G
 }
 
 // Keys whose values a converter computes.
-void SetComputedKeys(const Twin& twin, const HfConfig& config, const std::string& prefix, GgufWriter& writer) {
+void SetComputedKeys(const Twin& twin, const HfConfig& config, const std::string& prefix, bool split_latent,
+                     GgufWriter& writer) {
   const std::string_view model = twin.model;
   const int64_t head_dim = 16;  // of those below
   if (model.starts_with("falcon")) {
@@ -120,8 +120,15 @@ void SetComputedKeys(const Twin& twin, const HfConfig& config, const std::string
   } else if (model == "baichuan") {
     writer.Set(prefix + "attention.head_count_kv", int64_t{4});
   } else if (model.starts_with("deepseek_v")) {
-    writer.Set(prefix + "attention.key_length",
-               config.Int("qk_nope_head_dim").value() + config.Int("qk_rope_head_dim").value());
+    const char* const of_head = split_latent ? "_length_mla" : "_length";
+    const int64_t rope_dim = config.Int("qk_rope_head_dim").value();
+    writer.Set(absl::StrCat(prefix, "attention.key", of_head), config.Int("qk_nope_head_dim").value() + rope_dim);
+    writer.Set(absl::StrCat(prefix, "attention.value", of_head), config.Int("v_head_dim").value());
+    if (split_latent) {
+      writer.Set(prefix + "attention.key_length", config.Int("kv_lora_rank").value() + rope_dim);
+      writer.Set(prefix + "attention.value_length", config.Int("kv_lora_rank").value());
+      writer.Set(prefix + "attention.head_count_kv", int64_t{1});
+    }
     writer.Set(prefix + "expert_gating_func", int64_t{model == "deepseek_v3" ? 2 : 1});
     if (model == "deepseek_v3") writer.Set(prefix + "expert_weights_norm", true);
     if (config.Has("rope_scaling")) {
@@ -257,7 +264,23 @@ int LayerOf(const std::string& name) {
   return -1;
 }
 
-void AddTensors(const Twin& twin, GgufWriter& writer) {
+// Each head's rows of the key become a transposed part of one tensor, those of its value a part of another.
+std::vector<StoredTensor> SplitLatent(const StoredTensor& joined, const HfConfig& config) {
+  const int64_t key_dim = config.Int("qk_nope_head_dim").value(), value_dim = config.Int("v_head_dim").value();
+  const int64_t heads = joined.shape[0] / (key_dim + value_dim), rank = joined.shape[1];
+  StoredTensor keys{.name = absl::StrReplaceAll(joined.name, {{"kv_b", "k_b"}}), .shape = {heads, rank, key_dim}};
+  StoredTensor values{.name = absl::StrReplaceAll(joined.name, {{"kv_b", "v_b"}}), .shape = {heads, value_dim, rank}};
+  for (int64_t head = 0; head < heads; ++head) {
+    const int64_t first = head * (key_dim + value_dim);
+    for (int64_t c = 0; c < rank; ++c) {
+      for (int64_t r = 0; r < key_dim; ++r) keys.bytes += RowsOf(joined, first + r, 1).substr(c * sizeof(float), sizeof(float));
+    }
+    values.bytes += RowsOf(joined, first + key_dim, value_dim);
+  }
+  return {keys, values};
+}
+
+void AddTensors(const Twin& twin, const HfConfig& config, bool split_latent, GgufWriter& writer) {
   std::vector<StoredTensor> tensors;
   for (StoredTensor& tensor : TinyCheckpoint(twin.model)) {
     if (LayerOf(tensor.name) >= twin.layers) continue;
@@ -282,6 +305,10 @@ void AddTensors(const Twin& twin, GgufWriter& writer) {
     }
     tensor.name = GgufName(twin, tensor.name);
     if (tensor.name.ends_with("ffn_gate_inp_shexp.weight")) tensor.shape = {tensor.shape[1]};
+    if (split_latent && tensor.name.ends_with("attn_kv_b.weight")) {
+      for (StoredTensor& part : SplitLatent(tensor, config)) writer.Add(std::move(part));
+      continue;
+    }
     writer.Add(std::move(tensor));
   }
   for (auto& [name, tensor] : stacks) writer.Add(std::move(tensor));
@@ -295,7 +322,7 @@ std::vector<std::string> GgufTwinNames() {
   return names;
 }
 
-std::string ToGguf(std::string_view model) {
+std::string ToGguf(std::string_view model, bool split_latent) {
   const auto* const twin = std::find_if(std::begin(kTwins), std::end(kTwins), [&](const Twin& t) { return t.model == model; });
   BERTH_CHECK(twin != std::end(kTwins)) << std::string(model);
   const HfConfig config =
@@ -304,16 +331,17 @@ std::string ToGguf(std::string_view model) {
   GgufWriter writer;
   writer.Set("general.architecture", std::string(twin->architecture));
   for (const auto& [key, field] : kKeys) {
-    if (config.Has(field)) SetKey(config, field, prefix + key, writer);
+    const bool one_kv_head = split_latent && key == std::string_view("attention.head_count_kv");
+    if (config.Has(field) && !one_kv_head) SetKey(config, field, prefix + key, writer);
   }
   writer.Set(prefix + "block_count", int64_t{twin->layers});
-  SetComputedKeys(*twin, config, prefix, writer);
+  SetComputedKeys(*twin, config, prefix, split_latent, writer);
   if (twin->model == std::string_view("phi3")) {
     writer.Add(StoreFloats("rope_factors_short.weight", {6}, {1.0f, 1.1f, 1.3f, 1.6f, 2.0f, 2.5f}));
     writer.Add(StoreFloats("rope_factors_long.weight", {6}, {1, 2, 3, 4, 5, 6}));
   }
   SetTokenizer(writer);
-  AddTensors(*twin, writer);
+  AddTensors(*twin, config, split_latent, writer);
   return writer.File();
 }
 

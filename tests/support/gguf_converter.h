@@ -11,7 +11,7 @@ namespace berth::testing {
 std::vector<std::string> GgufTwinNames();
 
 // The tiny model as the ggml project's converter writes it: its keys, names, orders of rows and stacked experts, in f32. Its
-// tokenizer has no use but to be there.
-std::string ToGguf(std::string_view model);
+// tokenizer has no use but to be there. `split_latent`: of latent attention as newer converters write it, attn_kv_b in two.
+std::string ToGguf(std::string_view model, bool split_latent = false);
 
 }  // namespace berth::testing

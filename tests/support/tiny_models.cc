@@ -40,14 +40,19 @@ uint64_t Fnv1a(std::string_view text) {
   return hash;
 }
 
-// "a.[0-2].b" names a.0.b, a.1.b and a.2.b.
-std::vector<std::string> ExpandRange(const std::string& name) {
-  const size_t begin = name.find("[0-"), end = name.find(']');
+// "a.[0-2].b" names a.0.b, a.1.b and a.2.b; so do further ranges behind the first.
+std::vector<std::string> ExpandRanges(const std::string& name) {
+  const size_t begin = name.find('['), dash = name.find('-', begin), end = name.find(']', begin);
   if (begin == std::string::npos) return {name};
-  int last = 0;
-  BERTH_CHECK(absl::SimpleAtoi(name.substr(begin + 3, end - begin - 3), &last)) << name;
+  int first = 0, last = 0;
+  BERTH_CHECK(absl::SimpleAtoi(name.substr(begin + 1, dash - begin - 1), &first)) << name;
+  BERTH_CHECK(absl::SimpleAtoi(name.substr(dash + 1, end - dash - 1), &last)) << name;
   std::vector<std::string> names;
-  for (int i = 0; i <= last; ++i) names.push_back(absl::StrCat(name.substr(0, begin), i, name.substr(end + 1)));
+  for (int i = first; i <= last; ++i) {
+    for (std::string& one : ExpandRanges(absl::StrCat(name.substr(0, begin), i, name.substr(end + 1)))) {
+      names.push_back(std::move(one));
+    }
+  }
   return names;
 }
 
@@ -131,7 +136,7 @@ loader::CheckpointIndex ReadTensorList(const std::string& path) {
     for (const absl::string_view dimension : absl::StrSplit(shape, 'x')) {
       BERTH_CHECK(absl::SimpleAtoi(dimension, &info.shape.emplace_back())) << path << ": " << name << " " << shape;
     }
-    for (std::string& one : ExpandRange(name)) {
+    for (std::string& one : ExpandRanges(name)) {
       info.name = std::move(one);
       index.push_back(info);
     }

@@ -34,8 +34,8 @@ struct GoldenPrompt {
 };
 std::vector<GoldenPrompt> TinyGolden(std::string_view model);
 
-// Parses lines "name TYPE 8x4": tests/golden/models has such lists. "[0-7]" in a name stands for each of these numbers. Data is
-// empty.
+// Parses lines "name TYPE 8x4": tests/golden/models has such lists. "[0-7]" in a name stands for each of these
+// numbers. Data is empty.
 loader::CheckpointIndex ReadTensorList(const std::string& path);
 
 }  // namespace berth::testing

@@ -29,10 +29,11 @@ struct TensorInfo {
 // What a checkpoint holds: the only thing that a load plan looks at. Names are unique.
 using CheckpointIndex = std::vector<TensorInfo>;
 
-// Tensors and the mapped files that their data points into.
+// Tensors and what their data points into: mapped files, and memory of those that no file has as they are here.
 struct Checkpoint {
   CheckpointIndex tensors;
   std::vector<std::shared_ptr<const MappedFile>> files;
+  std::vector<std::shared_ptr<const void>> memory;
 };
 
 // "[8192, 2048]"

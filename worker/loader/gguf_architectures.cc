@@ -86,8 +86,10 @@ absl::Status CompleteBaichuan(const GgufFile& file, const std::string& prefix, H
 absl::Status CompleteDeepSeek2(const GgufFile& file, const std::string& prefix, HfConfig& config) {
   const GgufMetadata& metadata = file.metadata;
   BERTH_ASSIGN_OR_RETURN(const int64_t rope_dim, metadata.Int(prefix + "rope.dimension_count"));
-  BERTH_ASSIGN_OR_RETURN(const int64_t key_dim, metadata.Int(prefix + "attention.key_length"));
-  BERTH_ASSIGN_OR_RETURN(const int64_t value_dim, metadata.Int(prefix + "attention.value_length"));
+  // Newer files have the cached row's length under these keys, and a head's under others.
+  const char* const of_head = metadata.Has(prefix + "attention.key_length_mla") ? "_mla" : "";
+  BERTH_ASSIGN_OR_RETURN(const int64_t key_dim, metadata.Int(absl::StrCat(prefix, "attention.key_length", of_head)));
+  BERTH_ASSIGN_OR_RETURN(const int64_t value_dim, metadata.Int(absl::StrCat(prefix, "attention.value_length", of_head)));
   config.Set("qk_rope_head_dim", rope_dim);
   config.Set("qk_nope_head_dim", key_dim - rope_dim);
   config.Set("v_head_dim", value_dim);

@@ -64,6 +64,8 @@ constexpr std::string_view kReadElsewhere[] = {"rope.scaling.original_context_le
                                                "rope.scaling.yarn_log_multiplier",
                                                "tensor_data_layout",
                                                "attention.value_length",
+                                               "attention.key_length_mla",
+                                               "attention.value_length_mla",
                                                "rope.dimension_count",
                                                "expert_gating_func"};
 

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "worker/loader/gguf.h"
 #include "worker/loader/gguf_config.h"
+#include "worker/loader/gguf_latent.h"
 #include "worker/loader/gguf_tokenizer.h"
 #include "worker/loader/gguf_tokenizer_keys.h"
 #include "worker/loader/model_files.h"
@@ -105,6 +106,7 @@ absl::StatusOr<ModelFiles> Understand(GgufParts parts) {
   std::memset(files.small_files.back().bytes.data() + kTensorCountAt, 0, sizeof(uint64_t));
   FlattenGgufShapes(parts.gguf.tensors);
   files.checkpoint = {.tensors = std::move(parts.gguf.tensors), .files = std::move(parts.files)};
+  BERTH_RETURN_IF_ERROR(JoinLatentUp(files.spec, files.checkpoint));
   return files;
 }
 

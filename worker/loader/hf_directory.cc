@@ -209,21 +209,6 @@ absl::Status CheckNotMeta(const ModelDirectory& directory) {
       directory.PathOf("consolidated.00.pth"), directory.path(), directory.path()));
 }
 
-// Ids that the embedding lacks would be read from nowhere.
-absl::Status CheckVocabulary(const text::TokenizerData& tokenizer, int vocab) {
-  for (size_t id = vocab; id < tokenizer.pieces.size(); ++id) {
-    if (tokenizer.pieces[id].empty()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrFormat("the tokenizer's token \"%s\" has id %d, but vocab_size is %d", tokenizer.pieces[id], id, vocab));
-  }
-  for (const text::AddedToken& token : tokenizer.added_tokens) {
-    if (token.id < vocab) continue;
-    return absl::InvalidArgumentError(
-        absl::StrFormat("the added token \"%s\" has id %d, but vocab_size is %d", token.content, token.id, vocab));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckNotQuantised(const HfConfig& config) {
   if (!config.Has("quantization_config")) return absl::OkStatus();
   return config.Error("quantization_config.quant_method", "checkpoints quantised this way are not read: want f32, f16 or bf16",
@@ -258,7 +243,6 @@ absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path, LoadFormat f
   } else {
     BERTH_ASSIGN_OR_RETURN(files.tokenizer, OpenTokenizer(directory));
   }
-  if (absl::Status status = CheckVocabulary(files.tokenizer, files.spec.vocab); !status.ok()) return InFile(path, status);
   BERTH_RETURN_IF_ERROR(OpenGeneration(directory, config, files));
   files.metadata_hash = directory.hash();
   files.small_files = std::move(directory).kept();

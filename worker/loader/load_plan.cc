@@ -23,6 +23,7 @@ using model::SlotShape;
 using model::WeightRule;
 
 constexpr std::string_view kMark = "{}";
+constexpr char kAnything = '*';
 
 // The numbers that a name has at the marks of a pattern.
 struct Numbers {
@@ -44,7 +45,9 @@ std::optional<Numbers> Match(std::string_view pattern, std::string_view name) {
     if (!absl::SimpleAtoi(written, number) || absl::StrCat(*number) != written) return std::nullopt;
     name.remove_prefix(digits);
   }
-  return pattern == name ? std::optional(numbers) : std::nullopt;
+  const bool rest_matches =
+      pattern.ends_with(kAnything) ? name.starts_with(pattern.substr(0, pattern.size() - 1)) : name == pattern;
+  return rest_matches ? std::optional(numbers) : std::nullopt;
 }
 
 bool HasExperts(const WeightRule& rule) {
@@ -122,13 +125,18 @@ class Planner {
     return source.part + source.parts <= parts ? std::optional(source) : std::nullopt;
   }
 
+  bool IsOfPredictionLayer(const WeightRule& rule, const Numbers& numbers) const {
+    const int beyond = numbers.layer - static_cast<int>(spec_.layers.size());
+    return model::Info(rule.slot).per_layer && beyond >= 0 && beyond < spec_.prediction_layers;
+  }
+
   // Finds the tensor's place in the model.
   absl::Status Claim(size_t tensor) {
     const TensorInfo& info = index_[tensor];
     for (const WeightRule& rule : rules_) {
       const std::optional<Numbers> numbers = rule.pattern.empty() ? std::nullopt : Match(rule.pattern, info.name);
       if (!numbers) continue;
-      if (rule.kind == WeightRule::Kind::kIgnored) return absl::OkStatus();
+      if (rule.kind == WeightRule::Kind::kIgnored || IsOfPredictionLayer(rule, *numbers)) return absl::OkStatus();
       if (rule.kind == WeightRule::Kind::kOptionalDuplicate) {
         duplicates_.push_back({tensor, &rule});
         return absl::OkStatus();

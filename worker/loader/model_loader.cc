@@ -17,6 +17,7 @@
 #include "worker/loader/load_plan.h"
 #include "worker/loader/materialize.h"
 #include "worker/loader/model_files.h"
+#include "worker/text/tokenizer.h"
 
 namespace berth::loader {
 namespace {
@@ -37,6 +38,7 @@ absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels
                          Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator()));
   if (uploader != nullptr) return UploadWeights(files.spec, weights.weights, *uploader);
   weights.memory.insert(weights.memory.end(), files.checkpoint.files.begin(), files.checkpoint.files.end());
+  weights.memory.insert(weights.memory.end(), files.checkpoint.memory.begin(), files.checkpoint.memory.end());
   return weights;
 }
 
@@ -45,6 +47,39 @@ absl::StatusOr<MaterializedWeights> MakeRandomWeights(const ModelFiles& files, c
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const auto uploader = kernels::MakeCpuWeightUploader({.dtype = kernels::DType::kBF16, .threads = threads});
   return RandomWeights(files.spec, options.seed, *uploader);
+}
+
+// Ids that the embedding lacks would be read from nowhere.
+absl::Status CheckVocabulary(const text::TokenizerData& tokenizer, int vocab) {
+  for (size_t id = vocab; id < tokenizer.pieces.size(); ++id) {
+    if (tokenizer.pieces[id].empty()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the tokenizer's token \"%s\" has id %d, but vocab_size is %d", tokenizer.pieces[id], id, vocab));
+  }
+  for (const text::AddedToken& token : tokenizer.added_tokens) {
+    if (token.id < vocab) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the added token \"%s\" has id %d, but vocab_size is %d", token.content, token.id, vocab));
+  }
+  if (tokenizer.model != text::TokenizerData::Model::kSentencePiece) return absl::OkStatus();
+  BERTH_ASSIGN_OR_RETURN(const std::unique_ptr<text::Tokenizer> made, text::MakeTokenizer(tokenizer));
+  if (made->size() <= vocab) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("tokenizer.model has %d tokens, but vocab_size is %d", made->size(), vocab));
+}
+
+absl::StatusOr<ModelFiles> OpenAny(const std::string& path, LoadFormat format) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) return absl::NotFoundError(absl::StrCat("there is no file or directory ", path));
+  if (std::filesystem::is_directory(status)) return OpenHfDirectory(path, format);
+  if (format == LoadFormat::kRandom) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": random weights want a directory with a config.json"));
+  }
+  if (std::filesystem::path(path).extension() == ".safetensors") {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": give the directory that holds it and config.json"));
+  }
+  return OpenGgufModel(path);
 }
 
 }  // namespace
@@ -65,17 +100,9 @@ uint64_t Fingerprint(const ModelFiles& files) {
 }
 
 absl::StatusOr<ModelFiles> OpenModel(const std::string& path, LoadFormat format) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) return absl::NotFoundError(absl::StrCat("there is no file or directory ", path));
-  if (std::filesystem::is_directory(status)) return OpenHfDirectory(path, format);
-  if (format == LoadFormat::kRandom) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": random weights want a directory with a config.json"));
-  }
-  if (std::filesystem::path(path).extension() == ".safetensors") {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": give the directory that holds it and config.json"));
-  }
-  return OpenGgufModel(path);
+  BERTH_ASSIGN_OR_RETURN(ModelFiles files, OpenAny(path, format));
+  if (absl::Status status = CheckVocabulary(files.tokenizer, files.spec.vocab); !status.ok()) return InFile(path, status);
+  return files;
 }
 
 std::string ModelName(const std::string& path) {

@@ -104,6 +104,8 @@ struct DecoderSpec {
   std::vector<int> rope_lengths;
   float embed_scale = 1;
   std::vector<LayerSpec> layers;
+  // Checkpoints hold so many more layers behind the last one, which predict further tokens ahead; they are not read.
+  int prediction_layers = 0;
   NormSpec final_norm;
   bool tied_head = false;        // the head reads the embedding
   bool normalized_head = false;  // each row of the head has length 1

@@ -27,7 +27,7 @@ enum class Transform : uint8_t {
 inline constexpr int kAllParts = -1;
 
 // What becomes of the tensors whose name fits `pattern`, in which the first "{}" stands for the layer's number and the second
-// for an expert's.
+// for an expert's. A pattern that ends in "*" fits every name that begins so.
 struct WeightRule {
   enum class Kind : uint8_t {
     kWeight,             // fills `part` of `slot`

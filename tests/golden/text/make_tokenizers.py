@@ -204,6 +204,35 @@ def make_sentencepiece(texts):
     (HERE / "sp_bpe.vocab").write_text("\n".join(scores) + "\n", encoding="utf-8")
 
 
+def make_chat_classes(texts):
+    """What the Python classes of ChatGLM2/3, InternLM and Baichuan make of a turn. Special tokens cut the text, and what lies
+    between two goes through sentencepiece alone; a text in which one of them is written is "-", and one that is empty, before
+    which ChatGLM's class puts no space, but the template does."""
+    llama = sentencepiece.SentencePieceProcessor(model_file=str(HERE / "sp_bpe.model"))
+    size = llama.get_piece_size()
+
+    def write(name, processor, special, encode):
+        controls = set(special) | {processor.id_to_piece(i) for i in range(processor.get_piece_size()) if processor.is_control(i)}
+        words = processor.get_piece_size()
+        write_golden(name, encode, lambda ids: processor.decode([i for i in ids if i < words]), words + len(special), texts)
+        path = HERE / f"{name}.ids"
+        lines = zip(path.read_text().split("\n"), texts)
+        path.write_text("".join(f"{'-' if not text or any(c in text for c in controls) else line}\n" for line, text in lines))
+
+    glm = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"]
+    glm_id = {token: size + i for i, token in enumerate(glm)}
+    write("chatglm3", llama, glm, lambda text: [glm_id["[gMASK]"], glm_id["sop"], glm_id["<|user|>"]] + llama.encode("\n")
+          + llama.encode(text) + [glm_id["<|assistant|>"]])
+    write("internlm", llama, ["<eoh>", "<eoa>"],
+          lambda text: [llama.bos_id()] + llama.encode("<|User|>:" + text) + [size] + llama.encode("\n<|Bot|>:"))
+    # Baichuan's model puts no space before a text and knows the markers of a turn itself.
+    baichuan = train_sentencepiece("baichuan", texts, model_type="bpe", vocab_size=1500, byte_fallback=True,
+                                   character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False,
+                                   split_digits=True, add_dummy_prefix=False,
+                                   user_defined_symbols=["<reserved_106>", "<reserved_107>"])
+    write("baichuan", baichuan, [], lambda text: baichuan.encode("<reserved_106>" + text + "<reserved_107>"))
+
+
 def make_unigram(texts):
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
@@ -272,6 +301,7 @@ def main():
     make_byte_level(texts)
     make_other_steps(texts)
     make_sentencepiece(texts)
+    make_chat_classes(texts)
     make_unigram(texts)
     make_tiktoken(texts)
     if len(sys.argv) > 1:

@@ -1,16 +1,20 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 #include <random>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/cpu/dequantize.h"
 #include "tests/support/decoder_runner.h"
 #include "tests/support/files.h"
 #include "tests/support/gguf_converter.h"
 #include "tests/support/tiny_gguf.h"
 #include "tests/support/tiny_models.h"
+#include "worker/loader/gguf_latent.h"
 #include "worker/loader/model_loader.h"
 
 namespace berth::loader {
@@ -19,6 +23,7 @@ namespace {
 using berth::testing::LargestDifference;
 using berth::testing::MakeTinyGguf;
 using berth::testing::PromptLogits;
+using berth::testing::StoredTensor;
 using berth::testing::TempDir;
 using berth::testing::TinyGguf;
 using berth::testing::WriteFile;
@@ -96,6 +101,67 @@ TEST_P(GgufFamilyTest, LogitsEqualTheReference) {
 INSTANTIATE_TEST_SUITE_P(Families, GgufFamilyTest, ::testing::ValuesIn(berth::testing::GgufTwinNames()),
                          [](const auto& info) { return info.param; });
 
+TEST(GgufModelTest, KeysAndValuesOfLatentsMayBeTwoTensors) {
+  for (const std::string name : {"deepseek_v2", "deepseek_v3"}) {
+    const absl::StatusOr<LoadedModel> joined = Load(berth::testing::ToGguf(name));
+    const absl::StatusOr<LoadedModel> split = Load(berth::testing::ToGguf(name, /*split_latent=*/true));
+    ASSERT_TRUE(split.ok()) << split.status();
+    std::vector<int32_t> prompt(20);
+    std::iota(prompt.begin(), prompt.end(), 100);
+    EXPECT_EQ(LargestDifference(PromptLogits(split->spec, split->weights, prompt),
+                                PromptLogits(joined->spec, joined->weights, prompt)),
+              0);
+  }
+}
+
+// A layer's two tensors in that type, of two heads: key dimensions 32, value dimensions 3, rank 64.
+Checkpoint SplitLatents(DType keys, DType values, std::vector<StoredTensor>& stored) {
+  stored = {berth::testing::RandomMatrix("blk.0.attn_k_b.weight", keys, 2 * 64, 32),
+            berth::testing::RandomMatrix("blk.0.attn_v_b.weight", values, 2 * 3, 64)};
+  Checkpoint checkpoint;
+  for (const StoredTensor& tensor : stored) {
+    checkpoint.tensors.push_back(
+        {.name = tensor.name,
+         .dtype = tensor.dtype,
+         .shape = tensor.shape,
+         .data = absl::MakeConstSpan(reinterpret_cast<const std::byte*>(tensor.bytes.data()), tensor.bytes.size())});
+  }
+  return checkpoint;
+}
+
+std::vector<float> Floats(DType dtype, const std::byte* data, int64_t count) {
+  std::vector<float> values(count);
+  kernels::DequantizeRow(dtype, data, values.data(), count);
+  return values;
+}
+
+TEST(GgufModelTest, QuantisedKeysOfLatentsAreTransposedInHalves) {
+  model::DecoderSpec spec;
+  spec.layers.emplace_back().attention = {.q_heads = 2, .latent = {.rank = 64, .key_dim = 32, .value_dim = 3}};
+  std::vector<StoredTensor> stored;
+  Checkpoint checkpoint = SplitLatents(DType::kQ8_0, DType::kQ4_0, stored);
+  const std::vector<float> keys = Floats(DType::kQ8_0, checkpoint.tensors[0].data.data(), 2 * 64 * 32);
+  const std::vector<float> values = Floats(DType::kQ4_0, checkpoint.tensors[1].data.data(), 2 * 3 * 64);
+  ASSERT_TRUE(JoinLatentUp(spec, checkpoint).ok()) << JoinLatentUp(spec, checkpoint);
+  ASSERT_EQ(checkpoint.tensors.size(), 1u);
+  const TensorInfo& joined = checkpoint.tensors[0];
+  EXPECT_EQ(joined.name, "blk.0.attn_kv_b.weight");
+  EXPECT_EQ(joined.dtype, DType::kF16);
+  const std::vector<float> rows = Floats(joined.dtype, joined.data.data(), 2 * 35 * 64);
+  for (int head = 0; head < 2; ++head) {
+    for (int c = 0; c < 64; ++c) {
+      for (int r = 0; r < 32; ++r) EXPECT_NEAR(rows[(head * 35 + r) * 64 + c], keys[(head * 64 + c) * 32 + r], 4.0 / 2048);
+      for (int r = 0; r < 3; ++r) EXPECT_NEAR(rows[(head * 35 + 32 + r) * 64 + c], values[(head * 3 + r) * 64 + c], 4.0 / 2048);
+    }
+  }
+
+  checkpoint = SplitLatents(DType::kQ8_0, DType::kQ8_0, stored);
+  checkpoint.tensors[1].shape = {5, 64};
+  EXPECT_EQ(JoinLatentUp(spec, checkpoint).message(), "tensor blk.0.attn_v_b.weight has shape [5, 64], want [6, 64]");
+  checkpoint.tensors.pop_back();
+  EXPECT_EQ(JoinLatentUp(spec, checkpoint).message(), "tensor blk.0.attn_v_b.weight is missing");
+}
+
 TEST(GgufModelTest, TiesTheHeadWhenThereIsNoOutputTensor) {
   const absl::StatusOr<LoadedModel> untied = Load(MakeTinyGguf(DType::kQ8_0).writer.File());
   EXPECT_FALSE(untied->spec.tied_head);
@@ -114,6 +180,26 @@ TEST(GgufModelTest, FingerprintSeesTensorsAndMetadata) {
   EXPECT_EQ(Load(file)->fingerprint, Load(file)->fingerprint);
   EXPECT_NE(Load(file)->fingerprint, Load(other_weight)->fingerprint);
   EXPECT_NE(Load(file)->fingerprint, Load(tiny.writer.File())->fingerprint);
+}
+
+TEST(GgufModelTest, MoreTokensThanTheHeadHasRowsAreRefused) {
+  berth::testing::GgufWriter writer;
+  writer.Set("general.architecture", std::string("llama"));
+  const std::pair<const char*, int64_t> sizes[] = {{"block_count", 1},
+                                                   {"context_length", 64},
+                                                   {"embedding_length", 64},
+                                                   {"feed_forward_length", 96},
+                                                   {"attention.head_count", 4}};
+  for (const auto& [key, value] : sizes) writer.Set(absl::StrCat("llama.", key), value);
+  writer.Set("llama.attention.layer_norm_rms_epsilon", 1e-5);
+  std::vector<std::string> tokens;
+  for (int i = 0; i < 9; ++i) tokens.push_back(absl::StrCat("t", i));
+  writer.Set("tokenizer.ggml.model", std::string("llama"));
+  writer.Set("tokenizer.ggml.tokens", tokens);
+  writer.Set("tokenizer.ggml.scores", std::vector<double>(tokens.size(), 0.0));
+  writer.Add(berth::testing::StoreFloats("token_embd.weight", {8, 64}, std::vector<float>(8 * 64)));
+  EXPECT_THAT(Error(writer.File()),
+              AllOf(HasSubstr("model.gguf: "), HasSubstr("the tokenizer's token \"t8\" has id 8, but vocab_size is 8")));
 }
 
 TEST(GgufModelTest, WindowComesFromTheMetadata) {

@@ -189,6 +189,37 @@ TEST_F(HfDirectoryTest, ATokenizerOfAnotherModelIsRefused) {
   EXPECT_THAT(Error(), HasSubstr("added token \"<extra>\" has id 300, but vocab_size is 288"));
 }
 
+TEST_F(HfDirectoryTest, ASentencePieceModelWithMoreTokensThanTheHeadIsRefused) {
+  Remove("tokenizer.json");
+  Write("tokenizer.model", ReadFile("tests/golden/text/sp_bpe.model"));
+  EXPECT_THAT(Error(),
+              AllOf(HasSubstr(directory_.path()), HasSubstr("tokenizer.model has 1800 tokens, but vocab_size is 288")));
+}
+
+// Heads are padded to a round number of rows; the tokenizer's size is what the sampler goes by.
+TEST_F(HfDirectoryTest, AHeadMayHaveMoreRowsThanTheTokenizerTokens) {
+  const std::vector<int32_t> prompt = {1, 2, 3};
+  const absl::StatusOr<LoadedModel> exact = Load();
+  const std::vector<std::vector<float>> want = berth::testing::PromptLogits(exact->spec, exact->weights, prompt);
+  std::vector<StoredTensor> padded = berth::testing::TinyCheckpoint("llama");
+  for (StoredTensor& tensor : padded) {
+    if (tensor.name != "model.embed_tokens.weight" && tensor.name != "lm_head.weight") continue;
+    tensor.shape[0] = 300;
+    tensor.bytes.resize(300 * 64 * sizeof(float));
+  }
+  SetConfig("vocab_size", 300);
+  Write("model.safetensors", SafetensorsFile(padded));
+  const absl::StatusOr<LoadedModel> model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(text::MakeTokenizer(model->tokenizer).value()->size(), 288);
+  std::vector<std::vector<float>> logits = berth::testing::PromptLogits(model->spec, model->weights, prompt);
+  for (std::vector<float>& row : logits) {
+    ASSERT_EQ(row.size(), 300u);
+    row.resize(288);
+  }
+  EXPECT_EQ(logits, want);
+}
+
 TEST_F(HfDirectoryTest, ErrorsNameTheFile) {
   Remove("tokenizer.json");
   EXPECT_THAT(Error(), HasSubstr("tokenizer.model"));

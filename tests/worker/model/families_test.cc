@@ -245,6 +245,7 @@ TEST(FamiliesTest, RoutingThatNothingComputesIsAnError) {
                             {"norm_topk_prob", true, "true"},
                             {"attention_bias", true, "true"},
                             {"kv_lora_rank", int64_t{0}, "0"},
+                            {"num_nextn_predict_layers", int64_t{-1}, "-1"},
                             {"q_lora_rank", std::string("many"), "\"many\""}};
   for (const BadValue& bad : cases) {
     HfConfig config = DeepSeekConfig("DeepseekV2ForCausalLM");

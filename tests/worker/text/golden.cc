@@ -86,7 +86,8 @@ std::vector<std::vector<int32_t>> GoldenIdLists(int32_t size) {
   return lists;
 }
 
-void ExpectGoldenIds(const Tokenizer& tokenizer, const std::string& name, const EncodeOptions& options) {
+void ExpectGoldenIds(const Tokenizer& tokenizer, const std::string& name, const EncodeOptions& options,
+                     const std::string& before, const std::string& after) {
   const std::vector<std::string> texts = ReadCorpus();
   const std::vector<std::string> want = Lines(ReadGolden(name + ".ids"));
   ASSERT_EQ(texts.size(), want.size());
@@ -94,7 +95,7 @@ void ExpectGoldenIds(const Tokenizer& tokenizer, const std::string& name, const 
   int failures = 0;
   for (size_t i = 0; i < texts.size(); ++i) {
     if (want[i] == "-") continue;
-    const auto ids = tokenizer.Encode(texts[i], options);
+    const auto ids = tokenizer.Encode(before + texts[i] + after, options);
     ASSERT_TRUE(ids.ok()) << ids.status();
     if (GoldenHash(*ids) == want[i]) continue;
     if (++failures <= kFailuresShown)

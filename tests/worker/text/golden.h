@@ -22,8 +22,9 @@ std::string GoldenHash(const std::vector<int32_t>& ids);
 // The lists of ids whose decoding the golden files hold.
 std::vector<std::vector<int32_t>> GoldenIdLists(int32_t size);
 
-// Expects that `tokenizer` encodes the corpus as NAME.ids.
-void ExpectGoldenIds(const Tokenizer& tokenizer, const std::string& name, const EncodeOptions& options);
+// Expects that `tokenizer` encodes the corpus as NAME.ids, each line between `before` and `after`.
+void ExpectGoldenIds(const Tokenizer& tokenizer, const std::string& name, const EncodeOptions& options,
+                     const std::string& before = "", const std::string& after = "");
 // Expects that `tokenizer` decodes the lists as NAME.texts. `always_skip`: else special tokens show in lists of odd length.
 void ExpectGoldenTexts(const Tokenizer& tokenizer, const std::string& name, bool always_skip);
 

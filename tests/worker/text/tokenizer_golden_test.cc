@@ -47,6 +47,40 @@ TEST_P(SentencePieceGolden, EncodesAndDecodesAsTheOriginal) {
 INSTANTIATE_TEST_SUITE_P(Models, SentencePieceGolden, testing::Values("sp_bpe", "sp_unigram"),
                          [](const auto& info) { return info.param; });
 
+// A turn as the built-in template of the family shows it.
+struct ChatClass {
+  const char* name;
+  const char* model;
+  const char* tokenizer_config;
+  const char* before;
+  const char* after;
+};
+
+class ChatClassGolden : public testing::TestWithParam<ChatClass> {};
+
+TEST_P(ChatClassGolden, EncodesATurnAndDecodesAsTheOriginal) {
+  const ChatClass& chat = GetParam();
+  auto data = loader::ParseSentencePiece(ReadGolden(chat.model), chat.tokenizer_config);
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto tokenizer = MakeTokenizer(*std::move(data));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectGoldenIds(**tokenizer, chat.name, {.add_special = false}, chat.before, chat.after);
+  ExpectGoldenTexts(**tokenizer, chat.name, /*always_skip=*/true);
+}
+
+INSTANTIATE_TEST_SUITE_P(Classes, ChatClassGolden,
+                         testing::Values(ChatClass{"chatglm3", "sp_bpe.model", R"({"tokenizer_class": "ChatGLMTokenizer"})",
+                                                   "[gMASK]sop<|user|>\n ", "<|assistant|>"},
+                                         ChatClass{"internlm", "sp_bpe.model",
+                                                   R"({"tokenizer_class": "InternLMTokenizer", "added_tokens_decoder": {
+                                  "1800": {"content": "<eoh>", "special": true},
+                                  "1801": {"content": "<eoa>", "special": true}}})",
+                                                   "<s><|User|>:", "<eoh>\n<|Bot|>:"},
+                                         ChatClass{"baichuan", "baichuan.model",
+                                                   R"({"tokenizer_class": "BaichuanTokenizer", "add_bos_token": false})",
+                                                   "<reserved_106>", "<reserved_107>"}),
+                         [](const auto& info) { return info.param.name; });
+
 TEST(TiktokenGolden, EncodesAndDecodesAsTheOriginal) {
   auto data = loader::ParseTiktoken(ReadGolden("qwen.tiktoken"), R"({"tokenizer_class": "QWenTokenizer"})");
   ASSERT_TRUE(data.ok()) << data.status();

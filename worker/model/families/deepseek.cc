@@ -7,6 +7,7 @@
 namespace berth::model::families {
 namespace {
 
+constexpr int64_t kMaxPredictionLayers = 16;
 constexpr std::string_view kDeepSeekArchitectures[] = {"DeepseekForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"};
 
 // 1 for DeepSeek-MoE, then 2 and 3.
@@ -73,6 +74,13 @@ absl::StatusOr<DecoderSpec> ParseDeepSeek(const HfConfig& config) {
   MoeSpec moe;
   BERTH_ASSIGN_OR_RETURN(moe.intermediate, Dimension(config, "moe_intermediate_size"));
   BERTH_RETURN_IF_ERROR(ParseDeepSeekRouting(config, version, moe));
+  if (config.Has("num_nextn_predict_layers")) {
+    BERTH_ASSIGN_OR_RETURN(const int64_t layers, config.Int("num_nextn_predict_layers"));
+    if (layers < 0 || layers > kMaxPredictionLayers) {
+      return config.Error("num_nextn_predict_layers", absl::StrCat("want 0 to ", kMaxPredictionLayers));
+    }
+    spec.prediction_layers = static_cast<int>(layers);
+  }
   BERTH_ASSIGN_OR_RETURN(const int shared, Dimension(config, "n_shared_experts", kMaxExperts));
   BERTH_ASSIGN_OR_RETURN(const int64_t first, config.IntOr("first_k_dense_replace", 0));
   BERTH_ASSIGN_OR_RETURN(const int64_t step, config.IntOr("moe_layer_freq", 1));
@@ -91,6 +99,12 @@ std::vector<WeightRule> DeepSeekRules(const DecoderSpec& spec) {
   rules.push_back(Weight("model.layers.{}.mlp.shared_experts.gate_proj.weight", Slot::kMlpUp, 0));
   rules.push_back(Weight("model.layers.{}.mlp.shared_experts.up_proj.weight", Slot::kMlpUp, 1));
   rules.push_back(Weight("model.layers.{}.mlp.shared_experts.down_proj.weight", Slot::kMlpDown));
+  if (spec.prediction_layers == 0) return rules;
+  for (const char* name : {"model.layers.{}.embed_tokens.weight", "model.layers.{}.enorm.weight",
+                           "model.layers.{}.hnorm.weight", "model.layers.{}.eh_proj.weight",
+                           "model.layers.{}.shared_head.norm.weight", "model.layers.{}.shared_head.head.weight"}) {
+    rules.push_back(Ignored(name, "predicts the token after next"));
+  }
   return rules;
 }
 

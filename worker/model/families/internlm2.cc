@@ -4,6 +4,9 @@
 namespace berth::model::families {
 namespace {
 
+// XComposer2 is InternLM2 with a vision tower, and with low-rank additions to every product that only rows of images get.
+constexpr std::string_view kImageRows = "acts on rows of images only";
+
 absl::StatusOr<DecoderSpec> ParseInternLm2(const HfConfig& config) {
   BERTH_ASSIGN_OR_RETURN(const bool bias, config.BoolOr("bias", false));
   return ParseLlamaLike(config, {.family = "internlm2", .qkv_bias = bias, .out_bias = bias});
@@ -22,12 +25,19 @@ std::vector<WeightRule> InternLm2Rules(const DecoderSpec& spec) {
       Weight("model.layers.{}.feed_forward.w3.weight", Slot::kMlpUp, 1),
       Weight("model.layers.{}.feed_forward.w2.weight", Slot::kMlpDown),
       Weight("model.norm.weight", Slot::kFinalNorm),
+      Ignored("model.layers.{}.attention.wqkv.Plora_*", kImageRows),
+      Ignored("model.layers.{}.attention.wo.Plora_*", kImageRows),
+      Ignored("model.layers.{}.feed_forward.w1.Plora_*", kImageRows),
+      Ignored("model.layers.{}.feed_forward.w3.Plora_*", kImageRows),
+      Ignored("model.layers.{}.feed_forward.w2.Plora_*", kImageRows),
+      Ignored("vit.*", "makes rows of an image"),
+      Ignored("vision_proj.*", "makes rows of an image"),
   };
   AddHeadRules(spec, "output.weight", rules);
   return rules;
 }
 
-constexpr std::string_view kInternLm2Architectures[] = {"InternLM2ForCausalLM"};
+constexpr std::string_view kInternLm2Architectures[] = {"InternLM2ForCausalLM", "InternLMXComposer2ForCausalLM"};
 
 }  // namespace
 

@@ -1,8 +1,8 @@
-#include "gateway/relay/collector.h"
+#include "proto/rpc/collector.h"
 
 #include <gtest/gtest.h>
 
-namespace berth::relay {
+namespace berth::rpc {
 namespace {
 
 TEST(CollectorTest, JoinsAStreamOfTwoChoices) {
@@ -66,4 +66,4 @@ TEST(CollectorTest, JoinsToolCallsAndReasoning) {
 }
 
 }  // namespace
-}  // namespace berth::relay
+}  // namespace berth::rpc
