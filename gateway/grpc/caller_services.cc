@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gateway/relay/placement.h"
 #include "proto/rpc/client_call.h"
+#include "proto/rpc/deadline.h"
 #include "proto/rpc/status.h"
 
 namespace berth::gateway {
@@ -69,7 +70,7 @@ void Ask(rpc::Shard& shard, Stub& stub, Prepare prepare, const std::string& tena
 // Sends the call on to a worker in the tenant's name, and its answer back.
 template <typename Request, typename Response, typename Stub, typename Prepare>
 void Forward(const CallerContext& context, std::shared_ptr<Answer<Request, Response>> answer, Stub& stub, Prepare prepare) {
-  const rpc::CallOptions options{.timeout = std::min(TimeLeft(answer->call->context()), kForwardTimeout),
+  const rpc::CallOptions options{.timeout = std::min(rpc::TimeLeft(answer->call->context()), kForwardTimeout),
                                  .metadata = {{"x-berth-tenant", answer->tenant->name}}};
   const std::shared_ptr<rpc::ClientCall> forwarded =
       rpc::CallUnary(answer->call->shard(), stub, prepare, answer->call->request(), options,
@@ -131,7 +132,7 @@ void CallerServices::AddEmbed(rpc::Server& server) {
   server.AddUnary(inference_, &Inference::AsyncService::RequestEmbed, [this](auto call) {
     const auto answer = Begin(context_, call, "InferenceService", "Embed");
     if (answer == nullptr) return;
-    const auto forwarded = Embed(call->shard(), answer->tenant, call->request(), TimeLeft(call->context()),
+    const auto forwarded = Embed(call->shard(), answer->tenant, call->request(), rpc::TimeLeft(call->context()),
                                  [answer](const absl::Status& status, const v1::EmbedResponse& response) {
                                    if (status.ok()) {
                                      answer->Finish(response);

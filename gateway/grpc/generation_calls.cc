@@ -1,13 +1,12 @@
 #include "gateway/grpc/generation_calls.h"
 
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "base/status.h"
 #include "proto/rpc/collector.h"
+#include "proto/rpc/deadline.h"
 
 namespace berth::gateway {
 namespace {
@@ -22,7 +21,7 @@ relay::GenerationRequest MakeRequest(const CallerContext& context, const rpc::Se
   if (spec.request_id().empty()) spec.set_request_id(call.metadata("x-request-id"));
   return {.tenant = tenant->name,
           .spec = std::move(spec),
-          .deadline = context.clock.Monotonic() + TimeLeft(server),
+          .deadline = context.clock.Monotonic() + rpc::TimeLeft(server),
           .traceparent = call.metadata("traceparent"),
           .worker_hint = call.metadata("x-worker-hint"),
           .limits = std::move(tenant)};
@@ -147,12 +146,6 @@ class Collecting : public Generation<GenerateCall> {
 
 absl::StatusOr<std::shared_ptr<const rpc::Tenant>> Authenticate(const CallerContext& context, const rpc::ServerCall& call) {
   return context.authenticator.Authenticate(call.metadata("authorization"));
-}
-
-absl::Duration TimeLeft(const grpc::ServerContext& context) {
-  const std::chrono::system_clock::time_point deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteDuration();
-  return absl::FromChrono(deadline) - absl::Now();
 }
 
 void RunStreamGenerate(const CallerContext& context, std::shared_ptr<StreamGenerateCall> call) {

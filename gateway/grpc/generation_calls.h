@@ -33,7 +33,4 @@ void RunGenerate(const CallerContext& context, std::shared_ptr<GenerateCall> cal
 // By the call's metadata `authorization`; UNAUTHENTICATED.
 absl::StatusOr<std::shared_ptr<const rpc::Tenant>> Authenticate(const CallerContext& context, const rpc::ServerCall& call);
 
-// Time until the caller's deadline; infinite when there is none.
-absl::Duration TimeLeft(const grpc::ServerContext& context);
-
 }  // namespace berth::gateway

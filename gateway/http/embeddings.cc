@@ -57,6 +57,30 @@ std::vector<v1::EmbedRequest> Split(const std::string& model, std::vector<v1::Pr
   return parts;
 }
 
+// One request's parts, and what has come of them. Thread: the workers' shard; the last part's taker hands it to the exchange.
+struct Parts {
+  EmbeddingsRequest request;
+  std::vector<v1::EmbedResponse> answers;
+  size_t missing = 0;
+  bool failed = false;
+};
+
+void AnswerParts(Exchange& exchange, const Parts& parts) {
+  HttpAnswer answer{.body = FormatEmbeddings(parts.answers, parts.request.base64)};
+  const std::vector<std::string>& ignored = parts.request.ignored_fields;
+  if (!ignored.empty()) answer.headers.emplace_back("Warning", IgnoredFieldsWarning(ignored));
+  exchange.Answer(std::move(answer));
+}
+
+void TakePart(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Parts>& parts, size_t part,
+              const absl::Status& status, const v1::EmbedResponse& response) {
+  if (parts->failed) return;
+  parts->failed = !status.ok();
+  if (!status.ok()) return exchange->Post([exchange, status] { exchange->Fail(status); });
+  parts->answers[part] = response;
+  if (--parts->missing == 0) exchange->Post([exchange, parts] { AnswerParts(*exchange, *parts); });
+}
+
 }  // namespace
 
 absl::StatusOr<EmbeddingsRequest> ParseEmbeddings(std::string_view body) {
@@ -100,34 +124,16 @@ std::string FormatEmbeddings(const std::vector<v1::EmbedResponse>& parts, bool b
 void Embeddings(Exchange& exchange) {
   absl::StatusOr<EmbeddingsRequest> request = ParseEmbeddings(exchange.body());
   if (!request.ok()) return exchange.Fail(request.status());
-  struct State {
-    EmbeddingsRequest request;
-    std::vector<v1::EmbedResponse> answers;
-    size_t missing;
-    bool failed = false;
-  };
   const size_t count = request->parts.size();
-  auto state = std::make_shared<State>(
-      State{.request = *std::move(request), .answers = std::vector<v1::EmbedResponse>(count), .missing = count});
+  auto parts = std::make_shared<Parts>(
+      Parts{.request = *std::move(request), .answers = std::vector<v1::EmbedResponse>(count), .missing = count});
   // Weakly: a worker's answer may come when the server is gone.
-  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), state] {
+  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), parts] {
     const auto self = weak.lock();
-    for (size_t i = 0; self != nullptr && i < state->request.parts.size(); ++i) {
-      self->context().workers.embed(self->tenant(), state->request.parts[i],
-                                    [weak, state, i](const absl::Status& status, const v1::EmbedResponse& response) {
-                                      const auto self = weak.lock();
-                                      if (self == nullptr || state->failed) return;
-                                      state->failed = !status.ok();
-                                      if (!status.ok()) return self->Post([self, status] { self->Fail(status); });
-                                      state->answers[i] = response;
-                                      if (--state->missing > 0) return;
-                                      self->Post([self, state] {
-                                        HttpAnswer answer{.body = FormatEmbeddings(state->answers, state->request.base64)};
-                                        const std::vector<std::string>& ignored = state->request.ignored_fields;
-                                        if (!ignored.empty())
-                                          answer.headers.emplace_back("Warning", IgnoredFieldsWarning(ignored));
-                                        self->Answer(std::move(answer));
-                                      });
+    for (size_t i = 0; self != nullptr && i < parts->request.parts.size(); ++i) {
+      self->context().workers.embed(self->tenant(), parts->request.parts[i],
+                                    [weak, parts, i](const absl::Status& status, const v1::EmbedResponse& response) {
+                                      if (const auto self = weak.lock()) TakePart(self, parts, i, status, response);
                                     });
     }
   });

@@ -31,6 +31,7 @@ constexpr int TileWidth(int mr) { return kWide ? (mr <= 3 ? 8 : 4) : 12 / mr; }
 // What stays in the first-level cache: kStripRows rows and about kBlockK columns of the weight as f32, one part of their lanes.
 constexpr int kStripRows = kWide ? 8 : 12;
 constexpr int64_t kBlockK = kWide ? 1024 : 768;
+static_assert(kStripRows <= kMaxStripRows);
 constexpr int kBlockTiles = 4;  // tiles of x that they are multiplied with before the next
 
 // Rows of x are cut into as few tiles as hold them: highest ones first, or, where low ones leave the multipliers idle, of
@@ -127,6 +128,10 @@ HWY_INLINE void Tile(const float* x, const float* w, int64_t steps, bool begins,
   for (int i = 0; i < kSums; ++i) hn::Store(sum[i], d, lanes + i * kLanes);
 }
 
+HWY_INLINE float WithBias(const Panel& panel, int row, float sum) {
+  return panel.bias == nullptr ? sum : sum + panel.bias[row];
+}
+
 // What a tile of x has to do with a strip.
 struct Strip {
   int first, rows;
@@ -156,7 +161,7 @@ HWY_INLINE void FinishTile(const Panel& panel, const Strip& strip, int64_t m, co
       if (panel.bias == nullptr && width == kNr) {
         for (int j = 0; j < kNr; ++j) out[j] = row[j];
       } else {
-        for (int j = 0; j < width; ++j) out[j] = panel.bias == nullptr ? row[j] : row[j] + panel.bias[column + j];
+        for (int j = 0; j < width; ++j) out[j] = WithBias(panel, column + j, row[j]);
       }
     }
   }
@@ -222,9 +227,7 @@ void MultiplyRow(const Panel& panel) {
     });
     float sums[kRows];
     for (int n = 0; n < kRows; n += 4) ReduceFour(lanes + n * kLanes, sums + n);
-    for (int n = 0; n < rows; ++n) {
-      panel.out[first + n] = panel.bias == nullptr ? sums[n] : sums[n] + panel.bias[first + n];
-    }
+    for (int n = 0; n < rows; ++n) panel.out[first + n] = WithBias(panel, first + n, sums[n]);
   }
 }
 
@@ -247,8 +250,9 @@ void MultiplyPanelSimd(const Panel& panel, float* scratch) {
       const int64_t end = std::min(begin + kBlockTiles, tiles.count);
       for (strip.k = 0; strip.k < panel.padded_k; strip.k += block_k) {
         strip.count = std::min(block_k, panel.padded_k - strip.k);
-        strip.block = scratch + kStripRows * strip.k;
-        if (begin == 0) PackStrip(panel, first, strip.rows, strip.k, strip.count, scratch + kStripRows * strip.k);
+        float* const block = scratch + kStripRows * strip.k;
+        if (begin == 0) PackStrip(panel, first, strip.rows, strip.k, strip.count, block);
+        strip.block = block;
         for (int part = 0; part < kParts; ++part) {
           each_tile(begin, end,
                     [&](auto mr, int64_t m, float* sums) { TilePart<mr()>(strip, panel.x + m * panel.padded_k, part, sums); });

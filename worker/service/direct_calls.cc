@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "proto/rpc/collector.h"
+#include "proto/rpc/deadline.h"
 #include "proto/rpc/status.h"
 
 namespace berth::service {
@@ -16,11 +17,7 @@ constexpr int64_t kBudget = 64 << 10;  // of events waiting for one call's write
 
 template <typename Call>
 Submission SubmissionOf(Call& call, const std::string& tenant) {
-  Submission submission{.tenant = tenant};
-  const auto deadline = call.context().deadline();
-  if (deadline != std::chrono::system_clock::time_point::max()) {
-    submission.timeout = absl::FromChrono(deadline) - absl::Now();
-  }
+  Submission submission{.tenant = tenant, .timeout = rpc::TimeLeft(call.context())};
   submission.spec = std::make_shared<const v1::GenerationSpec>(std::move(*call.request().mutable_generation()));
   return submission;
 }

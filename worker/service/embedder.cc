@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "absl/time/clock.h"
 #include "base/status.h"
+#include "proto/rpc/deadline.h"
 #include "proto/rpc/status.h"
 #include "worker/service/generation_core.h"
 #include "worker/service/prompt.h"
@@ -61,11 +61,8 @@ absl::Status Embedder::Check(const v1::EmbedRequest& request) const {
 void Embedder::Embed(std::shared_ptr<Call> call) {
   if (absl::Status status = Check(call->request()); !status.ok()) return call->Fail(status);
   const int count = call->request().inputs_size();
-  auto batch = std::make_shared<Batch>(Batch{.call = call, .inputs = count, .missing = count});
-  const auto deadline = call->context().deadline();
-  if (deadline != std::chrono::system_clock::time_point::max()) {
-    batch->deadline = parts_.clock.Monotonic() + (absl::FromChrono(deadline) - absl::Now());
-  }
+  const absl::Duration deadline = parts_.clock.Monotonic() + rpc::TimeLeft(call->context());
+  auto batch = std::make_shared<Batch>(Batch{.call = call, .deadline = deadline, .inputs = count, .missing = count});
   inputs_ += count;
   batch->response.set_model(parts_.model.name);
   for (int i = 0; i < count; ++i) batch->response.add_embeddings();

@@ -39,7 +39,7 @@ class Embedder {
   // One call and what it has in the engine.
   struct Batch {
     std::shared_ptr<Call> call;
-    absl::Duration deadline = absl::InfiniteDuration();
+    absl::Duration deadline;
     v1::EmbedResponse response;
     int inputs = 0;   // that count among `inputs_`
     int missing = 0;  // embeddings
