@@ -48,7 +48,7 @@ void Linear(Context& context, const Tensor& x, const LinearWeight& weight, const
     n += segment.rows;
   }
   context.pool.Run(static_cast<int>(panels.size()), [&](int task, int thread) {
-    MultiplyPanel(panels[task], context.thread[thread].Get(kMaxStripRows * padded_k));
+    MultiplyPanel(panels[task], context.thread[thread].Get(PanelScratch(padded_k)));
   });
 }
 

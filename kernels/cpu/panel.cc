@@ -37,11 +37,13 @@ constexpr int kBlockTiles = 4;  // tiles of x that they are multiplied with befo
 // Rows of x are cut into as few tiles as hold them: highest ones first, or, where low ones leave the multipliers idle, of
 // nearly the same height.
 struct Tiles {
-  explicit Tiles(int64_t rows) : count((rows + kMaxMr - 1) / kMaxMr), rows(rows) {}
-  int64_t Begin(int64_t tile) const {
-    return kWide ? std::min(tile * kMaxMr, rows) : tile * (rows / count) + std::min(tile, rows % count);
-  }
-  int64_t count, rows;
+  explicit Tiles(int64_t rows)
+      : rows(rows),
+        count((rows + kMaxMr - 1) / kMaxMr),
+        height(kWide ? kMaxMr : rows / count),
+        higher(kWide ? 0 : rows % count) {}
+  int64_t Begin(int64_t tile) const { return std::min(tile * height + std::min(tile, higher), rows); }
+  int64_t rows, count, height, higher;  // the first `higher` tiles have a row more than `height`
 };
 
 // Four sums of 16 lanes each, in the order that linear.h names.
@@ -135,14 +137,14 @@ HWY_INLINE float WithBias(const Panel& panel, int row, float sum) {
 // What a tile of x has to do with a strip.
 struct Strip {
   int first, rows;
-  const float* block;  // as PackStrip writes it
-  int64_t k, count;
+  float* packed;  // blocks of columns, as PackStrip writes them
+  int64_t k = 0, count = 0;
 };
 
 template <int kMr>
-HWY_INLINE void TilePart(const Strip& strip, const float* x, int part, float* lanes) {
+HWY_INLINE void TilePart(const Strip& strip, const float* block, const float* x, int part, float* lanes) {
   const float* from = x + kMr * (strip.k + part * kVectorLanes);
-  const float* w = strip.block + kStripRows * part * kVectorLanes;
+  const float* w = block + kStripRows * part * kVectorLanes;
   for (int n = 0; n < strip.rows; n += TileWidth(kMr)) {
     Tile<kMr>(from, w + n * kVectorLanes, strip.count / kLanes, strip.k == 0, lanes + n * kMr * kLanes + part * kVectorLanes);
   }
@@ -231,34 +233,53 @@ void MultiplyRow(const Panel& panel) {
   }
 }
 
+constexpr int kTileLanes = kMaxMr * kStripRows * kLanes;
+
+// Calls function(std::integral_constant<int, mr>, first row, sums) for tiles [begin, end).
+template <class Function>
+HWY_INLINE void ForTiles(const Tiles& tiles, int64_t begin, int64_t end, float* lanes, const Function& function) {
+  for (int64_t tile = begin; tile < end; ++tile, lanes += kTileLanes) {
+    const int64_t m = tiles.Begin(tile);
+    ForHeight(static_cast<int>(tiles.Begin(tile + 1) - m), [&](auto mr) { function(mr, m, lanes); });
+  }
+}
+
+// Tiles [begin, end) of x, kBlockTiles at most, times the strip, which is packed for the first of them.
+HWY_INLINE void MultiplyStrip(const Panel& panel, const Tiles& tiles, int64_t begin, int64_t end, int64_t block_k,
+                              Strip strip) {
+  HWY_ALIGN float lanes[kBlockTiles * kTileLanes];
+  for (strip.k = 0; strip.k < panel.padded_k; strip.k += block_k) {
+    strip.count = std::min(block_k, panel.padded_k - strip.k);
+    float* const block = strip.packed + kStripRows * strip.k;
+    if (begin == 0) PackStrip(panel, strip.first, strip.rows, strip.k, strip.count, block);
+    for (int part = 0; part < kParts; ++part) {
+      ForTiles(tiles, begin, end, lanes, [&](auto mr, int64_t m, float* sums) {
+        TilePart<mr()>(strip, block, panel.x + m * panel.padded_k, part, sums);
+      });
+    }
+  }
+  ForTiles(tiles, begin, end, lanes, [&](auto mr, int64_t m, float* sums) { FinishTile<mr()>(panel, strip, m, sums); });
+}
+
 void MultiplyPanelSimd(const Panel& panel, float* scratch) {
   if (panel.x_rows == 1) return MultiplyRow(panel);
-  constexpr int kTileLanes = kMaxMr * kStripRows * kLanes;
-  HWY_ALIGN float lanes[kBlockTiles * kTileLanes];
   const int64_t block_k = BlockColumns(panel);
   const Tiles tiles(panel.x_rows);
-  const auto each_tile = [&](int64_t begin, int64_t end, const auto& function) {
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const int64_t m = tiles.Begin(tile);
-      ForHeight(static_cast<int>(tiles.Begin(tile + 1) - m),
-                [&](auto mr) { function(mr, m, lanes + (tile - begin) * kTileLanes); });
-    }
-  };
-  for (int first = 0; first < panel.rows; first += kStripRows) {
-    Strip strip{.first = first, .rows = std::min(kStripRows, panel.rows - first)};
+  // As many strips stay packed as the second-level cache holds, so that x comes from beyond it once for all of them.
+  const int64_t held = tiles.count <= kBlockTiles ? 1 : std::max<int64_t>(1, kHeldValues / (kStripRows * panel.padded_k));
+  const int step = static_cast<int>(std::min<int64_t>(kStripRows * held, panel.rows));
+  for (int from = 0; from < panel.rows; from += step) {
+    const int to = std::min(from + step, panel.rows);
     for (int64_t begin = 0; begin < tiles.count; begin += kBlockTiles) {
       const int64_t end = std::min(begin + kBlockTiles, tiles.count);
-      for (strip.k = 0; strip.k < panel.padded_k; strip.k += block_k) {
-        strip.count = std::min(block_k, panel.padded_k - strip.k);
-        float* const block = scratch + kStripRows * strip.k;
-        if (begin == 0) PackStrip(panel, first, strip.rows, strip.k, strip.count, block);
-        strip.block = block;
-        for (int part = 0; part < kParts; ++part) {
-          each_tile(begin, end,
-                    [&](auto mr, int64_t m, float* sums) { TilePart<mr()>(strip, panel.x + m * panel.padded_k, part, sums); });
-        }
+      for (int64_t m = tiles.Begin(begin); m < tiles.Begin(end); ++m) {
+        for (int n = from; n < to; n += 64 / sizeof(float)) hwy::Prefetch(panel.out + m * panel.out_stride + n);
       }
-      each_tile(begin, end, [&](auto mr, int64_t m, float* sums) { FinishTile<mr()>(panel, strip, m, sums); });
+      for (int first = from; first < to; first += kStripRows) {
+        MultiplyStrip(
+            panel, tiles, begin, end, block_k,
+            {.first = first, .rows = std::min(kStripRows, to - first), .packed = scratch + (first - from) * panel.padded_k});
+      }
     }
   }
 }

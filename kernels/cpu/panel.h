@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,7 +10,10 @@
 namespace berth::kernels::cpu {
 
 inline constexpr int kLanes = 16;
+
+// Rows of a weight that are multiplied together, at most, and how many f32 values of a weight are kept unpacked.
 inline constexpr int kMaxStripRows = 12;
+inline constexpr int64_t kHeldValues = 40 * 1024;
 
 // Some rows of one segment of a weight, and everything they are multiplied with: what one task of a product does.
 struct Panel {
@@ -27,7 +31,10 @@ struct Panel {
 // Rows of x, f32 [rows, k], for panels: rows * padded_k values, in the order of the tiles that this processor multiplies.
 void PackRows(const Tensor& x, int64_t padded_k, float* out);
 
-// `scratch` holds kMaxStripRows * padded_k values. The order of the sums is linear.h's.
+// What MultiplyPanel needs for itself, in f32 values.
+inline int64_t PanelScratch(int64_t padded_k) { return std::max(kHeldValues, kMaxStripRows * padded_k); }
+
+// The order of the sums is linear.h's.
 void MultiplyPanel(const Panel& panel, float* scratch);
 
 }  // namespace berth::kernels::cpu
