@@ -58,10 +58,10 @@ function(berth_join name)
   target_compile_options(${name} PRIVATE "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>")
 endfunction()
 
-# Under a sanitizer half of the compiler's time would go into optimising what gRPC's and Beast's headers expand to. Only rooms that
-# compute are worth it.
+# Under a sanitizer half of the compiler's time would go into optimising what gRPC's, Beast's and the JSON library's headers expand
+# to. Only rooms that compute are worth it.
 function(berth_sanitize name deps)
-  if(BERTH_SANITIZE AND "${deps}" MATCHES "berth::(proto|rpc|grpc|boost|gateway)|GTest")
+  if(BERTH_SANITIZE AND "${deps}" MATCHES "berth::(proto|rpc|grpc|boost|gateway|json)|GTest|program")
     target_compile_options(${name} PRIVATE -O0)
   endif()
 endfunction()
@@ -90,6 +90,7 @@ endfunction()
 function(berth_program name)
   cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
+  berth_sanitize(${name} program)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
   target_link_options(${name} PRIVATE -Wl,--disable-new-dtags)

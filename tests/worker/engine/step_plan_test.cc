@@ -15,7 +15,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-SequenceSpec Spec() {
+SequenceSpec AdmittedSpec() {
   SequenceSpec spec{.id = 1, .prompt_length = 2, .max_tokens = 9, .min_tokens = 3};
   spec.sampling.seed = 0x123456789abcdef0;
   spec.sampling.top_k = 40;
@@ -40,7 +40,7 @@ StepPlanBuilder Builder() {
   OddTokens odd;
   builder.Mask(odd, masked);
   builder.DecodeRow(masked);
-  builder.Admit({.slot = 3, .generation = 7}, Spec(), {11, 12, 13});
+  builder.Admit({.slot = 3, .generation = 7}, AdmittedSpec(), {11, 12, 13});
   builder.Block({.slot = 3, .index = 0, .block = 5});
   builder.Retire({.slot = 3, .generation = 6});
   return builder;

@@ -21,7 +21,7 @@ absl::Span<const std::byte> Bytes(const std::string& file) {
   return {reinterpret_cast<const std::byte*>(file.data()), file.size()};
 }
 
-std::string Error(const std::string& file) {
+std::string GgufError(const std::string& file) {
   const absl::StatusOr<GgufFile> parsed = ParseGguf(Bytes(file));
   return parsed.ok() ? "no error" : std::string(parsed.status().message());
 }
@@ -29,7 +29,7 @@ std::string Error(const std::string& file) {
 constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ8_0,
                             DType::kQ4_K, DType::kQ6_K, DType::kQ5_1, DType::kQ2_K, DType::kQ3_K, DType::kQ5_K, DType::kIQ4_NL};
 
-std::string SmallFile() {
+std::string SmallGguf() {
   GgufWriter writer;
   writer.Set("general.architecture", std::string("llama"));
   writer.Set("flag", true);
@@ -51,7 +51,7 @@ std::string SmallFile() {
 }
 
 TEST(GgufTest, ReadsMetadata) {
-  const std::string file = SmallFile();
+  const std::string file = SmallGguf();
   const GgufMetadata metadata = ParseGguf(Bytes(file))->metadata;
   EXPECT_EQ(metadata.String("general.architecture").value(), "llama");
   EXPECT_EQ(metadata.Bool("flag").value(), true);
@@ -67,7 +67,7 @@ TEST(GgufTest, ReadsMetadata) {
 }
 
 TEST(GgufTest, ReadsTensorsOfEveryType) {
-  const std::string file = SmallFile();
+  const std::string file = SmallGguf();
   const GgufFile parsed = ParseGguf(Bytes(file)).value();
   ASSERT_EQ(parsed.tensors.size(), std::size(kTypes));
   for (size_t i = 0; i < std::size(kTypes); ++i) {
@@ -83,39 +83,39 @@ TEST(GgufTest, ReadsTensorsOfEveryType) {
 }
 
 TEST(GgufTest, RefusesOtherFilesAndVersions) {
-  EXPECT_EQ(Error("GGML plus something else"), "does not begin with GGUF");
-  std::string file = SmallFile();
+  EXPECT_EQ(GgufError("GGML plus something else"), "does not begin with GGUF");
+  std::string file = SmallGguf();
   file[4] = 2;
   EXPECT_EQ(ParseGguf(Bytes(file)).status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(Error(file), "GGUF version 2: want 3");
+  EXPECT_EQ(GgufError(file), "GGUF version 2: want 3");
 }
 
 TEST(GgufTest, NamesWhatIsWrongInside) {
   GgufWriter twice;
   twice.Set("key", true);
   twice.Set("key", true);
-  EXPECT_EQ(Error(twice.File()), "metadata key occurs twice");
+  EXPECT_EQ(GgufError(twice.File()), "metadata key occurs twice");
 
   GgufWriter same_tensor;
   same_tensor.Add(berth::testing::StoreFloats("w", {1}, {1}));
   same_tensor.Add(berth::testing::StoreFloats("w", {1}, {1}));
-  EXPECT_EQ(Error(same_tensor.File()), "tensor w occurs twice");
+  EXPECT_EQ(GgufError(same_tensor.File()), "tensor w occurs twice");
 
   GgufWriter part_of_block;
   part_of_block.Add({.name = "w", .dtype = DType::kQ8_0, .shape = {1, 33}, .bytes = std::string(68, '\0')});
-  EXPECT_THAT(Error(part_of_block.File()), AllOf(HasSubstr("tensor w"), HasSubstr("[1, 33]"), HasSubstr("32")));
+  EXPECT_THAT(GgufError(part_of_block.File()), AllOf(HasSubstr("tensor w"), HasSubstr("[1, 33]"), HasSubstr("32")));
 
   GgufWriter huge;
   huge.Add({.name = "w", .dtype = DType::kF32, .shape = {int64_t{1} << 40, int64_t{1} << 40}, .bytes = ""});
-  EXPECT_THAT(Error(huge.File()), AllOf(HasSubstr("tensor w"), HasSubstr("too large")));
+  EXPECT_THAT(GgufError(huge.File()), AllOf(HasSubstr("tensor w"), HasSubstr("too large")));
 
   GgufWriter beyond;
   beyond.Add({.name = "w", .dtype = DType::kF32, .shape = {1000}, .bytes = "1234"});
-  EXPECT_THAT(Error(beyond.File()), AllOf(HasSubstr("tensor w"), HasSubstr("truncated: 4000 bytes")));
+  EXPECT_THAT(GgufError(beyond.File()), AllOf(HasSubstr("tensor w"), HasSubstr("truncated: 4000 bytes")));
 
   GgufWriter alignment;
   alignment.Set("general.alignment", int64_t{0});
-  EXPECT_THAT(Error(alignment.File()), HasSubstr("general.alignment is 0"));
+  EXPECT_THAT(GgufError(alignment.File()), HasSubstr("general.alignment is 0"));
 }
 
 TEST(GgufTest, NamesTypesThatAreNotSupported) {
@@ -125,11 +125,11 @@ TEST(GgufTest, NamesTypesThatAreNotSupported) {
   const size_t type = file.find('w') + 1 + 4 + 8;  // behind the name, the number of dimensions and one dimension
   file[type] = 17;                                 // IQ2_XS
   EXPECT_EQ(ParseGguf(Bytes(file)).status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(Error(file), AllOf(HasSubstr("tensor w"), HasSubstr("type 17")));
+  EXPECT_THAT(GgufError(file), AllOf(HasSubstr("tensor w"), HasSubstr("type 17")));
 }
 
 TEST(GgufTest, EveryPrefixIsAnError) {
-  const std::string file = SmallFile();
+  const std::string file = SmallGguf();
   for (size_t size = 0; size + 32 < file.size(); size += size < 700 ? 1 : 37) {
     // A copy of exactly that size, so that a read past its end is seen by AddressSanitizer.
     const std::vector<char> prefix(file.begin(), file.begin() + size);
@@ -138,7 +138,7 @@ TEST(GgufTest, EveryPrefixIsAnError) {
 }
 
 TEST(GgufTest, FlippedBitsNeverCrash) {
-  const std::string file = SmallFile();
+  const std::string file = SmallGguf();
   std::mt19937 random(20240607);
   for (int i = 0; i < 5000; ++i) {
     std::string damaged = file;

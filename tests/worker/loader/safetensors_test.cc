@@ -22,14 +22,14 @@ absl::StatusOr<CheckpointIndex> Parse(const std::string& file) {
   return ParseSafetensors({reinterpret_cast<const std::byte*>(file.data()), file.size()});
 }
 
-std::string SmallFile() {
+std::string SmallSafetensors() {
   return SafetensorsFile({StoreFloats("b", {2, 3}, {1, 2, 3, 4, 5, 6}), StoreFloats("a", {2}, {7, 8}, DType::kBF16),
                           StoreFloats("c", {4}, {1, 2, 3, 4}, DType::kF16), StoreFloats("scalar", {}, {1}),
                           StoreFloats("none", {0}, {})});
 }
 
 TEST(SafetensorsTest, ReadsTensors) {
-  const std::string file = SmallFile();
+  const std::string file = SmallSafetensors();
   const CheckpointIndex tensors = Parse(file).value();
   ASSERT_EQ(tensors.size(), 5u);
   EXPECT_EQ(tensors[0].name, "a");
@@ -82,7 +82,7 @@ TEST(SafetensorsTest, HeaderSizeIsNotBelieved) {
 }
 
 TEST(SafetensorsTest, EveryPrefixIsAnError) {
-  const std::string file = SmallFile();
+  const std::string file = SmallSafetensors();
   for (size_t size = 0; size < file.size(); ++size) {
     const std::vector<char> prefix(file.begin(), file.begin() + size);
     EXPECT_FALSE(ParseSafetensors({reinterpret_cast<const std::byte*>(prefix.data()), size}).ok()) << size << " bytes";
@@ -90,7 +90,7 @@ TEST(SafetensorsTest, EveryPrefixIsAnError) {
 }
 
 TEST(SafetensorsTest, FlippedBitsNeverCrash) {
-  const std::string file = SmallFile();
+  const std::string file = SmallSafetensors();
   std::mt19937 random(20240607);
   for (int i = 0; i < 5000; ++i) {
     std::string damaged = file;
