@@ -26,15 +26,6 @@ cudaDataType_t BlasType(DType dtype) {
   }
 }
 
-// Row counts that share a plan, by the largest of them.
-int64_t Bucket(int64_t m) {
-  int64_t power = 1;
-  while (power < m && power < 64) power *= 2;
-  if (m <= power) return power;
-  const int64_t step = m <= 1024 ? 64 : m <= 2048 ? 128 : m <= 4096 ? 256 : 512;
-  return (m + step - 1) / step * step;
-}
-
 // The largest power of two up to 16 that divides all of `values`, which are addresses and strides in bytes.
 uint32_t Alignment(std::initializer_list<uintptr_t> values) {
   uintptr_t all = 16;
@@ -49,7 +40,8 @@ void SetRows(Context& context, const BlasPlan::Layout& layout, int64_t rows, int
 
 void Product(Context& context, const Tensor& in, const LinearWeight::Segment& weight, int64_t k, float beta, void* out,
              DType out_dtype, int64_t out_stride) {
-  const int64_t m = in.dim(0), n = weight.rows, bucket = Bucket(m);
+  const int64_t m = in.dim(0), n = weight.rows,
+                bucket = PlanTokens(m);
   const auto address = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
   const uint32_t alignment = Alignment({address(weight.data), RowBytes(weight.dtype, k), address(in.raw()),
                                         RowBytes(in.dtype(), in.stride(0)), address(out), RowBytes(out_dtype, out_stride)});
@@ -90,6 +82,14 @@ bool SetTuned(Context& context, const BlasPlans::key_type& shape, BlasPlan& plan
 }
 
 }  // namespace
+
+int64_t PlanTokens(int64_t tokens) {
+  int64_t power = 1;
+  while (power < tokens && power < 64) power *= 2;
+  if (tokens <= power) return power;
+  const int64_t step = tokens <= 1024 ? 64 : tokens <= 2048 ? 128 : tokens <= 4096 ? 256 : 512;
+  return (tokens + step - 1) / step * step;
+}
 
 // cuBLASLt is column-major: outᵀ[N, M] = op(W)[N, K] · inᵀ[K, M], where our row-major matrices are the transposes of theirs.
 std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, std::optional<int> choice) {
