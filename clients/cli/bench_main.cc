@@ -35,6 +35,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--step-tokens", bench.device.step_tokens, "Of one step; 0: the executor's default");
   app.add_option("--cache-max-entry-count", bench.device.kv_share, "On a GPU: share of the free memory for KV")
       ->capture_default_str();
+  app.add_flag("--batch-invariant", bench.device.batch_invariant, "On a GPU: equal logits to the bit whatever is beside");
   app.add_option("--cpu-threads", bench.device.threads, "Threads of the kernels")->capture_default_str();
   app.add_option("--repeats", bench.repeats, "Measured runs of every case")->capture_default_str();
   app.add_option("--trace", flags.trace, "JSON list of [prompt, output] lengths")->capture_default_str();
