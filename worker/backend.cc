@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/status.h"
 #include "spdlog/spdlog.h"
 #include "worker/loader/model_loader.h"
@@ -109,6 +110,7 @@ absl::StatusOr<service::ServedModel> MakeServedModel(const WorkerOptions& option
   served.context_length = options.session_len > 0 ? options.session_len : loaded.spec.max_position;
   served.rope_lengths = loaded.spec.rope_lengths;
   served.fingerprint = loaded.fingerprint;
+  if (options.batch_invariant) served.fingerprint = base::Hash64("batch-invariant", served.fingerprint);
   const std::string chat_template = loaded.tokenizer.chat_template;
   BERTH_ASSIGN_OR_RETURN(served.tokenizer, text::MakeTokenizer(std::move(loaded.tokenizer)));
   served.grammars = std::make_unique<service::GrammarStore>(*served.tokenizer);
@@ -142,6 +144,7 @@ runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options, int device) {
   runtime::GpuOptions gpu{.device = device,
                           .dtype = options.dtype == "f16" ? kernels::DType::kF16 : kernels::DType::kBF16,
                           .generic_kernels = options.kernel_set == "generic",
+                          .batch_invariant = options.batch_invariant,
                           .session_len = options.session_len,
                           .kv_bytes = static_cast<size_t>(options.kv_bytes)};
   if (options.max_batch_size > 0) gpu.slots = options.max_batch_size;

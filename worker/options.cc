@@ -128,6 +128,8 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
                  "cpu; cuda or cuda:K: GPU K; auto or auto:K: that GPU if it can be used, else the CPU");
   app.add_option("--dtype", options->dtype, "Of the GPU's weights, activations and KV: bf16 or f16");
   app.add_option("--kernel-set", options->kernel_set, "auto, or generic: only kernels that run on every GPU");
+  app.add_flag("--batch-invariant", options->batch_invariant,
+               "On a GPU: equal logits to the bit whatever else is computed beside; slower");
   app.add_option("--tool-call-parser", options->tool_call_parser,
                  "Format of tool calls: auto (what the chat template shows), none, hermes, llama3, internlm2 or mistral");
   app.add_option("--chat-template", options->chat_template,

@@ -56,6 +56,7 @@ struct WorkerOptions {
   std::string dtype = "bf16";             // of the GPU's weights, activations and KV: bf16 or f16
   std::string tool_call_parser = "auto";  // or none, hermes, llama3, internlm2, mistral
   std::string kernel_set = "auto";        // or generic: only kernels that run on every GPU
+  bool batch_invariant = false;           // a GPU's logits do not depend on what else is computed; the CPU's never do
   int session_len = 0;
   int max_batch_size = 0;
   int step_tokens = 0;

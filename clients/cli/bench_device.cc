@@ -17,7 +17,8 @@ constexpr int kGpuSlots = 1024, kGpuSessionLen = 8704;
 constexpr int kCpuSlots = 16;
 
 runtime::GpuOptions GpuOptions(const BenchDeviceOptions& options) {
-  runtime::GpuOptions gpu{.slots = options.slots > 0 ? options.slots : kGpuSlots,
+  runtime::GpuOptions gpu{.batch_invariant = options.batch_invariant,
+                          .slots = options.slots > 0 ? options.slots : kGpuSlots,
                           .session_len = options.session_len > 0 ? options.session_len : kGpuSessionLen,
                           .kv_share = options.kv_share};
   if (options.step_tokens > 0) gpu.max_step_tokens = options.step_tokens;

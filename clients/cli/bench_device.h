@@ -14,12 +14,13 @@ struct BenchDeviceOptions {
   std::string model;  // as for loader::LoadModel
   loader::LoadFormat load_format = loader::LoadFormat::kCheckpoint;
   uint64_t seed = 0;
-  std::string device = "cpu";  // or cuda
-  int slots = 0;               // sequences active at once; 0: 16, on a GPU 1024
-  int session_len = 0;         // tokens of one sequence; 0: on a GPU 8704
-  int step_tokens = 0;         // of one step; 0: the executor's default
-  double kv_share = 0.8;       // of a GPU's memory that weights and activations leave
-  int threads = 2;             // of the CPU's kernels
+  std::string device = "cpu";    // or cuda
+  int slots = 0;                 // sequences active at once; 0: 16, on a GPU 1024
+  int session_len = 0;           // tokens of one sequence; 0: on a GPU 8704
+  int step_tokens = 0;           // of one step; 0: the executor's default
+  double kv_share = 0.8;         // of a GPU's memory that weights and activations leave
+  bool batch_invariant = false;  // on a GPU
+  int threads = 2;               // of the CPU's kernels
 };
 
 // A model that is ready to run, and what runs it. The executor goes first.

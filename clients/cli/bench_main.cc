@@ -1,10 +1,14 @@
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "clients/cli/bench_engine.h"
+#include "clients/cli/bench_shares.h"
 
 namespace berth::cli {
 namespace {
@@ -15,12 +19,17 @@ struct Flags {
   EngineBenchOptions bench;
   std::string trace = "tests/bench/trace.json", arrivals = "tests/bench/arrivals.json";
   std::string loads;
+  std::vector<std::string> models;
+  std::string plot, peers = "tests/bench/peers.json";
   int trace_requests = 16, shorten = 2;
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
   EngineBenchOptions& bench = flags.bench;
-  app.add_option("model", bench.device.model, "GGUF file or Hugging Face directory")->required();
+  app.add_option("model", flags.models, "GGUF file or Hugging Face directory; with --plot reports of earlier runs (JSON)")
+      ->required();
+  app.add_option("--plot", flags.plot, "Measure nothing, but draw the shares of the floor in reports and the peers' as an SVG");
+  app.add_option("--peers", flags.peers, "JSON of other engines' figures")->capture_default_str();
   app.add_option("--loads", flags.loads,
                  "Loads, separated by commas: A, B, C, P, D, E, G, or A:IN/OUT, B:NxIN/OUT, C:N@FLIGHT, P:N@RATE, D:IN, "
                  "G:NxIN/OUT; none: four small cases");
@@ -35,6 +44,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--step-tokens", bench.device.step_tokens, "Of one step; 0: the executor's default");
   app.add_option("--cache-max-entry-count", bench.device.kv_share, "On a GPU: share of the free memory for KV")
       ->capture_default_str();
+  app.add_flag("--batch-invariant", bench.device.batch_invariant, "On a GPU: equal logits to the bit whatever is beside");
   app.add_option("--cpu-threads", bench.device.threads, "Threads of the kernels")->capture_default_str();
   app.add_option("--repeats", bench.repeats, "Measured runs of every case")->capture_default_str();
   app.add_option("--trace", flags.trace, "JSON list of [prompt, output] lengths")->capture_default_str();
@@ -50,7 +60,22 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--shorten", flags.shorten, "Small cases: divisor of the trace's lengths")->capture_default_str();
 }
 
+absl::Status Plot(const Flags& flags) {
+  std::vector<ShareTable> tables;
+  for (const std::string& report : flags.models) {
+    BERTH_ASSIGN_OR_RETURN(tables.emplace_back(), ReadShares(report, flags.peers));
+  }
+  std::ofstream file(flags.plot);
+  file << SharesSvg(tables) << std::flush;
+  return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("cannot write ", flags.plot));
+}
+
 absl::Status Run(Flags& flags) {
+  if (!flags.plot.empty()) return Plot(flags);
+  if (flags.models.size() != 1) {
+    return absl::InvalidArgumentError(absl::StrCat(flags.models.size(), " models are named, want one"));
+  }
+  flags.bench.device.model = flags.models.front();
   if (!flags.loads.empty()) {
     BERTH_ASSIGN_OR_RETURN(const TraceFiles files, ReadTraceFiles(flags.loads, flags.trace, flags.arrivals));
     BERTH_ASSIGN_OR_RETURN(flags.bench.loads, ParseLoads(flags.loads, files));

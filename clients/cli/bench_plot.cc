@@ -59,9 +59,7 @@ class Panel {
   double X(double value) const { return offset_ + kLeft + value / (kTicks * x_tick_) * (kWidth - kLeft - kRight); }
   double Y(double value) const { return kHeight - kBottom - value / (kTicks * y_tick_) * (kHeight - kBottom - kTop); }
 
-  void Text(double x, double y, const char* anchor, const std::string& text) {
-    absl::StrAppendFormat(&svg_, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor, text);
-  }
+  void Text(double x, double y, const char* anchor, const std::string& text) { AppendText(svg_, x, y, anchor, text); }
 
   void DrawAxes(const std::string& title) {
     const double right = X(kTicks * x_tick_), top = Y(kTicks * y_tick_);
@@ -98,12 +96,21 @@ class Panel {
 
 }  // namespace
 
-std::string PlotSvg(const std::vector<LoadRow>& rows) {
-  return absl::StrCat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"", 2 * kWidth, "\" height=\"", kHeight,
+std::string SvgDocument(int width, int height, const std::string& body) {
+  return absl::StrCat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"", width, "\" height=\"", height,
                       "\" font-family=\"sans-serif\" font-size=\"11\">\n"
                       "<style>.grid{stroke:#ddd}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
-                      Panel(0, "Time to first token, ms", rows, "ttft").svg(),
-                      Panel(kWidth, "Time between tokens, ms", rows, "itl").svg(), "</svg>\n");
+                      body, "</svg>\n");
+}
+
+void AppendText(std::string& svg, double x, double y, const char* anchor, const std::string& text) {
+  absl::StrAppendFormat(&svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor, text);
+}
+
+std::string PlotSvg(const std::vector<LoadRow>& rows) {
+  return SvgDocument(
+      2 * kWidth, kHeight,
+      Panel(0, "Time to first token, ms", rows, "ttft").svg() + Panel(kWidth, "Time between tokens, ms", rows, "itl").svg());
 }
 
 }  // namespace berth::cli

@@ -71,6 +71,7 @@ class Commands {
     AddChatFlags(chat_, chat_flags_);
     bench_.require_subcommand(1);
     bench_engine_.prefix_command();
+    bench_tune_.prefix_command()->set_help_flag();
     AddServeBenchFlags(bench_serve_, bench_flags_);
     check_env_.add_flag("--json", json_, "As JSON");
     check_env_.add_option("--dump-file", dump_file_, "Write it to this file too, as JSON");
@@ -90,6 +91,7 @@ class Commands {
     if (admin_.parsed()) return admin_.Run();
     if (bench_serve_.parsed()) return RunServeBenchCommand(bench_flags_);
     if (bench_engine_.parsed()) return Become("berth-bench", bench_engine_.remaining());
+    if (bench_tune_.parsed()) return Become("berth-tune", bench_tune_.remaining());
     if (check_env_.parsed()) return CheckEnvironment(json_, dump_file_);
     if (completion_.parsed()) {
       BERTH_ASSIGN_OR_RETURN(const std::string script, CompletionScript(app_, shell_));
@@ -114,6 +116,8 @@ class Commands {
   AdminCommand admin_{*app_.add_subcommand("admin", "Look after a running gateway or worker")};
   CLI::App& bench_ = *app_.add_subcommand("bench", "Measure");
   CLI::App& bench_engine_ = *bench_.add_subcommand("engine", "The engine without RPC: the flags of berth-bench");
+  CLI::App& bench_tune_ = *bench_.add_subcommand(
+      "tune", "Choose the algorithms of matrix products on a GPU, for the sources' table (builds with CUDA)");
   CLI::App& bench_serve_ = *bench_.add_subcommand("serve", "A running server over gRPC, as its callers see it");
   CLI::App& check_env_ = *app_.add_subcommand("check-env", "Say what a report of a fault should: system, GPUs, libraries");
   CLI::App& completion_ = *app_.add_subcommand("completion", "Print what makes a shell complete commands and flags");

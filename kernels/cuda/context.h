@@ -20,6 +20,9 @@ struct StreamTuning {
   int ctas_per_sm = 2;           // of one kernel; with 1 a step took 2 to 17 % longer
 };
 
+// Of how many tokens all products take the plan when a row's results may not depend on the rows beside it.
+inline constexpr int64_t kSharedPlanTokens = 128;
+
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
 inline constexpr size_t kSamplePartBytes = 512;  // what sampling keeps of the parts of one row
 
@@ -50,7 +53,9 @@ struct Context {
   BlasPlans blas_plans;
   StreamTuning stream_tuning;
   int multiprocessors = 0;
-  bool hopper = false;                                       // kernels of sm_90 may be used
+  int64_t shared_plan_tokens =
+      0;                // batch-invariant: all products take the plan of so many tokens, all rows one attention; else 0
+  bool hopper = false;  // kernels of sm_90 may be used
   PFN_cuTensorMapEncodeTiled_v12000 encode_tiled = nullptr;  // the driver's; set if `hopper`
   absl::Status fault;                                        // first one since the last Sync
 

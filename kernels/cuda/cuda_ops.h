@@ -28,6 +28,7 @@ bool HasTunedAttention(int key_dim, int value_dim, bool values_in_keys);
 struct CudaOpsOptions {
   int device = 0;
   bool generic_kernels = false;  // only those that run on every device
+  bool batch_invariant = false;  // a row's results are the same bits whatever rows are beside it; slower
   int max_tokens = 0;            // rows of one step
   int64_t max_hidden = 0;        // widest residual stream
   int64_t max_product = 0;  // widest product before its activation: QKV, gate and up together, or what of latents and queries

@@ -26,15 +26,6 @@ cudaDataType_t BlasType(DType dtype) {
   }
 }
 
-// Row counts that share a plan, by the largest of them.
-int64_t Bucket(int64_t m) {
-  int64_t power = 1;
-  while (power < m && power < 64) power *= 2;
-  if (m <= power) return power;
-  const int64_t step = m <= 1024 ? 64 : m <= 2048 ? 128 : m <= 4096 ? 256 : 512;
-  return (m + step - 1) / step * step;
-}
-
 // The largest power of two up to 16 that divides all of `values`, which are addresses and strides in bytes.
 uint32_t Alignment(std::initializer_list<uintptr_t> values) {
   uintptr_t all = 16;
@@ -49,7 +40,8 @@ void SetRows(Context& context, const BlasPlan::Layout& layout, int64_t rows, int
 
 void Product(Context& context, const Tensor& in, const LinearWeight::Segment& weight, int64_t k, float beta, void* out,
              DType out_dtype, int64_t out_stride) {
-  const int64_t m = in.dim(0), n = weight.rows, bucket = Bucket(m);
+  const int64_t m = in.dim(0), n = weight.rows,
+                bucket = PlanTokens(context.shared_plan_tokens > 0 ? context.shared_plan_tokens : m);
   const auto address = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
   const uint32_t alignment = Alignment({address(weight.data), RowBytes(weight.dtype, k), address(in.raw()),
                                         RowBytes(in.dtype(), in.stride(0)), address(out), RowBytes(out_dtype, out_stride)});
@@ -91,6 +83,14 @@ bool SetTuned(Context& context, const BlasPlans::key_type& shape, BlasPlan& plan
 
 }  // namespace
 
+int64_t PlanTokens(int64_t tokens) {
+  int64_t power = 1;
+  while (power < tokens && power < 64) power *= 2;
+  if (tokens <= power) return power;
+  const int64_t step = tokens <= 1024 ? 64 : tokens <= 2048 ? 128 : tokens <= 4096 ? 256 : 512;
+  return (tokens + step - 1) / step * step;
+}
+
 // cuBLASLt is column-major: outᵀ[N, M] = op(W)[N, K] · inᵀ[K, M], where our row-major matrices are the transposes of theirs.
 std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type& shape, std::optional<int> choice) {
   const auto [dtype, out_dtype, n, k, m, alignment] = shape;
@@ -108,13 +108,20 @@ std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type
   plan.weight = layout(dtype, k, n);
   plan.in = layout(dtype, k, m);
   plan.out = layout(out_dtype, n, m);
-  if (!choice && SetTuned(context, shape, plan)) return plan;
+  const bool invariant = context.shared_plan_tokens > 0;
+  if (!choice && !invariant && SetTuned(context, shape, plan)) return plan;
   const int proposal = choice.value_or(0);
   cublasLtMatmulPreference_t preference = nullptr;
   context.Note(cublasLtMatmulPreferenceCreate(&preference), "linear");
   context.Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kBlasWorkspaceBytes,
                                                     sizeof(kBlasWorkspaceBytes)),
                "linear");
+  if (invariant) {
+    const uint32_t whole_sums = CUBLASLT_REDUCTION_SCHEME_NONE;  // how K is cut could depend on the number of tokens
+    context.Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole_sums,
+                                                      sizeof(whole_sums)),
+                 "linear");
+  }
   for (const cublasLtMatmulPreferenceAttributes_t matrix :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {

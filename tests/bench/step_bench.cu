@@ -3,20 +3,16 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "base/check.h"
-#include "kernels/cuda/blas_choice.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/stages.h"
-#include "kernels/tuned_products.h"
 #include "tests/bench/bulk_read.cuh"
 
 namespace berth::kernels {
@@ -30,15 +26,14 @@ constexpr Shape kShapes[] = {{"m1", 2048, 24, 16, 8, 128, 8192, 92544}, {"m2", 4
 constexpr DType kType = DType::kBF16;
 constexpr int kContext = 1024;  // tokens of every sequence
 constexpr int kRepeats = 20, kGroups = 5;
-constexpr int kMostLogits = 1024;  // rows of them that are tuned for
 
 struct Options {
   std::vector<std::string> shapes;
   std::vector<int> tokens;
-  bool attend = false;  // attend=1: steps with attention and greedy sampling too
-  bool blas = true;     // blas=0: without the baseline
-  bool ops = true;      // ops=0: whole steps only
-  int choices = 0;      // choices=8: instead of all that, the best of so many of cuBLASLt's proposals for every product
+  bool attend = false;         // attend=1: steps with attention and greedy sampling too
+  bool blas = true;            // blas=0: without the baseline
+  bool ops = true;             // ops=0: whole steps only
+  int shared_plan_tokens = 0;  // invariant=128: batch-invariant, all products by the plan of so many tokens
   cuda::StreamTuning tuning;
 };
 
@@ -62,6 +57,7 @@ class Bench {
  public:
   explicit Bench(const Options& options) : options_(options), allocator_(MakeCudaAllocator(0)) {
     context_.stream_tuning = options.tuning;
+    context_.shared_plan_tokens = options.shared_plan_tokens;
     context_.ReadDevice(0, /*generic=*/false);
     Check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking));
     BERTH_CHECK(cublasLtCreate(&context_.blas) == CUBLAS_STATUS_SUCCESS);
@@ -89,22 +85,6 @@ class Bench {
     });
     std::printf("anchors: bulk read %.0f GB/s, 8192^3 product %.0f TFLOP/s\n", bandwidth_,
                 2e-6 * side * side * side / multiply);
-  }
-
-  // Lines of kernels/tuned_products.cc for this shape: where another of cuBLASLt's proposals takes at least 1.5 % less time
-  // than the first. `tokens` is the most that a plan is for.
-  void Tune(const Shape& shape, int tokens) {
-    MakeWeights(shape);
-    tokens_ = tokens;
-    context_.hopper = false;
-    const int64_t widest = 2 * shape.inter, vocab = tokens <= kMostLogits ? int64_t{2} * shape.vocab : 0;
-    const Buffer in = Allocate(int64_t{tokens} * shape.inter * 2), out = Allocate(tokens * std::max(widest, vocab) * 2);
-    FillRandom<<<256, 256>>>(static_cast<uint16_t*>(in.data()), int64_t{tokens} * shape.inter, 5);
-    TuneProduct(QkvRows(), shape.hidden, kType, 0, in, out);
-    TuneProduct(shape.hidden, QDim(), kType, 1, in, out);
-    TuneProduct(2 * shape.inter, shape.hidden, kType, 0, in, out);
-    TuneProduct(shape.hidden, shape.inter, kType, 1, in, out);
-    if (vocab > 0) TuneProduct(shape.vocab, shape.hidden, DType::kF32, 0, in, out);
   }
 
   void Run(const Shape& shape, int tokens) {
@@ -152,37 +132,6 @@ class Bench {
   }
 
  private:
-  void TuneProduct(int64_t n, int64_t k, DType out_dtype, float beta, const Buffer& in, const Buffer& out) {
-    const cuda::BlasPlans::key_type key{kType, out_dtype, n, k, tokens_, 16};
-    const int64_t count = std::min<int64_t>(weights_.bytes() / (n * k * 2), 4);
-    std::vector<std::array<uint64_t, 8>> algorithms;
-    std::vector<double> times;
-    for (int choice = 0; choice < options_.choices; ++choice) {
-      auto plan = cuda::MakeBlasPlan(context_, key, choice);
-      if (!plan) break;
-      static_assert(sizeof(algorithms[0]) == sizeof(plan->algorithm));
-      std::memcpy(algorithms.emplace_back().data(), &plan->algorithm, sizeof(plan->algorithm));
-      context_.blas_plans.insert_or_assign(key, *std::move(plan));
-      const auto multiply = [&] {
-        for (int64_t i = 0; i < count; ++i) {
-          cuda::Linear(context_, Tensor(in.data(), kType, {tokens_, k}),
-                       Weight(static_cast<std::byte*>(weights_.data()) + i * n * k * 2, n, k), beta,
-                       Tensor(out.data(), out_dtype, {tokens_, n}));
-        }
-      };
-      times.push_back(Time(multiply, std::max(1, 1024 / static_cast<int>(tokens_))) / count);
-    }
-    context_.blas_plans.clear();
-    const size_t best = std::min_element(times.begin(), times.end()) - times.begin();
-    if (times[best] > 0.985 * times[0]) return;
-    const auto& words = algorithms[best];
-    const TunedProduct product{out_dtype, n, k, tokens_, words[0], words[3]};
-    std::printf("    {%s, %d, %d, %d, 0x%lx, 0x%lx},  // %.1f us, not %.1f%s\n", out_dtype == kType ? "kBF16" : "kF32",
-                static_cast<int>(n), static_cast<int>(k), static_cast<int>(tokens_), product.tile, product.split, times[best],
-                times[0], words == product.Algorithm() ? "" : "; it differs in further words");
-    std::fflush(stdout);
-  }
-
   Buffer Allocate(size_t bytes) {
     auto buffer = allocator_->Allocate(bytes);
     BERTH_CHECK(buffer.ok()) << buffer.status();
@@ -386,7 +335,7 @@ Options Parse(int count, char** arguments) {
       if (name == "blas") options.blas = value != 0;
       if (name == "ops") options.ops = value != 0;
       if (name == "shared") options.tuning.shared_bytes = value << 10;
-      if (name == "choices") options.choices = value;
+      if (name == "invariant") options.shared_plan_tokens = value;
       if (name == "chunk") options.tuning.chunk = value;
       if (name == "ctas") options.tuning.ctas_per_sm = value;
     } else if (std::atoi(argument.c_str()) > 0) {
@@ -411,11 +360,7 @@ int main(int count, char** arguments) {
     for (const berth::kernels::Shape& shape : berth::kernels::kShapes) {
       if (name != shape.name) continue;
       for (const int tokens : options.tokens) {
-        if (options.choices > 0) {
-          bench.Tune(shape, tokens);
-        } else {
-          bench.Run(shape, tokens);
-        }
+        bench.Run(shape, tokens);
       }
     }
   }

@@ -1,5 +1,8 @@
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <set>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -121,6 +124,13 @@ TEST(TunedProductsTest, NoShapeIsTwiceInTheTable) {
         << "n " << product.n << ", k " << product.k << ", " << product.tokens << " tokens";
   }
   EXPECT_NE(TunedProductsDigest(), 0u);
+}
+
+// What `berth bench tune` would write if nothing had become faster.
+TEST(TunedProductsTest, TheTableIsAsItIsWritten) {
+  std::ifstream file("kernels/tuned_products_table.cc");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  EXPECT_EQ(FormatTunedProducts(TunedProducts()), text);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ namespace berth::loader {
 namespace {
 
 // Rises when the numbers that equal weights give change.
-constexpr uint64_t kNumericsVersion = 4;
+constexpr uint64_t kNumericsVersion = 5;
 constexpr size_t kSampleBytes = 64;
 
 uint64_t HashBytes(absl::Span<const std::byte> bytes, uint64_t seed) {

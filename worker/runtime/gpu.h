@@ -20,6 +20,7 @@ struct GpuOptions {
   int device = 0;
   kernels::DType dtype = kernels::DType::kBF16;  // of weights, activations and KV: bf16 or f16
   bool generic_kernels = false;                  // only kernels that run on every device
+  bool batch_invariant = false;                  // a row's logits are the same bits whatever rows are beside it; slower
   int slots = 256;                               // sequences active at once
   int max_step_tokens = 8192;
   int session_len = 0;     // tokens of one sequence; 0: the model's context length

@@ -23,6 +23,7 @@ constexpr int kVectorElements = 8, kLeastHidden = 128;
 kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOptions& options) {
   kernels::CudaOpsOptions ops{.device = options.device,
                               .generic_kernels = options.generic_kernels,
+                              .batch_invariant = options.batch_invariant,
                               .max_tokens = options.max_step_tokens,
                               .max_hidden = spec.hidden};
   for (const model::LayerSpec& layer : spec.layers) {

@@ -111,9 +111,10 @@ struct PrefillRows {
       for (int n = 0; n < kColumns; ++n) new_highest = fmaxf(new_highest, fmaxf(score[n][half * 2], score[n][half * 2 + 1]));
       new_highest = fmaxf(new_highest, __shfl_xor_sync(~0u, new_highest, 1));
       new_highest = fmaxf(new_highest, __shfl_xor_sync(~0u, new_highest, 2));
-      // A row that has seen nothing yet has no highest score.
-      const float base = new_highest == -INFINITY ? 0 : new_highest * scale_log2;
-      rescale[half] = Exp2(highest[half] * scale_log2 - base);
+      // A row that has seen nothing yet has no highest score. Unfused: a row whose highest stays is rescaled by one to the bit,
+      // so that tiles it does not see change nothing.
+      const float base = new_highest == -INFINITY ? 0 : __fmul_rn(new_highest, scale_log2);
+      rescale[half] = Exp2(__fmul_rn(highest[half], scale_log2) - base);
       highest[half] = new_highest;
       float new_sum = 0;
 #pragma unroll

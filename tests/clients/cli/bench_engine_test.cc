@@ -4,7 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "clients/cli/bench_shares.h"
 #include "nlohmann/json.hpp"
 
 namespace berth::cli {
@@ -51,6 +56,43 @@ TEST(ReadTraceTest, ErrorsNameTheFileAndTheEntry) {
   EXPECT_EQ(ReadTrace(WriteFile("broken.json", "[[1,"), 1, 1).status().code(), absl::StatusCode::kInvalidArgument);
   const absl::Status status = ReadTrace(WriteFile("odd.json", "[[1, 2], [3, \"x\"]]"), 5, 1).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("entry 1 is no pair of lengths: [3,\"x\"]"));
+}
+
+TEST(ReadSharesTest, ABarForEveryEngine) {
+  const std::string report = WriteFile("report.json", R"({"model": "m", "rows": [
+      {"name": "A 1 x 2/3", "floor": {"share": 0.8}}, {"name": "B", "floor": {"share": 0.5}}, {"name": "P"}]})");
+  const std::string peers = WriteFile(
+      "peers.json",
+      R"({"m": {"A 1 x 2/3": {"unit": "ms", "floor": 2, "Other": 4}, "B": {"unit": "tok/s", "floor": 8, "Other": 6}}})");
+  const auto table = ReadShares(report, peers);
+  ASSERT_TRUE(table.ok()) << table.status();
+  ASSERT_EQ(table->rows.size(), 2u) << "an open load has no floor";
+  using Share = std::pair<std::string, double>;
+  EXPECT_THAT(table->rows[0].shares, testing::ElementsAre(Share("Berth", 0.8), Share("Other", 0.5)));
+  EXPECT_THAT(table->rows[1].shares, testing::ElementsAre(Share("Berth", 0.5), Share("Other", 0.75)));
+  const std::string svg = SharesSvg({*table});
+  EXPECT_THAT(svg, testing::AllOf(HasSubstr("A 1 x 2/3</text>"), HasSubstr(">75</text>"), HasSubstr("Other</text>")));
+}
+
+TEST(ReadSharesTest, ErrorsNameTheFileAndTheLoad) {
+  const std::string report = WriteFile("report.json", R"({"model": "m", "rows": [{"name": "A", "floor": {"share": 0.8}}]})");
+  EXPECT_EQ(ReadShares("/nowhere.json", report).status().message(), "cannot read /nowhere.json");
+  EXPECT_EQ(ReadShares("/tmp", report).status().message(), "cannot read /tmp");
+  EXPECT_THAT(std::string(ReadShares(WriteFile("odd.json", "{}"), report).status().message()), HasSubstr("no report of loads"));
+  const std::string peers = WriteFile("peers.json", R"({"m": {"A": {"unit": "ms", "floor": 2, "Other": "fast"}}})");
+  EXPECT_THAT(std::string(ReadShares(report, peers).status().message()), HasSubstr("A, Other is no figure: \"fast\""));
+}
+
+TEST(ReadSharesTest, TheCheckedInChartIsOfTheCheckedInReports) {
+  std::vector<ShareTable> tables;
+  for (const char* report : {"tests/bench/reports/m1_h100.json", "tests/bench/reports/m2_h100.json"}) {
+    const auto table = ReadShares(report, "tests/bench/peers.json");
+    ASSERT_TRUE(table.ok()) << table.status();
+    for (const ShareRow& row : table->rows) EXPECT_EQ(row.shares.size(), 3u) << report << ", " << row.name;
+    tables.push_back(*table);
+  }
+  std::ifstream file("docs/images/engine_shares.svg");
+  EXPECT_EQ(SharesSvg(tables), std::string(std::istreambuf_iterator<char>(file), {}));
 }
 
 TEST(EngineBenchTest, BadOptionsAndModelsAreErrors) {

@@ -30,7 +30,7 @@ struct Flags {
   std::string model, tokens, out;
   std::string device = "cuda", dtype = "bfloat16";
   std::vector<std::string> ways = {"whole", "chunks", "steps"};
-  bool generic = false;
+  bool generic = false, batch_invariant = false, random = false;
   int threads = 16;
 };
 
@@ -164,9 +164,11 @@ class Scorer {
 };
 
 absl::Status Run(const Flags& flags) {
-  GpuOptions options{
-      .dtype = flags.dtype == "float16" ? DType::kF16 : DType::kBF16, .generic_kernels = flags.generic, .slots = 1};
-  loader::LoadOptions load;
+  GpuOptions options{.dtype = flags.dtype == "float16" ? DType::kF16 : DType::kBF16,
+                     .generic_kernels = flags.generic,
+                     .batch_invariant = flags.batch_invariant,
+                     .slots = 1};
+  loader::LoadOptions load{.format = flags.random ? loader::LoadFormat::kRandom : loader::LoadFormat::kCheckpoint, .seed = 1};
   std::unique_ptr<kernels::WeightUploader> uploader;
   const bool on_gpu = flags.device == "cuda";
   if (on_gpu) {
@@ -210,6 +212,8 @@ int main(int argc, char** argv) {
   app.add_option("--ways", flags.ways, "whole: in one step; chunks: in steps of odd sizes; steps: by recorded decode steps")
       ->delimiter(',');
   app.add_flag("--generic", flags.generic, "Only kernels that run on every GPU");
+  app.add_flag("--random", flags.random, "Weights of no checkpoint: the directory needs only a config.json");
+  app.add_flag("--batch-invariant", flags.batch_invariant, "Equal bits in all ways");
   app.add_option("--cpu-threads", flags.threads)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   if (const absl::Status status = berth::runtime::Run(flags); !status.ok()) {

@@ -318,6 +318,44 @@ TEST_P(CudaAttendTest, EqualBatchesGiveEqualBits) {
   }
 }
 
+TEST_P(CudaAttendTest, BatchInvariantRowsAreEqualInAllChunks) {
+  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
+  constexpr int kLength = 403, kChunks[] = {1, 33, 66, 5, 64, 31, 2, 100};
+  for (const int dim : {64, 96, 128, 256, 80}) {
+    for (const int group : {1, 2, 4, 8}) {
+      for (const int window : {0, 90}) {
+        const AttendCase c{.q_heads = 2 * group, .kv_heads = 2, .dim = dim, .entries = {{kLength, kLength}}, .window = window};
+        SCOPED_TRACE(Name(c));
+        const Problem problem = Make(c);
+        ops->Attend(problem.device);
+        ASSERT_TRUE(ops->Sync().ok());
+        const std::vector<float> whole = Download(problem.out_memory->device);
+        FillWithGuards(*problem.out_memory);
+        for (int begin = 0, i = 0; begin < kLength; ++i) {
+          const int rows = std::min(kChunks[i % std::size(kChunks)], kLength - begin);
+          AttendArgs chunk = problem.device;
+          chunk.q = chunk.q.Rows(begin, rows);
+          chunk.out = chunk.out.Rows(begin, rows);
+          Batch& batch = chunk.batch;
+          batch.tokens = rows;
+          batch.decode_sequences = rows == 1 ? 1 : 0;
+          batch.position = batch.position.Rows(begin, rows);
+          batch.sequence_of = batch.sequence_of.Rows(begin, rows);
+          batch.query_start = Ints({0, rows}).device;
+          batch.context_length = Ints({begin + rows}).device;
+          ops->Attend(chunk);
+          begin += rows;
+        }
+        ASSERT_TRUE(ops->Sync().ok());
+        const std::vector<float> pieces = Download(problem.out_memory->device);
+        const auto [at, other] = std::mismatch(whole.begin(), whole.end(), pieces.begin());
+        EXPECT_EQ(at, whole.end()) << "in row " << (at - whole.begin()) / problem.out_memory->host.dim(1) - 1 << ": " << *at
+                                   << ", in a chunk " << *other;
+      }
+    }
+  }
+}
+
 // A batch that is padded to a captured size, and lengths that change between launches of the graph.
 class CudaAttendGraphTest : public CudaAttendTest {
  protected:

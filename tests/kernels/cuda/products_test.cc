@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -142,6 +144,25 @@ TEST_P(ProductsTest, TunedShapes) {
     });
   }
   EXPECT_GT(found, 0);
+}
+
+TEST_P(ProductsTest, BatchInvariantRowsAreEqualInAllNumbers) {
+  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 16384});
+  constexpr int64_t kMost = 300;
+  for (const auto& [k, n] : {std::pair<int64_t, int64_t>{256, 1024}, {512, 256}, {2048, 2048}, {8192, 300}, {1000, 40}}) {
+    const Twin &weight = Values({n, k}, 1 / std::sqrt(float(k))), &in = Values({kMost, k});
+    const auto multiply = [&, n = n](int64_t rows) {
+      const Tensor out = Make(DType::kF32, GetParam(), {kMost, n}).device;  // zeros
+      ops->MlpDown({.in = in.device.Rows(0, rows), .weight = WeightOf(weight.device), .residual = out.Rows(0, rows)});
+      EXPECT_TRUE(ops->Sync().ok());
+      return Download(out.Rows(0, rows));
+    };
+    const std::vector<float> all = multiply(kMost);
+    for (const int64_t rows : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 127, 128, 129, 200, 256, 257}) {
+      const std::vector<float> some = multiply(rows);
+      EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << rows << " rows, " << k << " to " << n;
+    }
+  }
 }
 
 TEST_P(ProductsTest, Head) {

@@ -1,8 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <map>
+#include <utility>
+#include <vector>
 
 #include "tests/worker/runtime/cuda_model.h"
 
@@ -64,6 +68,98 @@ TEST_F(CudaExecutorTest, GreedyTextsSurviveChunksAndPreemption) {
   }
   EXPECT_GE(same, 3) << "of 8 texts: a chunk of another size may round otherwise";
 }
+
+TEST_F(CudaExecutorTest, SumsOfHiddenStatesAreTheCpus) {
+  std::vector<SequenceSpec> specs;
+  for (int i = 0; i < 6; ++i) {
+    specs.push_back(Prompt(1 + i, 1 + 60 * i, 1));
+    specs.back().pool = true;
+  }
+  const auto cuda = EngineRunner(MakeExecutor(options_), {.step_tokens = 50, .depth = 2}).Run(specs);
+  RunnerConfig config;
+  config.executor.kv_blocks = 64;
+  for (const auto& [id, cpu] : EngineRunner({model_.spec, model_.weights, model_.spec.vocab}, config).Run(specs)) {
+    const Output& got = cuda.at(id);
+    EXPECT_EQ(got.finish, FinishReason::kFinished);
+    ASSERT_EQ(got.hidden_sum.size(), cpu.hidden_sum.size());
+    double squares = 0, differences = 0;
+    for (size_t i = 0; i < cpu.hidden_sum.size(); ++i) {
+      squares += cpu.hidden_sum[i] * cpu.hidden_sum[i];
+      differences += std::pow(got.hidden_sum[i] - cpu.hidden_sum[i], 2);
+    }
+    EXPECT_LT(std::sqrt(differences / squares), 0.05) << "sequence " << id;
+  }
+}
+
+// By the size of heads, and with generic kernels: each has another kernel of attention.
+class BatchInvariantTest : public CudaModelTest, public ::testing::WithParamInterface<std::pair<int, bool>> {
+ protected:
+  BatchInvariantTest() : CudaModelTest(ShapeOf(GetParam().first)) {
+    options_.batch_invariant = true;
+    options_.generic_kernels = GetParam().second;
+  }
+  static TinyModelOptions ShapeOf(int head_dim) {
+    TinyModelOptions shape = kShape;
+    shape.head_dim = head_dim;
+    return shape;
+  }
+
+  // Of each sequence, with its log-probabilities.
+  using Texts = std::map<engine::SequenceId, std::pair<std::vector<int32_t>, std::vector<float>>>;
+  static Texts TextsOf(const std::map<engine::SequenceId, Output>& outputs) {
+    Texts texts;
+    for (const auto& [id, output] : outputs) {
+      auto& [tokens, logprobs] = texts[id % kAgain];
+      tokens = output.tokens;
+      for (const engine::TokenLogprobs& at : output.logprobs) {
+        logprobs.push_back(at.logprob);
+        for (const auto& [token, logprob] : at.top) logprobs.push_back(logprob);
+      }
+    }
+    return texts;
+  }
+
+  static void ExpectEqual(const Texts& got, const Texts& want, const char* how) {
+    for (const auto& [id, text] : want) EXPECT_EQ(got.at(id), text) << how << ", sequence " << id;
+  }
+
+  static constexpr engine::SequenceId kAgain = 1000;  // what a repeated sequence's id is raised by
+};
+
+TEST_P(BatchInvariantTest, TextsAreEqualAloneBatchedInChunksFromTheCacheAndResumed) {
+  std::vector<SequenceSpec> specs = MixedRequests(32);
+  for (SequenceSpec& spec : specs) {
+    spec.sampling.logprobs = 3;
+    spec.max_tokens *= 3;
+  }
+  std::map<engine::SequenceId, Output> each;
+  EngineRunner alone(MakeExecutor(options_), {.depth = 2, .prefix_cache = false});
+  for (const SequenceSpec& spec : specs) each.merge(alone.Run({spec}));
+  const Texts want = TextsOf(each);
+
+  EngineRunner batched(MakeExecutor(options_), {.depth = 2});
+  ExpectEqual(TextsOf(batched.Run(specs)), want, "in a batch");
+  std::vector<SequenceSpec> again = specs;
+  for (SequenceSpec& spec : again) spec.id += kAgain;
+  const auto cached = batched.Run(again);
+  ExpectEqual(TextsOf(cached), want, "from the cache");
+  EXPECT_EQ(cached.at(kAgain + specs[9].id).cached_tokens, 64) << specs[9].prompt_length;
+  ExpectEqual(TextsOf(EngineRunner(MakeExecutor(options_), {.step_tokens = 33, .depth = 2}).Run(specs)), want, "in chunks");
+  GpuOptions tight = options_;
+  tight.session_len = 320;
+  tight.kv_bytes = 14 * KvBlockBytes(model_.spec, tight.dtype);
+  EngineRunner resumed(MakeExecutor(tight), {.depth = 2});
+  ExpectEqual(TextsOf(resumed.Run(specs)), want, "resumed");
+  EXPECT_GT(resumed.stats().preemptions, 0u);
+
+  // Without log-probabilities decode steps are recorded ones.
+  for (SequenceSpec& spec : specs) spec.sampling.logprobs = -1;
+  for (const auto& [id, tokens] : Run(specs, options_, 2)) EXPECT_EQ(tokens, want.at(id).first) << "recorded, " << id;
+}
+
+INSTANTIATE_TEST_SUITE_P(HeadSizes, BatchInvariantTest,
+                         ::testing::Values(std::pair(64, false), std::pair(128, false), std::pair(128, true),
+                                           std::pair(80, false)));
 
 TEST_F(CudaExecutorTest, ANaNInOneRowEndsThatSequenceAlone) {
   SequenceSpec good = Prompt(1, 30, 10), bad = Prompt(2, 30, 10);

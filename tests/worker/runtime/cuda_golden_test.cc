@@ -89,6 +89,19 @@ TEST_P(CudaGoldenTest, LogitsAreTheReferences) {
   }
 }
 
+TEST_P(CudaGoldenTest, BatchInvariantLogitsDependOnNoStep) {
+  options_.batch_invariant = true;
+  absl::StatusOr<RunnerDevice> device = OpenGpu(model_.spec, options_);
+  ASSERT_TRUE(device.ok()) << device.status();
+  for (const GoldenPrompt& prompt : berth::testing::TinyGolden(GetParam().model)) {
+    const auto logits = [&](int step_tokens) {
+      return berth::testing::PromptLogits(model_.spec, model_.weights, prompt.tokens, step_tokens, *device, GetParam().dtype);
+    };
+    const auto whole = logits(0);
+    for (const int step_tokens : {16, 7, 1}) EXPECT_EQ(logits(step_tokens), whole) << "in steps of " << step_tokens;
+  }
+}
+
 TEST_P(CudaGoldenTest, RecordedStepsGiveTheSameTokens) {
   const std::vector<int32_t> prompt = berth::testing::TinyGolden(GetParam().model).front().tokens;
   const std::vector<int32_t> recorded = Greedy(prompt);

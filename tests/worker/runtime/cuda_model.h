@@ -52,7 +52,7 @@ inline std::map<engine::SequenceId, std::vector<int32_t>> Tokens(const std::map<
 
 class CudaModelTest : public ::testing::Test {
  protected:
-  CudaModelTest() : model_(kShape) {
+  explicit CudaModelTest(const TinyModelOptions& shape = kShape) : model_(shape) {
     // Weights that bf16 holds, so that both sides compute with the same.
     for (std::vector<float>& values : model_.memory) {
       for (float& value : values) value = std::round(value * 128) / 128;
