@@ -97,6 +97,7 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   int64_t unacknowledged_bytes_ = 0;
   absl::Duration last_sent_;
   SendPace pace_;
+  const std::unique_ptr<char[]> arena_block_;  // of frames
   uint64_t step_ = 0;
   absl::Duration step_time_;
   int credit_ = 0, credit_before_ = 0;  // as sent
