@@ -1,7 +1,5 @@
 #include "gateway/relay/relay.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -40,7 +38,8 @@ Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, 
       circuits_({.view = view_, .clock = clock, .timers = timers, .metrics = metrics}, [this] { PumpQueue(); }),
       attempts_(view_),
       cancels_(timers),
-      heap_trimmer_(timers, [] { malloc_trim(0); }) {
+      heap_trimmer_([&timers](absl::Duration delay, absl::AnyInvocable<void()> trim) { timers.After(delay, std::move(trim)); },
+                    base::TrimHeap) {
   for (int i = 0; i < view_.size(); ++i) AddLink(i);
 }
 

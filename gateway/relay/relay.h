@@ -15,10 +15,10 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/heap_trimmer.h"
 #include "gateway/admission/waiting_queue.h"
 #include "gateway/relay/attempts.h"
 #include "gateway/relay/circuits.h"
-#include "gateway/relay/heap_trimmer.h"
 #include "gateway/relay/intake.h"
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
@@ -209,7 +209,7 @@ class Relay : private WorkerLink::Owner {
   Attempts attempts_;
   absl::flat_hash_map<RequestKey, uint64_t> by_request_;
   PendingCancels cancels_;
-  HeapTrimmer heap_trimmer_;
+  base::HeapTrimmer heap_trimmer_;
   absl::Duration next_shed_ = -absl::InfiniteDuration();
   int turns_ = 0;
   std::vector<uint64_t> ready_;
