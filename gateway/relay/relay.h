@@ -158,15 +158,17 @@ class Relay : private WorkerLink::Owner {
   void Erase(uint64_t id);
   void ReportIdle();
   void EndAttempt(uint64_t attempt);
-  void MarkReady(Stream& stream);
-  void GiveUp(Stream& stream);
-  void CheckSlowness(Stream& stream);
-  void FlushReady();
   void StopTimer(std::optional<Timers::Id>& timer);
   void SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay,
                 void (Relay::*expired)(Stream&));
   void OnDeadline(Stream& stream);
   void ShowWorker(int worker) { metrics_.SetWorker(view_.worker(worker), clock_.Monotonic()); }
+
+  // relay_delivery.cc: what callers read, Read among it.
+  void MarkReady(Stream& stream);
+  void FlushReady();
+  void CheckSlowness(Stream& stream);
+  void GiveUp(Stream& stream);
 
   // relay_workers.cc: what workers send.
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
