@@ -59,7 +59,8 @@ void Relay::SetWorkers(std::vector<routing::WorkerAddress> workers) {
     view_.Remove(i);
     if (moved && worker.link != routing::LinkState::kDown) {
       links_[i]->Close();
-      OnLost(i, absl::UnavailableError(absl::StrCat("worker ", worker.address.id, " has another address now")));
+      OnLost(i, WorkerLink::Loss::kOutOfReach,
+             absl::UnavailableError(absl::StrCat("worker ", worker.address.id, " has another address now")));
     } else if (worker.open_streams == 0) {
       DropWorker(i);
     }

@@ -176,18 +176,19 @@ class Relay : private WorkerLink::Owner {
   void HandleError(Stream& stream, const absl::Status& status);
 
   // relay_failover.cc: workers that are lost, or do not go on.
-  // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because
-  // of it.
-  void Lose(Stream& stream, const absl::Status& why, bool died);
-  void LoseAll(int worker, const absl::Status& why);
+  using Loss = std::optional<WorkerLink::Loss>;
+  // The worker does not go on with the stream: continues it on another one, or ends it. `loss`: the worker is gone, maybe
+  // because of it; nothing: it gave the stream up.
+  void Lose(Stream& stream, const absl::Status& why, Loss loss);
+  void LoseAll(int worker, const absl::Status& why, Loss loss);
   // Why the stream may not go on elsewhere, if so.
-  absl::Status MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over);
+  absl::Status MayGoOn(Stream& stream, const absl::Status& why, Loss loss, bool handed_over);
   std::vector<Stream*> StreamsOf(int worker);
 
   absl::Status OnHello(int worker, const v1::WorkerHello& hello, bool same) override;
   void OnFrame(int worker, v1::AttachResponse& frame) override;
   void OnBroken(int worker) override;
-  void OnLost(int worker, const absl::Status& status) override;
+  void OnLost(int worker, WorkerLink::Loss loss, const absl::Status& status) override;
 
   const RelayOptions options_;
   const base::Clock& clock_;
