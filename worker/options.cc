@@ -39,7 +39,8 @@ struct Choice {
   std::vector<std::string> choices;
 };
 
-void AddSimFlags(CLI::App& app, SimOptions& sim) {
+void AddSimFlags(CLI::App& app, WorkerOptions& options) {
+  SimOptions& sim = options.sim;
   app.add_flag("--sim", sim.enabled, "Serve the simulated test engine instead of a model");
   app.add_option("--sim-step-ms", sim.step_ms, "Time of a simulated step");
   app.add_option("--sim-slots", sim.slots, "Sequences active at once");
@@ -53,7 +54,7 @@ void AddSimFlags(CLI::App& app, SimOptions& sim) {
   app.add_option("--sim-crash-on-token", sim.crash_on_token, "Fault: the process aborts at this token id");
   app.add_option("--sim-slow-factor", sim.slow_factor, "Fault: every step takes so many times as long");
   app.add_option("--sim-freeze-in-commit", sim.freeze_in_commit, "Fault: the process stops inside the so many-th commit");
-  app.add_option("--sim-drop-write", sim.drop_write, "Fault: every so many-th frame with tokens is lost; at least 2");
+  app.add_option("--sim-drop-write", options.link.drop_write, "Fault: every so many-th frame with tokens is lost; at least 2");
 }
 
 }  // namespace
@@ -111,7 +112,7 @@ absl::Status WorkerOptions::Validate() const {
   if (sim.enabled && (sim.slots < 1 || sim.kv_blocks < 1 || sim.max_length < 2 || !(sim.step_ms >= 0))) {
     return absl::InvalidArgumentError("--sim-slots, --sim-kv-blocks and --sim-max-length want at least 1, 1 and 2");
   }
-  if (sim.drop_write < 0 || sim.drop_write == 1) return refuse("--sim-drop-write", sim.drop_write, "0, or 2 or more");
+  if (link.drop_write < 0 || link.drop_write == 1) return refuse("--sim-drop-write", link.drop_write, "0, or 2 or more");
   if (sim.freeze_in_commit != 0 && (sim.freeze_in_commit < 0 || journal == "memory")) {
     return refuse("--sim-freeze-in-commit", sim.freeze_in_commit, "0, or 1 or more and a journal in SQLite or Redis");
   }
@@ -168,7 +169,7 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--shutdown-grace", options->shutdown_grace_seconds,
                  "Seconds that running requests get after a drain or SIGTERM; then others go on with them");
   app.add_flag("--parent-watch", options->parent_watch, "End when the parent process dies");
-  AddSimFlags(app, options->sim);
+  AddSimFlags(app, *options);
   *done = false;
   try {
     app.parse(argc, argv);

@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "proto/rpc/api_keys.h"
 #include "proto/rpc/channel.h"
+#include "worker/service/link_options.h"
 
 namespace berth::worker {
 
@@ -26,7 +27,6 @@ struct SimOptions {
   int32_t crash_on_token = -1;
   double slow_factor = 1;
   int64_t freeze_in_commit = 0;  // of the SQLite journal, the how many-th; 0: never
-  int drop_write = 0;            // every so many frames to gateways; 0: never
 };
 
 // What --device names.
@@ -45,6 +45,7 @@ struct WorkerOptions {
   std::string model_name;            // empty: the file's or directory's
   std::string chat_template;         // the name of a built-in one, or a file; empty: the checkpoint's, else the family's
   SimOptions sim;
+  service::LinkOptions link;
   std::string worker_id = "worker-0";
   std::string host = "127.0.0.1";
   int port = 0, admin_port = 0, metrics_port = 0;

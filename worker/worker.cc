@@ -117,8 +117,7 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
                                                 spdlog::info("worker {}: {}", identity_.worker_id, state);
                                                 if (watchdog_ != nullptr) watchdog_->Say(absl::StrCat("STATUS=", state));
                                               }});
-  links_ = std::make_unique<service::LinkHub>(service::LinkOptions{.drop_write = options_.sim.drop_write}, *core_, *status_,
-                                              *metrics_, io, clock);
+  links_ = std::make_unique<service::LinkHub>(options_.link, *core_, *status_, *metrics_, io, clock);
   core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
   BERTH_RETURN_IF_ERROR(LoadKeys());
   const rpc::Authenticator* const keys = options_.api_keys.enabled() ? &authenticator_ : nullptr;

@@ -1,7 +1,5 @@
 #include "gateway/relay/relay.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -20,10 +18,6 @@ absl::Status DrainingError() {
   return rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the gateway is shutting down");
 }
 
-absl::Status SlowClientError() {
-  return rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "SLOW_CLIENT", "the caller does not read its stream");
-}
-
 }  // namespace
 
 Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, const base::Clock& clock, Timers& timers,
@@ -40,7 +34,8 @@ Relay::Relay(RelayOptions options, std::vector<routing::WorkerAddress> workers, 
       circuits_({.view = view_, .clock = clock, .timers = timers, .metrics = metrics}, [this] { PumpQueue(); }),
       attempts_(view_),
       cancels_(timers),
-      heap_trimmer_(timers, [] { malloc_trim(0); }) {
+      heap_trimmer_([&timers](absl::Duration delay, absl::AnyInvocable<void()> trim) { timers.After(delay, std::move(trim)); },
+                    base::TrimHeap) {
   for (int i = 0; i < view_.size(); ++i) AddLink(i);
 }
 
@@ -64,7 +59,8 @@ void Relay::SetWorkers(std::vector<routing::WorkerAddress> workers) {
     view_.Remove(i);
     if (moved && worker.link != routing::LinkState::kDown) {
       links_[i]->Close();
-      OnLost(i, absl::UnavailableError(absl::StrCat("worker ", worker.address.id, " has another address now")));
+      OnLost(i, WorkerLink::Loss::kOutOfReach,
+             absl::UnavailableError(absl::StrCat("worker ", worker.address.id, " has another address now")));
     } else if (worker.open_streams == 0) {
       DropWorker(i);
     }
@@ -167,20 +163,6 @@ absl::Status Relay::Accept(Stream& stream) {
   return absl::OkStatus();
 }
 
-std::optional<Outbox::Item> Relay::Read(uint64_t id) {
-  const auto it = streams_.find(id);
-  if (it == streams_.end()) return std::nullopt;
-  Stream& stream = *it->second;
-  std::optional<Outbox::Item> item = stream.generation.outbox().Take();
-  StopTimer(stream.unread_timer);
-  if (item.has_value() && item->end.has_value()) {
-    Erase(id);
-  } else if (stream.generation.outbox().has_pending()) {
-    SetTimer(stream, &Stream::unread_timer, options_.max_unread, &Relay::GiveUp);
-  }
-  return item;
-}
-
 void Relay::Abandon(uint64_t id) {
   const auto it = streams_.find(id);
   if (it == streams_.end()) return;
@@ -236,45 +218,6 @@ void Relay::EndAttempt(uint64_t attempt) {
   const int worker = attempts_.End(attempt);
   ShowWorker(worker);
   if (!view_.worker(worker).discovered && view_.worker(worker).open_streams == 0) DropWorker(worker);
-}
-
-void Relay::MarkReady(Stream& stream) {
-  if (std::exchange(stream.notified, true)) return;
-  ready_.push_back(stream.id);
-}
-
-void Relay::FlushReady() {
-  for (size_t i = 0; i < ready_.size(); ++i) {
-    const uint64_t id = ready_[i];
-    auto it = streams_.find(id);
-    if (it == streams_.end()) continue;
-    it->second->notified = false;
-    if (it->second->given_up) {
-      StreamSink& sink = *it->second->sink;
-      Erase(id);
-      sink.OnGivenUp(SlowClientError());
-      continue;
-    }
-    if (it->second->generation.outbox().has_pending()) it->second->sink->OnReadable();
-    it = streams_.find(id);
-    if (it != streams_.end()) CheckSlowness(*it->second);
-  }
-  ready_.clear();
-}
-
-void Relay::CheckSlowness(Stream& stream) {
-  const Outbox& outbox = stream.generation.outbox();
-  if (!outbox.has_pending()) return;
-  metrics_.unread_bytes.Observe(static_cast<double>(outbox.pending_bytes()));
-  if (outbox.pending_bytes() > options_.max_pending_bytes) return GiveUp(stream);
-  if (!stream.unread_timer.has_value()) SetTimer(stream, &Stream::unread_timer, options_.max_unread, &Relay::GiveUp);
-}
-
-void Relay::GiveUp(Stream& stream) {
-  metrics_.slow_client_aborts.Increment();
-  EndStream(stream, SlowClientError());
-  stream.given_up = true;
-  MarkReady(stream);
 }
 
 void Relay::StopTimer(std::optional<Timers::Id>& timer) {

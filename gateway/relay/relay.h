@@ -15,10 +15,10 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/heap_trimmer.h"
 #include "gateway/admission/waiting_queue.h"
 #include "gateway/relay/attempts.h"
 #include "gateway/relay/circuits.h"
-#include "gateway/relay/heap_trimmer.h"
 #include "gateway/relay/intake.h"
 #include "gateway/relay/link_transport.h"
 #include "gateway/relay/metrics.h"
@@ -158,15 +158,17 @@ class Relay : private WorkerLink::Owner {
   void Erase(uint64_t id);
   void ReportIdle();
   void EndAttempt(uint64_t attempt);
-  void MarkReady(Stream& stream);
-  void GiveUp(Stream& stream);
-  void CheckSlowness(Stream& stream);
-  void FlushReady();
   void StopTimer(std::optional<Timers::Id>& timer);
   void SetTimer(Stream& stream, std::optional<Timers::Id> Stream::*timer, absl::Duration delay,
                 void (Relay::*expired)(Stream&));
   void OnDeadline(Stream& stream);
   void ShowWorker(int worker) { metrics_.SetWorker(view_.worker(worker), clock_.Monotonic()); }
+
+  // relay_delivery.cc: what callers read, Read among it.
+  void MarkReady(Stream& stream);
+  void FlushReady();
+  void CheckSlowness(Stream& stream);
+  void GiveUp(Stream& stream);
 
   // relay_workers.cc: what workers send.
   void HandleEvent(v1::StreamEvent& event, absl::Duration now);
@@ -174,18 +176,19 @@ class Relay : private WorkerLink::Owner {
   void HandleError(Stream& stream, const absl::Status& status);
 
   // relay_failover.cc: workers that are lost, or do not go on.
-  // The worker does not go on with the stream: continues it on another one, or ends it. `died`: with the worker, maybe because
-  // of it.
-  void Lose(Stream& stream, const absl::Status& why, bool died);
-  void LoseAll(int worker, const absl::Status& why);
+  using Loss = std::optional<WorkerLink::Loss>;
+  // The worker does not go on with the stream: continues it on another one, or ends it. `loss`: the worker is gone, maybe
+  // because of it; nothing: it gave the stream up.
+  void Lose(Stream& stream, const absl::Status& why, Loss loss);
+  void LoseAll(int worker, const absl::Status& why, Loss loss);
   // Why the stream may not go on elsewhere, if so.
-  absl::Status MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over);
+  absl::Status MayGoOn(Stream& stream, const absl::Status& why, Loss loss, bool handed_over);
   std::vector<Stream*> StreamsOf(int worker);
 
   absl::Status OnHello(int worker, const v1::WorkerHello& hello, bool same) override;
   void OnFrame(int worker, v1::AttachResponse& frame) override;
   void OnBroken(int worker) override;
-  void OnLost(int worker, const absl::Status& status) override;
+  void OnLost(int worker, WorkerLink::Loss loss, const absl::Status& status) override;
 
   const RelayOptions options_;
   const base::Clock& clock_;
@@ -209,7 +212,7 @@ class Relay : private WorkerLink::Owner {
   Attempts attempts_;
   absl::flat_hash_map<RequestKey, uint64_t> by_request_;
   PendingCancels cancels_;
-  HeapTrimmer heap_trimmer_;
+  base::HeapTrimmer heap_trimmer_;
   absl::Duration next_shed_ = -absl::InfiniteDuration();
   int turns_ = 0;
   std::vector<uint64_t> ready_;

@@ -59,31 +59,32 @@ void Relay::HandleError(Stream& stream, const absl::Status& status) {
   const bool reattach_refused = stream.state == State::kParked;
   if (!reattach_refused && IsWorkersFault(status)) circuits_.Fault(stream.worker);
   if (reattach_refused || MayGoElsewhere(status)) {
-    Lose(stream, status, /*died=*/false);
+    Lose(stream, status, std::nullopt);
   } else {
     EndStream(stream, status);
   }
 }
 
-void Relay::Lose(Stream& stream, const absl::Status& why, bool died) {
+void Relay::Lose(Stream& stream, const absl::Status& why, Loss loss) {
   const routing::WorkerView& worker = view_.worker(stream.worker);
+  const bool gone = loss.has_value();
   // What a draining worker gives back costs nobody anything.
-  const bool handed_over = !died && (IsDraining(why) || worker.load.state() == v1::WORKER_STATE_DRAINING);
+  const bool handed_over = !gone && (IsDraining(why) || worker.load.state() == v1::WORKER_STATE_DRAINING);
   LeaveWorker(stream, /*cancel=*/true);
   const bool had_tokens = stream.generation.has_tokens();
-  if (absl::Status status = MayGoOn(stream, why, died, handed_over); !status.ok()) {
+  if (absl::Status status = MayGoOn(stream, why, loss, handed_over); !status.ok()) {
     metrics_.FailedOver(had_tokens, false);
     return EndStream(stream, std::move(status));
   }
-  if (!had_tokens) metrics_.Retried(died ? "worker_lost" : handed_over ? "draining" : "unavailable");
+  if (!had_tokens) metrics_.Retried(gone ? "worker_lost" : handed_over ? "draining" : "unavailable");
   if (stream.spec().session().mode() == v1::SESSION_MODE_INTERACTIVE) stream.journal_domain = worker.journal_domain;
   stream.failovers += !handed_over;
-  stream.avoid = died ? -1 : stream.worker;
+  stream.avoid = gone ? -1 : stream.worker;
   stream.session.held_by = -1;
   stream.session.moved = false;
   stream.in_gap = had_tokens;
   stream.resume = stream.generation.ResumeSpec(worker.address.id);
-  if (!died && !handed_over && stream.failovers > 1) {
+  if (!gone && !handed_over && stream.failovers > 1) {
     stream.state = State::kWaiting;
     SetTimer(stream, &Stream::retry_timer, kRetryBackoff * absl::Uniform(random_, 0.5, 1.5), &Relay::Place);
   } else {
@@ -92,16 +93,16 @@ void Relay::Lose(Stream& stream, const absl::Status& why, bool died) {
   metrics_.FailedOver(had_tokens, stream.state != State::kEnded);
 }
 
-absl::Status Relay::MayGoOn(Stream& stream, const absl::Status& why, bool died, bool handed_over) {
+absl::Status Relay::MayGoOn(Stream& stream, const absl::Status& why, Loss loss, bool handed_over) {
   const routing::WorkerView& worker = view_.worker(stream.worker);
-  if (died && !stream.answered && std::exchange(stream.suspect, true)) return SuspectError();
+  if (loss == WorkerLink::Loss::kDied && !stream.answered && std::exchange(stream.suspect, true)) return SuspectError();
   if (handed_over && stream.avoid == stream.worker) return why;
   if (!handed_over && stream.failovers >= options_.max_failovers) {
     return WorkerLostError(stream.generation.outbox().end_seq());
   }
   if (stream.spec().session().mode() == v1::SESSION_MODE_INTERACTIVE && worker.journal_domain.empty()) {
     // A turn that a living worker refused has changed nothing.
-    return died || stream.generation.started() ? SessionLostError(worker.address.id, why) : why;
+    return loss.has_value() || stream.generation.started() ? SessionLostError(worker.address.id, why) : why;
   }
   if (!handed_over && !stream.generation.has_tokens() && !retry_budget_.Take(clock_.Monotonic())) return RetryBudgetError(why);
   return absl::OkStatus();
@@ -115,8 +116,8 @@ std::vector<Relay::Stream*> Relay::StreamsOf(int worker) {
   return found;
 }
 
-void Relay::LoseAll(int worker, const absl::Status& why) {
-  for (Stream* stream : StreamsOf(worker)) Lose(*stream, why, /*died=*/true);
+void Relay::LoseAll(int worker, const absl::Status& why, Loss loss) {
+  for (Stream* stream : StreamsOf(worker)) Lose(*stream, why, loss);
 }
 
 void Relay::OnBroken(int worker) {
@@ -129,14 +130,14 @@ void Relay::OnBroken(int worker) {
   if (on_change_) on_change_();
 }
 
-void Relay::OnLost(int worker, const absl::Status& status) {
+void Relay::OnLost(int worker, WorkerLink::Loss loss, const absl::Status& status) {
   const Turn turn(*this);
   if (view_.worker(worker).link == routing::LinkState::kUp) OnBroken(worker);
   // Also reported of attempts that found nobody.
   if (view_.worker(worker).link != routing::LinkState::kDown) circuits_.Fault(worker);
   view_.Detached(worker, routing::LinkState::kDown);
   ShowWorker(worker);
-  LoseAll(worker, status);
+  LoseAll(worker, status, loss);
   cancels_.Lose(worker);
   if (!view_.worker(worker).discovered) DropWorker(worker);
   PumpQueue();

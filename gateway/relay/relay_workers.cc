@@ -50,7 +50,7 @@ void Relay::OnFrame(int worker, v1::AttachResponse& frame) {
     if (const v1::WorkerState state = view_.worker(worker).load.state(); attached && state != before) {
       ShowWorker(worker);
       if (state == v1::WORKER_STATE_UNHEALTHY) {
-        LoseAll(worker, absl::UnavailableError("the worker reports that it is unhealthy"));
+        LoseAll(worker, absl::UnavailableError("the worker reports that it is unhealthy"), WorkerLink::Loss::kDied);
       }
       if (on_change_) on_change_();
     }

@@ -127,14 +127,16 @@ void WorkerLink::OnFrame(v1::AttachResponse& frame) {
 void WorkerLink::HandleHello(const v1::WorkerHello& hello) {
   const bool same = state_ == State::kReattaching && routing::IsSame(hello.incarnation(), *incarnation_);
   if (state_ == State::kReattaching && !same) {
-    context_.owner.OnLost(worker_, absl::UnavailableError(absl::StrCat("worker ", address_.id, " was restarted")));
+    context_.owner.OnLost(worker_, Loss::kDied, absl::UnavailableError(absl::StrCat("worker ", address_.id, " was restarted")));
     if (state_ != State::kReattaching) return;
   }
   state_ = State::kAttached;
   incarnation_ = hello.incarnation();
   last_acknowledged_ = last_heard_;
   SetTimer(routing::kFailureAge, &WorkerLink::OnSilenceTimer);
-  if (const absl::Status status = context_.owner.OnHello(worker_, hello, same); !status.ok()) return GiveUp(status);
+  if (const absl::Status status = context_.owner.OnHello(worker_, hello, same); !status.ok()) {
+    return GiveUp(Loss::kDied, status);
+  }
   backoff_ = kFirstBackoff;
 }
 
@@ -147,17 +149,17 @@ void WorkerLink::OnClosed(const absl::Status& status) { HandleBreak(status); }
 
 void WorkerLink::HandleBreak(const absl::Status& status) {
   transport_.reset();
-  if (state_ != State::kAttached) return GiveUp(status);
+  if (state_ != State::kAttached) return GiveUp(Loss::kDied, status);
   context_.owner.OnBroken(worker_);
   if (state_ == State::kAttached) Connect(State::kReattaching);
 }
 
-void WorkerLink::GiveUp(const absl::Status& status) {
+void WorkerLink::GiveUp(Loss loss, const absl::Status& status) {
   transport_.reset();
   state_ = State::kBackoff;
   SetTimer(backoff_ * absl::Uniform(jitter_, 0.75, 1.25), &WorkerLink::OnBackoffOver);
   backoff_ = std::min(backoff_ * 2, kMaxBackoff);
-  context_.owner.OnLost(worker_, status);
+  context_.owner.OnLost(worker_, loss, status);
 }
 
 void WorkerLink::SetTimer(absl::Duration delay, void (WorkerLink::*member)()) {
@@ -175,7 +177,8 @@ void WorkerLink::StopTimer() {
 }
 
 void WorkerLink::OnHelloTimeout() {
-  GiveUp(absl::UnavailableError(absl::StrCat("worker ", address_.id, " at ", address_.address, " did not answer")));
+  GiveUp(Loss::kDied,
+         absl::UnavailableError(absl::StrCat("worker ", address_.id, " at ", address_.address, " did not answer")));
 }
 
 void WorkerLink::OnSilenceTimer() {
@@ -185,8 +188,8 @@ void WorkerLink::OnSilenceTimer() {
     return SetTimer(routing::kFailureAge, &WorkerLink::OnSilenceTimer);
   const absl::Duration left = last_heard_ + routing::kFailureAge - now;
   if (left > absl::ZeroDuration()) return SetTimer(left, &WorkerLink::OnSilenceTimer);
-  GiveUp(absl::UnavailableError(
-      absl::StrCat("worker ", address_.id, " was silent for ", absl::FormatDuration(now - last_heard_))));
+  GiveUp(Loss::kOutOfReach, absl::UnavailableError(absl::StrCat("worker ", address_.id, " was silent for ",
+                                                                absl::FormatDuration(now - last_heard_))));
 }
 
 void WorkerLink::OnBackoffOver() { Connect(State::kConnecting); }

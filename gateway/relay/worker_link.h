@@ -21,12 +21,15 @@ namespace berth::relay {
 inline constexpr absl::Duration kReattachWindow = absl::Milliseconds(300);
 inline constexpr absl::Duration kHelloTimeout = absl::Seconds(5);
 inline constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
-inline constexpr absl::Duration kMaxBackoff = absl::Seconds(2);
+inline constexpr absl::Duration kMaxBackoff = absl::Milliseconds(750);
 
 // This gateway's link to one worker, over all its connections: opens it, checks hello, epoch and frame numbers, acknowledges,
 // watches for silence, and opens it again. Thread: the shard that owns the link.
 class WorkerLink : private LinkTransport::Observer {
  public:
+  // How a worker was lost. One that is out of reach may live on: nobody's request has killed it.
+  enum class Loss { kDied, kOutOfReach };
+
   class Owner {
    public:
     virtual ~Owner() = default;
@@ -37,7 +40,7 @@ class WorkerLink : private LinkTransport::Observer {
     // The link broke a moment ago and is tried once more; OnHello or OnLost follows.
     virtual void OnBroken(int worker) = 0;
     // The link is over for good, with all its streams; `status` says why. Also after attempts that never came to a hello.
-    virtual void OnLost(int worker, const absl::Status& status) = 0;
+    virtual void OnLost(int worker, Loss loss, const absl::Status& status) = 0;
   };
 
   struct Context {
@@ -70,7 +73,7 @@ class WorkerLink : private LinkTransport::Observer {
   void Connect(State state);
   void HandleHello(const v1::WorkerHello& hello);
   void HandleBreak(const absl::Status& status);
-  void GiveUp(const absl::Status& status);
+  void GiveUp(Loss loss, const absl::Status& status);
   void SetTimer(absl::Duration delay, void (WorkerLink::*member)());
   void StopTimer();
   // Also when nothing more comes: a worker that waits for credit says nothing, and would be taken for silent.

@@ -1,5 +1,6 @@
 #include "proto/rpc/process_metrics.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -48,6 +49,12 @@ double OpenDescriptors() {
   return static_cast<double>(std::distance(begin(all), end(all)));
 }
 
+// Unlike resident memory, without what the allocator keeps for later.
+double AllocatedBytes() {
+  const struct mallinfo2 heap = mallinfo2();
+  return static_cast<double>(heap.uordblks + heap.hblkhd);
+}
+
 }  // namespace
 
 std::vector<prometheus::MetricFamily> CollectProcessMetrics() {
@@ -64,6 +71,7 @@ std::vector<prometheus::MetricFamily> CollectProcessMetrics() {
              (stat[kUserTime] + stat[kSystemTime]) / ticks),
       Family("process_resident_memory_bytes", "Resident memory.", MetricType::Gauge,
              stat[kResidentPages] * static_cast<double>(sysconf(_SC_PAGESIZE))),
+      Family("berth_allocated_bytes", "Memory that the program has allocated.", MetricType::Gauge, AllocatedBytes()),
       Family("process_open_fds", "Open file descriptors.", MetricType::Gauge, OpenDescriptors()),
       Family("process_max_fds", "Limit of open file descriptors.", MetricType::Gauge,
              static_cast<double>(descriptors.rlim_cur)),

@@ -6,7 +6,7 @@ usage: cluster.py [--bin-dir build/cpu-release/bin] [--seconds S] [--tls] [--gat
 overload        10 times what 4 workers can do: what ends in time, how soon the rest is refused, the gateway's memory
 first_message   1,000 requests/s through a gateway and 1,000 directly to its worker, in turn: what the gateway adds
 tokens          CPU per token of gateway and worker (its engine aside): 256 streams, steps of 10 ms
-memory          10,000 open streams: the gateway's memory for each, and 10 s after they closed
+memory          10,000 open streams: the gateways' memory for each, and theirs and the worker's 10 s after they closed
 fan_in          64 streams over 8 gateways and over one, steps of 2 ms: the worker's I/O thread and its steps
 slow_callers    200 callers who read a message a second beside 200 others: what these feel, five pairs of runs in turn
 cancels         1,000 cancels/s: KV blocks afterwards, and the memory of every process
@@ -124,18 +124,23 @@ class Bench:
     def memory(self, folder):
         limits = ("--max-streams", 12000, "--max-waiting", 12000)
         cluster = self.cluster(
-            folder, ("--sim-step-ms", 1000, "--sim-slots", 10000, "--sim-kv-blocks", 65536), gateway_flags=limits, gateways=1
+            folder, ("--sim-step-ms", 1000, "--sim-slots", 10000, "--sim-kv-blocks", 65536), gateway_flags=limits
         )
-        before = memory_mib(cluster.gateway)
+
+        def sizes():
+            return sum(map(memory_mib, cluster.targets)), memory_mib(cluster.workers["w0"])
+
+        before, worker_before = sizes()
         load = self.load(grpc(cluster), streams=10000, tokens=1000, seconds=self.seconds + 10)
         processes.until(lambda: cluster.metric(cluster.workers["w0"], "vllm:num_requests_running") == 10000)
         time.sleep(self.seconds)  # some tokens of each
-        opened = memory_mib(cluster.gateway)
+        opened, _ = sizes()
         self.reports(load)
         time.sleep(10)
-        closed = memory_mib(cluster.gateway)
+        closed, worker_closed = sizes()
         cluster.stop()
-        return {"kib_per_stream": (opened - before) * 1024 / 10000, "grown_after_closing_mib": closed - before}
+        return {"kib_per_stream": (opened - before) * 1024 / 10000, "grown_after_closing_mib": closed - before,
+                "worker_grown_after_closing_mib": worker_closed - worker_before}  # fmt: skip
 
     def fan_in(self, folder):
         result = {}
@@ -153,10 +158,19 @@ class Bench:
     def slow_callers(self, folder):
         cluster = self.cluster(folder, ("--sim-step-ms", 50, "--sim-slots", 512, "--sim-kv-blocks", 65536))
         gaps = {0: [], 200: []}
+
+        def running():
+            return cluster.metric(cluster.workers["w0"], "vllm:num_requests_running")
+
         for slow in (0, 200) * 5:
-            report = self.reports(self.load(grpc(cluster), streams=200, tokens=8000, slow_readers=slow))[0]["normal"]
+            # In a process of their own: in one process gRPC reads everybody's connections on whichever thread asks.
+            beside = slow and self.load(grpc(cluster), rate=0, slow_readers=slow, seconds=self.seconds + 5)
+            processes.until(lambda: running() == slow)
+            report = self.reports(self.load(grpc(cluster), streams=200, tokens=8000))[0]["normal"]
             gaps[slow].append(report["token_gap_p99_us"])
-            processes.until(lambda: cluster.metric(cluster.workers["w0"], "vllm:num_requests_running") == 0)
+            if beside:
+                self.reports(beside)
+            processes.until(lambda: running() == 0)
         cluster.stop()
         differences = sorted(beside - alone for alone, beside in zip(*gaps.values()))
         return {"median_difference_p99_us": differences[2], "alone_p99_us": gaps[0], "beside_p99_us": gaps[200]}

@@ -33,7 +33,12 @@ absl::Status SessionError(const absl::Status& status) {
 }
 
 GenerationCore::GenerationCore(const CoreOptions& options, const Parts& parts)
-    : options_(options), parts_(parts), seeds_(std::random_device{}()) {}
+    : options_(options),
+      parts_(parts),
+      seeds_(std::random_device{}()),
+      heap_trimmer_([&shard = parts.shard](absl::Duration delay,
+                                           absl::AnyInvocable<void()> trim) { shard.After(delay, std::move(trim)); },
+                    base::TrimHeap) {}
 
 Request* GenerationCore::Submit(Submission submission, RequestSink& sink, uint64_t stream_id) {
   if (submission.spec->request_id().empty()) {
@@ -65,6 +70,7 @@ Request* GenerationCore::Submit(Submission submission, RequestSink& sink, uint64
   request.stream_id = stream_id;
   request.arrived = parts_.clock.Monotonic();
   requests_.emplace(request.serial, std::move(owned));
+  heap_trimmer_.SetStreams(requests_.size());
   if (!admitted.ok()) {
     const uint64_t serial = request.serial;
     Fail(request, admitted);
@@ -306,6 +312,7 @@ void GenerationCore::Erase(Request& request) {
   if (request.registered) by_id_.erase({request.submission.tenant, request.id});
   if (!request.parked_by.empty()) parts_.shard.CancelTimer(request.park_timer);
   requests_.erase(request.serial);
+  heap_trimmer_.SetStreams(requests_.size());
   if (!requests_.empty()) return;
   std::vector<absl::AnyInvocable<void()>> callbacks = std::move(when_idle_);
   when_idle_.clear();

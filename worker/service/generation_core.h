@@ -14,6 +14,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/heap_trimmer.h"
 #include "base/lru_map.h"
 #include "proto/berth/v1/worker.pb.h"
 #include "proto/rpc/shard.h"
@@ -147,6 +148,7 @@ class GenerationCore {
   std::atomic<int> preparing_ = 0;
   std::deque<uint64_t> prepared_;  // serials of requests that have a prompt and are about to start
   absl::flat_hash_map<uint64_t, std::unique_ptr<Request>> requests_;
+  base::HeapTrimmer heap_trimmer_;
   absl::flat_hash_map<std::pair<std::string, std::string>, Request*> by_id_;
   absl::flat_hash_map<engine::SequenceId, std::pair<Request*, int>> sequences_;
 };

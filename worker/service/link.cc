@@ -13,9 +13,13 @@ namespace {
 
 absl::Status Invalid(absl::string_view message) { return absl::InvalidArgumentError(message); }
 
-google::protobuf::ArenaOptions ArenaOptions() {
+// Holds a step of some 400 streams. Taken anew for each frame it would be given back to the system each time.
+constexpr size_t kArenaBytes = 128 << 10;
+
+google::protobuf::ArenaOptions ArenaOptions(char* block) {
   google::protobuf::ArenaOptions options;
-  options.start_block_size = 16 << 10;
+  options.initial_block = block;
+  options.initial_block_size = kArenaBytes;
   options.max_block_size = 64 << 10;
   return options;
 }
@@ -27,7 +31,8 @@ Link::Link(const LinkOptions& options, const Parts& parts, std::shared_ptr<Call>
       parts_(parts),
       call_(std::move(call)),
       last_sent_(parts.clock.Monotonic()),
-      pace_(options.merge_share, options.merge_time) {}
+      pace_(options.merge_share, options.merge_time),
+      arena_block_(std::make_unique_for_overwrite<char[]>(kArenaBytes)) {}
 
 void Link::Listen() {
   call_->OnRead([self = shared_from_this()](v1::AttachRequest& request) { self->Read(request); });
@@ -221,7 +226,7 @@ void Link::Flush(bool heartbeat) {
   if (closed_ || call_->writing() || !has_credit()) return;
   if (ready_.empty() && answers_.empty() && !heartbeat) return;
   // Else each delta would be an allocation or three.
-  google::protobuf::Arena arena(ArenaOptions());
+  google::protobuf::Arena arena(ArenaOptions(arena_block_.get()));
   v1::AttachResponse& frame = *google::protobuf::Arena::CreateMessage<v1::AttachResponse>(&arena);
   const int64_t bytes = TakeEvents(frame);
   frame.set_epoch(epoch_);

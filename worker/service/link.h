@@ -13,25 +13,12 @@
 #include "proto/berth/v1/worker.pb.h"
 #include "proto/rpc/server_call.h"
 #include "worker/service/generation_core.h"
+#include "worker/service/link_options.h"
 #include "worker/service/metrics.h"
 #include "worker/service/send_pace.h"
 #include "worker/service/worker_status.h"
 
 namespace berth::service {
-
-struct LinkOptions {
-  absl::Duration heartbeat = absl::Milliseconds(100);
-  // Credit: a link with older or more unacknowledged events sends nothing.
-  absl::Duration unacknowledged_time = absl::Milliseconds(250);
-  int64_t unacknowledged_bytes = 1 << 20;
-  int64_t frame_bytes = 256 << 10;
-  // Of SendPace.
-  double merge_share = 0.3;
-  absl::Duration merge_time = absl::Milliseconds(5);
-  size_t max_prompt_bytes = 16 << 20;
-  // Fault: every so many-th frame with events is lost on its way. 0: none.
-  int drop_write = 0;
-};
 
 class LinkHub;
 
@@ -110,6 +97,7 @@ class Link : public RequestSink, public std::enable_shared_from_this<Link> {
   int64_t unacknowledged_bytes_ = 0;
   absl::Duration last_sent_;
   SendPace pace_;
+  const std::unique_ptr<char[]> arena_block_;  // of frames
   uint64_t step_ = 0;
   absl::Duration step_time_;
   int credit_ = 0, credit_before_ = 0;  // as sent

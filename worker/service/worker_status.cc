@@ -10,6 +10,8 @@ namespace berth::service {
 namespace {
 
 constexpr absl::Duration kWatchInterval = absl::Milliseconds(100);
+// A watch this late says that the whole process stood still, not its step.
+constexpr absl::Duration kLateWatch = absl::Milliseconds(500);
 
 absl::Status Draining() {
   return rpc::WithRetryAfter(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the worker is draining"),
@@ -82,7 +84,11 @@ void WorkerStatus::Fail(const absl::Status& error) {
 void WorkerStatus::WatchSteps() {
   absl::Duration since, budget;
   const bool in_flight = parts_.engine.StepInFlight(&since, &budget);
-  const bool stalled = in_flight && parts_.clock.Monotonic() - since > budget;
+  const absl::Duration now = parts_.clock.Monotonic();
+  const bool stood_still = now - std::exchange(watched_at_, now) > kWatchInterval + kLateWatch;
+  // Once: else a worker that is always late would never give up a step.
+  forgiven_ = stood_still && !forgiven_;
+  const bool stalled = in_flight && now - since > budget && !forgiven_;
   if (stalled && state_ != v1::WORKER_STATE_UNHEALTHY) {
     const v1::WorkerState before = state_;
     Fail(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST",

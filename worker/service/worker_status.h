@@ -76,6 +76,8 @@ class WorkerStatus {
   const Parts parts_;
   std::atomic<v1::WorkerState> state_ = v1::WORKER_STATE_STARTING;
   v1::WorkerState state_before_stall_ = v1::WORKER_STATE_UNSPECIFIED;
+  absl::Duration watched_at_ = absl::InfiniteDuration();
+  bool forgiven_ = false;
   uint64_t drains_ = 0;
   bool accepting_ = false;  // though draining
   absl::AnyInvocable<void()> drained_;

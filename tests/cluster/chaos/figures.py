@@ -109,9 +109,15 @@ class Measured:
             values["affinity_hit_share"] = sum(o.affinity == "hit" for o in follow_ups) / len(follow_ups)
 
     def _add_metrics(self, values):
-        """metric.NAME: how much it grew; end.NAME: what it is at the end. Summed over labels and programs."""
+        """metric.NAME: how much it grew; end.NAME: what it is at the end. Summed over labels and programs. settled.NAME: how much
+        more gateways held at a later `settle` than at the first."""
         samples = self.machines.samples()
         values["scrape_max_ms"] = 1e3 * self.machines.slowest_scrape
+        if self.machines.settled:
+            first, *later = self.machines.settled
+            for name in first:
+                values["settled." + name] = max(held[name] for held in later) - first[name]
+        values["attached_max_s"] = self.machines.slowest_attach
         for (name, _), value in samples.items():
             values["end." + name] = values.get("end." + name, 0) + value
         for key in set(samples) | set(self.samples):

@@ -18,6 +18,7 @@ from proxy import Proxy  # noqa: E402
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
 RANDOM_MODEL = ("--load-format", "random", "--seed", 1, "--device", "cpu", "--cpu-threads", 1)
 WAIT_SECONDS = 30
+HELD = ("berth_allocated_bytes", "process_open_fds", "process_threads")
 MEMORY_BYTES = 6 << 30  # of addresses, per program: one that grows without bound ends alone
 
 
@@ -82,6 +83,8 @@ class Machines:
         self.proxies = {}
         self.deaths = 0
         self.slowest_scrape = 0  # seconds
+        self.slowest_attach = 0  # seconds, from the ready line of a worker that an event started
+        self.settled = []  # what gateways held at `settle` events, when nothing ran: {metric: sum}
         self._turn = 0
         self._picked = None
         ids = [f"w{i}" for i in range(plan.workers + plan.spare)]
@@ -201,6 +204,10 @@ class Machines:
         if event.do == "measure":
             await asyncio.to_thread(self.samples)
             return
+        if event.do == "settle":
+            scrapes = [scrape(gateway.ports["metrics"])[1] for gateway in self.gateways if gateway.running]
+            self.settled.append({name: sum(samples[name, ""] for samples in scrapes) for name in HELD})
+            return
         if event.do.endswith("gateway"):
             await self._to_gateway(event.do, self.gateways[event.gateway])
         elif event.do == "kill":
@@ -220,7 +227,9 @@ class Machines:
                 worker.terminate()
                 await worker.end()
             await worker.start()
+            ready = time.monotonic()
             await self.attached(worker.name)
+            self.slowest_attach = max(self.slowest_attach, time.monotonic() - ready)
         elif event.do == "partition":
             self.proxies[worker.name].drop()
         elif event.do == "heal":

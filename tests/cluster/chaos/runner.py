@@ -40,6 +40,7 @@ class Run:
         self.scenario, self.machines, self.gateways = scenario, machines, gateways
         self.tokens = Tokens()
         self.outcomes = []
+        self.begun = []  # loads of `begin` events
         self.hits = []  # when something was done, and to which worker; None: to a gateway
 
     async def load(self, load):
@@ -65,9 +66,16 @@ class Run:
             for _ in range(event.repeat):
                 await self.tokens.reach(event.after_tokens)
                 await asyncio.sleep(event.after_s)
-                if event.do == "run":
-                    await self.load(next(load for load in self.scenario.load if load.name == event.load))
+                if event.load:
+                    load = asyncio.ensure_future(self.load(next(load for load in self.scenario.load if load.name == event.load)))
+                    if event.do == "run":
+                        await load
+                    else:
+                        self.begun.append(load)
                     continue
+                if event.do == "settle":
+                    await asyncio.gather(*self.begun)
+                    await quiet(self.machines)
                 worker = await asyncio.to_thread(self.machines.pick, event.worker) if event.worker else None
                 if event.do in HITTING:
                     self.hits.append((time.monotonic(), worker and worker.name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 MAX_WORKERS, MAX_REQUESTS, MAX_SECONDS = 16, 200_000, 3600
 JOURNALS = ("memory", "sqlite", "redis")
 DOINGS = (
-    "run", "kill", "freeze", "thaw", "terminate", "start", "restart", "replace", "measure", "rotate", "partition", "heal",
+    "run", "begin", "settle", "kill", "freeze", "thaw", "terminate", "start", "restart", "replace", "measure", "rotate", "partition", "heal",
     "kill_gateway", "terminate_gateway", "start_gateway", "replace_gateway",
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ class Load:
     rate: float = 0  # open loop: conversations begun per second, whatever becomes of the others
     seconds: float = 0
     in_flight: int = 0  # closed loop: conversations at once; 0: all
-    foreground: bool = False  # begun by a `run` event, which waits for its end; else begun at once
+    foreground: bool = False  # begun by a `run` event, which waits for its end, or by `begin`; else begun at once
     via: str = "grpc"  # or http
     client: str = "plain"  # or resume: what the client library does when its gateway goes
     gateway: str = "first"  # or spread, last
@@ -132,8 +132,8 @@ def _validate(scenario):
     for event in scenario.events:
         if event.do not in DOINGS:
             raise BadScenario(f"{scenario.name}: events: do is {event.do!r}, want one of {', '.join(DOINGS)}")
-        if event.do == "run" and not (event.load in loads and loads[event.load].foreground):
-            raise BadScenario(f"{scenario.name}: events: run wants a load with foreground = true, not {event.load!r}")
+        if event.do in ("run", "begin") and not (event.load in loads and loads[event.load].foreground):
+            raise BadScenario(f"{scenario.name}: events: {event.do} wants a load with foreground = true, not {event.load!r}")
 
 
 def read(path):

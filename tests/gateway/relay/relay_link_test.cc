@@ -128,6 +128,7 @@ TEST_F(RelayLinkTest, ASilentWorkersStreamsMove) {
   }
   FindSubmit(run);
   EXPECT_EQ(run.worker, Other(lost));
+  EXPECT_FALSE(run.submit.suspect()) << "silence is no death that it could be blamed for";
 }
 
 }  // namespace

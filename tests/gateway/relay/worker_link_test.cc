@@ -24,7 +24,7 @@ class WorkerLinkTest : public ::testing::Test, public WorkerLink::Owner {
   }
   void OnFrame(int, v1::AttachResponse& frame) override { log_.push_back("frame " + std::to_string(frame.frame())); }
   void OnBroken(int) override { log_.push_back("broken"); }
-  void OnLost(int, const absl::Status& status) override {
+  void OnLost(int, WorkerLink::Loss, const absl::Status& status) override {
     log_.push_back("lost");
     why_ = status;
   }

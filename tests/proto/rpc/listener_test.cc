@@ -59,6 +59,7 @@ TEST(SerializeMetrics, TellsOfTheProcess) {
     values[line.substr(0, line.find_first_of("{ "))] = std::stod(line.substr(blank));
   }
   EXPECT_GT(values["process_resident_memory_bytes"], 1 << 20);
+  EXPECT_TRUE(values.contains("berth_allocated_bytes"));
   EXPECT_GT(values["process_open_fds"], 2);
   EXPECT_GT(values["process_max_fds"], values["process_open_fds"]);
   EXPECT_GE(values["process_threads"], 1);
