@@ -71,6 +71,8 @@ VARIANTS = {
         "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "rope_theta": 1000000.0, "bias": True,
         "rope_scaling": {"type": "linear", "factor": 2.0},
     },
+    "xcomposer2": {"architectures": ["InternLMXComposer2ForCausalLM"], "model_type": "internlmxcomposer2", "bias": False,
+                   "rope_theta": 1000000.0},
     "qwen2": {
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}, "use_sliding_window": False,
@@ -191,8 +193,8 @@ def like_chatglm(config):
 # Those whose embeddings are kept too: embeddings.f32 holds, for each prompt, the normalised mean of the last hidden states.
 EMBEDDED = ("llama", "gemma2", "falcon")
 LIKE = {"internlm": like_internlm, "internlm2": like_internlm, "chatglm": like_chatglm}
-PLAIN = {"baichuan": plain_decoder.baichuan, "qwen": plain_decoder.qwen, "deepseek": plain_decoder.deepseek}
-
+PLAIN = {"baichuan": plain_decoder.baichuan, "qwen": plain_decoder.qwen, "deepseek": plain_decoder.deepseek,
+         "internlmxcomposer2": plain_decoder.xcomposer2}
 
 
 # How checkpoints call what the class calls otherwise: pattern of the class's name, name.
