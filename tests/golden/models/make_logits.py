@@ -66,7 +66,8 @@ VARIANTS = {
                          "original_max_position_embeddings": 32},
     },
     "mistral": {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "rope_theta": 10000.0, "sliding_window": 24},
-    "internlm": {"architectures": ["InternLMForCausalLM"], "model_type": "internlm", "bias": True},
+    "internlm": {"architectures": ["InternLMForCausalLM"], "model_type": "internlm", "bias": True, "max_position_embeddings": 35,
+                 "rotary": {"base": 20000, "scaling_factor": 2.0, "type": "dynamic"}},
     "internlm2": {
         "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "rope_theta": 1000000.0, "bias": True,
         "rope_scaling": {"type": "linear", "factor": 2.0},
@@ -178,7 +179,9 @@ def weight(name, shape):
 
 # For the families without a class: the class that computes the same, and its configuration.
 def like_internlm(config):
-    return "LlamaForCausalLM", {**config, "attention_bias": config["bias"]}
+    rotary = config.get("rotary")
+    rope = rotary and {"rope_type": rotary["type"], "rope_theta": rotary["base"], "factor": rotary.get("scaling_factor", 1.0)}
+    return "LlamaForCausalLM", {**config, "attention_bias": config["bias"], **({"rope_parameters": rope} if rope else {})}
 
 
 def like_chatglm(config):
