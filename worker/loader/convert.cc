@@ -272,6 +272,9 @@ absl::Status CheckOptions(const ConvertOptions& options) {
 absl::StatusOr<Conversion> ConvertModel(const std::string& path, const ConvertOptions& options) {
   BERTH_RETURN_IF_ERROR(CheckOptions(options));
   BERTH_ASSIGN_OR_RETURN(const ModelFiles files, OpenModel(path, LoadFormat::kCheckpoint));
+  if (files.checkpoint.verify) {
+    if (absl::Status verified = files.checkpoint.verify(); !verified.ok()) return InFile(path, verified);
+  }
   ConvertOptions own = options;
   const auto last = own.destination.find_last_not_of('/');
   own.destination.resize(last == std::string::npos ? 1 : last + 1);
