@@ -43,7 +43,7 @@ absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const 
 
 // Checksums are compared while the weights are on their way: the reader who comes second finds them in the page cache.
 absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
-  for (const auto& file : files.checkpoint.files) file->WillNeed();
+  for (const auto& file : files.checkpoint.files) WillNeed(file->bytes());
   BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
   if (!files.checkpoint.verify) return BringWeights(files, plan, uploader);
   absl::Status verified;

@@ -198,7 +198,6 @@ absl::StatusOr<Checkpoint> OpenWorkspaceWeights(const std::string& directory, co
   }
   const std::string path = absl::StrCat(directory, "/", WorkspaceWeightsFile(shard));
   BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  file->WillNeed();
   absl::StatusOr<CheckpointIndex> index = PlaceTensors(manifest, file->bytes());
   if (!index.ok()) return InFile(path, index.status());
   Checkpoint checkpoint{.tensors = *std::move(index), .files = {std::move(file)}};
