@@ -49,6 +49,19 @@ void CheckWeight(const char* name, const LinearWeight& weight, int64_t n, int64_
   }
 }
 
+// Of a product [n, k].
+void CheckAdapter(const ImageAdapter& adapter, int64_t n, int64_t k) {
+  if (adapter.row.empty()) return;
+  BERTH_CHECK(adapter.row.rank() == 1) << "image rows are " << adapter.row.DebugString();
+  CheckTensor("image rows", adapter.row, DType::kI32, {adapter.row.dim(0)});
+  if (adapter.down.empty()) return;
+  const int64_t rank = adapter.up.k, parts = rank == 0 ? 0 : adapter.down.n() / rank;
+  BERTH_CHECK(parts > 0 && n % parts == 0) << "an adapter of " << adapter.down.n() << " and " << rank << " for " << n
+                                           << " rows";
+  CheckWeight("adapter's down", adapter.down, parts * rank, k);
+  CheckWeight("adapter's up", adapter.up, n, rank);
+}
+
 void CheckBatch(const Batch& batch) {
   CheckTensor("position", batch.position, DType::kI32, {batch.tokens});
   CheckTensor("sequence_of", batch.sequence_of, DType::kI32, {batch.tokens});
@@ -85,6 +98,7 @@ void CheckProjectOut(const ProjectOutArgs& args) {
   CheckActivation("residual", args.residual, {tokens, hidden});
   CheckActivation("in", args.in, {tokens, args.weight.k});
   CheckWeight("weight", args.weight, hidden, args.weight.k);
+  CheckAdapter(args.adapter, hidden, args.weight.k);
   CheckOptional("bias", args.bias, DType::kF32, {hidden});
   CheckNorm("post_norm", args.post_norm, hidden);
 }
@@ -107,6 +121,7 @@ void Ops::AttnIn(const AttnInArgs& args) {
   CheckActivation("residual", args.residual, {tokens, args.qkv.k});
   CheckActivation("q", args.q, {tokens, args.q_heads, args.head_dim});
   CheckWeight("qkv", args.qkv, n, args.qkv.k);
+  CheckAdapter(args.adapter, n, args.qkv.k);
   CheckOptional("bias", args.bias, DType::kF32, {n});
   CheckNorm("norm", args.norm, args.qkv.k);
   CheckNorm("q_norm", args.q_norm, args.head_dim);
@@ -172,6 +187,7 @@ void Ops::MlpUp(const MlpUpArgs& args) {
   CheckActivation("residual", args.residual, {tokens, args.weight.k});
   CheckActivation("out", args.out, {tokens, inter});
   CheckWeight("weight", args.weight, n, args.weight.k);
+  CheckAdapter(args.adapter, n, args.weight.k);
   CheckOptional("bias", args.bias, DType::kF32, {n});
   CheckNorm("norm", args.norm, args.weight.k);
   if (!args.row_gate.empty()) CheckWeight("row_gate", args.row_gate, 1, args.weight.k);

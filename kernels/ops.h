@@ -50,6 +50,14 @@ struct Batch {
   Tensor block_table;        // i32 [sequences, max_blocks] KV block of every 64 positions
 };
 
+// A low-rank addition to a product's rows: product[r] += up · (down · in[r]) for the rows r of the step that are of images
+// (XComposer2's partial LoRA). A product whose rows are of several parts may have a `down` for each, one behind the other.
+struct ImageAdapter {
+  LinearWeight down;  // [parts * rank, K] or empty: none
+  LinearWeight up;    // [N, rank]
+  Tensor row;         // i32 [image rows], all different, or empty: none
+};
+
 struct EmbedArgs {
   Tensor token;        // i32 [tokens]; t < 0 stands for last_token[~t]
   Tensor last_token;   // i32 [slots] or empty: no token is negative
@@ -62,7 +70,8 @@ struct EmbedArgs {
 struct AttnInArgs {
   Tensor residual;  // [tokens, hidden]
   Norm norm;
-  LinearWeight qkv;     // [(q_heads + 2 kv_heads) * head_dim, hidden]: q rows, then k, then v
+  LinearWeight qkv;  // [(q_heads + 2 kv_heads) * head_dim, hidden]: q rows, then k, then v
+  ImageAdapter adapter;
   Tensor bias;          // f32 [N] or empty
   float clip = 0;       // |x| bound after the bias (DBRX); 0: none
   Norm q_norm, k_norm;  // over head_dim of every head
@@ -125,7 +134,8 @@ struct AttendArgs {
 struct ProjectOutArgs {
   Tensor in;            // [tokens, K]
   LinearWeight weight;  // [hidden, K]
-  Tensor bias;          // f32 [hidden] or empty
+  ImageAdapter adapter;
+  Tensor bias;  // f32 [hidden] or empty
   Norm post_norm;
   float scale = 1;  // of the branch
   Tensor residual;  // in and out [tokens, hidden]
@@ -135,8 +145,9 @@ struct MlpUpArgs {
   Tensor residual;  // [tokens, hidden]
   Norm norm;
   LinearWeight weight;  // gated: [2 * inter, hidden], gate rows then up rows; else [inter, hidden]
-  Tensor bias;          // f32 [N] or empty
-  bool gated = true;    // out = act(gate) * up; else act(up)
+  ImageAdapter adapter;
+  Tensor bias;        // f32 [N] or empty
+  bool gated = true;  // out = act(gate) * up; else act(up)
   Activation activation = Activation::kSilu;
   LinearWeight row_gate;  // [1, hidden] or empty: a row of out is multiplied by sigmoid(norm(row) · gate)
   Tensor out;             // [tokens, inter]

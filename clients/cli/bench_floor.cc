@@ -23,7 +23,7 @@ ModelCost CostOf(const model::DecoderSpec& spec) {
     const double elements = static_cast<double>(shape.rows()) * static_cast<double>(shape.columns);
     if (slot == model::Slot::kHead) {
       cost.head = elements;
-    } else if (slot != model::Slot::kEmbed) {
+    } else if (slot != model::Slot::kEmbed && !model::Info(slot).adapter) {
       cost.body += elements;
     }
     return absl::OkStatus();

@@ -32,7 +32,7 @@ struct Elements {
 Elements CountElements(const model::DecoderSpec& spec, int ranks) {
   Elements out;
   const absl::Status status = loader::ForEachSlot(spec, [&](model::Slot slot, int, const model::SlotShape& shape) {
-    if (slot == model::Slot::kHead && spec.tied_head) return absl::OkStatus();
+    if ((slot == model::Slot::kHead && spec.tied_head) || model::Info(slot).adapter) return absl::OkStatus();
     const bool shared = model::Info(slot).axis != model::ParallelAxis::kNone;
     const int64_t elements = shape.rows() * std::max<int64_t>(shape.columns, 1) / (shared ? ranks : 1);
     (shape.columns > 0 ? out.matrices : out.vectors) += elements;

@@ -46,6 +46,7 @@ void AttnIn(Context& context, const AttnInArgs& args) {
   const Tensor normed = NormRows(context, args.norm, args.residual);
   const Tensor product(context.product.Get(rows * n), DType::kF32, {rows, n});
   Linear(context, normed, args.qkv, args.bias, product);
+  AddAdapter(context, args.adapter, normed, product);
   ForRows(context, rows, [&](int64_t r, int thread) {
     FinishRow(args, r, product.data<float>() + r * n, context.thread[thread].Get(args.head_dim));
   });

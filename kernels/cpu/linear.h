@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/context.h"
 #include "kernels/linear_weight.h"
+#include "kernels/ops.h"
 #include "kernels/tensor.h"
 
 namespace berth::kernels::cpu {
@@ -15,5 +16,8 @@ namespace berth::kernels::cpu {
 // How: a task takes a panel of weight rows. One row of x is multiplied with values as they are dequantised; for more, strips of
 // the panel are dequantised to f32 once, packed as the multiplying tiles read them, and so is x.
 void Linear(Context& context, const Tensor& x, const LinearWeight& weight, const Tensor& bias, const Tensor& out);
+
+// product[r] += up · (down · in[r]) for the adapter's rows r. Takes context.row, expert_in and expert_up.
+void AddAdapter(Context& context, const ImageAdapter& adapter, const Tensor& in, const Tensor& product);
 
 }  // namespace berth::kernels::cpu

@@ -12,6 +12,7 @@ void MlpUp(Context& context, const MlpUpArgs& args) {
   const Tensor normed = NormRows(context, args.norm, args.residual);
   const Tensor product(context.product.Get(rows * n), DType::kF32, {rows, n});
   Linear(context, normed, args.weight, args.bias, product);
+  AddAdapter(context, args.adapter, normed, product);
   const Tensor gate_logit(context.row.Get(rows), DType::kF32, {rows, 1});
   if (!args.row_gate.empty()) Linear(context, normed, args.row_gate, Tensor(), gate_logit);
   ForRows(context, rows, [&](int64_t r, int) {

@@ -8,6 +8,7 @@ void ProjectOut(Context& context, const ProjectOutArgs& args) {
   const int64_t rows = args.residual.dim(0), hidden = args.residual.dim(1);
   const Tensor branch(context.product.Get(rows * hidden), DType::kF32, {rows, hidden});
   Linear(context, args.in, args.weight, args.bias, branch);
+  AddAdapter(context, args.adapter, args.in, branch);
   ForRows(context, rows, [&](int64_t r, int) {
     float* from = branch.data<float>() + r * hidden;
     float* to = args.residual.data<float>() + r * args.residual.stride(0);

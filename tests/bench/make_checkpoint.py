@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes a Llama checkpoint of random bf16 weights, to measure how fast a model of some shape is loaded.
+"""Writes a checkpoint of random bf16 weights, to measure how fast a model of some shape is loaded: Llama's, or InternLM2's for a
+configuration of that architecture, whose rows of q, k and v have another order than the kernels'.
 
 usage: make_checkpoint.py CONFIG_JSON FOLDER      writes config.json, model.safetensors and a tokenizer.json of single bytes
 """
@@ -13,8 +14,28 @@ BLOCK = 16 << 20
 ONE = b"\x80\x3f"
 
 
+def internlm2_tensors(config):
+    hidden, inter, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    rows = hidden + 2 * config["num_key_value_heads"] * (hidden // config["num_attention_heads"])
+    yield "model.tok_embeddings.weight", [vocab, hidden]
+    for layer in range(config["num_hidden_layers"]):
+        name = f"model.layers.{layer}."
+        yield name + "attention_norm.weight", [hidden]
+        yield name + "attention.wqkv.weight", [rows, hidden]
+        yield name + "attention.wo.weight", [hidden, hidden]
+        yield name + "ffn_norm.weight", [hidden]
+        yield name + "feed_forward.w1.weight", [inter, hidden]
+        yield name + "feed_forward.w3.weight", [inter, hidden]
+        yield name + "feed_forward.w2.weight", [hidden, inter]
+    yield "model.norm.weight", [hidden]
+    yield "output.weight", [vocab, hidden]
+
+
 def tensors(config):
     """(name, shape) of every tensor; vectors are norms."""
+    if config["architectures"] == ["InternLM2ForCausalLM"]:
+        yield from internlm2_tensors(config)
+        return
     hidden, inter, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
     dim = config.get("head_dim", hidden // heads)

@@ -101,6 +101,25 @@ def check_words(build):
     return errors
 
 
+def check_families(build):
+    """A family is one short file, and the decoder and its ops know no family: a scaling of rotary embeddings bears one's name."""
+    families, shared = "worker/model/families/", ("common.cc", "rope.cc")
+    texts = {path: open(path, encoding="utf-8").read() for path in sources(".h", ".cc", ".cu", ".cuh") if path.startswith(("worker/model", "kernels"))}
+    errors = [f"{path} has more than 120 lines" for path, text in texts.items()
+              if path.startswith(families) and not path.endswith(shared) and text.count("\n") > 120]
+    names = {name for path, text in texts.items() if path.startswith(families)
+             for name in re.findall(r'\.name = "(\w+)"|"(\w+(?:LM|Model|Generation))"', text) for name in name if name}
+    if len(names) < 40:
+        errors.append(f"only {len(names)} names of families and architectures were found")
+    pattern = re.compile("|".join(sorted(names)), re.I)
+    for path, text in texts.items():
+        for line, content in enumerate(text.splitlines(), 1):
+            found = pattern.search(content.split("//")[0].replace("Llama3", ""))
+            if found and not path.startswith(families):
+                errors.append(f"{path}:{line} knows {found.group()}")
+    return errors
+
+
 if __name__ == "__main__":
     failures = globals()[f"check_{sys.argv[1]}"](sys.argv[2])
     print("\n".join(failures) or "nothing found")

@@ -17,14 +17,15 @@ using kernels::DType;
 using kernels::Tensor;
 
 std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
-                                             const std::vector<int32_t>& tokens, int step_tokens) {
+                                             const std::vector<int32_t>& tokens, int step_tokens,
+                                             const std::vector<int>& image_positions) {
   runtime::RunnerDevice device{.ops = kernels::MakeCpuOps({})};
-  return PromptLogits(spec, weights, tokens, step_tokens, device, DType::kF32);
+  return PromptLogits(spec, weights, tokens, step_tokens, device, DType::kF32, image_positions);
 }
 
 std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
                                              const std::vector<int32_t>& tokens, int step_tokens, runtime::RunnerDevice& device,
-                                             DType dtype) {
+                                             DType dtype, const std::vector<int>& image_positions) {
   const int count = static_cast<int>(tokens.size());
   const int blocks = (count + 63) / 64;
   kernels::Ops& ops = *device.ops;
@@ -33,7 +34,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
   BERTH_CHECK(kv.ok()) << kv.status();
   const auto decoder = model::Decoder::Create(spec, weights, ops, memory, {.max_tokens = count, .dtype = dtype});
   BERTH_CHECK(decoder.ok()) << decoder.status();
-  Tensor token, position, sequence_of, start, length, variant, table, logits;
+  Tensor token, position, sequence_of, start, length, variant, table, image_row, logits;
   const absl::StatusOr<kernels::Buffer> buffer = model::AllocateTensors(memory, {{&token, DType::kI32, count},
                                                                                  {&position, DType::kI32, count},
                                                                                  {&sequence_of, DType::kI32, count},
@@ -41,6 +42,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
                                                                                  {&length, DType::kI32, 1},
                                                                                  {&variant, DType::kI32, 1},
                                                                                  {&table, DType::kI32, 1, blocks},
+                                                                                 {&image_row, DType::kI32, count},
                                                                                  {&logits, DType::kF32, count, spec.vocab}});
   BERTH_CHECK(buffer.ok()) << buffer.status();
   const auto sync = [&] {
@@ -63,6 +65,12 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
     const int rows = std::min(most, count - first);
     put(start, {0, rows});
     put(length, {first + rows});
+    std::vector<int32_t> image_rows;
+    for (const int at : image_positions) {
+      if (at >= first && at < first + rows) image_rows.push_back(at - first);
+    }
+    const Tensor images = image_row.Rows(0, static_cast<int64_t>(image_rows.size()));
+    put(images, image_rows);
     (*decoder)->Forward({.token = token.Rows(first, rows),
                          .batch = {.tokens = rows,
                                    .sequences = 1,
@@ -73,6 +81,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
                                    .context_length = length,
                                    .rope_variant = variant,
                                    .block_table = table},
+                         .image_row = image_rows.empty() ? Tensor() : images,
                          .kv = kv->layers(),
                          .logit_row = position.Rows(0, rows),
                          .logits = logits.Rows(first, rows)});

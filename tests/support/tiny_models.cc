@@ -70,7 +70,7 @@ std::vector<std::string> TinyModelNames() {
       "llama",        "llama3",      "mistral",          "internlm",    "internlm2", "qwen",          "qwen2",     "qwen3",
       "gemma",        "gemma2",      "gemma3",           "phi3",        "phi3_long", "llama_dynamic", "chatglm",   "glm4",
       "granite",      "baichuan",    "falcon",           "falcon_40b",  "falcon_rw", "mixtral",       "qwen2_moe", "qwen3_moe",
-      "deepseek_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "dbrx",      "baichuan_13b"};
+      "deepseek_moe", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "dbrx",      "baichuan_13b",  "xcomposer2"};
 }
 
 std::vector<float> TinyWeights(std::string_view name, int64_t elements) {
@@ -114,6 +114,11 @@ std::vector<GoldenPrompt> TinyGolden(std::string_view model) {
     GoldenPrompt& prompt = prompts.emplace_back();
     const int i = static_cast<int>(prompts.size()) - 1;
     for (int p = 0; p < stored.length; ++p) prompt.tokens.push_back((p * p * 7 + p * 13 + i * 29) % kVocab);
+    if (model == "xcomposer2") {
+      for (int p = 0; p < stored.length; ++p) {
+        if (p % 8 >= 5) prompt.image_positions.push_back(p);
+      }
+    }
     prompt.positions = stored.positions;
     prompt.logits.assign(stored.positions.size(), std::vector<float>(kVocab));
     for (std::vector<float>& row : prompt.logits) {

@@ -29,6 +29,7 @@ void WriteTinyModel(std::string_view model, const std::vector<StoredTensor>& che
 // The prompts that logits are stored for, and the rows of logits at some of their positions.
 struct GoldenPrompt {
   std::vector<int32_t> tokens;
+  std::vector<int> image_positions;  // of xcomposer2; none of the others
   std::vector<int> positions;
   std::vector<std::vector<float>> logits;  // one for each of `positions`
 };

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ struct Checkpoint {
   CheckpointIndex tensors;
   std::vector<std::shared_ptr<const MappedFile>> files;
   std::vector<std::shared_ptr<const void>> memory;
+  // Reads everything and compares its checksums; empty where a format has none. May run beside other readers.
+  std::function<absl::Status()> verify;
 };
 
 // "[8192, 2048]"

@@ -24,6 +24,8 @@ namespace {
 using kernels::DType;
 using kernels::LinearWeight;
 
+constexpr size_t kReadAheadBytes = size_t{256} << 20;
+
 // The steps of a plan that fill one slot, and the tensors of the workspace that hold it: one, or one for each step when the
 // steps' types differ.
 struct Group {
@@ -161,7 +163,10 @@ class Converter {
     BERTH_RETURN_IF_ERROR(CompareDuplicates());
     for (const WorkspaceTensor& tensor : layout_.tensors) result_.bytes += tensor.bytes * options_.ranks;
     for (int rank = 0; rank < options_.ranks; ++rank) {
-      for (const Group& group : layout_.groups) BERTH_RETURN_IF_ERROR(WriteGroup(rank, group));
+      for (const Group& group : layout_.groups) {
+        ReadAhead(plans_[rank], group.first_step + group.steps);
+        BERTH_RETURN_IF_ERROR(WriteGroup(rank, group));
+      }
     }
     BERTH_RETURN_IF_ERROR(writer_->Finish(files_.small_files, Manifest(model_name)));
     return result_;
@@ -180,6 +185,15 @@ class Converter {
   absl::Status CompareDuplicates() const {
     const LoadPlan plan{.duplicates = plans_.front().duplicates};
     return Materialize(files_.spec, plan, files_.checkpoint.tensors, kernels::HostAllocator()).status();
+  }
+
+  // Has the disk read what comes next in long runs: page faults would wait for every little one.
+  void ReadAhead(const LoadPlan& plan, size_t step) const {
+    for (size_t bytes = 0; step < plan.steps.size() && bytes < kReadAheadBytes; ++step) {
+      const absl::Span<const std::byte> data = files_.checkpoint.tensors[plan.steps[step].tensor].data;
+      WillNeed(data);
+      bytes += data.size();
+    }
   }
 
   absl::Status WriteGroup(int rank, const Group& group) {
@@ -272,6 +286,9 @@ absl::Status CheckOptions(const ConvertOptions& options) {
 absl::StatusOr<Conversion> ConvertModel(const std::string& path, const ConvertOptions& options) {
   BERTH_RETURN_IF_ERROR(CheckOptions(options));
   BERTH_ASSIGN_OR_RETURN(const ModelFiles files, OpenModel(path, LoadFormat::kCheckpoint));
+  if (files.checkpoint.verify) {
+    if (absl::Status verified = files.checkpoint.verify(); !verified.ok()) return InFile(path, verified);
+  }
   ConvertOptions own = options;
   const auto last = own.destination.find_last_not_of('/');
   own.destination.resize(last == std::string::npos ? 1 : last + 1);

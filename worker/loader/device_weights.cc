@@ -20,6 +20,9 @@ constexpr float kRandomScale = 0.02f;
 
 bool IsTied(const model::DecoderSpec& spec, Slot slot) { return slot == Slot::kHead && spec.tied_head; }
 
+// Devices compute no rows of images, so that what only these need takes none of their memory.
+bool IsLeftOut(Slot slot) { return model::Info(slot).adapter; }
+
 // 1 where a norm multiplies, 0 for biases.
 float ConstantValue(const model::DecoderSpec& spec, Slot slot, int layer) {
   switch (slot) {
@@ -41,7 +44,7 @@ float ConstantValue(const model::DecoderSpec& spec, Slot slot, int layer) {
 absl::Status Reserve(const model::DecoderSpec& spec, kernels::WeightUploader& uploader) {
   kernels::WeightSizes sizes;
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) {
-    if (IsTied(spec, slot)) return absl::OkStatus();
+    if (IsTied(spec, slot) || IsLeftOut(slot)) return absl::OkStatus();
     ++sizes.weights;
     if (shape.columns > 0) {
       sizes.matrix_elements += shape.rows() * shape.columns;
@@ -78,7 +81,9 @@ absl::StatusOr<MaterializedWeights> UploadWeights(const model::DecoderSpec& spec
   model::DecoderWeights weights = host;
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) -> absl::Status {
     LinearWeight* const matrix = MatrixMember(weights, slot, layer);
-    if (IsTied(spec, slot)) {
+    if (IsLeftOut(slot)) {
+      *matrix = {};
+    } else if (IsTied(spec, slot)) {
       *matrix = TiedHead(host.embed, host.head, weights.embed);
     } else if (matrix != nullptr) {
       BERTH_ASSIGN_OR_RETURN(*matrix, uploader.Matrix(*matrix));
@@ -102,6 +107,7 @@ absl::StatusOr<MaterializedWeights> RandomWeights(const model::DecoderSpec& spec
   };
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) -> absl::Status {
     LinearWeight* const matrix = MatrixMember(weights, slot, layer);
+    if (IsLeftOut(slot)) return absl::OkStatus();
     if (IsTied(spec, slot)) {
       *matrix = weights.embed;
     } else if (matrix != nullptr) {

@@ -11,7 +11,7 @@
 namespace berth::loader {
 
 // Copies of `host`, which may go when this returns, in the uploader's memory: every matrix one segment of its dtype, every
-// vector f32. A tied head shares the embedding's storage. Errors are the uploader's.
+// vector f32. A tied head shares the embedding's storage; adapters on rows of images stay out. Errors are the uploader's.
 absl::StatusOr<MaterializedWeights> UploadWeights(const model::DecoderSpec& spec, const model::DecoderWeights& host,
                                                   kernels::WeightUploader& uploader);
 

@@ -231,7 +231,8 @@ class Planner {
   absl::StatusOr<RowRange> OwnRows(Slot slot, int part, const SlotShape& shape) const {
     const int64_t rows = shape.part_rows[part], unit = shape.row_unit, units = rows / unit;
     if (model::Info(slot).axis != ParallelAxis::kRows) return RowRange{0, rows};
-    const bool shared = (slot == Slot::kQkv || slot == Slot::kQkvBias) && part > 0 && shard_.size % units == 0;
+    const bool qkv = slot == Slot::kQkv || slot == Slot::kQkvBias || slot == Slot::kQkvAdapterUp;
+    const bool shared = qkv && part > 0 && shard_.size % units == 0;
     if (shared && units < shard_.size) return RowRange{shard_.rank * units / shard_.size * unit, unit};
     if (units % shard_.size != 0) return Indivisible(slot, units);
     return RowRange{rows / shard_.size * shard_.rank, rows / shard_.size};

@@ -31,7 +31,10 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::st
 
 MappedFile::~MappedFile() { munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size()); }
 
-void MappedFile::WillNeed() const { madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_WILLNEED); }
+void WillNeed(absl::Span<const std::byte> mapped) {
+  const size_t before = reinterpret_cast<uintptr_t>(mapped.data()) % static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  madvise(const_cast<std::byte*>(mapped.data()) - before, mapped.size() + before, MADV_WILLNEED);
+}
 
 absl::Status InFile(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));

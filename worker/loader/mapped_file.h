@@ -21,15 +21,15 @@ class MappedFile {
   const std::string& path() const { return path_; }
   absl::Span<const std::byte> bytes() const { return bytes_; }
 
-  // Asks the system to read the file ahead.
-  void WillNeed() const;
-
  private:
   MappedFile(std::string path, absl::Span<const std::byte> bytes) : path_(std::move(path)), bytes_(bytes) {}
 
   std::string path_;
   absl::Span<const std::byte> bytes_;
 };
+
+// Asks the system to read that part of a mapped file ahead.
+void WillNeed(absl::Span<const std::byte> mapped);
 
 // The same error with the path in front.
 absl::Status InFile(const std::string& path, const absl::Status& status);

@@ -31,14 +31,26 @@ uint64_t HashBytes(absl::Span<const std::byte> bytes, uint64_t seed) {
 }
 
 // The checkpoint's weights where its files have them, and then wherever the uploader brings them.
-absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
-  for (const auto& file : files.checkpoint.files) file->WillNeed();
-  BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
+absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const LoadPlan& plan,
+                                                 kernels::WeightUploader* uploader) {
   BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights,
                          Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator()));
   if (uploader != nullptr) return UploadWeights(files.spec, weights.weights, *uploader);
   weights.memory.insert(weights.memory.end(), files.checkpoint.files.begin(), files.checkpoint.files.end());
   weights.memory.insert(weights.memory.end(), files.checkpoint.memory.begin(), files.checkpoint.memory.end());
+  return weights;
+}
+
+// Checksums are compared while the weights are on their way: the reader who comes second finds them in the page cache.
+absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
+  for (const auto& file : files.checkpoint.files) WillNeed(file->bytes());
+  BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
+  if (!files.checkpoint.verify) return BringWeights(files, plan, uploader);
+  absl::Status verified;
+  std::thread verifier([&] { verified = files.checkpoint.verify(); });
+  absl::StatusOr<MaterializedWeights> weights = BringWeights(files, plan, uploader);
+  verifier.join();
+  BERTH_RETURN_IF_ERROR(verified);
   return weights;
 }
 

@@ -69,6 +69,22 @@ LinearWeight* MatrixMember(model::DecoderWeights& weights, Slot slot, int layer)
       return &weights.layers[layer].experts_up;
     case Slot::kExpertsDown:
       return &weights.layers[layer].experts_down;
+    case Slot::kQkvAdapterDown:
+      return &weights.layers[layer].qkv_adapter.down;
+    case Slot::kQkvAdapterUp:
+      return &weights.layers[layer].qkv_adapter.up;
+    case Slot::kAttentionOutAdapterDown:
+      return &weights.layers[layer].attention_out_adapter.down;
+    case Slot::kAttentionOutAdapterUp:
+      return &weights.layers[layer].attention_out_adapter.up;
+    case Slot::kMlpUpAdapterDown:
+      return &weights.layers[layer].mlp_up_adapter.down;
+    case Slot::kMlpUpAdapterUp:
+      return &weights.layers[layer].mlp_up_adapter.up;
+    case Slot::kMlpDownAdapterDown:
+      return &weights.layers[layer].mlp_down_adapter.down;
+    case Slot::kMlpDownAdapterUp:
+      return &weights.layers[layer].mlp_down_adapter.up;
     default:
       return nullptr;
   }

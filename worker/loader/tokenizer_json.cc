@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "nlohmann/json.hpp"
@@ -165,9 +166,15 @@ absl::StatusOr<TokenizerData> ParseSentencePiece(std::string model, std::string_
   BERTH_ASSIGN_OR_RETURN(const std::string tokenizer_class, config.StringOr("tokenizer_class", ""));
   if (tokenizer_class == "ChatGLMTokenizer") {
     data.add_bos = data.add_eos = false;
-    data.appended_tokens = {"[MASK]",   "[gMASK]",       "[sMASK]",        "sop", "eop", "<|system|>",
-                            "<|user|>", "<|assistant|>", "<|observation|>"};
+    data.appended_tokens = {"[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"};
     data.prefix_tokens = {"[gMASK]", "sop"};
+    // The class has one name in ChatGLM2 and 3; only the latter's has tokens for roles.
+    BERTH_ASSIGN_OR_RETURN(const std::string model_name, config.StringOr("name_or_path", ""));
+    if (!absl::StrContains(model_name, "chatglm2")) {
+      for (const char* role : {"<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"}) {
+        data.appended_tokens.emplace_back(role);
+      }
+    }
   }
   return data;
 }

@@ -87,13 +87,13 @@ absl::StatusOr<WorkspaceTensor> ParseWorkspaceTensor(const JsonFields& fields, i
 }
 
 // Compares the checksum of every tensor, several pieces at a time.
-absl::Status VerifyChecksums(const Checkpoint& checkpoint, const WorkspaceManifest& manifest, int rank) {
+absl::Status VerifyChecksums(const CheckpointIndex& tensors, const WorkspaceManifest& manifest, int rank) {
   struct Piece {
     absl::Span<const std::byte> bytes;
     uint64_t hash = 0;
   };
   std::vector<Piece> pieces;
-  for (const TensorInfo& tensor : checkpoint.tensors) {
+  for (const TensorInfo& tensor : tensors) {
     for (size_t at = 0; at < tensor.data.size(); at += kPieceBytes) pieces.push_back({tensor.data.subspan(at, kPieceBytes)});
   }
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -102,7 +102,7 @@ absl::Status VerifyChecksums(const Checkpoint& checkpoint, const WorkspaceManife
   size_t next = 0;
   for (size_t i = 0; i < manifest.tensors.size(); ++i) {
     WeightChecksum checksum;
-    for (size_t at = 0; at < checkpoint.tensors[i].data.size(); at += kPieceBytes) checksum.AddPiece(pieces[next++].hash);
+    for (size_t at = 0; at < tensors[i].data.size(); at += kPieceBytes) checksum.AddPiece(pieces[next++].hash);
     const uint64_t want = manifest.tensors[i].checksums[rank];
     if (checksum.value() == want) continue;
     return absl::DataLossError(absl::StrFormat("tensor %s has checksum %016x, want %016x: the file is damaged, convert again",
@@ -198,11 +198,12 @@ absl::StatusOr<Checkpoint> OpenWorkspaceWeights(const std::string& directory, co
   }
   const std::string path = absl::StrCat(directory, "/", WorkspaceWeightsFile(shard));
   BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  file->WillNeed();
   absl::StatusOr<CheckpointIndex> index = PlaceTensors(manifest, file->bytes());
   if (!index.ok()) return InFile(path, index.status());
   Checkpoint checkpoint{.tensors = *std::move(index), .files = {std::move(file)}};
-  if (absl::Status status = VerifyChecksums(checkpoint, manifest, shard.rank); !status.ok()) return InFile(path, status);
+  checkpoint.verify = [tensors = checkpoint.tensors, manifest, shard] {
+    return InFile(WorkspaceWeightsFile(shard), VerifyChecksums(tensors, manifest, shard.rank));
+  };
   return checkpoint;
 }
 

@@ -64,7 +64,7 @@ class WeightChecksum {
   uint64_t value_ = 0;
 };
 
-// Maps a rank's weights and compares every checksum. Errors name the file and the tensor.
+// Maps a rank's weights, whose checksums `verify` compares on all cores. Errors name the file and the tensor.
 absl::StatusOr<Checkpoint> OpenWorkspaceWeights(const std::string& directory, const WorkspaceManifest& manifest,
                                                 const Shard& shard);
 

@@ -21,6 +21,11 @@ auto Key(const RopeSpec& rope) {
                          rope.long_divisors);
 }
 
+kernels::ImageAdapter OnRows(kernels::ImageAdapter adapter, const Tensor& row) {
+  adapter.row = row;
+  return adapter;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec, const DecoderWeights& weights,
@@ -94,6 +99,7 @@ absl::Status Decoder::MakeAlibiSlopes(kernels::Allocator& allocator) {
 void Decoder::Forward(const DecoderInput& input) {
   BERTH_CHECK(input.kv.size() == spec_.layers.size()) << input.kv.size() << " KV layers, want " << spec_.layers.size();
   const Tensor residual = residual_.Rows(0, input.batch.tokens);
+  image_row_ = input.image_row;
   ops_.Embed({.token = input.token,
               .last_token = input.last_token,
               .table = weights_.embed,
@@ -155,6 +161,7 @@ void Decoder::AttnIn(size_t layer, const Tensor& residual, const kernels::Batch&
   ops_.AttnIn({.residual = residual,
                .norm = weights.attention_norm,
                .qkv = weights.qkv,
+               .adapter = OnRows(weights.qkv_adapter, image_row_),
                .bias = weights.qkv_bias,
                .clip = spec.clip,
                .q_norm = weights.q_norm,
@@ -210,6 +217,7 @@ void Decoder::AttentionOut(size_t layer, const Tensor& residual) {
   const Tensor attended = spec.attention.latent.rank > 0 ? LatentOut(layer, tokens) : attended_;
   ops_.AttnOut({.in = Tensor(attended.raw(), dtype_, {tokens, weights.attention_out.k}),
                 .weight = weights.attention_out,
+                .adapter = OnRows(weights.attention_out_adapter, image_row_),
                 .bias = weights.attention_out_bias,
                 .post_norm = weights.attention_post_norm,
                 .scale = spec.branch_scale,
@@ -222,6 +230,7 @@ void Decoder::MlpUp(size_t layer, const Tensor& residual) {
   ops_.MlpUp({.residual = residual,
               .norm = spec.shared_norm ? weights.attention_norm : weights.mlp_norm,
               .weight = weights.mlp_up,
+              .adapter = OnRows(weights.mlp_up_adapter, image_row_),
               .bias = weights.mlp_up_bias,
               .gated = spec.mlp.gated,
               .activation = spec.mlp.activation,
@@ -234,6 +243,7 @@ void Decoder::MlpDown(size_t layer, const Tensor& residual) {
   const LayerWeights& weights = weights_.layers[layer];
   ops_.MlpDown({.in = Tensor(intermediate_.raw(), dtype_, {residual.dim(0), spec.mlp.intermediate}),
                 .weight = weights.mlp_down,
+                .adapter = OnRows(weights.mlp_down_adapter, image_row_),
                 .bias = weights.mlp_down_bias,
                 .post_norm = weights.mlp_post_norm,
                 .scale = spec.branch_scale,

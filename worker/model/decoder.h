@@ -17,6 +17,7 @@ struct DecoderInput {
   kernels::Tensor token;       // i32 [tokens]
   kernels::Tensor last_token;  // i32 [slots] or empty, as in EmbedArgs
   kernels::Batch batch;
+  kernels::Tensor image_row;              // i32 [image rows] the step's rows that are of images, or empty: none
   absl::Span<const kernels::KvLayer> kv;  // one per layer
   kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted; empty: none
   kernels::Tensor logits;                 // out f32 [rows, vocab]
@@ -61,6 +62,7 @@ class Decoder {
   const kernels::DType dtype_;
   kernels::Buffer activations_;
   kernels::Tensor residual_, query_, attended_, intermediate_;  // views of activations_, max_tokens rows each
+  kernels::Tensor image_row_;                                   // of the step that runs
   std::vector<kernels::Rope> rope_;                             // per layer; equal specs share one table
   kernels::Buffer rope_tables_;
   std::vector<kernels::Tensor> alibi_slope_;  // per layer; empty: none

@@ -90,6 +90,7 @@ struct LayerSpec {
   MoeSpec moe;                 // no experts: none
   bool mlp_post_norm = false;  // like mlp_norm
   bool parallel = false;       // attention and MLP both read the layer's input
+  int image_rank = 0;          // of the adapters of attention's and MLP's products on rows of images; 0: none
   bool shared_norm = false;    // the MLP reads attention's normalised input
   float branch_scale = 1;      // of what attention and MLP add
 };

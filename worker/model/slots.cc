@@ -37,6 +37,14 @@ constexpr std::array<SlotInfo, kSlotCount> kSlots = {{
     {"final_norm", false, ParallelAxis::kNone},
     {"final_norm_bias", false, ParallelAxis::kNone},
     {"head", false, ParallelAxis::kRows},
+    {"qkv_adapter_down", true, ParallelAxis::kNone, true},
+    {"qkv_adapter_up", true, ParallelAxis::kRows, true},
+    {"attention_out_adapter_down", true, ParallelAxis::kColumns, true},
+    {"attention_out_adapter_up", true, ParallelAxis::kNone, true},
+    {"mlp_up_adapter_down", true, ParallelAxis::kNone, true},
+    {"mlp_up_adapter_up", true, ParallelAxis::kRows, true},
+    {"mlp_down_adapter_down", true, ParallelAxis::kColumns, true},
+    {"mlp_down_adapter_up", true, ParallelAxis::kNone, true},
 }};
 
 using MaybeShape = std::optional<SlotShape>;
@@ -114,6 +122,26 @@ MaybeShape LatentShape(const DecoderSpec& spec, Slot slot, const AttentionSpec& 
   }
 }
 
+MaybeShape AdapterShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer) {
+  const int64_t rank = layer.image_rank;
+  switch (slot) {
+    case Slot::kQkvAdapterDown:
+      return Matrix(rank, spec.hidden);
+    case Slot::kQkvAdapterUp:
+      return QkvShape(layer.attention, rank);
+    case Slot::kAttentionOutAdapterDown:
+      return Matrix(rank, static_cast<int64_t>(layer.attention.q_heads) * layer.attention.value_dim());
+    case Slot::kMlpUpAdapterDown:
+      return Parts(layer.mlp.gated ? 2 : 1, rank, spec.hidden);
+    case Slot::kMlpUpAdapterUp:
+      return MlpUpShape(layer.mlp, rank);
+    case Slot::kMlpDownAdapterDown:
+      return Matrix(rank, layer.mlp.intermediate);
+    default:
+      return Matrix(spec.hidden, rank);
+  }
+}
+
 MaybeShape LayerShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer) {
   const AttentionSpec& attention = layer.attention;
   switch (slot) {
@@ -159,7 +187,7 @@ MaybeShape LayerShape(const DecoderSpec& spec, Slot slot, const LayerSpec& layer
     case Slot::kExpertsDown:
       return layer.moe.routing.experts > 0 ? MoeShape(spec, slot, layer.moe) : std::nullopt;
     default:
-      return std::nullopt;
+      return layer.image_rank > 0 ? AdapterShape(spec, slot, layer) : std::nullopt;
   }
 }
 

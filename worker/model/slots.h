@@ -42,8 +42,16 @@ enum class Slot : uint8_t {
   kFinalNorm,
   kFinalNormBias,
   kHead,
+  kQkvAdapterDown,  // adapters on rows of images, as in kernels::ImageAdapter
+  kQkvAdapterUp,    // parts: q, k, v
+  kAttentionOutAdapterDown,
+  kAttentionOutAdapterUp,
+  kMlpUpAdapterDown,  // parts: gate, up when gated; else one
+  kMlpUpAdapterUp,    // the same
+  kMlpDownAdapterDown,
+  kMlpDownAdapterUp,
 };
-inline constexpr int kSlotCount = static_cast<int>(Slot::kHead) + 1;
+inline constexpr int kSlotCount = static_cast<int>(Slot::kMlpDownAdapterUp) + 1;
 
 // Which dimension tensor parallelism divides: the rows of every part, the columns, or none (each rank has all of it).
 enum class ParallelAxis : uint8_t { kNone, kRows, kColumns };
@@ -52,6 +60,7 @@ struct SlotInfo {
   std::string_view name;
   bool per_layer = false;
   ParallelAxis axis = ParallelAxis::kNone;
+  bool adapter = false;  // acts on rows of images only
 };
 const SlotInfo& Info(Slot slot);
 

@@ -30,6 +30,7 @@ struct LayerWeights {
   kernels::LinearWeight experts_up;    // [2 * experts * intermediate, hidden]: all gate rows, then all up rows
   kernels::LinearWeight experts_down;  // [experts * hidden, intermediate]
   kernels::Norm mlp_post_norm;
+  kernels::ImageAdapter qkv_adapter, attention_out_adapter, mlp_up_adapter, mlp_down_adapter;  // without rows
 };
 
 struct DecoderWeights {

@@ -66,11 +66,14 @@ VARIANTS = {
                          "original_max_position_embeddings": 32},
     },
     "mistral": {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "rope_theta": 10000.0, "sliding_window": 24},
-    "internlm": {"architectures": ["InternLMForCausalLM"], "model_type": "internlm", "bias": True},
+    "internlm": {"architectures": ["InternLMForCausalLM"], "model_type": "internlm", "bias": True, "max_position_embeddings": 35,
+                 "rotary": {"base": 20000, "scaling_factor": 2.0, "type": "dynamic"}},
     "internlm2": {
         "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "rope_theta": 1000000.0, "bias": True,
         "rope_scaling": {"type": "linear", "factor": 2.0},
     },
+    "xcomposer2": {"architectures": ["InternLMXComposer2ForCausalLM"], "model_type": "internlmxcomposer2", "bias": False,
+                   "rope_theta": 1000000.0},
     "qwen2": {
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}, "use_sliding_window": False,
@@ -176,7 +179,9 @@ def weight(name, shape):
 
 # For the families without a class: the class that computes the same, and its configuration.
 def like_internlm(config):
-    return "LlamaForCausalLM", {**config, "attention_bias": config["bias"]}
+    rotary = config.get("rotary")
+    rope = rotary and {"rope_type": rotary["type"], "rope_theta": rotary["base"], "factor": rotary.get("scaling_factor", 1.0)}
+    return "LlamaForCausalLM", {**config, "attention_bias": config["bias"], **({"rope_parameters": rope} if rope else {})}
 
 
 def like_chatglm(config):
@@ -191,8 +196,8 @@ def like_chatglm(config):
 # Those whose embeddings are kept too: embeddings.f32 holds, for each prompt, the normalised mean of the last hidden states.
 EMBEDDED = ("llama", "gemma2", "falcon")
 LIKE = {"internlm": like_internlm, "internlm2": like_internlm, "chatglm": like_chatglm}
-PLAIN = {"baichuan": plain_decoder.baichuan, "qwen": plain_decoder.qwen, "deepseek": plain_decoder.deepseek}
-
+PLAIN = {"baichuan": plain_decoder.baichuan, "qwen": plain_decoder.qwen, "deepseek": plain_decoder.deepseek,
+         "internlmxcomposer2": plain_decoder.xcomposer2}
 
 
 # How checkpoints call what the class calls otherwise: pattern of the class's name, name.

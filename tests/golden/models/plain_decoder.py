@@ -116,6 +116,48 @@ def qwen(config, weight):
     return shapes, logits
 
 
+def xcomposer2(config, weight):
+    """InternLM2: wqkv has, per kv head, its q heads, then k, then v. On rows of images each product adds Plora_B(Plora_A(x)), whose
+    rank is 256 and whose scale 256 / 256."""
+    hidden, inter, vocab, heads = (config[k] for k in ("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads"))
+    kv_heads, epsilon, rank = config["num_key_value_heads"], config["rms_norm_eps"], 256
+    dim = hidden // heads
+    products = {"attention.wqkv": [(heads + 2 * kv_heads) * dim, hidden], "attention.wo": [hidden, hidden],
+                "feed_forward.w1": [inter, hidden], "feed_forward.w3": [inter, hidden], "feed_forward.w2": [hidden, inter]}
+    shapes = {"model.tok_embeddings.weight": [vocab, hidden]}
+    for i in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{i}."
+        for name, (rows, columns) in products.items():
+            shapes |= {f"{layer}{name}.weight": [rows, columns], f"{layer}{name}.Plora_A.weight": [rank, columns],
+                       f"{layer}{name}.Plora_B.weight": [rows, rank]}
+        shapes |= {layer + "attention_norm.weight": [hidden], layer + "ffn_norm.weight": [hidden]}
+    shapes |= {"model.norm.weight": [hidden], "output.weight": [vocab, hidden]}
+    w = tensors(shapes, weight)
+
+    def logits(tokens):
+        of_image = torch.arange(len(tokens)) % 8 >= 5
+
+        def product(name, x):
+            out = F.linear(x, w[name + ".weight"])
+            out[of_image] += F.linear(F.linear(x[of_image], w[name + ".Plora_A.weight"]), w[name + ".Plora_B.weight"])
+            return out
+
+        x = w["model.tok_embeddings.weight"][torch.tensor(tokens)]
+        for i in range(config["num_hidden_layers"]):
+            layer = f"model.layers.{i}."
+            qkv = product(layer + "attention.wqkv", rms_norm(x, w[layer + "attention_norm.weight"], epsilon))
+            groups = qkv.view(len(tokens), kv_heads, heads // kv_heads + 2, dim)
+            q, k = groups[:, :, :-2].reshape(len(tokens), heads, dim), groups[:, :, -2]
+            k, v = (t.repeat_interleave(heads // kv_heads, 1) for t in (rotate(k, config["rope_theta"]), groups[:, :, -1]))
+            x = x + product(layer + "attention.wo", attention(rotate(q, config["rope_theta"]), k, v))
+            normed = rms_norm(x, w[layer + "ffn_norm.weight"], epsilon)
+            gate, up = (product(f"{layer}feed_forward.{name}", normed) for name in ("w1", "w3"))
+            x = x + product(layer + "feed_forward.w2", F.silu(gate) * up)
+        return F.linear(rms_norm(x, w["model.norm.weight"], epsilon), w["output.weight"])
+
+    return shapes, logits
+
+
 def deepseek(config, weight):
     """DeepSeek-MoE: softmax over all experts, the best ones' weights as they are, shared experts as one MLP, dense layers first."""
     hidden, vocab, heads = (config[k] for k in ("hidden_size", "vocab_size", "num_attention_heads"))

@@ -223,6 +223,8 @@ def make_chat_classes(texts):
     glm_id = {token: size + i for i, token in enumerate(glm)}
     write("chatglm3", llama, glm, lambda text: [glm_id["[gMASK]"], glm_id["sop"], glm_id["<|user|>"]] + llama.encode("\n")
           + llama.encode(text) + [glm_id["<|assistant|>"]])
+    write("chatglm2", llama, glm[:5], lambda text: [glm_id["[gMASK]"], glm_id["sop"]]
+          + llama.encode("[Round 1]\n\n问：" + text + "\n\n答："))
     write("internlm", llama, ["<eoh>", "<eoa>"],
           lambda text: [llama.bos_id()] + llama.encode("<|User|>:" + text) + [size] + llama.encode("\n<|Bot|>:"))
     # Baichuan's model puts no space before a text and knows the markers of a turn itself.

@@ -58,6 +58,10 @@ TEST_P(DeviceWeightsTest, EverySlotArrivesInOneSegment) {
         SCOPED_TRACE(std::string(model::Info(slot).name) + " of layer " + std::to_string(layer));
         ++slots;
         const LinearWeight* matrix = MatrixMember(copy.weights, slot, layer);
+        if (model::Info(slot).adapter) {
+          EXPECT_TRUE(matrix->empty());
+          return absl::OkStatus();
+        }
         if (matrix == nullptr) {
           EXPECT_EQ(Values(VectorMember(copy.weights, slot, layer)), Values(VectorMember(model_.weights, slot, layer)));
           EXPECT_NE(VectorMember(copy.weights, slot, layer).raw(), VectorMember(model_.weights, slot, layer).raw());

@@ -83,7 +83,7 @@ INSTANTIATE_TEST_SUITE_P(
         RealCheckpoint{"internlm-20b", "internlm", 60, 0, false, 0},
         RealCheckpoint{"internlm2-1.8b", "internlm2", 24, 0, false, 0},
         RealCheckpoint{"internlm2-7b", "internlm2", 32, 0, false, 0},
-        RealCheckpoint{"internlm-xcomposer2-7b", "internlm2", 32, 0, false, 715},
+        RealCheckpoint{"internlm-xcomposer2-7b", "internlm2", 32, 0, false, 395},
         RealCheckpoint{"qwen-7b", "qwen", 32, 0, false, 0}, RealCheckpoint{"qwen1.5-7b", "qwen2", 32, 0, false, 0},
         RealCheckpoint{"qwen2-0.5b", "qwen2", 24, 0, true, 0}, RealCheckpoint{"qwen2-7b", "qwen2", 28, 0, false, 0},
         RealCheckpoint{"qwen3-0.6b", "qwen3", 28, 0, true, 0}, RealCheckpoint{"baichuan-7b", "baichuan", 32, 0, false, 0},

@@ -11,6 +11,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/worker/text/golden.h"
 #include "worker/loader/tiktoken.h"
+#include "worker/text/builtin_templates.h"
 #include "worker/text/tokenizer.h"
 
 namespace berth::loader {
@@ -90,6 +91,12 @@ TEST(SentencePieceTest, ChatGlmHasItsSpecialTokens) {
   want.insert(want.begin(), {first + 1, first + 3});
   EXPECT_EQ(glm->Encode("Hello", {}).value(), want);
   EXPECT_EQ(glm->eos_id(), plain->eos_id());
+  const auto glm2 = text::MakeTokenizer(*ParseSentencePiece(text::ReadGolden("sp_bpe.model"), R"({
+      "tokenizer_class": "ChatGLMTokenizer", "name_or_path": "THUDM/chatglm2-6b-32k"})"))
+                        .value();
+  EXPECT_EQ(glm2->size(), first + 5) << "which has no tokens for roles, so that its own template is chosen";
+  EXPECT_EQ(text::BuiltinTemplateOf("chatglm", [&](std::string_view token) { return glm2->IdOf(token) >= 0; }), "chatglm2");
+  EXPECT_EQ(text::BuiltinTemplateOf("chatglm", [&](std::string_view token) { return glm->IdOf(token) >= 0; }), "chatglm3");
 }
 
 TEST(TiktokenTest, BadLinesAreNamed) {

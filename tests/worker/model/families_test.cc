@@ -163,6 +163,22 @@ TEST(FamiliesTest, UnknownValuesAreErrors) {
   }
 }
 
+TEST(FamiliesTest, InternLmHasThetaAndScalingInFieldsOfItsOwn) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string("InternLMForCausalLM")});
+  config.Set("rotary.base", int64_t{20000});
+  config.Set("rotary.type", std::string("origin"));
+  EXPECT_EQ(ParseSpec(config)->layers[0].attention.rope.theta, 20000);
+  EXPECT_EQ(ParseSpec(config)->layers[0].attention.rope.scaling, RopeScaling::kNone);
+  config.Set("rotary.type", std::string("dynamic"));
+  EXPECT_EQ(ParseSpec(config)->max_position, 256) << "a factor of 1";
+  config.Set("rotary.scaling_factor", 2.0);
+  EXPECT_EQ(ParseSpec(config)->max_position, 512);
+  EXPECT_EQ(ParseSpec(config)->layers[0].attention.rope.factor, 2);
+  config.Set("rotary.type", std::string("linear"));
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("rotary.type is \"linear\""));
+}
+
 TEST(FamiliesTest, IncompleteRopeScalingIsAnError) {
   HfConfig config = LlamaConfig();
   config.Set("rope_scaling.rope_type", std::string("llama3"));

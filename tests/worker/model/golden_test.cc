@@ -43,7 +43,7 @@ double Deviation(const std::vector<GoldenPrompt>& prompts) {
 
 // The largest difference to the golden logits at the positions that have them.
 double GoldenError(const DecoderSpec& spec, const DecoderWeights& weights, const GoldenPrompt& prompt) {
-  const std::vector<std::vector<float>> logits = PromptLogits(spec, weights, prompt.tokens);
+  const std::vector<std::vector<float>> logits = PromptLogits(spec, weights, prompt.tokens, 0, prompt.image_positions);
   std::vector<std::vector<float>> stored;
   for (const int position : prompt.positions) stored.push_back(logits[position]);
   return LargestDifference(stored, prompt.logits);
@@ -106,9 +106,11 @@ TEST_P(GoldenTest, LogitsEqualTheReference) {
 TEST_P(GoldenTest, ChunksAndSingleTokensGiveTheSameBits) {
   const Subject subject(GetParam());
   const loader::MaterializedWeights weights = subject.Load();
-  const std::vector<int32_t>& tokens = subject.prompts.back().tokens;
-  const auto whole = PromptLogits(subject.spec, weights.weights, tokens);
-  for (const int step : {1, 16}) EXPECT_EQ(PromptLogits(subject.spec, weights.weights, tokens, step), whole) << step;
+  const auto logits = [&](int step) {
+    const GoldenPrompt& prompt = subject.prompts.back();
+    return PromptLogits(subject.spec, weights.weights, prompt.tokens, step, prompt.image_positions);
+  };
+  for (const int step : {1, 16}) EXPECT_EQ(logits(step), logits(0)) << step;
 }
 
 // The goldens see every tensor: without one of them, or with its rows in another order, the bar is missed by 10 times.

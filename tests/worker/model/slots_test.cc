@@ -90,6 +90,14 @@ TEST(SlotsTest, ParallelAxesPair) {
   EXPECT_EQ(Info(Slot::kExpertsUp).axis, ParallelAxis::kRows);
   EXPECT_EQ(Info(Slot::kExpertsDown).axis, ParallelAxis::kColumns);
   EXPECT_EQ(Info(Slot::kAttentionNorm).axis, ParallelAxis::kNone);
+  for (const Slot whole :
+       {Slot::kQkvAdapterDown, Slot::kAttentionOutAdapterUp, Slot::kMlpUpAdapterDown, Slot::kMlpDownAdapterUp}) {
+    EXPECT_EQ(Info(whole).axis, ParallelAxis::kNone) << Info(whole).name;
+  }
+  for (const Slot rows : {Slot::kQkvAdapterUp, Slot::kMlpUpAdapterUp}) EXPECT_EQ(Info(rows).axis, ParallelAxis::kRows);
+  for (const Slot columns : {Slot::kAttentionOutAdapterDown, Slot::kMlpDownAdapterDown}) {
+    EXPECT_EQ(Info(columns).axis, ParallelAxis::kColumns);
+  }
 }
 
 }  // namespace

@@ -113,6 +113,7 @@ TEST_P(CudaGoldenTest, RecordedStepsGiveTheSameTokens) {
 std::vector<CudaGoldenCase> CudaGoldenCases() {
   std::vector<CudaGoldenCase> cases;
   for (const std::string& model : berth::testing::TinyModelNames()) {
+    if (model == "xcomposer2") continue;  // rows of images are computed on the CPU only
     for (const kernels::DType dtype : {kernels::DType::kBF16, kernels::DType::kF16}) cases.push_back({model, dtype});
   }
   return cases;

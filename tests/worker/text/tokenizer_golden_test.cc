@@ -71,6 +71,10 @@ TEST_P(ChatClassGolden, EncodesATurnAndDecodesAsTheOriginal) {
 INSTANTIATE_TEST_SUITE_P(Classes, ChatClassGolden,
                          testing::Values(ChatClass{"chatglm3", "sp_bpe.model", R"({"tokenizer_class": "ChatGLMTokenizer"})",
                                                    "[gMASK]sop<|user|>\n ", "<|assistant|>"},
+                                         ChatClass{
+                                             "chatglm2", "sp_bpe.model",
+                                             R"({"tokenizer_class": "ChatGLMTokenizer", "name_or_path": "THUDM/chatglm2-6b"})",
+                                             "[gMASK]sop[Round 1]\n\n问：", "\n\n答："},
                                          ChatClass{"internlm", "sp_bpe.model",
                                                    R"({"tokenizer_class": "InternLMTokenizer", "added_tokens_decoder": {
                                   "1800": {"content": "<eoh>", "special": true},

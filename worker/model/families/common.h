@@ -63,6 +63,8 @@ absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderS
 
 // Dynamic NTK up to `reach` tokens: a variant for every doubling of the original length.
 void SetDynamicRope(double factor, int reach, DecoderSpec& spec, RopeSpec& rope);
+// The same up to the original length times the field `factor`, which is 1 where it is absent.
+absl::Status ParseDynamicRope(const HfConfig& config, std::string_view factor, DecoderSpec& spec, RopeSpec& rope);
 
 // What yarn with mscale_all_dim multiplies queries and keys by; 1 for every other scaling. Of ParseRope's result.
 absl::StatusOr<double> YarnMagnitude(const HfConfig& config, const RopeSpec& rope);

@@ -4,10 +4,23 @@
 namespace berth::model::families {
 namespace {
 
-// InternLM 1: llama with biases on q, k, v and the output of attention, or (20B) without.
+// InternLM 1: llama with biases on q, k, v and the output of attention, or (20B) without. Its later configurations have theta
+// and scaling in "rotary".
 absl::StatusOr<DecoderSpec> ParseInternLm(const HfConfig& config) {
   BERTH_ASSIGN_OR_RETURN(const bool bias, config.BoolOr("bias", true));
-  return ParseLlamaLike(config, {.family = "internlm", .qkv_bias = bias, .out_bias = bias});
+  BERTH_ASSIGN_OR_RETURN(DecoderSpec spec,
+                         ParseLlamaLike(config, {.family = "internlm",
+                                                 .qkv_bias = bias,
+                                                 .out_bias = bias,
+                                                 .fields = {.theta = config.Has("rotary") ? "rotary.base" : "rope_theta"}}));
+  if (!config.Has("rotary")) return spec;
+  BERTH_ASSIGN_OR_RETURN(const std::string type, config.String("rotary.type"));
+  if (type == "origin") return spec;
+  if (type != "dynamic") return config.Error("rotary.type", "want origin or dynamic");
+  RopeSpec rope = spec.layers[0].attention.rope;
+  BERTH_RETURN_IF_ERROR(ParseDynamicRope(config, "rotary.scaling_factor", spec, rope));
+  for (LayerSpec& layer : spec.layers) layer.attention.rope = rope;
+  return spec;
 }
 
 constexpr std::string_view kInternLmArchitectures[] = {"InternLMForCausalLM"};

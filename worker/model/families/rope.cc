@@ -87,14 +87,11 @@ absl::Status ParseScaling(const HfConfig& config, DecoderSpec& spec, RopeSpec& r
   if (type != "linear" && type != "llama3" && type != "dynamic" && type != "yarn") {
     return config.Error(field, "want default, linear, dynamic, llama3, yarn or longrope");
   }
-  BERTH_ASSIGN_OR_RETURN(rope.factor, PositiveFloat(config, ScalingField(config, "factor")));
+  const std::string factor = ScalingField(config, "factor");
+  BERTH_ASSIGN_OR_RETURN(rope.factor, PositiveFloat(config, factor));
+  if (type == "dynamic") return ParseDynamicRope(config, factor, spec, rope);
   if (type == "linear") {
     rope.scaling = RopeScaling::kLinear;
-  } else if (type == "dynamic") {
-    if (rope.factor > kMaxDynamicFactor) {
-      return config.Error(ScalingField(config, "factor"), absl::StrCat("want at most ", kMaxDynamicFactor));
-    }
-    SetDynamicRope(rope.factor, static_cast<int>(std::min<double>(spec.max_position * rope.factor, kMaxDimension)), spec, rope);
   } else if (type == "llama3") {
     rope.scaling = RopeScaling::kLlama3;
     return ParseLlama3(config, rope);
@@ -114,6 +111,13 @@ void SetDynamicRope(double factor, int reach, DecoderSpec& spec, RopeSpec& rope)
   rope.original_max_position = spec.max_position;
   for (int64_t length = spec.max_position; length < reach; length *= 2) spec.rope_lengths.push_back(static_cast<int>(length));
   spec.max_position = std::max(spec.max_position, reach);
+}
+
+absl::Status ParseDynamicRope(const HfConfig& config, std::string_view field, DecoderSpec& spec, RopeSpec& rope) {
+  BERTH_ASSIGN_OR_RETURN(const double factor, PositiveFloatOr(config, field, 1));
+  if (factor > kMaxDynamicFactor) return config.Error(field, absl::StrCat("want at most ", kMaxDynamicFactor));
+  SetDynamicRope(factor, static_cast<int>(std::min<double>(spec.max_position * factor, kMaxDimension)), spec, rope);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<double> YarnMagnitude(const HfConfig& config, const RopeSpec& rope) {
