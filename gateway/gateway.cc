@@ -97,6 +97,7 @@ class Gateway::Impl {
 
   absl::Status Start() {
     callers_.AddTo(server_);
+    callers_reflection_.AddTo(server_);
     health_.AddTo(server_);
     admin_.AddTo(admin_server_);
     reflection_.AddTo(admin_server_);
@@ -167,9 +168,11 @@ class Gateway::Impl {
                         .embed =
                             [this](const std::shared_ptr<const rpc::Tenant>& tenant, const v1::EmbedRequest& request,
                                    auto done) {
-                              callers_.Embed(server_.shard(), tenant, request, absl::InfiniteDuration(), std::move(done));
+                              return callers_.Embed(server_.shard(), tenant, request, absl::InfiniteDuration(),
+                                                    std::move(done));
                             },
-                        .close_session = Forward(&CallerServices::CloseSession)},
+                        .close_session = Forward(&CallerServices::CloseSession),
+                        .fork_session = Forward(&CallerServices::ForkSession)},
             .allowed_origins = options_.allowed_origins,
             .heartbeat = options_.http_heartbeat}};
     BERTH_ASSIGN_OR_RETURN(http_, http::HttpServer::Start(http));
@@ -250,6 +253,8 @@ class Gateway::Impl {
   WorkerStubs stubs_;
   CallerServices callers_;
   AdminService admin_;
+  rpc::ReflectionService callers_reflection_{{"berth.v1.InferenceService", "berth.v1.ModelService", "berth.v1.SessionService",
+                                              "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}};
   rpc::ReflectionService reflection_{{"berth.v1.AdminService", "grpc.reflection.v1alpha.ServerReflection"}};
   rpc::Server admin_server_;
   std::unique_ptr<http::HttpServer> http_;

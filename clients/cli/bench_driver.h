@@ -14,6 +14,11 @@ struct BenchRequest {
   int prompt = 0;
   int output = 0;
   double arrival = 0;  // seconds after the start of the run
+  // Of requests to a server:
+  int shared = 0;  // the first so many tokens of the prompt are those of the others of its group
+  int group = 0;
+  bool conversation = false;  // of text: `prompt` counts words
+  bool follows = false;       // it goes on with the conversation of the request before it, once that has its answer
 };
 
 // In seconds after the start of the run.
@@ -22,6 +27,8 @@ struct RequestTimes {
   double first = 0;  // its first token came
   double last = 0;
   int tokens = 0;  // of output
+  int prompt = 0;  // tokens, as a server counts them; 0: as many as were asked for
+  int cached = 0;  // of them, those that a server had in its cache
 };
 
 // What one run of some requests took.

@@ -55,11 +55,19 @@ absl::StatusOr<BenchLoad> Traced(int count, const std::vector<TraceRequest>& tra
   return load;
 }
 
-BenchLoad AtRate(BenchLoad load, double rate, const std::vector<double>& arrivals) {
+// `arrivals`: of those that follow no other.
+BenchLoad Arriving(BenchLoad load, double rate, const std::vector<double>& arrivals) {
   load.kind = Kind::kOpen;
-  for (size_t i = 0; i < load.requests.size(); ++i) load.requests[i].arrival = arrivals[i] / rate;
-  load.name = absl::StrCat(load.requests.size(), " at ", rate, "/s");
+  auto arrival = arrivals.begin();
+  for (BenchRequest& request : load.requests) {
+    if (!request.follows) request.arrival = *arrival++ / rate;
+  }
   return load;
+}
+
+BenchLoad AtRate(BenchLoad load, double rate, const std::vector<double>& arrivals) {
+  load.name = absl::StrCat(load.requests.size(), " at ", rate, "/s");
+  return Arriving(std::move(load), rate, arrivals);
 }
 
 BenchLoad InFlight(BenchLoad load, int in_flight) {
@@ -134,28 +142,71 @@ absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const
   return loads;
 }
 
-absl::StatusOr<std::vector<BenchLoad>> SweepLoads(const Sweep& sweep, const std::vector<TraceRequest>& trace) {
+namespace {
+
+absl::Status Validate(const Sweep& sweep) {
   if (sweep.requests < 1) return absl::InvalidArgumentError(absl::StrCat(sweep.requests, " requests, want at least 1"));
-  const bool drawn = sweep.prompt == 0 && sweep.output == 0;
-  if (!drawn && (sweep.prompt < 1 || sweep.output < 1)) {
-    return absl::InvalidArgumentError(absl::StrCat("lengths ", sweep.prompt, "/", sweep.output, ", want at least 1 of each"));
+  if (sweep.turns < 1) return absl::InvalidArgumentError(absl::StrCat(sweep.turns, " turns, want at least 1"));
+  if (sweep.prefix < 0 || sweep.prefixes < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(sweep.prefixes, " prefixes of ", sweep.prefix, " tokens"));
   }
-  BenchLoad all{.requests = std::vector<BenchRequest>(sweep.requests, {.prompt = sweep.prompt, .output = sweep.output})};
-  if (drawn) {
-    BERTH_ASSIGN_OR_RETURN(all, Traced(sweep.requests, trace));
-  }
-  std::mt19937_64 random(sweep.seed);
-  std::exponential_distribution<double> gap(1);
-  std::vector<double> arrivals = {gap(random)};
-  while (arrivals.size() < all.requests.size()) arrivals.push_back(arrivals.back() + gap(random));
-  std::vector<BenchLoad> loads;
   for (const double rate : sweep.request_rates) {
     if (!(rate > 0)) return absl::InvalidArgumentError(absl::StrCat("a rate of ", rate, " requests a second"));
-    loads.push_back(AtRate(all, rate, arrivals));
   }
   for (const int in_flight : sweep.concurrencies) {
     if (in_flight < 1) return absl::InvalidArgumentError(absl::StrCat(in_flight, " requests in flight"));
-    loads.push_back(InFlight(all, in_flight));
+  }
+  if (!(sweep.replay >= 0)) return absl::InvalidArgumentError(absl::StrCat("a replay ", sweep.replay, " times as fast"));
+  const bool drawn = sweep.prompt == 0 && sweep.output == 0;
+  if (drawn || (sweep.prompt >= 1 && sweep.output >= 1)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("lengths ", sweep.prompt, "/", sweep.output, ", want at least 1 of each"));
+}
+
+absl::StatusOr<BenchLoad> RequestsOf(const Sweep& sweep, const std::vector<TraceRequest>& trace) {
+  const int count = sweep.requests * sweep.turns;
+  BenchLoad load{.requests = std::vector<BenchRequest>(count, {.prompt = sweep.prompt, .output = sweep.output})};
+  if (sweep.prompt == 0) {
+    BERTH_ASSIGN_OR_RETURN(load, Traced(count, trace));
+  }
+  for (int i = 0; i < count; ++i) {
+    BenchRequest& request = load.requests[i];
+    request.follows = i % sweep.turns > 0;
+    request.conversation = sweep.turns > 1;
+    request.shared = request.follows ? 0 : sweep.prefix;
+    request.group = i / sweep.turns % sweep.prefixes;
+    request.prompt += request.shared;
+  }
+  return load;
+}
+
+// When the conversations of a trace began.
+absl::StatusOr<std::vector<double>> TimesOf(const Sweep& sweep, const std::vector<TraceRequest>& trace) {
+  std::vector<double> times;
+  for (int i = 0; i < sweep.requests * sweep.turns; i += sweep.turns) {
+    if (i >= static_cast<int>(trace.size()) || trace[i].seconds < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("the trace does not say when its request ", i, " came"));
+    }
+    times.push_back(trace[i].seconds);
+  }
+  return times;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<BenchLoad>> SweepLoads(const Sweep& sweep, const std::vector<TraceRequest>& trace) {
+  BERTH_RETURN_IF_ERROR(Validate(sweep));
+  BERTH_ASSIGN_OR_RETURN(const BenchLoad all, RequestsOf(sweep, trace));
+  std::mt19937_64 random(sweep.seed);
+  std::exponential_distribution<double> gap(1);
+  std::vector<double> arrivals = {gap(random)};
+  while (static_cast<int>(arrivals.size()) < sweep.requests) arrivals.push_back(arrivals.back() + gap(random));
+  std::vector<BenchLoad> loads;
+  for (const double rate : sweep.request_rates) loads.push_back(AtRate(all, rate, arrivals));
+  for (const int in_flight : sweep.concurrencies) loads.push_back(InFlight(all, in_flight));
+  if (sweep.replay > 0) {
+    BERTH_ASSIGN_OR_RETURN(const std::vector<double> times, TimesOf(sweep, trace));
+    loads.push_back(Arriving(all, sweep.replay, times));
+    loads.back().name = absl::StrCat(all.requests.size(), " replayed x ", sweep.replay);
   }
   return loads;
 }

@@ -42,13 +42,20 @@ struct TraceFiles {
 // INVALID_ARGUMENT names the one that is none of these, or wants more requests than the files have.
 absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const TraceFiles& files);
 
-// Rows that differ in how much is asked of a server at a time: the same requests at each rate, then with each number in flight.
+// Rows that differ in how much is asked of a server at a time: the same requests at each rate, then with each number in flight,
+// then at the trace's own times.
 struct Sweep {
   std::vector<double> request_rates;  // a second, Poisson arrivals
   std::vector<int> concurrencies;
+  double replay = 0;  // so many times as fast as the trace was; 0: no such row
   int requests = 200;
   int prompt = 0, output = 0;  // tokens of each request; both 0: the trace's
-  uint64_t seed = 1;           // of the arrivals
+  // Tokens that begin each prompt beside these, of `prefixes` different ones in turn.
+  int prefix = 0, prefixes = 1;
+  // Above 1: each of the requests is a conversation, of text, which goes on for so many turns, each as long as a request.
+  // Rates and numbers in flight are of conversations.
+  int turns = 1;
+  uint64_t seed = 1;  // of the arrivals
 };
 
 // INVALID_ARGUMENT names the value that is out of range.

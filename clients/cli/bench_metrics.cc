@@ -9,6 +9,8 @@
 namespace berth::cli {
 namespace {
 
+constexpr std::pair<const char*, double> kQuantiles[] = {{"_p50", 0.5}, {"_p75", 0.75}, {"_p95", 0.95}, {"_p99", 0.99}};
+
 double Mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
@@ -24,6 +26,12 @@ double Quantile(std::vector<double> values, double share) {
 std::vector<double> FirstTokenTimes(const RunTimes& times) {
   std::vector<double> out;
   for (const RequestTimes& request : times.requests) out.push_back(1e3 * (request.first - request.added));
+  return out;
+}
+
+std::vector<double> Latencies(const RunTimes& times) {
+  std::vector<double> out;
+  for (const RequestTimes& request : times.requests) out.push_back(1e3 * (request.last - request.added));
   return out;
 }
 
@@ -56,6 +64,21 @@ int64_t OutputTokens(const RunTimes& times) {
   return tokens;
 }
 
+int64_t PromptTokens(const std::vector<BenchRequest>& requests, const RunTimes& times) {
+  int64_t tokens = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const int counted = times.requests[i].prompt;
+    tokens += counted > 0 ? counted : requests[i].prompt;
+  }
+  return tokens;
+}
+
+int64_t CachedTokens(const RunTimes& times) {
+  int64_t tokens = 0;
+  for (const RequestTimes& request : times.requests) tokens += request.cached;
+  return tokens;
+}
+
 // 0 when no token came after the last request's first one.
 double DecodeRateOfAll(const RunTimes& times) {
   double first = 0;
@@ -84,8 +107,6 @@ double DecodeRate(const RunTimes& times) {
 
 std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs,
                                 const Objective& objective) {
-  int64_t prompt_tokens = 0;
-  for (const BenchRequest& request : requests) prompt_tokens += request.prompt;
   std::vector<Figure> figures;
   const auto add = [&](const std::string& name, const std::string& unit, const std::function<double(const RunTimes&)>& value) {
     std::vector<double> values;
@@ -95,15 +116,22 @@ std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const
   const auto add_times = [&](const std::string& name, const std::function<std::vector<double>(const RunTimes&)>& times) {
     if (times(runs.front()).empty()) return;
     add(name + "_mean", "ms", [&](const RunTimes& run) { return Mean(times(run)); });
-    add(name + "_p50", "ms", [&](const RunTimes& run) { return Quantile(times(run), 0.5); });
-    add(name + "_p99", "ms", [&](const RunTimes& run) { return Quantile(times(run), 0.99); });
+    for (const auto& [quantile, share] : kQuantiles) {
+      add(name + quantile, "ms", [&, share = share](const RunTimes& run) { return Quantile(times(run), share); });
+    }
   };
   add("request_rate", "1/s", [](const RunTimes& run) { return static_cast<double>(run.requests.size()) / run.end; });
   if (objective.any()) add("goodput", "1/s", [&](const RunTimes& run) { return Goodput(run, objective); });
   add("output_rate", "tok/s", [](const RunTimes& run) { return static_cast<double>(OutputTokens(run)) / run.end; });
   add("total_rate", "tok/s",
-      [&](const RunTimes& run) { return static_cast<double>(prompt_tokens + OutputTokens(run)) / run.end; });
+      [&](const RunTimes& run) { return static_cast<double>(PromptTokens(requests, run) + OutputTokens(run)) / run.end; });
   if (DecodeRateOfAll(runs.front()) > 0) add("decode_rate", "tok/s", DecodeRateOfAll);
+  if (CachedTokens(runs.front()) > 0) {
+    add("cached", "of prompts", [&](const RunTimes& run) {
+      return static_cast<double>(CachedTokens(run)) / static_cast<double>(PromptTokens(requests, run));
+    });
+  }
+  add_times("latency", Latencies);
   add_times("ttft", FirstTokenTimes);
   add_times("tpot", TimesPerToken);
   add_times("itl", Gaps);

@@ -34,9 +34,10 @@ struct Objective {
 // What the runs of one load show. Times in ms:
 //   request_rate, output_rate, total_rate   per second of the whole run
 //   decode_rate                             tokens after the last request's first token, per second
-//   ttft, tpot, itl: _mean, _p50, _p99      from the hand-over to the first token; (last - first) / (tokens - 1) of each
-//   request
-//                                           that has several; gaps between a request's successive outputs
+//   latency, ttft, tpot, itl: _mean, _p50, _p75, _p95, _p99
+//                                           from the hand-over to the last token and to the first; (last - first) / (tokens -
+//                                           1) of each request that has several; gaps between a request's successive outputs
+//   cached                                  share of the prompts' tokens that a server had in its cache
 //   goodput                                 requests that meet the objective, per second of the whole run
 //   host_step                               us that the engine thread works on a step, mean
 // A figure that no run has is left out.

@@ -18,10 +18,11 @@ std::vector<std::string> Shown(Kind kind) {
     case Kind::kBatch:
       return {"output_rate", "decode_rate", "ttft_mean", "ttft_p50", "ttft_p99", "tpot_mean", "host_step"};
     case Kind::kTrace:
-      return {"request_rate", "goodput",  "output_rate", "total_rate", "ttft_mean", "ttft_p50", "ttft_p99",
-              "tpot_mean",    "tpot_p50", "tpot_p99",    "itl_mean",   "itl_p50",   "itl_p99",  "host_step"};
+      return {"request_rate", "goodput",  "output_rate", "total_rate", "cached",  "ttft_mean", "ttft_p50", "ttft_p99",
+              "tpot_mean",    "tpot_p50", "tpot_p99",    "itl_mean",   "itl_p50", "itl_p99",   "host_step"};
     case Kind::kOpen:
-      return {"request_rate", "goodput", "ttft_mean", "ttft_p50", "ttft_p99", "tpot_mean", "tpot_p50", "tpot_p99", "itl_p99"};
+      return {"request_rate", "goodput",   "cached",   "ttft_mean", "ttft_p50",
+              "ttft_p99",     "tpot_mean", "tpot_p50", "tpot_p99",  "itl_p99"};
     case Kind::kFirstToken:
       return {"ttft_mean"};
     case Kind::kDecode:

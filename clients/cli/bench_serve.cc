@@ -2,54 +2,48 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <random>
+#include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "clients/cli/bench_metrics.h"
-#include "clients/cpp/async_client.h"
-#include "proto/rpc/shard.h"
 
 namespace berth::cli {
 namespace {
 
 constexpr int kFirstOrdinaryId = 3;
-constexpr std::chrono::seconds kConnectPatience(20);
 constexpr size_t kWarmUp = 64;  // requests of a discarded run
+
+// Each a token in most vocabularies.
+constexpr const char* kWords[] = {"the", "of",  "and", "to",   "in",   "is", "that", "for", "it",   "as", "was",
+                                  "on",  "are", "by",  "this", "with", "be", "or",   "his", "from", "at", "which"};
 
 // What the threads of one run share.
 struct Run {
   const std::vector<BenchRequest>& requests;
-  const std::vector<v1::GenerationSpec> specs;
-  std::atomic<size_t> next = 0;  // the request that is handed over next
+  const std::vector<BenchAsk> asks;  // of a conversation: what is said in this turn
+  std::vector<size_t> begins = {};   // the requests that follow no other
+  std::atomic<size_t> next = 0;      // of `begins`: handed over next
   const absl::Duration start = base::SystemClock().Monotonic();
   double Now() const { return absl::ToDoubleSeconds(base::SystemClock().Monotonic() - start); }
 };
 
-// A connection and the thread that reads its streams.
-struct Connection {
-  explicit Connection(std::unique_ptr<client::Gateways> gateways)
-      : shard(std::make_unique<grpc::CompletionQueue>()), client(std::move(gateways), {.attempts = 1}, shard) {
-    shard.Start();
-  }
-  rpc::Shard shard;
-  client::AsyncClient client;
-};
-
-// One connection's streams of a run. Thread: the connection's, but for Read.
+// One caller's streams of a run. Thread: the caller's, but for Begin and Wait.
 class StreamReader {
  public:
-  StreamReader(Run& run, Connection& connection, RunTimes& shared)
-      : run_(run), connection_(connection), requests_(shared.requests) {}
+  StreamReader(Run& run, BenchCaller& caller, RunTimes& shared) : run_(run), caller_(caller), requests_(shared.requests) {}
 
-  // Keeps `streams` requests running until none is left.
+  // Keeps `streams` requests or conversations running until none is left.
   void Begin(size_t streams) {
-    connection_.shard.Post([this, streams] {
+    caller_.Post([this, streams] {
       open_ = streams + 1;
       for (size_t i = 0; i < streams; ++i) Next();
       Close();
@@ -64,78 +58,144 @@ class StreamReader {
 
  private:
   void Next() {
-    const size_t request = run_.next++;
-    if (request >= run_.requests.size() || !failure_.ok()) return Close();
+    const size_t next = run_.next++;
+    if (next >= run_.begins.size() || !failure_.ok()) return Close();
+    const size_t request = run_.begins[next];
     const double wait = run_.requests[request].arrival - run_.Now();
-    if (wait <= 0) return Start(request);
-    connection_.shard.After(absl::Seconds(wait), [this, request] { Start(request); });
+    if (wait <= 0) return Start(request, run_.asks[request]);
+    caller_.After(absl::Seconds(wait), [this, request] { Start(request, run_.asks[request]); });
   }
 
-  void Start(size_t request) {
+  void Start(size_t request, BenchAsk ask) {
     const double arrival = run_.requests[request].arrival;
     requests_[request].added = arrival > 0 ? arrival : run_.Now();
-    connection_.client.Start(
-        run_.specs[request], absl::InfiniteDuration(), [this, request](const auto& message) { Note(request, message); },
-        [this](const absl::Status& status) {
-          failure_.Update(status);
-          Next();
-        });
+    auto said = std::make_shared<std::string>();
+    const bool keep = !ask.messages.empty();
+    caller_.Start(
+        ask,
+        [this, request, said, keep](const BenchPart& part) {
+          Note(request, part);
+          if (keep) absl::StrAppend(said.get(), part.text);
+        },
+        [this, request, said, ask](const absl::Status& status) mutable { Ended(request, std::move(ask), *said, status); });
+  }
+
+  // The conversation goes on, or another begins.
+  void Ended(size_t request, BenchAsk ask, const std::string& said, const absl::Status& status) {
+    failure_.Update(status);
+    const size_t next = request + 1;
+    if (!status.ok() || next == run_.requests.size() || !run_.requests[next].follows) return Next();
+    const BenchAsk& turn = run_.asks[next];
+    ask.messages.push_back({.role = "assistant", .content = said});
+    ask.messages.insert(ask.messages.end(), turn.messages.begin(), turn.messages.end());
+    ask.output = turn.output;
+    Start(next, std::move(ask));
   }
 
   void Close() {
     if (--open_ == 0) done_.Notify();
   }
 
-  void Note(size_t index, const v1::StreamGenerateResponse& message) {
-    const int tokens = message.delta().token_ids_size();
-    if (tokens == 0) return;
-    const double now = run_.Now();
+  void Note(size_t index, const BenchPart& part) {
     RequestTimes& request = requests_[index];
-    if (request.tokens == 0) {
-      request.first = now;
-    } else {
-      times.gaps.push_back(now - request.last);
+    request.prompt += part.prompt_tokens;
+    request.cached += part.cached_tokens;
+    const double now = run_.Now();
+    if (part.tokens > 0) {
+      if (request.tokens == 0) {
+        request.first = now;
+      } else {
+        times.gaps.push_back(now - request.last);
+      }
+      request.last = times.end = now;
     }
-    request.last = now;
+    // Where the server's count says more than the pieces did.
+    const int tokens = std::max(part.tokens, part.output_tokens - request.tokens);
     request.tokens += tokens;
-    times.tokens.emplace_back(now, tokens);
-    times.end = now;
+    if (tokens > 0) times.tokens.emplace_back(now, tokens);
   }
 
   Run& run_;
-  Connection& connection_;
+  BenchCaller& caller_;
   std::vector<RequestTimes>& requests_;  // every thread writes to its own streams' entries
   size_t open_ = 0;
   absl::Status failure_;
   base::Notification done_;
 };
 
+// Draws what is asked.
+class Prompts {
+ public:
+  explicit Prompts(int vocab) : vocab_(vocab) {}
+
+  std::vector<BenchAsk> Of(const std::vector<BenchRequest>& requests) {
+    std::vector<BenchAsk> asks;
+    for (const BenchRequest& request : requests) {
+      BenchAsk& ask = asks.emplace_back(BenchAsk{.output = request.output});
+      const int own = request.prompt - request.shared;
+      if (request.conversation) {
+        if (!request.follows) ask.session_id = absl::StrCat("bench-", random_());
+        if (request.shared > 0) ask.messages.push_back({.role = "system", .content = Shared(words_, request, &Prompts::Words)});
+        ask.messages.push_back({.role = "user", .content = Words(own)});
+        continue;
+      }
+      if (request.shared > 0) ask.ids = Shared(ids_, request, &Prompts::Ids);
+      const std::vector<int32_t> ids = Ids(own);
+      ask.ids.insert(ask.ids.end(), ids.begin(), ids.end());
+    }
+    return asks;
+  }
+
+ private:
+  // What the requests of a group begin with, in all runs.
+  template <typename Prefix>
+  const Prefix& Shared(std::map<std::pair<int, int>, Prefix>& prefixes, const BenchRequest& request,
+                       Prefix (Prompts::*draw)(int)) {
+    const auto [found, fresh] = prefixes.try_emplace({request.group, request.shared});
+    if (fresh) found->second = (this->*draw)(request.shared);
+    return found->second;
+  }
+  std::vector<int32_t> Ids(int count) {
+    std::vector<int32_t> ids(count);
+    for (int32_t& id : ids) id = static_cast<int32_t>(kFirstOrdinaryId + random_() % (vocab_ - kFirstOrdinaryId));
+    return ids;
+  }
+  std::string Words(int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) absl::StrAppend(&text, i > 0 ? " " : "", kWords[random_() % std::size(kWords)]);
+    return text;
+  }
+
+  const int vocab_;
+  std::mt19937 random_{1};
+  std::map<std::pair<int, int>, std::vector<int32_t>> ids_;
+  std::map<std::pair<int, int>, std::string> words_;
+};
+
 class ServedDriver {
  public:
-  explicit ServedDriver(const ServeBenchOptions& options) : options_(options) {}
+  explicit ServedDriver(const ServeBenchOptions& options) : options_(options), prompts_(options.vocab) {}
 
   // So that no measured run has to.
   absl::Status Connect() {
+    const bool http = absl::StrContains(options_.target.server, "://");
     for (int i = 0; i < options_.threads; ++i) {
-      BERTH_ASSIGN_OR_RETURN(std::unique_ptr<client::Gateways> gateways,
-                             client::Gateways::Make({.gateways = {options_.server}}));
-      if (!gateways->channel(0).WaitForConnected(std::chrono::system_clock::now() + kConnectPatience)) {
-        return absl::UnavailableError(
-            absl::StrCat("no connection to ", options_.server, " within ", kConnectPatience.count(), " s"));
-      }
-      connections_.push_back(std::make_unique<Connection>(std::move(gateways)));
+      BERTH_ASSIGN_OR_RETURN(callers_.emplace_back(), http ? MakeHttpCaller(options_.target) : MakeGrpcCaller(options_.target));
     }
     return absl::OkStatus();
   }
 
   // As EngineDriver::Run.
   absl::StatusOr<RunTimes> Measure(const std::vector<BenchRequest>& requests, int in_flight) {
-    Run run{.requests = requests, .specs = MakeSpecs(requests)};
+    Run run{.requests = requests, .asks = prompts_.Of(requests)};
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if (!requests[i].follows) run.begins.push_back(i);
+    }
     RunTimes times;
     times.requests.resize(requests.size());
     std::vector<std::unique_ptr<StreamReader>> readers;
-    for (const auto& connection : connections_) readers.push_back(std::make_unique<StreamReader>(run, *connection, times));
-    const size_t streams = in_flight > 0 ? in_flight : requests.size(), count = readers.size();
+    for (const auto& caller : callers_) readers.push_back(std::make_unique<StreamReader>(run, *caller, times));
+    const size_t streams = in_flight > 0 ? in_flight : run.begins.size(), count = readers.size();
     for (size_t i = 0; i < count; ++i) readers[i]->Begin(streams / count + (i < streams % count ? 1 : 0));
     absl::Status ended;
     for (const auto& reader : readers) ended.Update(reader->Wait());
@@ -157,26 +217,9 @@ class ServedDriver {
     times.end = std::max(times.end, part.end);
   }
 
-  std::vector<v1::GenerationSpec> MakeSpecs(const std::vector<BenchRequest>& requests) {
-    std::vector<v1::GenerationSpec> specs(requests.size());
-    for (size_t i = 0; i < requests.size(); ++i) {
-      v1::GenerationSpec& spec = specs[i];
-      spec.set_model(options_.model);
-      for (int n = 0; n < requests[i].prompt; ++n) {
-        spec.mutable_prompt()->mutable_token_ids()->add_ids(
-            static_cast<int32_t>(kFirstOrdinaryId + random_() % (options_.vocab - kFirstOrdinaryId)));
-      }
-      spec.mutable_sampling()->set_temperature(0);
-      spec.mutable_stop()->set_max_tokens(requests[i].output);
-      spec.mutable_stop()->set_ignore_eos(true);
-      spec.mutable_output()->set_token_ids(true);
-    }
-    return specs;
-  }
-
   const ServeBenchOptions& options_;
-  std::vector<std::unique_ptr<Connection>> connections_;
-  std::mt19937 random_{1};
+  Prompts prompts_;
+  std::vector<std::unique_ptr<BenchCaller>> callers_;
 };
 
 }  // namespace

@@ -1,30 +1,29 @@
 #pragma once
 
 #include <functional>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "clients/cli/bench_caller.h"
 #include "clients/cli/bench_loads.h"
 #include "clients/cli/bench_report.h"
 
 namespace berth::cli {
 
 struct ServeBenchOptions {
-  std::string server;  // host:port of a gateway's gRPC API
-  std::string model;   // empty: the only one
+  BenchTarget target;
   std::vector<BenchLoad> loads;
   int repeats = 3;  // measured runs of every load, after one that is discarded
-  int threads = 4;  // that read streams, each with a connection of its own
+  int threads = 4;  // that read streams, over gRPC each with a connection of its own
   Objective objective;
   int vocab = 256;  // ids that prompts are drawn from: 3 … vocab - 1
   absl::Status Validate() const;
 };
 
-// Measures a server as its callers see it: one gRPC stream per request, greedy, no token ends an answer, prompts are fresh
-// random ids. Requests are handed over as EngineDriver does, but of an open load each one's times count from its arrival, also
-// when this program was late. `on_row` hears of every load as it is done. Errors are the
-// server's, or a request that did not end at its output's length.
+// Measures a server as its callers see it: one stream per request, greedy, no token ends an answer, prompts are fresh random
+// ids and conversations random words. Requests are handed over as EngineDriver does, but of an open load each one's times count
+// from its arrival, also when this program was late. `on_row` hears of every load as it is done. Errors are the server's, or a
+// request that did not end at its output's length.
 absl::StatusOr<std::vector<LoadRow>> RunServeBench(const ServeBenchOptions& options,
                                                    const std::function<void(const LoadRow&)>& on_row = {});
 

@@ -9,7 +9,7 @@
 namespace berth::cli {
 
 struct ServeBenchFlags {
-  ServeBenchOptions bench = {.server = "127.0.0.1:23334"};
+  ServeBenchOptions bench = {.target = {.server = "127.0.0.1:23334"}};
   std::string loads;  // as of ParseLoads; "" and no sweep: kUsualLoad
   Sweep sweep;
   std::string plot;  // a file; "": none

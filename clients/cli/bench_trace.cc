@@ -10,6 +10,13 @@
 namespace berth::cli {
 namespace {
 
+// [prompt, output], and seconds that are not before `earlier`.
+bool IsRequest(const nlohmann::json& entry, double earlier) {
+  if (!entry.is_array() || entry.size() < 2 || entry.size() > 3) return false;
+  if (!entry[0].is_number_integer() || !entry[1].is_number_integer()) return false;
+  return entry.size() == 2 || (entry[2].is_number() && entry[2].get<double>() >= std::max(earlier, 0.0));
+}
+
 absl::StatusOr<nlohmann::json> ReadList(const std::string& path) {
   std::ifstream file(path);
   if (!file) return absl::NotFoundError("cannot open " + path);
@@ -22,14 +29,17 @@ absl::StatusOr<nlohmann::json> ReadList(const std::string& path) {
 
 absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten) {
   if (shorten < 1) return absl::InvalidArgumentError(absl::StrCat("shorten ", shorten, ", want at least 1"));
-  BERTH_ASSIGN_OR_RETURN(const nlohmann::json pairs, ReadList(path));
+  BERTH_ASSIGN_OR_RETURN(const nlohmann::json entries, ReadList(path));
   std::vector<TraceRequest> trace;
-  for (const auto& pair : pairs) {
+  for (const auto& entry : entries) {
     if (static_cast<int>(trace.size()) == requests) break;
-    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_integer() || !pair[1].is_number_integer()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": entry ", trace.size(), " is no pair of lengths: ", pair.dump()));
+    if (!IsRequest(entry, trace.empty() ? 0 : trace.back().seconds)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": entry ", trace.size(), " is no pair of lengths with a later time: ", entry.dump()));
     }
-    trace.push_back({.prompt = std::max(1, pair[0].get<int>() / shorten), .output = std::max(1, pair[1].get<int>() / shorten)});
+    trace.push_back({.prompt = std::max(1, entry[0].get<int>() / shorten),
+                     .output = std::max(1, entry[1].get<int>() / shorten),
+                     .seconds = entry.size() == 3 ? entry[2].get<double>() : -1});
   }
   return trace;
 }

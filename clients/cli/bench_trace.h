@@ -11,9 +11,11 @@ namespace berth::cli {
 struct TraceRequest {
   int prompt = 0;
   int output = 0;
+  double seconds = -1;  // when it came, after the trace's begin; negative: not known
 };
 
-// A JSON list of [prompt, output] pairs, the first `requests` of it, lengths divided by `shorten`.
+// A JSON list of [prompt, output] or [prompt, output, seconds], the first `requests` of it, lengths divided by `shorten`.
+// Seconds never fall.
 absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten);
 
 // A JSON list of times that never fall, in units of the mean gap.

@@ -22,6 +22,7 @@
 #include "clients/cli/local_server.h"
 #include "clients/cli/old_spellings.h"
 #include "clients/cli/terminal.h"
+#include "google/protobuf/util/json_util.h"
 
 namespace berth::cli {
 namespace {
@@ -34,14 +35,22 @@ void TalkTo(Conversation& conversation, const std::string& history_file) {
       conversation, [&terminal](const std::string& prompt) { return terminal.ReadLine(prompt); }, std::cout);
 }
 
-// What the server answers by.
-ConversationOptions OptionsOf(const ChatFlags& flags) {
+// What the server answers by. INVALID_ARGUMENT: the JSON is none of a generation's, or has what each turn sets.
+absl::StatusOr<ConversationOptions> OptionsOf(const ChatFlags& flags) {
   ConversationOptions options = flags.conversation;
-  if (flags.temperature.has_value()) options.sampling.set_temperature(*flags.temperature);
-  if (flags.top_p.has_value()) options.sampling.set_top_p(*flags.top_p);
-  if (flags.top_k.has_value()) options.sampling.set_top_k(*flags.top_k);
-  if (flags.seed.has_value()) options.sampling.set_seed(*flags.seed);
-  if (flags.max_tokens.has_value()) options.stop.set_max_tokens(*flags.max_tokens);
+  v1::GenerationSpec& generation = options.generation;
+  const std::string text = flags.generation.empty() ? "{}" : flags.generation;
+  if (const auto status = google::protobuf::util::JsonStringToMessage(text, &generation); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--generation: ", status.ToString()));
+  }
+  if (generation.has_prompt() || generation.has_session()) {
+    return absl::InvalidArgumentError("--generation: prompt and session are each turn's own");
+  }
+  if (flags.temperature.has_value()) generation.mutable_sampling()->set_temperature(*flags.temperature);
+  if (flags.top_p.has_value()) generation.mutable_sampling()->set_top_p(*flags.top_p);
+  if (flags.top_k.has_value()) generation.mutable_sampling()->set_top_k(*flags.top_k);
+  if (flags.seed.has_value()) generation.mutable_sampling()->set_seed(*flags.seed);
+  if (flags.max_tokens.has_value()) generation.mutable_stop()->set_max_tokens(*flags.max_tokens);
   return options;
 }
 
@@ -80,6 +89,8 @@ void AddChatFlags(CLI::App& app, ChatFlags& flags) {
   app.add_option("--top-p", flags.top_p)->check(CLI::Range(0.0, 1.0));
   app.add_option("--top-k", flags.top_k)->check(CLI::NonNegativeNumber);
   app.add_option("--seed", flags.seed, "Makes sampling repeatable");
+  app.add_option("--generation", flags.generation,
+                 "What else an answer is made by, as JSON of a berth.v1.GenerationSpec: {\"sampling\": {\"min_p\": 0.1}}");
   app.add_option("--session-id", flags.conversation.session_id, "Name of the session on the server; default: a drawn one");
   AddClientTlsFlags(app, flags.tls);
   app.add_option("--api-key", flags.api_key, "Key for the server");
@@ -92,8 +103,8 @@ absl::Status RunChat(ChatFlags flags) {
     flags.server = std::exchange(serve.model, {});
   }
   BERTH_ASSIGN_OR_RETURN(flags.server, ServerAddress(flags.server));
+  BERTH_ASSIGN_OR_RETURN(ConversationOptions options, OptionsOf(flags));
   BERTH_ASSIGN_OR_RETURN(const std::unique_ptr<LocalServer> local, StartOwnServer(flags));
-  ConversationOptions options = OptionsOf(flags);
   if (local == nullptr) {
     options.model = serve.model_name;
   } else {

@@ -23,6 +23,7 @@ struct ChatFlags {
   std::optional<float> temperature, top_p;
   std::optional<int> top_k, max_tokens;
   std::optional<uint64_t> seed;
+  std::string generation;  // JSON of a v1::GenerationSpec; the flags above go before it
   rpc::TlsOptions tls;
   std::string history_file;  // of what is typed; "": none
 };

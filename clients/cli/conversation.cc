@@ -17,7 +17,7 @@ std::string DrawId(const char* prefix) {
 }  // namespace
 
 v1::GenerationSpec Conversation::MakeTurn(const std::string& text) const {
-  v1::GenerationSpec spec;
+  v1::GenerationSpec spec = options_.generation;
   spec.set_request_id(DrawId("cli-"));
   spec.set_session_id(session_id_);
   spec.set_model(options_.model);
@@ -29,8 +29,6 @@ v1::GenerationSpec Conversation::MakeTurn(const std::string& text) const {
   };
   if (fresh_ && !options_.system.empty()) add("system", options_.system);
   add("user", text);
-  *spec.mutable_sampling() = options_.sampling;
-  *spec.mutable_stop() = options_.stop;
   spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
   spec.mutable_session()->set_start(fresh_);
   // A first turn that failed half-way may have opened the session.

@@ -13,11 +13,10 @@
 namespace berth::cli {
 
 struct ConversationOptions {
-  std::string model;       // empty: the only one served
-  std::string system;      // empty: none
-  std::string session_id;  // empty: a drawn one for each session
-  v1::SamplingParams sampling;
-  v1::StopCriteria stop;
+  std::string model;              // empty: the only one served
+  std::string system;             // empty: none
+  std::string session_id;         // empty: a drawn one for each session
+  v1::GenerationSpec generation;  // sampling, stop, output and the like of every turn
 };
 
 // A conversation whose history the server keeps: one interactive session at a time. Thread: one at a time, Interrupt excepted.

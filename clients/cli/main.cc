@@ -72,6 +72,10 @@ class Commands {
     bench_.require_subcommand(1);
     bench_engine_.prefix_command();
     bench_tune_.prefix_command()->set_help_flag();
+    bench_generation_.prefix_command()->set_help_flag();
+    bench_throughput_.allow_extras();
+    bench_throughput_.add_option("--num-prompts", throughput_requests_, "Requests of the trace")->capture_default_str();
+    bench_throughput_.add_option("--concurrency", throughput_streams_, "Of them, so many at any time")->capture_default_str();
     AddServeBenchFlags(bench_serve_, bench_flags_);
     check_env_.add_flag("--json", json_, "As JSON");
     check_env_.add_option("--dump-file", dump_file_, "Write it to this file too, as JSON");
@@ -92,6 +96,10 @@ class Commands {
     if (bench_serve_.parsed()) return RunServeBenchCommand(bench_flags_);
     if (bench_engine_.parsed()) return Become("berth-bench", bench_engine_.remaining());
     if (bench_tune_.parsed()) return Become("berth-tune", bench_tune_.remaining());
+    if (bench_generation_.parsed()) return BenchEngine(bench_generation_, "generation");
+    if (bench_throughput_.parsed()) {
+      return BenchEngine(bench_throughput_, absl::StrCat("C:", throughput_requests_, "@", throughput_streams_));
+    }
     if (check_env_.parsed()) return CheckEnvironment(json_, dump_file_);
     if (completion_.parsed()) {
       BERTH_ASSIGN_OR_RETURN(const std::string script, CompletionScript(app_, shell_));
@@ -105,12 +113,19 @@ class Commands {
   }
 
  private:
+  static absl::Status BenchEngine(const CLI::App& command, const std::string& loads) {
+    std::vector<std::string> arguments = command.remaining();
+    arguments.insert(arguments.begin(), {"--loads", loads});
+    return Become("berth-bench", std::move(arguments));
+  }
+
   CLI::App& app_;
   ServeFlags serve_flags_;
   ChatFlags chat_flags_;
   ServeBenchFlags bench_flags_;
   bool json_ = false;
   std::string dump_file_, shell_;
+  int throughput_requests_ = 1000, throughput_streams_ = 256;
   CLI::App& serve_ = *app_.add_subcommand("serve", "Start a gateway and workers for a model");
   CLI::App& chat_ = *app_.add_subcommand("chat", "Talk to a model");
   AdminCommand admin_{*app_.add_subcommand("admin", "Look after a running gateway or worker")};
@@ -118,7 +133,9 @@ class Commands {
   CLI::App& bench_engine_ = *bench_.add_subcommand("engine", "The engine without RPC: the flags of berth-bench");
   CLI::App& bench_tune_ = *bench_.add_subcommand(
       "tune", "Choose the algorithms of matrix products on a GPU, for the sources' table (builds with CUDA)");
-  CLI::App& bench_serve_ = *bench_.add_subcommand("serve", "A running server over gRPC, as its callers see it");
+  CLI::App& bench_throughput_ = *bench_.add_subcommand("throughput", "As bench engine, of a trace like shared conversations");
+  CLI::App& bench_generation_ = *bench_.add_subcommand("generation", "As bench engine, of LMDeploy's grid of lengths");
+  CLI::App& bench_serve_ = *bench_.add_subcommand("serve", "A running server, as its callers see it");
   CLI::App& check_env_ = *app_.add_subcommand("check-env", "Say what a report of a fault should: system, GPUs, libraries");
   CLI::App& completion_ = *app_.add_subcommand("completion", "Print what makes a shell complete commands and flags");
   CLI::App& convert_ = *app_.add_subcommand("convert", "Write a model in the form that workers map");

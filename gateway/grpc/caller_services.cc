@@ -132,15 +132,14 @@ void CallerServices::AddEmbed(rpc::Server& server) {
   server.AddUnary(inference_, &Inference::AsyncService::RequestEmbed, [this](auto call) {
     const auto answer = Begin(context_, call, "InferenceService", "Embed");
     if (answer == nullptr) return;
-    const auto forwarded = Embed(call->shard(), answer->tenant, call->request(), rpc::TimeLeft(call->context()),
-                                 [answer](const absl::Status& status, const v1::EmbedResponse& response) {
-                                   if (status.ok()) {
-                                     answer->Finish(response);
-                                   } else {
-                                     answer->Fail(status);
-                                   }
-                                 });
-    if (forwarded != nullptr) call->OnCancel([forwarded] { forwarded->Cancel(); });
+    call->OnCancel(Embed(call->shard(), answer->tenant, call->request(), rpc::TimeLeft(call->context()),
+                         [answer](const absl::Status& status, const v1::EmbedResponse& response) {
+                           if (status.ok()) {
+                             answer->Finish(response);
+                           } else {
+                             answer->Fail(status);
+                           }
+                         }));
   });
 }
 
@@ -186,15 +185,16 @@ void CallerServices::AddModel(rpc::Server& server) {
   });
 }
 
-int CallerServices::AnyWorker(const std::string& model) const {
-  const routing::RouteDecision decision = routing::Route(context_.relay.view(), {.model = model}, context_.clock.Monotonic());
+int CallerServices::AnyWorker(const std::string& model, int avoid) const {
+  const routing::ClusterView& view = context_.relay.view();
+  const routing::RouteDecision decision = routing::Route(view, {.model = model, .avoid = avoid}, context_.clock.Monotonic());
   if (decision.worker >= 0) return decision.worker;
   // All are busy; tokenizing needs no room.
-  const routing::ClusterView& view = context_.relay.view();
-  for (int i = 0; i < view.size(); ++i) {
-    if (view.worker(i).link == routing::LinkState::kUp && view.worker(i).FindModel(model) != nullptr) return i;
+  int found = -1;
+  for (int i = 0; i < view.size() && (found < 0 || found == avoid); ++i) {
+    if (view.worker(i).link == routing::LinkState::kUp && view.worker(i).FindModel(model) != nullptr) found = i;
   }
-  return -1;
+  return found;
 }
 
 int CallerServices::OwnerOf(const std::string& tenant, const std::string& session_id) const {
@@ -215,24 +215,55 @@ void CallerServices::Detokenize(rpc::Shard& shard, const std::string& tenant, co
   Ask(shard, stubs_.inference(worker), &Inference::Stub::PrepareAsyncDetokenize, tenant, request, std::move(done));
 }
 
-std::shared_ptr<rpc::ClientCall> CallerServices::Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
-                                                       const v1::EmbedRequest& request, absl::Duration timeout,
-                                                       Done<v1::EmbedResponse> done) {
+// An Embed under way. Thread: the shard's.
+struct CallerServices::Embedding {
+  rpc::Shard& shard;
+  const std::shared_ptr<const rpc::Tenant> tenant;
+  const v1::EmbedRequest request;
+  const absl::Duration deadline;
+  const int64_t charged;
+  Done<v1::EmbedResponse> done;
+  std::shared_ptr<rpc::ClientCall> call = nullptr;  // null: it is over
+  bool retried = false, cancelled = false;
+};
+
+void CallerServices::AskToEmbed(const std::shared_ptr<Embedding>& embedding, int worker) {
+  embedding->call = rpc::CallUnary(
+      embedding->shard, stubs_.inference(worker), &Inference::Stub::PrepareAsyncEmbed, embedding->request,
+      {.timeout = embedding->deadline - context_.clock.Monotonic(), .metadata = {{"x-berth-tenant", embedding->tenant->name}}},
+      [this, embedding, worker](const absl::Status& status, v1::EmbedResponse& response) {
+        embedding->call = nullptr;
+        const bool again = absl::IsUnavailable(status) && !embedding->cancelled && !std::exchange(embedding->retried, true);
+        const int other = again ? AnyWorker(embedding->request.model(), worker) : -1;
+        if (other >= 0 && other != worker && context_.relay.TakeRetry(status)) return AskToEmbed(embedding, other);
+        context_.relay.CorrectCharge(*embedding->tenant, response.usage().prompt_tokens() - embedding->charged);
+        std::exchange(embedding->done, nullptr)(status, response);  // it may hold what cancels this, and is held by it
+      });
+}
+
+std::function<void()> CallerServices::Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
+                                            const v1::EmbedRequest& request, absl::Duration timeout,
+                                            Done<v1::EmbedResponse> done) {
   relay::Relay& relay = context_.relay;
   const int worker = AnyWorker(request.model());
   const absl::StatusOr<int64_t> charged =
       worker < 0 ? relay::NoWorkerError(relay.view(), request.model()) : relay.Charge(*tenant, request.inputs());
   if (!charged.ok()) {
     done(charged.status(), {});
-    return nullptr;
+    return [] {};
   }
-  return rpc::CallUnary(
-      shard, stubs_.inference(worker), &Inference::Stub::PrepareAsyncEmbed, request,
-      {.timeout = std::min(timeout, kEmbedTimeout), .metadata = {{"x-berth-tenant", tenant->name}}},
-      [&relay, tenant, charged = *charged, done = std::move(done)](const absl::Status& status, v1::EmbedResponse& response) {
-        relay.CorrectCharge(*tenant, response.usage().prompt_tokens() - charged);
-        done(status, response);
-      });
+  const absl::Duration deadline = context_.clock.Monotonic() + std::min(timeout, kEmbedTimeout);
+  auto embedding = std::make_shared<Embedding>(Embedding{.shard = shard,
+                                                         .tenant = tenant,
+                                                         .request = request,
+                                                         .deadline = deadline,
+                                                         .charged = *charged,
+                                                         .done = std::move(done)});
+  AskToEmbed(embedding, worker);
+  return [embedding] {
+    embedding->cancelled = true;
+    if (embedding->call != nullptr) embedding->call->Cancel();
+  };
 }
 
 void CallerServices::CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,
@@ -240,6 +271,13 @@ void CallerServices::CloseSession(rpc::Shard& shard, const std::string& tenant, 
   const int worker = OwnerOf(tenant, request.session_id());
   if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
   Ask(shard, stubs_.session(worker), &Session::Stub::PrepareAsyncCloseSession, tenant, request, std::move(done));
+}
+
+void CallerServices::ForkSession(rpc::Shard& shard, const std::string& tenant, const v1::ForkSessionRequest& request,
+                                 Done<v1::ForkSessionResponse> done) {
+  const int worker = OwnerOf(tenant, request.session_id());
+  if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
+  Ask(shard, stubs_.session(worker), &Session::Stub::PrepareAsyncForkSession, tenant, request, std::move(done));
 }
 
 }  // namespace berth::gateway

@@ -30,20 +30,25 @@ class CallerServices {
                 Done<v1::TokenizeResponse> done);
   void Detokenize(rpc::Shard& shard, const std::string& tenant, const v1::DetokenizeRequest& request,
                   Done<v1::DetokenizeResponse> done);
-  // Null when no worker was asked; `done` has run then.
-  std::shared_ptr<rpc::ClientCall> Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
-                                         const v1::EmbedRequest& request, absl::Duration timeout, Done<v1::EmbedResponse> done);
+  // A worker that does not go on with it is followed by another, once. Returns what cancels it: `done` hears of that, too.
+  std::function<void()> Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
+                              const v1::EmbedRequest& request, absl::Duration timeout, Done<v1::EmbedResponse> done);
   void CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,
                     Done<v1::CloseSessionResponse> done);
+  void ForkSession(rpc::Shard& shard, const std::string& tenant, const v1::ForkSessionRequest& request,
+                   Done<v1::ForkSessionResponse> done);
 
  private:
+  struct Embedding;
+
   void AddInference(rpc::Server& server);
   void AddEmbed(rpc::Server& server);
   void AddSession(rpc::Server& server);
   void AddModel(rpc::Server& server);
 
-  // A worker that is up, the least loaded first; -1 when none serves `model`.
-  int AnyWorker(const std::string& model) const;
+  // A worker that is up, the least loaded first; -1 when none serves `model`. `avoid`: only when there is no other; -1: none.
+  int AnyWorker(const std::string& model, int avoid = -1) const;
+  void AskToEmbed(const std::shared_ptr<Embedding>& embedding, int worker);
   int OwnerOf(const std::string& tenant, const std::string& session_id) const;
 
   const CallerContext context_;

@@ -63,6 +63,7 @@ void Connection::CloseNow() {
   if (std::exchange(closed_, true)) return;
   if (generation_ != nullptr) generation_->Abandon();
   generation_.reset();
+  if (on_caller_gone_) std::exchange(on_caller_gone_, nullptr)();
   heartbeat_.cancel();
   boost::system::error_code ignored;
   stream_.tcp().socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);

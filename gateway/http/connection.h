@@ -41,6 +41,7 @@ class Connection : public Exchange {
   void Answer(HttpAnswer answer) override;
   void Fail(const absl::Status& status) override;
   void Generate(GenerationCall call) override;
+  void OnGone(std::function<void()> callback) override { on_caller_gone_ = std::move(callback); }
   void Post(std::function<void()> task) override;
 
  private:
@@ -97,6 +98,7 @@ class Connection : public Exchange {
   std::string path_;
   const Endpoint* endpoint_ = nullptr;
   std::shared_ptr<const rpc::Tenant> tenant_;
+  std::function<void()> on_caller_gone_;
   std::optional<GenerationCall> call_;
   std::shared_ptr<Generation> generation_;
   bool chunked_ = false, head_sent_ = false;

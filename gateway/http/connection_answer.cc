@@ -90,6 +90,7 @@ void Connection::FailHttp(int code, const std::string& message, const std::strin
 
 void Connection::Answer(HttpAnswer answer) {
   if (closed_) return;
+  on_caller_gone_ = nullptr;
   response_.emplace();
   response_->version(parser_->get().version() == 10 ? 10 : 11);
   response_->result(answer.code);

@@ -62,7 +62,13 @@ struct Parts {
   EmbeddingsRequest request;
   std::vector<v1::EmbedResponse> answers;
   size_t missing = 0;
-  bool failed = false;
+  std::vector<std::function<void()>> cancels = {};
+  bool failed = false;  // or its caller has gone
+
+  void Stop() {
+    failed = true;
+    for (const auto& cancel : std::exchange(cancels, {})) cancel();
+  }
 };
 
 void AnswerParts(Exchange& exchange, const Parts& parts) {
@@ -75,8 +81,10 @@ void AnswerParts(Exchange& exchange, const Parts& parts) {
 void TakePart(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Parts>& parts, size_t part,
               const absl::Status& status, const v1::EmbedResponse& response) {
   if (parts->failed) return;
-  parts->failed = !status.ok();
-  if (!status.ok()) return exchange->Post([exchange, status] { exchange->Fail(status); });
+  if (!status.ok()) {
+    parts->Stop();
+    return exchange->Post([exchange, status] { exchange->Fail(status); });
+  }
   parts->answers[part] = response;
   if (--parts->missing == 0) exchange->Post([exchange, parts] { AnswerParts(*exchange, *parts); });
 }
@@ -127,14 +135,17 @@ void Embeddings(Exchange& exchange) {
   const size_t count = request->parts.size();
   auto parts = std::make_shared<Parts>(
       Parts{.request = *std::move(request), .answers = std::vector<v1::EmbedResponse>(count), .missing = count});
+  rpc::Shard& shard = exchange.context().generation.shard;
+  exchange.OnGone([&shard, parts] { shard.Post([parts] { parts->Stop(); }); });
   // Weakly: a worker's answer may come when the server is gone.
-  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), parts] {
+  shard.Post([weak = exchange.weak_from_this(), parts] {
     const auto self = weak.lock();
-    for (size_t i = 0; self != nullptr && i < parts->request.parts.size(); ++i) {
-      self->context().workers.embed(self->tenant(), parts->request.parts[i],
-                                    [weak, parts, i](const absl::Status& status, const v1::EmbedResponse& response) {
-                                      if (const auto self = weak.lock()) TakePart(self, parts, i, status, response);
-                                    });
+    for (size_t i = 0; self != nullptr && i < parts->request.parts.size() && !parts->failed; ++i) {
+      parts->cancels.push_back(
+          self->context().workers.embed(self->tenant(), parts->request.parts[i],
+                                        [weak, parts, i](const absl::Status& status, const v1::EmbedResponse& response) {
+                                          if (const auto self = weak.lock()) TakePart(self, parts, i, status, response);
+                                        }));
     }
   });
 }

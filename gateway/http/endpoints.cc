@@ -101,6 +101,7 @@ constexpr Endpoint kEndpoints[] = {
     {"POST", "/v1/messages", false, Messages},
     {"POST", "/v1/messages/count_tokens", false, CountTokens},
     {"POST", "/v1/chat/interactive", false, Interactive},
+    {"POST", "/v1/sessions/fork", false, Fork},
     {"POST", "/generate", false, NativeGenerate},
     {"POST", "/v1/encode", false, Encode},
     {"POST", "/v1/tokenize", false, Tokenize},

@@ -25,10 +25,12 @@ struct WorkerCalls {
                                   std::function<void(const absl::Status& status, const Response& response)> done)>;
   Call<v1::TokenizeRequest, v1::TokenizeResponse> tokenize;
   Call<v1::DetokenizeRequest, v1::DetokenizeResponse> detokenize;
-  std::function<void(const std::shared_ptr<const rpc::Tenant>& tenant, const v1::EmbedRequest& request,
-                     std::function<void(const absl::Status& status, const v1::EmbedResponse& response)> done)>
+  // Returns what cancels it.
+  std::function<std::function<void()>(const std::shared_ptr<const rpc::Tenant>& tenant, const v1::EmbedRequest& request,
+                                      std::function<void(const absl::Status& status, const v1::EmbedResponse& response)> done)>
       embed;
   Call<v1::CloseSessionRequest, v1::CloseSessionResponse> close_session;
+  Call<v1::ForkSessionRequest, v1::ForkSessionResponse> fork_session;
 };
 
 struct ConnectionContext {
@@ -86,6 +88,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   virtual void Fail(const absl::Status& status) = 0;
   virtual void Generate(GenerationCall call) = 0;
 
+  // `callback` runs on the strand, if the caller goes away before the answer.
+  virtual void OnGone(std::function<void()> callback) = 0;
   // Any thread: runs `task` on the strand; what it answers is dropped when the caller has gone.
   virtual void Post(std::function<void()> task) = 0;
 };

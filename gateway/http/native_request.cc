@@ -1,9 +1,11 @@
 #include "gateway/http/native_request.h"
 
+#include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "gateway/http/generation_fields.h"
 #include "gateway/http/json_text.h"
 #include "gateway/http/native_format.h"
+#include "proto/rpc/status.h"
 
 namespace berth::http {
 namespace {
@@ -93,7 +95,51 @@ void CloseSession(Exchange& exchange, const v1::GenerationSpec& spec) {
   });
 }
 
+// `parent~xxxxxx`, which goes where the parent goes. For a session whose callers keep the history: its prefix is all to share.
+v1::ForkSessionResponse NameBranch(const std::string& parent) {
+  v1::ForkSessionResponse branch;
+  absl::BitGen random;
+  const auto suffix = absl::Uniform<uint32_t>(random) & 0xFFFFFF;
+  branch.set_session_id(absl::StrCat(parent.substr(0, parent.find('~')), "~", absl::Hex(suffix, absl::kZeroPad6)));
+  return branch;
+}
+
 }  // namespace
+
+absl::StatusOr<v1::ForkSessionRequest> ParseForkRequest(std::string_view body) {
+  absl::StatusOr<json> object = ParseObject(body);
+  if (!object.ok()) return object.status();
+  JsonFields fields(*object);
+  v1::GenerationSpec spec;
+  ReadSession(fields, spec);
+  v1::ForkSessionRequest request;
+  request.set_model(fields.String("model").value_or(""));
+  request.set_session_id(spec.session_id());
+  if (spec.session_id().empty()) fields.Fail("session_id", "is required");
+  if (const auto position = fields.Int64("position")) request.set_position(*position);
+  if (!fields.status().ok()) return fields.status();
+  return request;
+}
+
+void Fork(Exchange& exchange) {
+  absl::StatusOr<v1::ForkSessionRequest> request = ParseForkRequest(exchange.body());
+  if (!request.ok()) return exchange.Fail(request.status());
+  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request = *std::move(request)] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->context().workers.fork_session(
+        self->tenant()->name, request,
+        [weak, parent = request.session_id()](const absl::Status& status, const v1::ForkSessionResponse& response) {
+          const auto self = weak.lock();
+          if (self == nullptr) return;
+          const bool kept_by_caller = rpc::Reason(status) == "SESSION_NOT_FOUND";
+          self->Post([self, status, branch = kept_by_caller ? NameBranch(parent) : response, kept_by_caller] {
+            if (!status.ok() && !kept_by_caller) return self->Fail(status);
+            self->Answer({.body = Dump({{"session_id", branch.session_id()}, {"position", branch.position()}})});
+          });
+        });
+  });
+}
 
 absl::StatusOr<GenerationCall> ParseGenerateRequest(std::string_view body) {
   absl::StatusOr<json> object = ParseObject(body);

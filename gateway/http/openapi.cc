@@ -63,6 +63,8 @@ constexpr Operation kOperations[] = {
     {"post", "/v1/chat/interactive", "A turn of a session that the server keeps, as LMDeploy's API has it.",
      "model:string prompt:any! session_id:any interactive_mode:boolean request_output_len:integer cancel:boolean stop:any"
      " skip_special_tokens:boolean priority:integer stream:boolean" BERTH_SAMPLING BERTH_STOP},
+    {"post", "/v1/sessions/fork", "A branch of a session, on the worker that has it in its cache.",
+     "model:string session_id:any! position:integer"},
     {"post", "/generate", "Token ids in and out, as LMDeploy's API has it.",
      "model:string prompt:string input_ids:array session_id:any max_tokens:integer stop:any skip_special_tokens:boolean"
      " priority:integer return_logprob:boolean stream:boolean" BERTH_SAMPLING BERTH_STOP},

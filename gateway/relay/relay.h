@@ -107,9 +107,13 @@ class Relay : private WorkerLink::Owner {
   // Takes a request and the tokens of what is to be embedded, as far as they can be told, from the tenant's limits; as
   // RateLimiter::Take. The charge is to be corrected when the usage is known.
   absl::StatusOr<int64_t> Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs) {
+    retry_budget_.CountRequest(clock_.Monotonic());
     return intake_.Charge(tenant, inputs, view_.AttachedGateways(), clock_.Monotonic());
   }
   void CorrectCharge(const rpc::Tenant& tenant, int64_t tokens) { intake_.Correct(tenant, tokens); }
+
+  // Whether what a worker failed with `why`, before it had answered anything, may be tried at another one; it is counted then.
+  bool TakeRetry(const absl::Status& why);
 
   // The worker that answers for a session; -1 when none is attached.
   int OwnerOf(const std::string& tenant, const std::string& session_id) const { return sessions_.OwnerOf(tenant, session_id); }

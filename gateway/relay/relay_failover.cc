@@ -93,6 +93,12 @@ void Relay::Lose(Stream& stream, const absl::Status& why, Loss loss) {
   metrics_.FailedOver(had_tokens, stream.state != State::kEnded);
 }
 
+bool Relay::TakeRetry(const absl::Status& why) {
+  if (!IsDraining(why) && !retry_budget_.Take(clock_.Monotonic())) return false;
+  metrics_.Retried(IsDraining(why) ? "draining" : "unavailable");
+  return true;
+}
+
 absl::Status Relay::MayGoOn(Stream& stream, const absl::Status& why, Loss loss, bool handed_over) {
   const routing::WorkerView& worker = view_.worker(stream.worker);
   if (loss == WorkerLink::Loss::kDied && !stream.answered && std::exchange(stream.suspect, true)) return SuspectError();

@@ -23,18 +23,31 @@ def snippets():
 SNIPPETS = list(snippets())
 
 
+@pytest.fixture(scope="session")
+def fresh_python(tmp_path_factory):
+    """An interpreter that has the package `berth` from its wheel, what that needs, and nothing else."""
+    folder = tmp_path_factory.mktemp("fresh")
+    python = str(folder / "venv" / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, os.path.join(ROOT, "clients", "python")], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    (wheel,) = folder.glob("berth-*.whl")
+    subprocess.run([*pip, "--python", python, "install", wheel], check=True)
+    return python
+
+
 @pytest.mark.parametrize("language, how, text", SNIPPETS)
-def test_snippet(language, how, text, cluster, bin_dir, tmp_path):
+def test_snippet(language, how, text, request, cluster, bin_dir, tmp_path):
     ports = cluster.gateway.ready
     text = text.replace("127.0.0.1:23333", f"127.0.0.1:{ports['http_port']}")
     text = text.replace("127.0.0.1:23334", f"127.0.0.1:{ports['grpc_port']}").replace("build/cpu-release/bin", bin_dir)
     if how == "serve":
         return serve(text)
-    command = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}[language]
-    environment, folder = dict(os.environ, PYTHONPATH="build/stubs"), ROOT
+    environment, folder, python = dict(os.environ, PYTHONPATH="build/stubs"), ROOT, sys.executable
     if how == "installed":  # the package berth, which the stubs would hide
         del environment["PYTHONPATH"]
-        folder = tmp_path
+        folder, python = tmp_path, request.getfixturevalue("fresh_python")
+    command = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [python, "-c"]}[language]
     done = subprocess.run([*command, text], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert '"error"' not in done.stdout or "model_not_found" in done.stdout, done.stdout
@@ -58,6 +71,29 @@ def test_the_cpp_client(cluster, bin_dir):
         capture_output=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout, done.stderr
+
+
+NOT_RUN = {"deploy/quickstart", "tests/run"}  # they are what runs this
+
+
+def fences(page):
+    """(information string, text) of every fence of a page."""
+    text = open(os.path.join(ROOT, page), encoding="utf-8").read()
+    return re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.M | re.S)
+
+
+def test_no_snippet_is_left_out():
+    """What is not run is a picture, two commands, or C++ of the program of docs/clients.md, which is."""
+    program = iter([line.strip() for info, text in fences("docs/clients.md") if info == "cpp" for line in text.splitlines()])
+    for page in PAGES:
+        for info, text in fences(page):
+            if info == "":
+                words = {line.split()[0] for line in text.splitlines() if line}
+                assert words == NOT_RUN or "─►" in text, f"{page}: {text}"
+            elif info == "cpp":
+                assert page == "docs/clients.md" or all(line in program for line in text.splitlines()), f"{page}: {text}"
+            else:
+                assert re.fullmatch(r"\w+ (run|serve|installed)", info), f"{page}: {info}"
 
 
 def test_the_readme_tells_no_more_than_the_guides_can_show():

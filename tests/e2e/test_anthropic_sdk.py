@@ -1,7 +1,10 @@
 """Anthropic's Messages API with the official SDK, on the simulated engine."""
+import asyncio
+
 import anthropic
 import pytest
 from conftest import says
+from processes import until
 from test_tools import PARIS, call
 
 TOOLS = [
@@ -128,3 +131,25 @@ def test_the_key_may_come_as_this_sdk_sends_it(guarded):
     assert create(client, "Hi", max_tokens=2).content[0].text == "Hi"
     with pytest.raises(anthropic.AuthenticationError):
         create(anthropic.Anthropic(base_url=guarded.url, api_key="wrong", max_retries=0), "Hi")
+
+
+def test_asynchronous_calls_run_side_by_side(sim):
+    async def streamed(client, text):
+        messages = [{"role": "user", "content": says(text)}]
+        async with client.messages.stream(model="sim", max_tokens=40, messages=messages) as stream:
+            return "".join([part async for part in stream.text_stream])
+
+    async def run():
+        async with anthropic.AsyncAnthropic(base_url=sim.url, api_key="none", max_retries=0, timeout=60) as client:
+            texts = [f"answer {number}" for number in range(8)]
+            assert await asyncio.gather(*(streamed(client, text) for text in texts)) == texts
+            assert (await create(client, "whole")).content[0].text == "whole"
+
+    asyncio.run(run())
+
+
+def test_leaving_a_stream_cancels_it(claude, sim):
+    settings = dict(model="sim", max_tokens=4000, messages=[{"role": "user", "content": "go on"}])
+    with claude.messages.stream(**settings, extra_body={"ignore_eos": True}) as stream:
+        next(iter(stream.text_stream))
+    until(lambda: sum(sim.metric(worker, "vllm:num_requests_running") for worker in sim.workers.values()) == 0)

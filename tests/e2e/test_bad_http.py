@@ -116,8 +116,46 @@ def test_one_who_dawdles_holds_nobody_up(sim):
         connection.close()
 
 
+MESSAGES = [{"role": "user", "content": "x"}]
+GOOD_BODIES = {
+    "/v1/chat/completions": {"model": "sim", "messages": MESSAGES, "max_tokens": 1},
+    "/v1/completions": {"model": "sim", "prompt": "x", "max_tokens": 1},
+    "/v1/messages": {"model": "sim", "messages": MESSAGES, "max_tokens": 1},
+    "/v1/responses": {"model": "sim", "input": MESSAGES, "max_output_tokens": 1},
+    "/v1/chat/interactive": {"prompt": "x", "request_output_len": 1},
+    "/generate": {"prompt": "x", "max_tokens": 1},
+    "/v1/embeddings": {"model": "sim", "input": "x"},
+    "/v1/encode": {"input": "x"},
+    "/v1/tokenize": {"messages": MESSAGES},
+    "/v1/detokenize": {"tokens": [5]},
+}
+SAMPLING = {
+    "temperature": [-0.1, 2.1, "x", [1]], "top_p": [0, 1.1, "x"], "top_k": [-1, 1.5, "x"], "min_p": [-0.1, 1.1, "x"],
+    "presence_penalty": [-2.1, 2.1, "x"], "frequency_penalty": [-2.1, 2.1, "x"], "repetition_penalty": [0, -1, "x"],
+    "seed": ["x", 1.5, 2**70], "bad_words": [3, [3], [""], ["x"] * 129], "stop_token_ids": ["x", [-1], [10**9], [1.5]],
+    "ignore_eos": ["x", 1], "min_tokens": [-1, 99, "x"], "skip_special_tokens": ["x"], "include_stop_str_in_output": [3],
+}  # fmt: skip
 FIELDS = {
+    "/v1/completions": {
+        **SAMPLING,
+        "prompt": [None, [], [[]], ["x", 1], [99999], [1.5], 3, {}, ["x"] * 200], "echo": ["x"], "suffix": [3, "x"], "best_of": [2, "x"],
+        "logprobs": [21, -1, "x"], "max_tokens": [0, -1, 1.5, "x", 2**40], "n": [0, 129, "x"], "stop": [3, [3], [""], ["x"] * 17, "x" * 5000],
+        "logit_bias": [3, {"x": 1}, {"1": 101}, {"1": "x"}], "stream": [1], "stream_options": [3], "session_id": [1.5, "x" * 300],
+    },
+    "/v1/chat/interactive": {
+        "prompt": [None, 3, [], [{}], [{"role": 1}]], "session_id": [1.5, [], "x" * 300], "interactive_mode": ["x"], "cancel": ["x"],
+        "request_output_len": [0, -1, "x"], "stop": [3, [""]], "temperature": [3], "image_url": ["x"], "stream": ["x"],
+    },
+    "/generate": {
+        "prompt": [None, 3], "input_ids": [3, [], ["x"], [1]], "max_tokens": [0, "x"], "return_logprob": ["x"], "n": [2], "temperature": [3],
+        "image_data": ["x"], "stream": [3], "stop": [3],
+    },
+    "/v1/embeddings": {"model": [None, 3], "input": [None, 3, [], [""], [1.5], [[]]], "encoding_format": [3, "x"], "dimensions": [3]},
+    "/v1/encode": {"input": [None, 3, [], [3]], "do_preprocess": ["x"], "add_bos": [False, "x"]},
+    "/v1/tokenize": {"prompt": [3, "x"], "messages": [3, []], "model": [3], "add_generation_prompt": ["x"]},
+    "/v1/detokenize": {"tokens": [None, 3, ["x"], [1.5]], "skip_special_tokens": ["x"], "model": [3]},
     "/v1/chat/completions": {
+        **SAMPLING,
         "messages": [None, [], "hi", [1], [{}], [{"role": 1}], [{"role": "user", "content": 3}], [{"role": "user", "content": [{"type": "x"}]}]],
         "model": [None, 3, []],
         "tools": [3, [3], [{}], [{"type": "function", "function": {}}]],
@@ -147,10 +185,9 @@ FIELDS = {
 
 @pytest.mark.parametrize("path, field", [(path, field) for path, fields in FIELDS.items() for field in fields])
 def test_every_bad_field_is_named(sim, path, field):
-    good = {"model": "sim", "max_output_tokens" if path.endswith("responses") else "max_tokens": 1}
-    good["input" if path.endswith("responses") else "messages"] = [{"role": "user", "content": "x"}]
+    good = GOOD_BODIES[path]
     assert sim.post(path, good)[0] == 200
-    names = {"max_completion_tokens": "max_tokens", "stop_sequences": "stop"}
+    names = {"max_completion_tokens": "max_tokens", "stop_sequences": "stop", "request_output_len": "max_tokens"}
     for value in FIELDS[path][field]:
         status, _, answer = sim.post(path, {**good, field: value})
         assert status == 400, (value, answer)

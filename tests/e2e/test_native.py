@@ -72,6 +72,31 @@ def test_a_turn_is_cancelled_by_its_session(sim):
         until(lambda: sim.metric(worker, "vllm:num_requests_running") == 0)
 
 
+def test_a_fork_goes_its_own_way_from_the_same_history(sim):
+    def turn(session, text):
+        return post(sim, INTERACTIVE, {"prompt": says(text), "session_id": session, "interactive_mode": True})
+
+    first = turn("tree", "One.")
+    branch = post(sim, "/v1/sessions/fork", {"session_id": "tree"})
+    assert branch["session_id"].startswith("tree~")
+    assert branch["position"] == first["input_tokens"] + first["tokens"]
+    assert turn("tree", "A longer answer.")["history_tokens"] == branch["position"]
+    assert turn(branch["session_id"], "Two.")["history_tokens"] == branch["position"]
+
+
+def test_a_branch_of_a_conversation_that_its_caller_keeps_goes_to_the_same_worker(sim):
+    def worker(session):
+        return sim.post("/v1/completions", {"model": "sim", "prompt": "x", "max_tokens": 1, "session_id": session})[1]["X-Worker-Hint"]
+
+    for parent in ("leaf-1", "leaf-2", "leaf-3", "leaf-4"):
+        branches = [post(sim, "/v1/sessions/fork", {"session_id": parent}) for _ in range(2)]
+        assert [branch["position"] for branch in branches] == [0, 0]
+        child = post(sim, "/v1/sessions/fork", {"session_id": branches[0]["session_id"]})
+        names = [branch["session_id"] for branch in (*branches, child)]
+        assert len(set(names)) == 3 and all(name.startswith(parent + "~") for name in names)
+        assert {worker(name) for name in names} == {worker(parent)}
+
+
 def test_generate_takes_and_gives_token_ids(sim):
     ids = post(sim, "/v1/encode", {"input": says("Hello.")})["input_ids"]
     by_ids = post(sim, "/generate", {"input_ids": ids, "max_tokens": 50, "return_logprob": True})
@@ -110,6 +135,8 @@ def test_tokens_of_text_and_back(sim):
         ("/generate", {"input_ids": []}, 400, "input_ids"),
         ("/generate", {"input_ids": [99999]}, 400, "token_ids"),
         ("/generate", {"input_ids": ["x"]}, 400, "input_ids[0]"),
+        ("/v1/sessions/fork", {}, 400, "session_id"),
+        ("/v1/sessions/fork", {"session_id": "a", "position": "x"}, 400, "position"),
         ("/v1/encode", {}, 400, "input"),
         ("/v1/encode", {"input": ["x"] * 129}, 400, "input"),
         ("/v1/encode", {"input": "x", "add_bos": False}, 400, "add_bos"),
@@ -183,6 +210,18 @@ def test_a_silent_stream_says_that_it_lives(guarded):
     for line in text.split("\n"):
         assert line == "" or line.startswith((": alive", "data: "))
     connection.close()
+
+
+def test_leaving_embeddings_cancels_them(guarded):
+    def running():
+        return guarded.metric(guarded.workers["w0"], "vllm:num_requests_running")
+
+    connection = guarded.connect()
+    inputs = ["x" * 4000] * 40  # two rpcs, of minutes
+    connection.request("POST", "/v1/embeddings", json.dumps({"model": "sim", "input": inputs}), {"Authorization": "Bearer secret"})
+    until(lambda: running() > 0)
+    connection.close()
+    until(lambda: running() == 0)
 
 
 def test_fields_that_nobody_knows_are_named(sim):

@@ -1,8 +1,10 @@
 """The official OpenAI SDK against a gateway."""
+import asyncio
 import threading
 
 import openai
 import pytest
+from conftest import says
 from processes import until
 
 QUESTION = [{"role": "user", "content": "Name three colours of the rainbow."}]
@@ -178,3 +180,70 @@ def test_embeddings_of_token_ids_equal_those_of_their_text(sim_client):
         assert sim_client.embeddings.create(model="sim", input=form).data[0].embedding == texts.data[0].embedding
     with pytest.raises(openai.BadRequestError, match="dimensions"):
         sim_client.embeddings.create(model="sim", input="x", dimensions=8)
+
+
+async def gathered_text(client, **settings):
+    stream = await client.chat.completions.create(model="sim", max_tokens=24, stream=True, **settings)
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+def test_asynchronous_calls_run_side_by_side(sim):
+    async def run():
+        async with openai.AsyncOpenAI(base_url=sim.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+            texts = [f"answer {number}" for number in range(16)]
+            questions = [[{"role": "user", "content": says(text)}] for text in texts]
+            assert await asyncio.gather(*(gathered_text(client, messages=question) for question in questions)) == texts
+            whole, response, embedding, models = await asyncio.gather(
+                client.completions.create(model="sim", prompt=says("text"), max_tokens=24),
+                client.responses.create(model="sim", input=says("response")),
+                client.embeddings.create(model="sim", input="x"),
+                client.models.list(),
+            )
+            assert (whole.choices[0].text, response.output_text) == ("text", "response")
+            assert embedding.data[0].embedding and [model.id for model in models.data] == ["sim"]
+            with pytest.raises(openai.BadRequestError, match="temperature"):
+                await gathered_text(client, messages=QUESTION, temperature=7)
+
+    asyncio.run(run())
+
+
+LONG = dict(model="sim", messages=QUESTION, max_tokens=4000, extra_body={"ignore_eos": True})
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_cancelled_task_cancels_its_request(sim, stream):
+    def running():
+        return sum(sim.metric(worker, "vllm:num_requests_running") for worker in sim.workers.values())
+
+    async def run():
+        async with openai.AsyncOpenAI(base_url=sim.url + "/v1", api_key="none", max_retries=0) as client:
+            if stream:
+                answer = await client.chat.completions.create(stream=True, **LONG)
+                await anext(aiter(answer))
+                await answer.close()
+            else:
+                task = asyncio.create_task(client.chat.completions.create(**LONG))
+                await asyncio.to_thread(until, lambda: running() == 1)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await asyncio.to_thread(until, lambda: running() == 0)
+
+    asyncio.run(run())
+
+
+def test_a_timeout_of_the_sdk_cancels_its_request(sim, sim_client):
+    with pytest.raises(openai.APITimeoutError):
+        sim_client.with_options(timeout=0.2).chat.completions.create(**LONG)
+    until(lambda: sum(sim.metric(worker, "vllm:num_requests_running") for worker in sim.workers.values()) == 0)
+
+
+def test_a_wrong_key_is_the_sdks_error(guarded):
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=guarded.url + "/v1", api_key="wrong", max_retries=0).models.list()
+
+
+def test_the_raw_answer_names_request_and_worker(sim, sim_client):
+    raw = sim_client.chat.completions.with_raw_response.create(model="sim", messages=QUESTION, max_tokens=2)
+    assert raw.headers["X-Worker-Hint"].split("/")[0] in sim.workers
+    assert raw.headers["X-Request-Id"] in raw.parse().id

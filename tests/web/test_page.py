@@ -91,7 +91,28 @@ def test_regenerate_adds_a_version_and_both_can_be_read(page):
     assert page.ready().texts("assistant") == [first]
 
 
+# Notes the session of each answer that is asked for.
+NOTE_SESSIONS = """
+window.sessions = [];
+const real = window.fetch;
+window.fetch = (path, options) => {
+  if (path === "v1/chat/completions") window.sessions.push(options.headers["X-Session-Id"]);
+  return real(path, options);
+};
+"""
+
+
+def sessions_asked(page):
+    return page.script("return window.sessions")
+
+
+def forks(page):
+    """How often the gateway was asked for a branch."""
+    return page.script("return performance.getEntriesByType('resource').filter(e => e.name.endsWith('/v1/sessions/fork')).length")
+
+
 def test_an_edit_branches_and_the_old_branch_stays(page):
+    page.script(NOTE_SESSIONS)
     old = [page.ask("Red"), page.ask("More", count=2)]
     page.script("document.querySelector('.user [data-action=edit]').click()")
     page.one(".edit textarea").send_keys(Keys.END, "dish")
@@ -99,9 +120,15 @@ def test_an_edit_branches_and_the_old_branch_stays(page):
     page.until(lambda: page.texts("user") == ["Reddish"])
     assert page.answer() not in old
     assert page.one(".user .versions").text.strip() == "2 / 2"
+    (conversation,) = page.conversations()
+    branch = conversation["messages"][conversation["head"]]["parent"]
+    assert conversation["messages"][branch]["session"].startswith(conversation["session"] + "~")
+    assert sessions_asked(page) == [conversation["session"]] * 2 + [conversation["messages"][branch]["session"]]
     page.click(".user [data-action=previous-version]")
     page.until(lambda: page.texts("user") == ["Red", "More"])
     assert page.texts("assistant") == old
+    page.ask("Back", count=3)
+    assert sessions_asked(page)[-1] == conversation["session"]
 
 
 def test_a_branch_becomes_a_conversation_on_the_same_worker(page):
@@ -109,6 +136,7 @@ def test_a_branch_becomes_a_conversation_on_the_same_worker(page):
     worker = page.one(".assistant .figures").text.split(" · ")[-1]
     page.click(".assistant [data-action=branch]")
     page.until(lambda: page.one("#title").text == "Hello (branch)")
+    assert forks(page) == 1
     page.ask("On my own", count=2)
     assert page.one(".assistant .figures").text.split(" · ")[-1] == worker
     parent, branch = sorted(page.conversations(), key=lambda each: len(each["messages"]))

@@ -1,15 +1,15 @@
 // Wires the page: what is on show, and what each control does.
 
 import {runTurn} from "./chat.js";
+import {distanceToEnd, scrollToEnd, showSidebar} from "./frame.js";
 import {connectList} from "./list.js";
 import {connectMessages} from "./messages.js";
 import {connectSettings, storedKey} from "./settings.js";
 import * as store from "./store.js";
-import {listModels} from "./stream.js";
+import {forkSession, listModels} from "./stream.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const THEME = "berth.theme";
 
 const state = {
   conversations: store.loadConversations(),
@@ -72,12 +72,6 @@ function showConversation() {
   else $("scroller").scrollTop = 0;
 }
 
-const distanceToEnd = () => $("scroller").scrollHeight - $("scroller").scrollTop - $("scroller").clientHeight;
-
-function scrollToEnd() {
-  $("scroller").scrollTop = $("scroller").scrollHeight;
-}
-
 // So that a reload comes back to the same conversation.
 function showAddress() {
   history.replaceState(null, "", state.current ? "#" + state.current.id : location.pathname);
@@ -89,13 +83,6 @@ function open(conversation) {
   showConversation();
   showSidebar(false);
   if (!isTouch) $("prompt").focus();
-}
-
-function showSidebar(shown) {
-  $("sidebar").classList.toggle("open", shown);
-  $("backdrop").hidden = !shown;
-  $("open-sidebar").setAttribute("aria-expanded", shown);
-  if (shown) $("close-sidebar").focus();
 }
 
 function save(conversation) {
@@ -168,6 +155,12 @@ async function send(text) {
   await ask(state.current, message.id);
 }
 
+// Of a branch that begins after the message of this id. The parent's own does too where the server has no other.
+async function branchSession(conversation, id) {
+  const session = store.sessionOf(conversation, id);
+  return forkSession(session, storedKey()).catch(() => session);
+}
+
 // True when the gateway has told its models.
 async function loadModels() {
   try {
@@ -222,8 +215,10 @@ connectMessages($("messages"), {
     save(conversation);
     showConversation();
   },
-  branch(message) {
-    const fork = store.forkConversation(state.current, message);
+  branchSession,
+  async branch(message) {
+    const parent = state.current;
+    const fork = store.forkConversation(parent, message, await branchSession(parent, message.id));
     state.conversations.unshift(fork);
     save(fork);
     open(fork);
@@ -264,21 +259,7 @@ $("model").addEventListener("change", () => {
   save(state.current);
   showControls();
 });
-$("theme").addEventListener("click", () => {
-  const root = document.documentElement;
-  const systemTheme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  const dark = (root.dataset.theme ?? systemTheme) === "dark";
-  root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem(THEME, root.dataset.theme);
-});
 $("open-settings").addEventListener("click", openSettings);
-$("open-sidebar").addEventListener("click", () => showSidebar(true));
-$("close-sidebar").addEventListener("click", () => showSidebar(false));
-$("backdrop").addEventListener("click", () => showSidebar(false));
-$("scroller").addEventListener("scroll", () => {
-  $("to-end").hidden = distanceToEnd() < 200;
-});
-$("to-end").addEventListener("click", scrollToEnd);
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) {

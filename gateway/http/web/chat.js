@@ -1,7 +1,7 @@
 // One turn: asks for the answer to a branch and fills the answer's message as it comes.
 
 import {ApiError, streamAnswer} from "./stream.js";
-import {branchOf} from "./store.js";
+import {branchOf, sessionOf} from "./store.js";
 
 function requestBody(conversation, answer, model) {
   const {system, temperature, topP, maxTokens} = conversation.settings;
@@ -37,7 +37,8 @@ export async function runTurn(conversation, answer, {model, key, signal, onChang
   answer.status = "streaming";
   onChange();
   try {
-    const parts = streamAnswer(requestBody(conversation, answer, model), {key, session: conversation.session, signal});
+    const session = sessionOf(conversation, answer.id);
+    const parts = streamAnswer(requestBody(conversation, answer, model), {key, session, signal});
     for await (const part of parts) {
       take(answer, part, figures);
       onChange();

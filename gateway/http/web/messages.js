@@ -20,8 +20,9 @@ async function copyText(button, text) {
 }
 
 // `list` holds the messages of `current()`. `isBusy(conversation)`: a turn of it runs; `ask(conversation, parent)` starts one;
-// `changed(conversation)`: another version is to be shown; `branch(message)` and `openSettings()` are the buttons of these names.
-export function connectMessages(list, {current, isBusy, ask, changed, branch, openSettings}) {
+// `changed(conversation)`: another version is to be shown; `branchSession(conversation, id)` gives the session of a branch that
+// begins after a message; `branch(message)` and `openSettings()` are the buttons of these names.
+export function connectMessages(list, {current, isBusy, ask, changed, branchSession, branch, openSettings}) {
   const stepVersion = (message, by) => {
     const versions = versionsOf(current(), message);
     showVersion(current(), versions[versions.indexOf(message) + by]);
@@ -34,10 +35,16 @@ export function connectMessages(list, {current, isBusy, ask, changed, branch, op
       node.replaceWith(createMessage(current(), message));
       list.querySelector(`[data-id="${message.id}"] [data-action=edit]`).focus();
     },
-    "send-edit": (message, node) => {
+    "send-edit": async (message, node, button) => {
+      const conversation = current();
       const text = node.querySelector("textarea").value;
-      if (!text.trim() || isBusy(current())) return;
-      ask(current(), addMessage(current(), message.parent, "user", text).id);
+      if (!text.trim() || isBusy(conversation)) return;
+      button.disabled = true;
+      const session = await branchSession(conversation, message.parent);
+      button.disabled = false;
+      if (isBusy(conversation)) return;
+      const edited = addMessage(conversation, message.parent, "user", text);
+      ask(conversation, Object.assign(edited, {session}).id);
       document.getElementById("prompt").focus();
     },
     regenerate: (message) => ask(current(), message.parent),

@@ -89,16 +89,19 @@ export function showVersion(conversation, message) {
   for (let next = message; next; next = messages.findLast((child) => child.parent === next.id)) conversation.head = next.id;
 }
 
-// A conversation of its own that begins with the branch up to `message`. A '~' in the session's id sends it to the worker of
-// the session before the '~', which has that beginning in its cache.
-export function forkConversation(conversation, message) {
-  const branch = branchOf(conversation, message.id);
+// The session that a message belongs to: an edit begins a branch with one of its own.
+export const sessionOf = (conversation, id) =>
+  branchOf(conversation, id).findLast(({session}) => session)?.session ?? conversation.session;
+
+// A conversation of its own, with this session, that begins with the branch up to `message`.
+export function forkConversation(conversation, message, session) {
+  const branch = branchOf(conversation, message.id).map((each) => ({...each, session: undefined}));
   return {
     ...createConversation(conversation.settings),
-    session: `${conversation.session.split("~")[0]}~${randomId(3)}`,
+    session,
     title: conversation.title && `${conversation.title} (branch)`,
     model: conversation.model,
-    messages: Object.fromEntries(branch.map((each) => [each.id, {...each}])),
+    messages: Object.fromEntries(branch.map((each) => [each.id, each])),
     head: message.id,
   };
 }

@@ -32,6 +32,16 @@ export async function listModels(key) {
   return (await (await request("v1/models", key)).json()).data;
 }
 
+// The name of a branch of a session, which goes to the worker that has the session in its cache.
+export async function forkSession(session, key) {
+  const response = await request("v1/sessions/fork", key, {
+    method: "POST",
+    headers: {"Content-Type": "application/json"},
+    body: JSON.stringify({session_id: session}),
+  });
+  return (await response.json()).session_id;
+}
+
 // One answer as it grows: {worker}, {text}, {reasoning}, {resumed}, {finish}, {usage}. Throws ApiError, or AbortError when
 // `signal` says stop.
 export async function* streamAnswer(body, {key, session, signal}) {

@@ -65,6 +65,46 @@ TEST(SweepLoadsTest, TheSameRequestsAtEachRateAndInEachNumber) {
   EXPECT_EQ(SweepLoads({.concurrencies = {1}, .requests = 1}, {{4, 2}}).value()[0].requests[0].prompt, 4);
 }
 
+TEST(SweepLoadsTest, PromptsMayShareTheirBegin) {
+  const Sweep sweep{.concurrencies = {1}, .requests = 4, .prompt = 5, .output = 7, .prefix = 100, .prefixes = 3};
+  const auto loads = SweepLoads(sweep, {}).value();
+  std::vector<int> groups;
+  for (const BenchRequest& request : loads[0].requests) {
+    groups.push_back(request.group);
+    EXPECT_EQ(request.prompt, 105);
+    EXPECT_EQ(request.shared, 100);
+  }
+  EXPECT_THAT(groups, testing::ElementsAre(0, 1, 2, 0));
+}
+
+TEST(SweepLoadsTest, ConversationsArriveAndTheirTurnsFollow) {
+  const Sweep sweep{.request_rates = {2}, .requests = 2, .prompt = 5, .output = 7, .prefix = 9, .turns = 3};
+  const auto requests = SweepLoads(sweep, {}).value()[0].requests;
+  ASSERT_EQ(requests.size(), 6u);
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_TRUE(requests[i].conversation);
+    EXPECT_EQ(requests[i].follows, i % 3 > 0);
+    EXPECT_EQ(requests[i].arrival > 0, i % 3 == 0);
+    EXPECT_EQ(requests[i].prompt, i % 3 == 0 ? 14 : 5) << "what is shared comes once";
+  }
+  EXPECT_GT(requests[3].arrival, requests[0].arrival);
+}
+
+TEST(SweepLoadsTest, ATraceIsReplayedAtItsTimes) {
+  const std::string path = testing::TempDir() + "/trace.json";
+  std::ofstream(path) << "[[4, 2, 0.5], [5, 3, 0.5], [6, 4, 2]]";
+  const auto trace = ReadTrace(path, 10, 1).value();
+  const auto loads = SweepLoads({.replay = 2, .requests = 3}, trace).value();
+  EXPECT_EQ(loads[0].name, "3 replayed x 2");
+  EXPECT_EQ(loads[0].requests[1].output, 3);
+  EXPECT_EQ(loads[0].requests[1].arrival, 0.25);
+  EXPECT_EQ(loads[0].requests[2].arrival, 1);
+  EXPECT_THAT(std::string(SweepLoads({.replay = 1, .requests = 1}, {{4, 2}}).status().message()),
+              HasSubstr("does not say when its request 0 came"));
+  std::ofstream(path) << "[[4, 2, 0.5], [5, 3, 0.4]]";
+  EXPECT_THAT(std::string(ReadTrace(path, 10, 1).status().message()), HasSubstr("entry 1 is no pair"));
+}
+
 TEST(SweepLoadsTest, WhatIsOutOfRangeIsNamed) {
   const auto error = [](const Sweep& sweep) { return std::string(SweepLoads(sweep, {{4, 2}}).status().message()); };
   EXPECT_THAT(error({.request_rates = {-1}, .requests = 1}), HasSubstr("a rate of -1"));
@@ -72,6 +112,9 @@ TEST(SweepLoadsTest, WhatIsOutOfRangeIsNamed) {
   EXPECT_THAT(error({.requests = 0}), HasSubstr("0 requests"));
   EXPECT_THAT(error({.prompt = 5}), HasSubstr("lengths 5/0"));
   EXPECT_THAT(error({.requests = 2}), HasSubstr("the trace has 1 requests"));
+  EXPECT_THAT(error({.requests = 1, .turns = 0}), HasSubstr("0 turns"));
+  EXPECT_THAT(error({.requests = 1, .prefix = -1}), HasSubstr("1 prefixes of -1"));
+  EXPECT_THAT(error({.replay = -1, .requests = 1}), HasSubstr("a replay -1 times"));
 }
 
 TEST(ReadArrivalsTest, TimesNeverFall) {
@@ -145,7 +188,18 @@ TEST(LoadFiguresTest, CountsFromTheHandOver) {
   EXPECT_DOUBLE_EQ(value("itl_p99"), 1980);
   EXPECT_DOUBLE_EQ(value("output_rate"), 5 / 6.0);
   EXPECT_DOUBLE_EQ(value("total_rate"), 17 / 6.0);
+  EXPECT_DOUBLE_EQ(value("latency_mean"), 3000);
+  EXPECT_EQ(FindFigure(figures, "cached"), nullptr);
   EXPECT_DOUBLE_EQ(value("decode_rate"), 1 / 2.0);
+}
+
+TEST(LoadFiguresTest, TakesTheServersCountOfPrompts) {
+  const RunTimes run{.requests = {{.first = 1, .last = 1, .tokens = 1, .prompt = 30, .cached = 20},
+                                  {.first = 1, .last = 1, .tokens = 1, .prompt = 10}},
+                     .end = 2};
+  const std::vector<Figure> figures = LoadFigures({{.prompt = 5, .output = 1}, {.prompt = 7, .output = 1}}, {run});
+  EXPECT_DOUBLE_EQ(FindFigure(figures, "cached")->median, 0.5);
+  EXPECT_DOUBLE_EQ(FindFigure(figures, "total_rate")->median, 21);
 }
 
 TEST(LoadFiguresTest, GoodputCountsWhatMeetsTheObjective) {

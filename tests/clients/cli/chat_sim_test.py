@@ -200,23 +200,42 @@ class ChatSimTest(unittest.TestCase):
         with urllib.request.urlopen(f"http://127.0.0.1:{ready['http_port']}/v1/models") as answer:
             self.assertEqual(json.load(answer)["data"][0]["id"], "m")
 
-        def measure(*flags):
-            return subprocess.run([BERTH, "bench", "serve", "--server", f"127.0.0.1:{ready['grpc_port']}", "--repeats", "1", "--vocab", "100", *flags],
-                                  capture_output=True, text=True)
-        right = measure("--loads", "B:3x8/6,A:4/1")
-        self.assertEqual(right.returncode, 0, right.stderr)
-        rows = json.loads(right.stdout)["rows"]
-        self.assertEqual([row["name"] for row in rows], ["B 3 x 8/6", "A 1 x 4/1"])
-        self.assertGreater(rows[0]["figures"]["output_rate"]["median"], 0)
+        http = f"http://127.0.0.1:{ready['http_port']}"
+
+        def measure(*flags, server=f"127.0.0.1:{ready['grpc_port']}", vocab="100"):
+            return subprocess.run([BERTH, "bench", "serve", "--server", server, "--repeats", "1", "--vocab", vocab, *flags], capture_output=True, text=True)
+
+        def rows(*flags, **more):
+            done = measure(*flags, **more)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            found = {row["name"]: row["figures"] for row in json.loads(done.stdout)["rows"]}
+            for figures in found.values():
+                self.assertGreater(figures["output_rate"]["median"], 0)
+                self.assertGreaterEqual(figures["latency_p99"]["median"], figures["ttft_p50"]["median"])
+            return found
+        self.assertEqual(list(rows("--loads", "B:3x8/6,A:4/1")), ["B 3 x 8/6", "A 1 x 4/1"])
+        small = ["--num-prompts", "4", "--input-len", "8", "--output-len", "4"]
         with tempfile.TemporaryDirectory() as folder:
-            plot = os.path.join(folder, "plot.svg")
-            sweep = measure("--concurrency", "1,2", "--request-rate", "200", "--num-prompts", "4", "--input-len", "8", "--output-len", "4", "--plot", plot)
-            self.assertEqual(sweep.returncode, 0, sweep.stderr)
-            names = [row["name"] for row in json.loads(sweep.stdout)["rows"]]
+            plot, trace = os.path.join(folder, "plot.svg"), os.path.join(folder, "trace.json")
+            names = list(rows("--concurrency", "1,2", "--request-rate", "200", *small, "--plot", plot))
             self.assertEqual(sorted(names), ["4 @ 1", "4 @ 2", "4 at 200/s"])
             titles = [title.text for title in xml.etree.ElementTree.parse(plot).iter("{http://www.w3.org/2000/svg}title")]
             for name in names:
                 self.assertTrue(any(title.startswith(name) for title in titles), titles)
+            pathlib.Path(trace).write_text("[[8, 4, 0], [9, 3, 0.01], [7, 2, 0.02]]")
+            # The same over both APIs: a trace at its times, prompts that begin alike, and conversations, whose turns find the last in the cache.
+            for server in ({}, {"server": http}):
+                model = ["--model", "m"]
+                self.assertEqual(list(rows("--replay", "2", "--num-prompts", "3", "--trace", trace, *model, **server)), ["3 replayed x 2"])
+                shared = rows("--concurrency", "2", *small, "--prefix-len", "128", "--prefixes", "2", *model, **server)
+                self.assertGreaterEqual(shared["4 @ 2"]["cached"]["median"], 0.9)
+                turns = rows("--concurrency", "2", *small, "--turns", "3", "--prefix-len", "40", *model, **server)
+                self.assertGreater(turns["12 @ 2"]["cached"]["median"], 0.4)
+        for model, vocab, error in (("", "100", "--model"), ("n", "100", "HTTP 404"), ("m", "100000", "HTTP 400")):
+            wrong = measure("--loads", "B:1x8/6", "--model", model, server=http, vocab=vocab)
+            self.assertEqual(wrong.returncode, 1)
+            self.assertIn(error, wrong.stderr)
+        self.assertIn("the connection ended", measure("--loads", "A:1/1", "--model", "m", server=f"http://127.0.0.1:{ready['grpc_port']}").stderr)
         for flags, error in ((["--loads", "X"], '"X" is no load'), (["--loads", "B:1x8/6", "--model", "n"], '"n"')):
             wrong = measure(*flags)
             self.assertEqual(wrong.returncode, 1)

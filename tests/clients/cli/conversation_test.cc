@@ -17,8 +17,8 @@ std::string Answer(Conversation& conversation, const std::string& text) {
 TEST(ConversationTest, TurnsOfOneSession) {
   FakeServer server;
   ConversationOptions options{.model = "m", .system = "be brief"};
-  options.sampling.set_seed(7);
-  options.stop.set_max_tokens(5);
+  options.generation.mutable_sampling()->set_seed(7);
+  options.generation.mutable_stop()->set_max_tokens(5);
   const auto client = server.Client();
   Conversation conversation(*client, options);
   EXPECT_EQ(Answer(conversation, "a"), "a heard");

@@ -9,6 +9,7 @@ import berth
 import pytest
 from berth.v1 import generation_pb2 as v1
 from conftest import TINY_MODEL, address_of
+from google.protobuf import json_format
 from processes import Cluster
 
 SEED = 20240117
@@ -61,9 +62,9 @@ def draw(random):
     }
 
 
-def over_grpc(pipe, messages, fields):
-    spec = v1.GenerationSpec(request_id=f"grpc-{fields['seed']}")
-    spec.prompt.chat.messages.add(role="user", content=messages)
+def spec_of(fields):
+    """The same as a GenerationSpec without a prompt."""
+    spec = v1.GenerationSpec()
     for name in (
         "seed",
         "temperature",
@@ -85,9 +86,16 @@ def over_grpc(pipe, messages, fields):
     spec.stop.stop_strings.extend(fields.get("stop", []))
     spec.stop.stop_token_ids.extend(fields.get("stop_token_ids", []))
     spec.stop.bad_words.extend(fields.get("bad_words", []))
-    spec.output.token_ids = True
     if "skip_special_tokens" in fields:
         spec.output.skip_special_tokens = fields["skip_special_tokens"]
+    return spec
+
+
+def over_grpc(pipe, messages, fields):
+    spec = spec_of(fields)
+    spec.request_id = f"grpc-{fields['seed']}"
+    spec.prompt.chat.messages.add(role="user", content=messages)
+    spec.output.token_ids = True
     choice = pipe.run(pipe.client.generate(spec)).choices[0]
     return list(choice.token_ids), choice.text
 
@@ -113,14 +121,18 @@ def over_http(cluster, messages, fields):
 
 
 def over_cli(bin_dir, cluster, messages, fields):
+    """Of the fields that have flags, half go by them."""
     command = [os.path.join(bin_dir, "berth"), "chat", "--server", address_of(cluster), "--prompt", messages]
-    for name in ("seed", "max_tokens", "temperature", "top_p", "top_k"):
-        if name in fields:
-            command += ["--" + name.replace("_", "-"), str(fields[name])]
+    left = dict(fields)
+    if fields["seed"] % 2:
+        for name in ("seed", "max_tokens", "temperature", "top_p", "top_k"):
+            if name in fields:
+                command += ["--" + name.replace("_", "-"), str(left.pop(name))]
+    command += ["--generation", json_format.MessageToJson(spec_of(left), indent=None)]
     return subprocess.run(command, check=True, capture_output=True).stdout[:-1].decode()
 
 
-def test_the_same_seed_gives_the_same_tokens_over_grpc_http_and_python(cluster):
+def test_the_same_seed_gives_the_same_tokens_whichever_way_they_come(cluster, bin_dir):
     random_source = random.Random(SEED)
     outputs = set()
     with berth.pipeline(address_of(cluster)) as pipe:
@@ -131,12 +143,16 @@ def test_the_same_seed_gives_the_same_tokens_over_grpc_http_and_python(cluster):
             answer = pipe(messages, config_of(fields))
             assert (answer.token_ids, answer.text) == (ids, text), json.dumps(fields)
             assert over_http(cluster, messages, fields) == (len(ids), text), json.dumps(fields)
+            assert over_cli(bin_dir, cluster, messages, fields) == text, json.dumps(fields)
             outputs.add(tuple(ids))
     assert len(outputs) > COMBINATIONS / 2
 
 
-def test_the_command_line_too(cluster, bin_dir):
-    with berth.pipeline(address_of(cluster)) as pipe:
-        for seed in range(5):
-            fields = {"seed": seed, "max_tokens": 10, "temperature": 1.2, "top_p": 0.9, "top_k": 40}
-            assert over_cli(bin_dir, cluster, "Hello?", fields) == over_grpc(pipe, "Hello?", fields)[1]
+def test_what_is_no_generation_is_named(bin_dir):
+    for generation, error in (('{"sampling": {"heat": 1}}', "heat"), ('{"session": {}}', "session"), ("{", "--generation")):
+        done = subprocess.run(
+            [os.path.join(bin_dir, "berth"), "chat", "--prompt", "x", "--generation", generation],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1 and error in done.stderr

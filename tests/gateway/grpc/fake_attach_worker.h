@@ -18,7 +18,8 @@
 namespace berth::gateway {
 
 // A worker that speaks Attach in this process. It answers a submit with `max_tokens` tokens "t0 t1 …"; a text prompt "hold"
-// stays open after its start until it is cancelled; "flood" sends 64 KiB deltas until it is cancelled; "refuse" is refused.
+// stays open after its start until it is cancelled; "flood" sends 64 KiB deltas until it is cancelled; "refuse" is refused. It
+// embeds as (1, 0), but refuses while it drains, and holds "hold" as above.
 class FakeAttachWorker {
  public:
   using Call = rpc::BidiCall<v1::AttachRequest, v1::AttachResponse>;
@@ -42,6 +43,7 @@ class FakeAttachWorker {
       for (char c : call->request().prompt().text()) response.add_token_ids(c);
       call->Finish(response);
     });
+    server_.AddUnary(inference_, &v1::InferenceService::AsyncService::RequestEmbed, [this](auto call) { Embed(call); });
     if (!server_.Start().ok()) std::abort();
   }
   ~FakeAttachWorker() {
@@ -69,8 +71,44 @@ class FakeAttachWorker {
     base::MutexLock lock(mutex_);
     return submits_;
   }
+  void Drain(bool draining) {
+    base::MutexLock lock(mutex_);
+    draining_ = draining;
+  }
+  // Embed calls so far, of them those that were refused.
+  std::pair<int, int> embeds() {
+    base::MutexLock lock(mutex_);
+    return {embeds_, refused_};
+  }
+  bool WaitForEmbeds(int count) {
+    return WaitFor([&] { return embeds_ >= count; });
+  }
 
  private:
+  template <typename Call>
+  void Embed(const std::shared_ptr<Call>& call) {
+    base::MutexLock lock(mutex_);
+    ++embeds_;
+    changed_.NotifyAll();
+    if (draining_) {
+      ++refused_;
+      return call->Fail(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the worker is draining"));
+    }
+    if (call->request().inputs(0).text() == "hold") {
+      return call->OnCancel([this] {
+        base::MutexLock cancel_lock(mutex_);
+        ++cancels_;
+        changed_.NotifyAll();
+      });
+    }
+    v1::EmbedResponse response;
+    for (int i = 0; i < call->request().inputs_size(); ++i) {
+      v1::EmbedResponse::Embedding& embedding = *response.add_embeddings();
+      for (const float value : {1.0F, 0.0F}) embedding.add_values(value);
+    }
+    call->Finish(response);
+  }
+
   template <typename Condition>
   bool WaitFor(Condition condition) {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
@@ -233,6 +271,8 @@ class FakeAttachWorker {
   base::CondVar changed_;
   std::vector<v1::Submit> submits_ ABSL_GUARDED_BY(mutex_);
   int cancels_ ABSL_GUARDED_BY(mutex_) = 0;
+  int embeds_ ABSL_GUARDED_BY(mutex_) = 0, refused_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace berth::gateway

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -31,7 +32,9 @@ class HttpClient {
     const timeval timeout{.tv_sec = 20};
     setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
   }
-  ~HttpClient() { close(socket_); }
+  ~HttpClient() { Close(); }
+
+  void Close() { close(std::exchange(socket_, -1)); }
 
   // False when the peer takes no more.
   bool Send(std::string_view text) {
@@ -106,7 +109,7 @@ class HttpClient {
     return taken;
   }
 
-  const int socket_;
+  int socket_;
   std::string buffer_;
 };
 

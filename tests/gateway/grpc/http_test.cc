@@ -11,6 +11,7 @@ using ::testing::Not;
 
 constexpr char kChat[] = "/v1/chat/completions";
 constexpr char kText[] = "/v1/completions";
+constexpr char kEmbeddings[] = "/v1/embeddings";
 
 class HttpTest : public GatewayTest {
  protected:
@@ -159,6 +160,36 @@ TEST_F(HttpTest, ACallerWhoClosesCancelsUpstream) {
     }
     EXPECT_TRUE(WaitForCancels(stream ? 1 : 2)) << stream;
   }
+}
+
+TEST_F(HttpTest, ACallerWhoClosesCancelsItsEmbeddings) {
+  const std::vector<std::string> inputs(40, "hold");  // two rpcs
+  HttpClient client = Connect();
+  client.Post(kEmbeddings, json{{"model", "m"}, {"input", inputs}}.dump());
+  HttpClient other = Connect();  // whose answers pace the loop
+  while (workers_[0]->embeds().first + workers_[1]->embeds().first < 2) ASSERT_EQ(other.Get("/health").status, 200);
+  client.Close();
+  for (const auto& worker : workers_) EXPECT_TRUE(worker->WaitForCancels(worker->embeds().first));
+}
+
+TEST_F(HttpTest, EmbeddingsGoToAnotherWorkerWhenTheirsDrains) {
+  const std::string body = json{{"model", "m"}, {"input", "x"}}.dump();
+  int refused = 0;
+  for (const auto& draining : workers_) {
+    draining->Drain(true);
+    for (int i = 0; i < 4; ++i) {
+      const auto response = Connect().PostAndReceive(kEmbeddings, body);
+      EXPECT_EQ(response.status, 200) << response.body;
+      EXPECT_THAT(response.body, HasSubstr("\"embedding\":[1,0]"));
+    }
+    draining->Drain(false);
+    refused += draining->embeds().second;
+  }
+  EXPECT_GT(refused, 0) << "nobody was sent on";
+  const int before = workers_[0]->embeds().first + workers_[1]->embeds().first;
+  for (const auto& worker : workers_) worker->Drain(true);
+  EXPECT_EQ(ErrorOf(Connect().PostAndReceive(kEmbeddings, body), 503)["code"], "draining");
+  EXPECT_EQ(workers_[0]->embeds().first + workers_[1]->embeds().first, before + 2) << "tried twice, no more";
 }
 
 TEST_F(HttpTest, ASlowReaderLosesItsConnectionAndTheWorkerIsTold) {

@@ -1,10 +1,11 @@
-// What becomes of a request's body, for libFuzzer and for body_mutation_test: every parser takes it, and says what is wrong
-// with it.
+// What becomes of a request's body, for body_mutation_test: every parser takes it, and says what is wrong with it. libFuzzer's
+// is tests/fuzz/http_fuzz.cc.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
+#include "gateway/http/embeddings.h"
 #include "gateway/http/error_body.h"
 #include "gateway/http/messages_request.h"
 #include "gateway/http/native_request.h"
@@ -29,5 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Check(berth::http::ParseMessagesRequest(body).status());
   Check(berth::http::ParseCountRequest(body).status());
   Check(berth::http::ParseGenerateRequest(body).status());
+  Check(berth::http::ParseEmbeddings(body).status());
+  Check(berth::http::ParseForkRequest(body).status());
   return 0;
 }
