@@ -11,28 +11,21 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/worker/session/redis_server.h"
+#include "tests/worker/session/requests.h"
 #include "worker/session/redis_journal.h"
 
 namespace berth::session {
 namespace {
 
+using testing::ClaimBy;
 using ::testing::HasSubstr;
-
-const SessionKey kKey{.tenant = "acme", .model = "m", .session_id = "s"};
-const absl::Time kNow = absl::FromUnixSeconds(1700000000);
+using testing::kKey;
+using testing::kNow;
 
 std::string TemporaryPath(const std::string& name) {
   const std::string path = absl::StrCat(::testing::TempDir(), "/berth_", getpid(), "_", name);
   for (const char* suffix : {"", "-wal", "-shm", ".lock"}) unlink(absl::StrCat(path, suffix).c_str());
   return path;
-}
-
-ClaimRequest ClaimBy(std::string holder, std::string request_id = "r", std::vector<std::string> lost = {}) {
-  return {.key = kKey,
-          .request_id = std::move(request_id),
-          .holder = std::move(holder),
-          .lost_holders = std::move(lost),
-          .now = kNow};
 }
 
 History MakeHistory(std::vector<int32_t> tokens, std::vector<Message> messages = {}) {

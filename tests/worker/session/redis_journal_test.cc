@@ -9,20 +9,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/worker/session/redis_server.h"
+#include "tests/worker/session/requests.h"
 
 namespace berth::session {
 namespace {
 
+using testing::ClaimBy;
 using ::testing::HasSubstr;
+using testing::kKey;
+using testing::kNow;
 using ::testing::Not;
 using testing::RedisServer;
-
-const SessionKey kKey{.tenant = "acme", .model = "m", .session_id = "s"};
-const absl::Time kNow = absl::FromUnixSeconds(1700000000);
-
-ClaimRequest ClaimBy(std::string holder, std::string request_id = "r") {
-  return {.key = kKey, .request_id = std::move(request_id), .holder = std::move(holder), .now = kNow};
-}
 
 // One that is asked again at once after it was gone.
 std::unique_ptr<Journal> Open(const std::string& url) {

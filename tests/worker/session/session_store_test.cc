@@ -5,14 +5,14 @@
 
 #include "base/mutex.h"
 #include "tests/support/fake_clock.h"
+#include "tests/worker/session/requests.h"
 
 namespace berth::session {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-const SessionKey kKey{.tenant = "acme", .model = "m", .session_id = "s"};
+using testing::kKey;
 
 // Several stores may share one journal, as workers share a file; it can be made to fail.
 class SharedJournal : public Journal {
