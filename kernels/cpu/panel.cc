@@ -196,7 +196,8 @@ int64_t BlockColumns(const Panel& panel) {
 }
 
 // x of one row: rows of the weight are multiplied where they are dequantised, some at once, so that no sum waits for itself.
-void MultiplyRow(const Panel& panel) {
+// Its registers are its own: not inlined.
+HWY_NOINLINE void MultiplyRow(const Panel& panel) {
   constexpr int kRows = kWide ? 8 : 4;
   const int64_t row_bytes = RowBytes(panel.dtype, panel.k);
   for (int first = 0; first < panel.rows; first += kRows) {
