@@ -70,7 +70,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
       if (at >= first && at < first + rows) image_rows.push_back(at - first);
     }
     const Tensor images = image_row.Rows(0, static_cast<int64_t>(image_rows.size()));
-    put(images, image_rows);
+    if (!image_rows.empty()) put(images, image_rows);
     (*decoder)->Forward({.token = token.Rows(first, rows),
                          .batch = {.tokens = rows,
                                    .sequences = 1,
