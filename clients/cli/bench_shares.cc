@@ -1,15 +1,13 @@
 #include "clients/cli/bench_shares.h"
 
 #include <algorithm>
-#include <fstream>
 #include <iterator>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "clients/cli/bench_plot.h"
-#include "nlohmann/json.hpp"
+#include "clients/cli/json_file.h"
 
 namespace berth::cli {
 namespace {
@@ -17,10 +15,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 absl::StatusOr<Json> ReadObject(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) return absl::NotFoundError(absl::StrCat("cannot read ", path));
-  Json json = Json::parse(text.str(), /*cb=*/nullptr, /*allow_exceptions=*/false);
+  BERTH_ASSIGN_OR_RETURN(Json json, ReadJsonFile(path));
   if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ": no JSON object"));
   return json;
 }

@@ -1,26 +1,25 @@
 #include "clients/cli/bench_trace.h"
 
 #include <algorithm>
-#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "nlohmann/json.hpp"
+#include "clients/cli/json_file.h"
 
 namespace berth::cli {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 // [prompt, output], and seconds that are not before `earlier`.
-bool IsRequest(const nlohmann::json& entry, double earlier) {
+bool IsRequest(const Json& entry, double earlier) {
   if (!entry.is_array() || entry.size() < 2 || entry.size() > 3) return false;
   if (!entry[0].is_number_integer() || !entry[1].is_number_integer()) return false;
   return entry.size() == 2 || (entry[2].is_number() && entry[2].get<double>() >= std::max(earlier, 0.0));
 }
 
-absl::StatusOr<nlohmann::json> ReadList(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return absl::NotFoundError("cannot open " + path);
-  nlohmann::json list = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+absl::StatusOr<Json> ReadList(const std::string& path) {
+  BERTH_ASSIGN_OR_RETURN(Json list, ReadJsonFile(path));
   if (!list.is_array()) return absl::InvalidArgumentError(path + " is no JSON list");
   return list;
 }
@@ -29,7 +28,7 @@ absl::StatusOr<nlohmann::json> ReadList(const std::string& path) {
 
 absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten) {
   if (shorten < 1) return absl::InvalidArgumentError(absl::StrCat("shorten ", shorten, ", want at least 1"));
-  BERTH_ASSIGN_OR_RETURN(const nlohmann::json entries, ReadList(path));
+  BERTH_ASSIGN_OR_RETURN(const Json entries, ReadList(path));
   std::vector<TraceRequest> trace;
   for (const auto& entry : entries) {
     if (static_cast<int>(trace.size()) == requests) break;
@@ -45,7 +44,7 @@ absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int
 }
 
 absl::StatusOr<std::vector<double>> ReadArrivals(const std::string& path) {
-  BERTH_ASSIGN_OR_RETURN(const nlohmann::json list, ReadList(path));
+  BERTH_ASSIGN_OR_RETURN(const Json list, ReadList(path));
   std::vector<double> times;
   for (const auto& time : list) {
     if (!time.is_number() || time.get<double>() < (times.empty() ? 0 : times.back())) {

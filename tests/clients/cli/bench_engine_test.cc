@@ -53,6 +53,7 @@ TEST(ReadTraceTest, TheCheckedInTraceIsWhole) {
 
 TEST(ReadTraceTest, ErrorsNameTheFileAndTheEntry) {
   EXPECT_EQ(ReadTrace("/nowhere.json", 1, 1).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReadTrace("/tmp", 1, 1).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(ReadTrace(WriteFile("broken.json", "[[1,"), 1, 1).status().code(), absl::StatusCode::kInvalidArgument);
   const absl::Status status = ReadTrace(WriteFile("odd.json", "[[1, 2], [3, \"x\"]]"), 5, 1).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("entry 1 is no pair of lengths with a later time: [3,\"x\"]"));
