@@ -14,45 +14,41 @@ BLOCK = 16 << 20
 ONE = b"\x80\x3f"
 
 
-def internlm2_tensors(config):
-    hidden, inter, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    rows = hidden + 2 * config["num_key_value_heads"] * (hidden // config["num_attention_heads"])
-    yield "model.tok_embeddings.weight", [vocab, hidden]
-    for layer in range(config["num_hidden_layers"]):
-        name = f"model.layers.{layer}."
-        yield name + "attention_norm.weight", [hidden]
-        yield name + "attention.wqkv.weight", [rows, hidden]
-        yield name + "attention.wo.weight", [hidden, hidden]
-        yield name + "ffn_norm.weight", [hidden]
-        yield name + "feed_forward.w1.weight", [inter, hidden]
-        yield name + "feed_forward.w3.weight", [inter, hidden]
-        yield name + "feed_forward.w2.weight", [hidden, inter]
-    yield "model.norm.weight", [hidden]
-    yield "output.weight", [vocab, hidden]
-
-
 def tensors(config):
     """(name, shape) of every tensor; vectors are norms."""
-    if config["architectures"] == ["InternLM2ForCausalLM"]:
-        yield from internlm2_tensors(config)
-        return
     hidden, inter, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
     dim = config.get("head_dim", hidden // heads)
-    yield "model.embed_tokens.weight", [vocab, hidden]
-    for layer in range(config["num_hidden_layers"]):
-        name = f"model.layers.{layer}."
-        yield name + "input_layernorm.weight", [hidden]
-        yield name + "self_attn.q_proj.weight", [heads * dim, hidden]
-        yield name + "self_attn.k_proj.weight", [kv * dim, hidden]
-        yield name + "self_attn.v_proj.weight", [kv * dim, hidden]
-        yield name + "self_attn.o_proj.weight", [hidden, heads * dim]
-        yield name + "post_attention_layernorm.weight", [hidden]
-        yield name + "mlp.gate_proj.weight", [inter, hidden]
-        yield name + "mlp.up_proj.weight", [inter, hidden]
-        yield name + "mlp.down_proj.weight", [hidden, inter]
+    if config["architectures"] == ["InternLM2ForCausalLM"]:
+        embed, head = "model.tok_embeddings", "output"
+        layer = {
+            "attention_norm": [hidden],
+            "attention.wqkv": [(heads + 2 * kv) * dim, hidden],
+            "attention.wo": [hidden, heads * dim],
+            "ffn_norm": [hidden],
+            "feed_forward.w1": [inter, hidden],
+            "feed_forward.w3": [inter, hidden],
+            "feed_forward.w2": [hidden, inter],
+        }
+    else:
+        embed, head = "model.embed_tokens", "lm_head"
+        layer = {
+            "input_layernorm": [hidden],
+            "self_attn.q_proj": [heads * dim, hidden],
+            "self_attn.k_proj": [kv * dim, hidden],
+            "self_attn.v_proj": [kv * dim, hidden],
+            "self_attn.o_proj": [hidden, heads * dim],
+            "post_attention_layernorm": [hidden],
+            "mlp.gate_proj": [inter, hidden],
+            "mlp.up_proj": [inter, hidden],
+            "mlp.down_proj": [hidden, inter],
+        }
+    yield embed + ".weight", [vocab, hidden]
+    for i in range(config["num_hidden_layers"]):
+        for name, shape in layer.items():
+            yield f"model.layers.{i}.{name}.weight", shape
     yield "model.norm.weight", [hidden]
-    yield "lm_head.weight", [vocab, hidden]
+    yield head + ".weight", [vocab, hidden]
 
 
 def random_block():
