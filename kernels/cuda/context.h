@@ -20,7 +20,7 @@ struct StreamTuning {
   int ctas_per_sm = 2;           // of one kernel; with 1 a step took 2 to 17 % longer
 };
 
-// Of how many tokens all products take the plan when a row's results may not depend on the rows beside it.
+// Of how many tokens all products take the plan in a context that is batch-invariant.
 inline constexpr int64_t kSharedPlanTokens = 128;
 
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
@@ -53,9 +53,8 @@ struct Context {
   BlasPlans blas_plans;
   StreamTuning stream_tuning;
   int multiprocessors = 0;
-  int64_t shared_plan_tokens =
-      0;                // batch-invariant: all products take the plan of so many tokens, all rows one attention; else 0
-  bool hopper = false;  // kernels of sm_90 may be used
+  bool batch_invariant = false;  // all products take one plan and all rows one attention, whatever rows are beside them
+  bool hopper = false;           // kernels of sm_90 may be used
   PFN_cuTensorMapEncodeTiled_v12000 encode_tiled = nullptr;  // the driver's; set if `hopper`
   absl::Status fault;                                        // first one since the last Sync
 

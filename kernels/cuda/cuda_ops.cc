@@ -65,7 +65,7 @@ class CudaOps : public Ops {
       context_.Note(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "making an event");
     }
     context_.ReadDevice(options.device, options.generic_kernels);
-    if (options.batch_invariant) context_.shared_plan_tokens = cuda::kSharedPlanTokens;
+    context_.batch_invariant = options.batch_invariant;
     BERTH_RETURN_IF_ERROR(context_.fault);
     const std::unique_ptr<Allocator> allocator = MakeCudaAllocator(options.device);
     const auto rows = static_cast<size_t>(options.max_tokens);

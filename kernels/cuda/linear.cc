@@ -40,8 +40,7 @@ void SetRows(Context& context, const BlasPlan::Layout& layout, int64_t rows, int
 
 void Product(Context& context, const Tensor& in, const LinearWeight::Segment& weight, int64_t k, float beta, void* out,
              DType out_dtype, int64_t out_stride) {
-  const int64_t m = in.dim(0), n = weight.rows,
-                bucket = PlanTokens(context.shared_plan_tokens > 0 ? context.shared_plan_tokens : m);
+  const int64_t m = in.dim(0), n = weight.rows, bucket = PlanTokens(context.batch_invariant ? kSharedPlanTokens : m);
   const auto address = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
   const uint32_t alignment = Alignment({address(weight.data), RowBytes(weight.dtype, k), address(in.raw()),
                                         RowBytes(in.dtype(), in.stride(0)), address(out), RowBytes(out_dtype, out_stride)});
@@ -108,15 +107,14 @@ std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type
   plan.weight = layout(dtype, k, n);
   plan.in = layout(dtype, k, m);
   plan.out = layout(out_dtype, n, m);
-  const bool invariant = context.shared_plan_tokens > 0;
-  if (!choice && !invariant && SetTuned(context, shape, plan)) return plan;
+  if (!choice && !context.batch_invariant && SetTuned(context, shape, plan)) return plan;
   const int proposal = choice.value_or(0);
   cublasLtMatmulPreference_t preference = nullptr;
   context.Note(cublasLtMatmulPreferenceCreate(&preference), "linear");
   context.Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kBlasWorkspaceBytes,
                                                     sizeof(kBlasWorkspaceBytes)),
                "linear");
-  if (invariant) {
+  if (context.batch_invariant) {
     const uint32_t whole_sums = CUBLASLT_REDUCTION_SCHEME_NONE;  // how K is cut could depend on the number of tokens
     context.Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole_sums,
                                                       sizeof(whole_sums)),

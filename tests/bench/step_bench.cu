@@ -30,10 +30,10 @@ constexpr int kRepeats = 20, kGroups = 5;
 struct Options {
   std::vector<std::string> shapes;
   std::vector<int> tokens;
-  bool attend = false;         // attend=1: steps with attention and greedy sampling too
-  bool blas = true;            // blas=0: without the baseline
-  bool ops = true;             // ops=0: whole steps only
-  int shared_plan_tokens = 0;  // invariant=128: batch-invariant, all products by the plan of so many tokens
+  bool attend = false;           // attend=1: steps with attention and greedy sampling too
+  bool blas = true;              // blas=0: without the baseline
+  bool ops = true;               // ops=0: whole steps only
+  bool batch_invariant = false;  // invariant=1: all products by one plan
   cuda::StreamTuning tuning;
 };
 
@@ -57,7 +57,7 @@ class Bench {
  public:
   explicit Bench(const Options& options) : options_(options), allocator_(MakeCudaAllocator(0)) {
     context_.stream_tuning = options.tuning;
-    context_.shared_plan_tokens = options.shared_plan_tokens;
+    context_.batch_invariant = options.batch_invariant;
     context_.ReadDevice(0, /*generic=*/false);
     Check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking));
     BERTH_CHECK(cublasLtCreate(&context_.blas) == CUBLAS_STATUS_SUCCESS);
@@ -335,7 +335,7 @@ Options Parse(int count, char** arguments) {
       if (name == "blas") options.blas = value != 0;
       if (name == "ops") options.ops = value != 0;
       if (name == "shared") options.tuning.shared_bytes = value << 10;
-      if (name == "invariant") options.shared_plan_tokens = value;
+      if (name == "invariant") options.batch_invariant = value != 0;
       if (name == "chunk") options.tuning.chunk = value;
       if (name == "ctas") options.tuning.ctas_per_sm = value;
     } else if (std::atoi(argument.c_str()) > 0) {

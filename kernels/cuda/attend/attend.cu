@@ -37,12 +37,12 @@ size_t DecodePartBytes(const Context& context) {
 template <typename T>
 void Dispatch(Context& context, const AttendArgs& args, const AttendParams& params) {
   const Batch& batch = args.batch;
-  const bool invariant = context.shared_plan_tokens > 0;
   // The kernels of chunks give a row the same bits wherever it is in a chunk: its keys come in tiles cut by position, one after
   // the other, and those that it does not see add zeros.
-  const int decode = invariant ? 0 : batch.decode_sequences;
+  const int decode = context.batch_invariant ? 0 : batch.decode_sequences;
   const AttendEntries chunks{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
-  if (!invariant && FitsLatent(context, params) && IsAligned(args)) return AttendLatents<T>(context, params, decode, chunks);
+  if (!context.batch_invariant && FitsLatent(context, params) && IsAligned(args))
+    return AttendLatents<T>(context, params, decode, chunks);
   if (args.kv.values_in_keys || !HasTunedAttention(args.kv.key_dim, args.kv.value_dim, false) || !IsAligned(args)) {
     return AttendGeneric<T>(context, params);
   }

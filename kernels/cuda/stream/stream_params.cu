@@ -74,8 +74,7 @@ std::optional<StreamParams> StreamParamsOf(const Context& context, const Product
 }
 
 std::optional<WideParams> WideParamsOf(const Context& context, const ProductInputs& inputs) {
-  if (!context.hopper || context.shared_plan_tokens > 0 || inputs.tokens > kWideMaxTokens || !TakesInputs(inputs))
-    return std::nullopt;
+  if (!context.hopper || context.batch_invariant || inputs.tokens > kWideMaxTokens || !TakesInputs(inputs)) return std::nullopt;
   if (!inputs.row.empty() || inputs.weight.k % kWideChunk != 0 || inputs.run % kWideGroup != 0) return std::nullopt;
   WideParams params{.k = inputs.weight.k,
                     .rows = static_cast<int>(inputs.weight.n()),

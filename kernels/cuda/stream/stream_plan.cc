@@ -13,7 +13,7 @@ constexpr int kMinChunk = 128;
 }  // namespace
 
 std::optional<StreamPlan> PlanStream(const Context& context, int64_t tokens, int64_t k, int64_t tiles, bool normed) {
-  if (!context.hopper || context.shared_plan_tokens > 0 || tokens > kMaxTokens || k % 32 != 0) return std::nullopt;
+  if (!context.hopper || context.batch_invariant || tokens > kMaxTokens || k % 32 != 0) return std::nullopt;
   const StreamTuning& tuning = context.stream_tuning;
   const int fixed = kBarrierBytes + kSquareBytes + kSumBytes + (normed ? NormBytes(k) : 0);
   const auto plan = [&](int resident_tokens, int streamed_tokens, int chunk) {
