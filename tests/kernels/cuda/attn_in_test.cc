@@ -34,20 +34,17 @@ class CudaAttentionTest : public TwinTensors {
     for (int i = 0; i < 12; ++i) table.host.data<int32_t>()[i] = kBlocks - 1 - i;
     Upload(table);
     const Twin &positions = Ints(position), &sequences = Ints(sequence), &starts = Ints(start), &contexts = Ints(context);
-    host_batch_ = {.tokens = static_cast<int>(position.size()),
+    const auto batch = [&](const auto& side) {
+      return Batch{.tokens = static_cast<int>(position.size()),
                    .sequences = 3,
-                   .position = positions.host,
-                   .sequence_of = sequences.host,
-                   .query_start = starts.host,
-                   .context_length = contexts.host,
-                   .block_table = table.host};
-    device_batch_ = {.tokens = static_cast<int>(position.size()),
-                     .sequences = 3,
-                     .position = positions.device,
-                     .sequence_of = sequences.device,
-                     .query_start = starts.device,
-                     .context_length = contexts.device,
-                     .block_table = table.device};
+                   .position = side(positions),
+                   .sequence_of = side(sequences),
+                   .query_start = side(starts),
+                   .context_length = side(contexts),
+                   .block_table = side(table)};
+    };
+    host_batch_ = batch([](const Twin& twin) { return twin.host; });
+    device_batch_ = batch([](const Twin& twin) { return twin.device; });
   }
 
   KvLayer Layer(const Tensor& pool, const AttentionCase& c) {

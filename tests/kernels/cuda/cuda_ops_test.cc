@@ -27,8 +27,7 @@ TEST_P(CudaOpsTest, MlpAndProjectionsMatchTheCpu) {
         }
         ops.MlpUp(args);
       };
-      run(*cpu_, [](const Twin& twin) { return twin.host; });
-      run(*cuda_, [](const Twin& twin) { return twin.device; });
+      RunBoth(run);
       ExpectClose(out, Tolerance());
       Twin& in = Values({rows, inter});
       const auto project = [&](Ops& ops, auto side) {
@@ -40,8 +39,7 @@ TEST_P(CudaOpsTest, MlpAndProjectionsMatchTheCpu) {
         }
         ops.MlpDown(args);
       };
-      project(*cpu_, [](const Twin& twin) { return twin.host; });
-      project(*cuda_, [](const Twin& twin) { return twin.device; });
+      RunBoth(project);
       ExpectClose(post, Tolerance());
     }
   }
@@ -67,8 +65,7 @@ TEST_P(CudaOpsTest, MixturesOfExpertsMatchTheCpu) {
                  .up = WeightOf(side(up)),
                  .down = WeightOf(side(down))});
       };
-      run(*cpu_, [](const Twin& twin) { return twin.host; });
-      run(*cuda_, [](const Twin& twin) { return twin.device; });
+      RunBoth(run);
       ExpectClose(residual, Tolerance());
     }
   }
@@ -81,8 +78,7 @@ TEST_P(CudaOpsTest, ARowsGateMatchesTheCpu) {
   const auto run = [&](Ops& ops, auto side) {
     ops.MlpUp({.residual = side(residual), .weight = WeightOf(side(up)), .row_gate = WeightOf(side(gate)), .out = side(out)});
   };
-  run(*cpu_, [](const Twin& twin) { return twin.host; });
-  run(*cuda_, [](const Twin& twin) { return twin.device; });
+  RunBoth(run);
   ExpectClose(out, Tolerance());
 }
 
@@ -100,8 +96,7 @@ TEST_P(CudaOpsTest, EmbedAndHeadMatchTheCpu) {
               .softcap = 20,
               .logits = side(logits)});
   };
-  run(*cpu_, [](const Twin& twin) { return twin.host; });
-  run(*cuda_, [](const Twin& twin) { return twin.device; });
+  RunBoth(run);
   ExpectClose(out, Tolerance());
   ExpectClose(logits, Tolerance());
 }
@@ -123,8 +118,7 @@ TEST_P(CudaOpsTest, PoolMatchesTheCpu) {
     }
   };
   Upload(sum);
-  run(*cpu_, [](const Twin& twin) { return twin.host; });
-  run(*cuda_, [](const Twin& twin) { return twin.device; });
+  RunBoth(run);
   ExpectClose(sum, Tolerance());
 }
 

@@ -56,8 +56,7 @@ TEST_P(CudaQueueTest, AdmitMatchesTheCpu) {
                .slot_params = side(slots),
                .slot_counts = side(counts)});
   };
-  run(*cpu_, [](const Twin& twin) { return twin.host; });
-  run(*cuda_, [](const Twin& twin) { return twin.device; });
+  RunBoth(run);
   ASSERT_TRUE(cuda_->Sync().ok());
   for (const Twin* twin : {&slots, &counts}) {
     std::vector<std::byte> actual(twin->host_memory.size());

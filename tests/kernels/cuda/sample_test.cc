@@ -71,8 +71,7 @@ class CudaSampleTest : public TwinTensors {
                   .top_token = side(top_token),
                   .top_logprob = side(top_logprob)});
     };
-    run(*cpu_, [](const Twin& twin) { return twin.host; });
-    run(*cuda_, [](const Twin& twin) { return twin.device; });
+    RunBoth(run);
     EXPECT_TRUE(cuda_->Sync().ok());
     const auto ints = [&](const Tensor& tensor) {
       std::vector<int32_t> values(tensor.elements());

@@ -69,6 +69,13 @@ class TwinTensors : public ::testing::TestWithParam<DType> {
     Copy(twin.device.raw(), narrow.data(), elements * 2);
   }
 
+  // Calls run(ops, side) for both backends; side(twin) is the tensor in that one's memory. The device's may still be busy.
+  template <class Run>
+  void RunBoth(const Run& run) {
+    run(*cpu_, [](const Twin& twin) { return twin.host; });
+    run(*cuda_, [](const Twin& twin) { return twin.device; });
+  }
+
   // Copies on the device come back before they are done, and the ops' stream does not wait for them.
   static void Copy(void* to, const void* from, size_t bytes) {
     ASSERT_EQ(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), cudaSuccess);
