@@ -151,6 +151,10 @@ class Cluster:
         assert response.status == 200, response.read()
         return connection, response
 
+    def running(self):
+        """How many requests the engines of all workers run."""
+        return sum(self.metric(worker, "vllm:num_requests_running") for worker in self.workers.values())
+
     def metric(self, process, name, **labels):
         """The value of a metric in a process's /metrics; 0 when it is not there."""
         connection = http.client.HTTPConnection("127.0.0.1", process.ready["metrics_port"], timeout=WAIT_SECONDS)

@@ -152,4 +152,4 @@ def test_leaving_a_stream_cancels_it(claude, sim):
     settings = dict(model="sim", max_tokens=4000, messages=[{"role": "user", "content": "go on"}])
     with claude.messages.stream(**settings, extra_body={"ignore_eos": True}) as stream:
         next(iter(stream.text_stream))
-    until(lambda: sum(sim.metric(worker, "vllm:num_requests_running") for worker in sim.workers.values()) == 0)
+    until(lambda: sim.running() == 0)

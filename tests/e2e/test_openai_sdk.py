@@ -212,9 +212,6 @@ LONG = dict(model="sim", messages=QUESTION, max_tokens=4000, extra_body={"ignore
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_cancelled_task_cancels_its_request(sim, stream):
-    def running():
-        return sum(sim.metric(worker, "vllm:num_requests_running") for worker in sim.workers.values())
-
     async def run():
         async with openai.AsyncOpenAI(base_url=sim.url + "/v1", api_key="none", max_retries=0) as client:
             if stream:
@@ -223,11 +220,11 @@ def test_a_cancelled_task_cancels_its_request(sim, stream):
                 await answer.close()
             else:
                 task = asyncio.create_task(client.chat.completions.create(**LONG))
-                await asyncio.to_thread(until, lambda: running() == 1)
+                await asyncio.to_thread(until, lambda: sim.running() == 1)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-            await asyncio.to_thread(until, lambda: running() == 0)
+            await asyncio.to_thread(until, lambda: sim.running() == 0)
 
     asyncio.run(run())
 
@@ -235,7 +232,7 @@ def test_a_cancelled_task_cancels_its_request(sim, stream):
 def test_a_timeout_of_the_sdk_cancels_its_request(sim, sim_client):
     with pytest.raises(openai.APITimeoutError):
         sim_client.with_options(timeout=0.2).chat.completions.create(**LONG)
-    until(lambda: sum(sim.metric(worker, "vllm:num_requests_running") for worker in sim.workers.values()) == 0)
+    until(lambda: sim.running() == 0)
 
 
 def test_a_wrong_key_is_the_sdks_error(guarded):

@@ -65,7 +65,7 @@ def test_stop_keeps_what_has_come_and_frees_the_worker(page, cluster, how):
     assert len(text) > 20
     assert "Stopped." in page.one(".assistant .notes").text
     assert "about" in page.one(".assistant .figures").text
-    until(lambda: sum(cluster.metric(w, "vllm:num_requests_running") for w in cluster.workers.values()) == 0)
+    until(lambda: cluster.running() == 0)
     page.browser.refresh()
     assert page.ready().texts("assistant") == [text]
 

@@ -19,10 +19,6 @@ LONG = berth.GenerationConfig(max_new_tokens=1500, random_seed=7, ignore_eos=Tru
 QUESTIONS = ["What is a berth?", "Who rings the bell?", "Where does the tide go?"]
 
 
-def running(cluster):
-    return sum(cluster.metric(worker, "vllm:num_requests_running") for worker in cluster.workers.values())
-
-
 def test_one_prompt_is_one_response_and_a_list_is_a_list_in_its_order(pipe):
     alone = [pipe(question, CONFIG) for question in QUESTIONS]
     together = pipe(QUESTIONS, gen_config=CONFIG)
@@ -97,7 +93,7 @@ def test_several_answers_for_each_prompt(pipe):
 def test_leaving_a_stream_cancels_it(pipe, sim):
     for _ in zip(range(3), pipe.stream_infer(QUESTIONS, LONG)):
         pass
-    until(lambda: running(sim) == 0)
+    until(lambda: sim.running() == 0)
 
 
 def test_a_session_remembers_rewinds_and_branches(pipe):
@@ -169,7 +165,7 @@ def test_a_cancelled_task_cancels_its_request(address, sim):
     async def ask():
         async with berth.AsyncPipeline(address) as pipe:
             task = asyncio.create_task(pipe(QUESTIONS[0], LONG))
-            while running(sim) == 0:
+            while sim.running() == 0:
                 await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -177,7 +173,7 @@ def test_a_cancelled_task_cancels_its_request(address, sim):
             assert (await pipe(QUESTIONS[0], CONFIG)).text
 
     asyncio.run(ask())
-    until(lambda: running(sim) == 0)
+    until(lambda: sim.running() == 0)
 
 
 def test_threads_share_a_pipeline(pipe):
@@ -243,7 +239,7 @@ def test_a_deadline_ends_a_call(pipe, sim):
     assert isinstance(error.value, TimeoutError)
     with pytest.raises(berth.DeadlineError):
         list(pipe.stream_infer(QUESTIONS[0], LONG, timeout=0.2))
-    until(lambda: running(sim) == 0)
+    until(lambda: sim.running() == 0)
 
 
 def test_a_full_server_is_asked_again_when_it_says(start_cluster):
