@@ -227,8 +227,9 @@ class ChatSimTest(unittest.TestCase):
             for server in ({}, {"server": http}):
                 model = ["--model", "m"]
                 self.assertEqual(list(rows("--replay", "2", "--num-prompts", "3", "--trace", trace, *model, **server)), ["3 replayed x 2"])
-                shared = rows("--concurrency", "2", *small, "--prefix-len", "128", "--prefixes", "2", *model, **server)
-                self.assertGreaterEqual(shared["4 @ 2"]["cached"]["median"], 0.9)
+                # A prompt of ids has no worker of its own: each of the two has to see a prefix once.
+                shared = rows("--concurrency", "1", *small, "--prefix-len", "128", "--prefixes", "2", *model, **server)
+                self.assertGreaterEqual(shared["4 @ 1"]["cached"]["median"], 0.45)
                 turns = rows("--concurrency", "2", *small, "--turns", "3", "--prefix-len", "40", *model, **server)
                 self.assertGreater(turns["12 @ 2"]["cached"]["median"], 0.4)
         for model, vocab, error in (("", "100", "--model"), ("n", "100", "HTTP 404"), ("m", "100000", "HTTP 400")):
