@@ -100,10 +100,15 @@ HWY_INLINE void PutFirst(V values, int64_t, DotOut out) { Put(values, out); }
 // padded with zeros.
 HWY_INLINE void PackStrip(const Panel& panel, int first, int rows, int64_t k, int64_t count, float* out) {
   const int64_t row_bytes = RowBytes(panel.dtype, panel.k), filled = std::min(count, panel.k - k);
+  const int64_t filled_bytes = RowBytes(panel.dtype, filled);
   const std::byte* bytes = panel.weight + first * row_bytes + RowBytes(panel.dtype, k);
   for (int n = 0; n < kStripRows; ++n, bytes += row_bytes) {
     const PackedOut row{out + n * kVectorLanes};
-    if (n < rows) Dequantize(panel.dtype, bytes, row, filled);
+    if (n < rows) {
+      // The next strip's: the hardware's prefetcher does not follow so short pieces of rows.
+      for (int64_t at = 0; at < filled_bytes; at += 64) hwy::Prefetch(bytes + kStripRows * row_bytes + at);
+      Dequantize(panel.dtype, bytes, row, filled);
+    }
     for (int64_t i = n < rows ? hwy::RoundUpTo(filled, kVectorLanes) : 0; i < count; i += kVectorLanes) {
       Put(hn::Zero(D()), row + i);
     }
