@@ -22,6 +22,8 @@ void WaitEstimate::Means::Add(double more_seconds, double more_tokens) {
   tokens += (more_tokens - tokens) / ended;
 }
 
+double WaitEstimate::Means::Most() const { return seconds + kDeviations * deviation; }
+
 void WaitEstimate::Ended(int priority, absl::Duration held, int64_t tokens) {
   all_.Add(absl::ToDoubleSeconds(held), static_cast<double>(tokens));
   classes_[PriorityClass(priority)].Add(absl::ToDoubleSeconds(held), static_cast<double>(tokens));
@@ -33,10 +35,18 @@ absl::Duration WaitEstimate::Wait(int priority, int ahead, int running) const {
   return absl::Seconds(all_.seconds * (ahead + 1) / std::max(running, 1) / share);
 }
 
+void WaitEstimate::Waited(int priority, absl::Duration expected, absl::Duration waited) {
+  excess_[PriorityClass(priority)].Add(absl::ToDoubleSeconds(waited - expected));
+}
+
+absl::Duration WaitEstimate::Excess(int priority) const {
+  return absl::Seconds(std::max(excess_[PriorityClass(priority)].Most(), 0.0));
+}
+
 absl::Duration WaitEstimate::Run(int priority, int64_t max_tokens) const {
   const Means& means = classes_[PriorityClass(priority)];
   const double share = max_tokens > 0 && means.tokens > 0 ? std::min(1.0, static_cast<double>(max_tokens) / means.tokens) : 1;
-  return absl::Seconds((means.seconds + kDeviations * means.deviation) * share);
+  return absl::Seconds(means.Most() * share);
 }
 
 }  // namespace berth::admission

@@ -18,6 +18,10 @@ class WaitEstimate {
   // of which those of a higher priority that come meanwhile take as large a share as they did of late. Zero before the first
   // has ended.
   absl::Duration Wait(int priority, int ahead, int running) const;
+  // A request of this priority, for which Wait said `expected`, waited so long before it was begun or given up.
+  void Waited(int priority, absl::Duration expected, absl::Duration waited);
+  // What all but few wait longer than expected: places come in bursts.
+  absl::Duration Excess(int priority) const;
   // Of a request with at most `max_tokens` of output, and all but few need no longer; 0: no limit. Workers too serve a higher
   // priority first.
   absl::Duration Run(int priority, int64_t max_tokens) const;
@@ -28,11 +32,13 @@ class WaitEstimate {
     double seconds = 0, tokens = 0;
     double deviation = 0;  // of the seconds, mean
 
-    void Add(double more_seconds, double more_tokens);
+    void Add(double more_seconds, double more_tokens = 0);
+    double Most() const;  // seconds of nearly all
   };
 
   Means all_;
   std::array<Means, 3> classes_;  // by PriorityClass
+  std::array<Means, 3> excess_;   // of waits over what was expected, the same
   // Of what ended, by PriorityClass: of this class or a lower one.
   std::array<double, 3> shares_ = {1, 1, 1};
 };

@@ -12,8 +12,6 @@ namespace {
 // What a shed caller is told to wait at least and at most.
 constexpr absl::Duration kMinRetryDelay = absl::Seconds(1);
 constexpr absl::Duration kMaxRetryDelay = absl::Seconds(60);
-// Places come in bursts, so that waits scatter about their estimate.
-constexpr double kWaitMargin = 1.25;
 
 // Until its usage is known.
 int64_t PromptTokens(const v1::Prompt& prompt) {
@@ -52,10 +50,6 @@ void Intake::Settle(const GenerationStream& stream, int64_t charged) {
   const bool cut_off = !stream.finished() && stream.started();
   const int64_t used = cut_off ? charged + stream.output_tokens() : stream.used_tokens();
   rate_limiter_.Correct(*stream.request().limits, used - charged);
-}
-
-absl::Duration Intake::LikelyWait(int priority, int ahead, int running) const {
-  return kWaitMargin * wait_estimate_.Wait(priority, ahead, running);
 }
 
 absl::Status Intake::CheckInTime(const GenerationRequest& request, absl::Duration wait, absl::Duration now) const {

@@ -37,9 +37,13 @@ class Intake {
   void Ended(const GenerationRequest& request, absl::Duration held, int64_t tokens) {
     wait_estimate_.Ended(request.spec.priority(), held, tokens);
   }
-  // How long a request would wait behind `ahead` others while `running` are at workers; rather more than less: what was let in
-  // is seldom shed later.
-  absl::Duration LikelyWait(int priority, int ahead, int running) const;
+  // How long a request would wait behind `ahead` others while `running` are at workers.
+  absl::Duration LikelyWait(int priority, int ahead, int running) const {
+    return wait_estimate_.Wait(priority, ahead, running);
+  }
+  // And how long it did, for later ones: all but few wait at most LongestWait.
+  void Waited(int priority, absl::Duration likely, absl::Duration waited) { wait_estimate_.Waited(priority, likely, waited); }
+  absl::Duration LongestWait(int priority, absl::Duration likely) const { return likely + wait_estimate_.Excess(priority); }
   // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it ran in `wait` from now.
   absl::Status CheckInTime(const GenerationRequest& request, absl::Duration wait, absl::Duration now) const;
 

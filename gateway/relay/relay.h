@@ -141,6 +141,8 @@ class Relay : private WorkerLink::Owner {
   void PumpQueue();
   // Of those that wait, some can go on.
   bool MayPlace() const;
+  // A request that waited is begun or given up: for how long those behind it are told to wait.
+  absl::Duration NoteWait(const Stream& stream);
   void OnWaitedTooLong(Stream& stream);
   // For want of room; `reason` is GatewayMetrics::Shed's.
   void Shed(Stream& stream, const char* reason, absl::Status status);

@@ -48,8 +48,9 @@ void Relay::Wait(Stream& stream) {
   stream.state = State::kWaiting;
   stream.waiting_since = clock_.Monotonic();
   const int priority = WaitingPriority(stream);
-  const absl::Duration wait = intake_.LikelyWait(stream.spec().priority(), queue_.CountAhead(priority), attempts_.size());
-  if (absl::Status late = CheckInTime(stream, wait); !late.ok()) return Shed(stream, "deadline", std::move(late));
+  stream.likely_wait = intake_.LikelyWait(stream.spec().priority(), queue_.CountAhead(priority), attempts_.size());
+  const absl::Duration longest = intake_.LongestWait(stream.spec().priority(), stream.likely_wait);
+  if (absl::Status late = CheckInTime(stream, longest); !late.ok()) return Shed(stream, "deadline", std::move(late));
   const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, priority);
   if (!displaced.ok()) return Shed(stream, "queue_full", displaced.status());
   SetTimer(stream, &Stream::wait_timer, options_.max_wait, &Relay::OnWaitedTooLong);
@@ -116,9 +117,15 @@ void Relay::PumpQueue() {
     const auto it = streams_.find(id);
     if (it == streams_.end() || !TryPlace(*it->second)) continue;
     queue_.Remove(id);
-    metrics_.queue_wait.Observe(absl::ToDoubleSeconds(clock_.Monotonic() - it->second->waiting_since));
+    metrics_.queue_wait.Observe(absl::ToDoubleSeconds(NoteWait(*it->second)));
   }
   metrics_.SetQueueDepth(queue_.depths());
+}
+
+absl::Duration Relay::NoteWait(const Stream& stream) {
+  const absl::Duration waited = clock_.Monotonic() - stream.waiting_since;
+  if (!stream.resume.has_value()) intake_.Waited(stream.spec().priority(), stream.likely_wait, waited);
+  return waited;
 }
 
 bool Relay::MayPlace() const {
@@ -145,7 +152,10 @@ void Relay::ShedLate() {
   next_shed_ = now + kShedInterval;
   for (uint64_t id : queue_.InOrder()) {
     Stream& stream = *streams_.at(id);
-    if (absl::Status late = CheckInTime(stream, absl::ZeroDuration()); !late.ok()) Shed(stream, "late", std::move(late));
+    absl::Status late = CheckInTime(stream, absl::ZeroDuration());
+    if (late.ok()) continue;
+    NoteWait(stream);
+    Shed(stream, "late", std::move(late));
   }
 }
 

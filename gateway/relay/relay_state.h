@@ -41,7 +41,7 @@ struct Relay::Stream {
   SessionSearch session;
   // A failover went on and has no tokens yet.
   bool in_gap = false;
-  absl::Duration waiting_since, submitted_at, last_tokens_at;
+  absl::Duration waiting_since, likely_wait, submitted_at, last_tokens_at;
   std::optional<Timers::Id> deadline_timer, wait_timer, unread_timer, retry_timer;
 };
 

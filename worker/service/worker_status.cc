@@ -18,6 +18,14 @@ absl::Status Draining() {
                              absl::Milliseconds(100));
 }
 
+// What a link may have at the worker. A gateway with the worker to itself sends little more than runs: what waits here cannot
+// be overtaken, moved to another worker or judged by its deadline as in the gateway's queue. Of several, some may be idle:
+// their shares add up to all that the worker takes.
+int SubmitCredit(int slots, int max_requests, int links) {
+  const int alone = slots + std::max(8, slots / 8);
+  return std::max(1, std::min(alone, max_requests / std::max(1, links)));
+}
+
 }  // namespace
 
 WorkerStatus::WorkerStatus(const WorkerIdentity& identity, const Parts& parts) : identity_(identity), parts_(parts) {}
@@ -122,7 +130,7 @@ v1::LoadReport WorkerStatus::Load(int links) const {
   load.set_kv_blocks_cached(stats.kv_blocks_cached);
   load.set_waiting_prompt_tokens(stats.waiting_prompt_tokens);
   load.set_open_sessions(parts_.sessions.open_sessions());
-  load.set_submit_credit(std::max(1, parts_.core.options().max_requests / std::max(1, links)));
+  load.set_submit_credit(SubmitCredit(stats.slots, parts_.core.options().max_requests, links));
   load.set_step_budget_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(stats.step_budget)));
   load.set_attached_gateways(links);
   return load;

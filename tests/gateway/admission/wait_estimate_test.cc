@@ -56,6 +56,18 @@ TEST(WaitEstimateTest, RunTimesThatVaryAreEstimatedAboveTheirMean) {
   EXPECT_GT(varied.Run(0, 0), absl::Seconds(2.3)) << "nearly all of them end within it";
 }
 
+TEST(WaitEstimateTest, PlacesThatComeInBurstsMakeAllWaitLonger) {
+  WaitEstimate estimate;
+  EXPECT_EQ(estimate.Excess(0), absl::ZeroDuration());
+  // Eight places become free once a second: the first of them was expected after 1/8 s, the last after one.
+  for (int i = 0; i < 800; ++i) estimate.Waited(0, absl::Seconds(1) * (i % 8 + 1) / 8, absl::Seconds(1));
+  EXPECT_GE(estimate.Excess(0), absl::Seconds(7.0 / 8));
+  EXPECT_LE(estimate.Excess(0), absl::Seconds(1.5));
+  EXPECT_EQ(estimate.Excess(1), absl::ZeroDuration()) << "another priority's waits are its own";
+  for (int i = 0; i < 800; ++i) estimate.Waited(0, absl::Seconds(2), absl::Seconds(1));
+  EXPECT_EQ(estimate.Excess(0), absl::ZeroDuration()) << "no wait is told to be shorter than its estimate";
+}
+
 TEST(WaitEstimateTest, FollowsAChange) {
   WaitEstimate estimate;
   for (int i = 0; i < 1000; ++i) estimate.Ended(0, absl::Seconds(1), 10);
