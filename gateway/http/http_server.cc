@@ -5,14 +5,15 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/mutex.h"
+#include "base/status.h"
 #include "boost/asio/io_context.hpp"
 #include "boost/asio/ip/tcp.hpp"
 #include "boost/asio/post.hpp"
 #include "boost/asio/steady_timer.hpp"
 #include "boost/asio/strand.hpp"
+#include "proto/rpc/listen.h"
 
 namespace berth::http {
 namespace {
@@ -97,17 +98,8 @@ class HttpServer::Impl {
   }
 
   absl::Status Listen() {
-    boost::system::error_code error;
-    const asio::ip::address address = asio::ip::make_address(options_.host, error);
-    if (!error) acceptor_.open(address.is_v6() ? tcp::v6() : tcp::v4(), error);
-    if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor_.bind({address, static_cast<uint16_t>(options_.port)}, error);
-    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-    if (error) {
-      return absl::UnavailableError(
-          absl::StrCat("cannot listen on ", options_.host, ":", options_.port, ": ", error.message()));
-    }
-    port_ = acceptor_.local_endpoint(error).port();
+    BERTH_RETURN_IF_ERROR(rpc::Listen(acceptor_, options_.host, options_.port));
+    port_ = acceptor_.local_endpoint().port();
     asio::post(accept_strand_, [this] { Accept(); });
     for (int i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { io_.run(); });
     return absl::OkStatus();

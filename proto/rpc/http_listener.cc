@@ -4,7 +4,7 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "base/status.h"
 #include "boost/asio/as_tuple.hpp"
 #include "boost/asio/awaitable.hpp"
 #include "boost/asio/co_spawn.hpp"
@@ -15,6 +15,7 @@
 #include "boost/asio/use_awaitable.hpp"
 #include "boost/beast/core.hpp"
 #include "boost/beast/http.hpp"
+#include "proto/rpc/listen.h"
 
 namespace berth::rpc {
 
@@ -37,17 +38,8 @@ class HttpListener::Impl {
   }
 
   absl::Status Start() {
-    const std::string where = absl::StrCat("cannot listen on ", options_.host, ":", options_.port, ": ");
-    beast::error_code error;
-    const asio::ip::address address = asio::ip::make_address(options_.host == "localhost" ? "127.0.0.1" : options_.host, error);
-    if (error) return absl::UnavailableError(where + error.message());
-    const tcp::endpoint endpoint(address, static_cast<uint16_t>(options_.port));
-    acceptor_.open(endpoint.protocol(), error);
-    if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor_.bind(endpoint, error);
-    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-    if (error) return absl::UnavailableError(where + error.message());
-    port_ = acceptor_.local_endpoint(error).port();
+    BERTH_RETURN_IF_ERROR(Listen(acceptor_, options_.host, options_.port));
+    port_ = acceptor_.local_endpoint().port();
     asio::co_spawn(context_, Accept(), asio::detached);
     thread_ = std::thread([this] { context_.run(); });
     return absl::OkStatus();

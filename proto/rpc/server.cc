@@ -9,8 +9,8 @@
 namespace berth::rpc {
 namespace {
 
-// Opens a port, and adds another server's queue, if any: that can be done only between a server's creation and its start, when
-// it asks for its port.
+// Opens a port, or the way in for connections from elsewhere, and adds another server's queue, if any: that can be done only
+// between a server's creation and its start, when it asks for its port.
 class PortCredentials : public grpc::ServerCredentials {
  public:
   PortCredentials(CoreServerCredentials credentials, Shard* shared) : credentials_(std::move(credentials)), shared_(shared) {}
@@ -36,8 +36,16 @@ Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
 absl::Status Server::Start() {
   BERTH_ASSIGN_OR_RETURN(CoreServerCredentials credentials, MakeServerCredentials(options_.tls));
+  auto port = std::make_shared<PortCredentials>(std::move(credentials), options_.shared_shard);
   const std::string address = absl::StrCat(options_.host, ":", options_.port);
-  builder_.AddListeningPort(address, std::make_shared<PortCredentials>(std::move(credentials), options_.shared_shard), &port_);
+  if (options_.shared_shard != nullptr) {
+    builder_.AddListeningPort(address, std::move(port), &port_);
+  } else {
+    BERTH_ASSIGN_OR_RETURN(acceptor_, Acceptor::Listen(options_.host, options_.port));
+    port_ = acceptor_->port();
+    connections_ = builder_.experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, std::move(port));
+  }
   builder_.SetMaxReceiveMessageSize(options_.max_message_bytes);
   builder_.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder_.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
@@ -59,6 +67,9 @@ absl::Status Server::Start() {
     Listen(*shard);
     shard->Start();
   }
+  acceptor_->Start(*connections_, [this](const std::string& peer, int socket) {
+    for (const std::unique_ptr<Shard>& shard : shards_) shard->gather().Opened(peer, socket);
+  });
   return absl::OkStatus();
 }
 
@@ -67,6 +78,7 @@ void Server::Listen(Shard& shard) {
 }
 
 void Server::Shutdown(absl::Duration grace) {
+  if (acceptor_ != nullptr) acceptor_->Stop();
   if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   for (const std::unique_ptr<Shard>& shard : shards_) shard->Stop();
   // What a shared queue still holds refers to it.

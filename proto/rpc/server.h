@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "proto/rpc/acceptor.h"
 #include "proto/rpc/channel.h"
 #include "proto/rpc/server_call.h"
 #include "proto/rpc/shard.h"
@@ -93,6 +94,8 @@ class Server {
   std::vector<std::unique_ptr<Shard>> shards_;  // with a shared one: one that never starts, as gRPC insists on it
   std::vector<std::shared_ptr<MethodBase>> methods_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
+  std::unique_ptr<Acceptor> acceptor_;  // null with a shared shard: gRPC listens itself
   int port_ = 0;
 };
 

@@ -119,18 +119,20 @@ class WritingCall : public ServerCall {
     if (ended()) return;
     BERTH_CHECK(!writing_) << "a second write on one call";
     writing_ = true;
+    BeforeWrite();
     stream_.Write(response, options, written_.Arm(shard_, shared_from_this()));
   }
   // May be called while a write is in flight, and follows it.
   void Finish(const absl::Status& status) {
     if (!End()) return;
     final_ = ToGrpc(status);
-    if (!writing_) stream_.Finish(*final_, FinishTag());
+    if (!writing_) FinishNow();
   }
   // The last message and OK in one go; no write may be in flight.
   void WriteAndFinish(const Response& response) {
     if (!End()) return;
     BERTH_CHECK(!writing_) << "a second write on one call";
+    BeforeWrite();
     stream_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK, FinishTag());
   }
   // Runs after each write that the transport took, unless the call has ended.
@@ -141,7 +143,7 @@ class WritingCall : public ServerCall {
 
   void FinishCancelled() override {
     final_ = grpc::Status::CANCELLED;
-    if (!writing_) stream_.Finish(*final_, FinishTag());
+    if (!writing_) FinishNow();
   }
   void DropCallbacks() override {
     on_written_ = nullptr;
@@ -151,10 +153,18 @@ class WritingCall : public ServerCall {
   Stream stream_;
 
  private:
+  void BeforeWrite() {
+    if (!socket_.has_value()) socket_ = this->shard_.gather().SocketOf(this->context_.peer());
+    this->shard_.gather().BeforeWrite(*socket_);
+  }
+  void FinishNow() {
+    BeforeWrite();
+    stream_.Finish(*final_, FinishTag());
+  }
   void Written(bool ok) {
     writing_ = false;
     if (final_.has_value()) {
-      stream_.Finish(*final_, FinishTag());
+      FinishNow();
     } else if (ok && !ended() && on_written_) {
       on_written_();
     }
@@ -163,6 +173,7 @@ class WritingCall : public ServerCall {
   Event written_;
   bool writing_ = false;
   std::optional<grpc::Status> final_;
+  std::optional<int> socket_;
   absl::AnyInvocable<void()> on_written_;
 };
 

@@ -105,6 +105,7 @@ void Shard::Loop() {
   bool queue_open = true;
   while (true) {
     RunDueTimers();
+    gather_.EndTurn();
     if (queue_open && outstanding_ == 0) {
       base::MutexLock lock(mutex_);
       if (stopping_) {
@@ -129,6 +130,7 @@ void Shard::Loop() {
           static_cast<Event*>(tag)->Complete(ok);
         }
     }
+    gather_.EndTurn();
   }
 }
 

@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "grpcpp/alarm.h"
 #include "grpcpp/completion_queue.h"
+#include "proto/rpc/gather.h"
 
 namespace berth::rpc {
 
@@ -62,6 +63,8 @@ class Shard {
   void CancelTimer(TimerId id);
 
   grpc::CompletionQueue& queue() { return *queue_; }
+  // Of what its calls write. A turn is what one completion, one timer or the functions posted by then lead to.
+  Gather& gather() { return gather_; }
 
  private:
   friend class Event;
@@ -71,6 +74,7 @@ class Shard {
   void RunDueTimers();
 
   const std::unique_ptr<grpc::CompletionQueue> queue_;
+  Gather gather_;
   std::thread thread_;
   bool joined_ = false;
   int64_t outstanding_ = 0;
