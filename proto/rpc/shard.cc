@@ -130,7 +130,6 @@ void Shard::Loop() {
           static_cast<Event*>(tag)->Complete(ok);
         }
     }
-    gather_.EndTurn();
   }
 }
 

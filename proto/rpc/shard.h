@@ -63,7 +63,7 @@ class Shard {
   void CancelTimer(TimerId id);
 
   grpc::CompletionQueue& queue() { return *queue_; }
-  // Of what its calls write. A turn is what one completion, one timer or the functions posted by then lead to.
+  // Of what its calls write. A turn is what one completion, or the functions posted by then, and the timers due lead to.
   Gather& gather() { return gather_; }
 
  private:
