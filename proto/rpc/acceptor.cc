@@ -35,8 +35,12 @@ std::string PeerOf(const tcp::endpoint& endpoint) {
 
 class Acceptor::Impl {
  public:
-  absl::Status Listen(const std::string& host, int port) { return rpc::Listen(acceptor_, host, port); }
-  int port() const { return acceptor_.local_endpoint().port(); }
+  absl::Status Listen(const std::string& host, int port) {
+    BERTH_RETURN_IF_ERROR(rpc::Listen(acceptor_, host, port));
+    port_ = acceptor_.local_endpoint().port();
+    return absl::OkStatus();
+  }
+  int port() const { return port_; }
 
   void Start(grpc::experimental::ExternalConnectionAcceptor& server, Opened opened) {
     server_ = &server;
@@ -81,6 +85,7 @@ class Acceptor::Impl {
 
   asio::io_context context_{1};
   tcp::acceptor acceptor_{context_};
+  int port_ = 0;
   asio::steady_timer retry_{context_};
   grpc::experimental::ExternalConnectionAcceptor* server_ = nullptr;
   Opened opened_;

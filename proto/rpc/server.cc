@@ -9,8 +9,8 @@
 namespace berth::rpc {
 namespace {
 
-// Opens a port, or the way in for connections from elsewhere, and adds another server's queue, if any: that can be done only
-// between a server's creation and its start, when it asks for its port.
+// The way in for connections that were accepted elsewhere. Adds another server's queue, if any: that can be done only between a
+// server's creation and its start, when it asks for its port.
 class PortCredentials : public grpc::ServerCredentials {
  public:
   PortCredentials(CoreServerCredentials credentials, Shard* shared) : credentials_(std::move(credentials)), shared_(shared) {}
@@ -36,24 +36,18 @@ Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
 absl::Status Server::Start() {
   BERTH_ASSIGN_OR_RETURN(CoreServerCredentials credentials, MakeServerCredentials(options_.tls));
-  auto port = std::make_shared<PortCredentials>(std::move(credentials), options_.shared_shard);
-  const std::string address = absl::StrCat(options_.host, ":", options_.port);
-  if (options_.shared_shard != nullptr) {
-    builder_.AddListeningPort(address, std::move(port), &port_);
-  } else {
-    BERTH_ASSIGN_OR_RETURN(acceptor_, Acceptor::Listen(options_.host, options_.port));
-    port_ = acceptor_->port();
-    connections_ = builder_.experimental().AddExternalConnectionAcceptor(
-        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, std::move(port));
-  }
+  BERTH_ASSIGN_OR_RETURN(acceptor_, Acceptor::Listen(options_.host, options_.port));
+  connections_ = builder_.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      std::make_shared<PortCredentials>(std::move(credentials), options_.shared_shard));
   builder_.SetMaxReceiveMessageSize(options_.max_message_bytes);
-  builder_.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder_.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder_.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65536);
   builder_.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder_.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
   server_ = builder_.BuildAndStart();
-  if (server_ == nullptr || port_ == 0) return absl::UnavailableError(absl::StrCat("cannot listen on ", address));
+  if (server_ == nullptr) return absl::InternalError("gRPC does not start a server");
+  std::vector<Shard*> shards;
   if (options_.shared_shard != nullptr) {
     base::Notification listening;
     options_.shared_shard->Post([&] {
@@ -61,14 +55,16 @@ absl::Status Server::Start() {
       listening.Notify();
     });
     listening.Wait();
-    return absl::OkStatus();
+    shards = {options_.shared_shard};
+  } else {
+    for (const std::unique_ptr<Shard>& shard : shards_) {
+      Listen(*shard);
+      shard->Start();
+      shards.push_back(shard.get());
+    }
   }
-  for (const std::unique_ptr<Shard>& shard : shards_) {
-    Listen(*shard);
-    shard->Start();
-  }
-  acceptor_->Start(*connections_, [this](const std::string& peer, int socket) {
-    for (const std::unique_ptr<Shard>& shard : shards_) shard->gather().Opened(peer, socket);
+  acceptor_->Start(*connections_, [shards](const std::string& peer, int socket) {
+    for (Shard* shard : shards) shard->gather().Opened(peer, socket);
   });
   return absl::OkStatus();
 }

@@ -72,7 +72,7 @@ class Server {
 
   // UNAVAILABLE names the address that cannot be listened on. Not on a shared shard.
   absl::Status Start();
-  int port() const { return port_; }
+  int port() const { return acceptor_->port(); }  // once started
   int shards() const { return static_cast<int>(shards_.size()); }
   Shard& shard(int index = 0) { return *shards_[index]; }
 
@@ -95,8 +95,7 @@ class Server {
   std::vector<std::shared_ptr<MethodBase>> methods_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
-  std::unique_ptr<Acceptor> acceptor_;  // null with a shared shard: gRPC listens itself
-  int port_ = 0;
+  std::unique_ptr<Acceptor> acceptor_;
 };
 
 }  // namespace berth::rpc

@@ -1,6 +1,9 @@
 """A gateway before two workers with the simulated engine: real processes, plain HTTP."""
 import json
+import os
+import resource
 import socket
+import subprocess
 
 import pytest
 from processes import events, text_of, until
@@ -201,6 +204,22 @@ def test_a_full_gateway_says_when_to_come_back(start_cluster):
     assert answer["error"]["code"] == "queue_full"
     connection.close()
     response.close()
+
+
+def test_a_gateway_out_of_descriptors_takes_callers_again(start_cluster):
+    cluster = start_cluster(workers=1)
+    pid, port = cluster.gateway.child.pid, cluster.gateway.ready["grpc_port"]
+    descriptors = f"/proc/{pid}/fd"
+    limit = len(os.listdir(descriptors)) + 8
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+    callers = [socket.create_connection(("127.0.0.1", port)) for _ in range(16)]
+    until(lambda: len(os.listdir(descriptors)) == limit)
+    for caller in callers:
+        caller.close()
+    berth = os.path.join(cluster.bin_dir, "berth")
+    done = subprocess.run([berth, "chat", "--server", f"127.0.0.1:{port}", "--prompt", "once", "--max-tokens", "4"],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def texts_by_index(response, count):
