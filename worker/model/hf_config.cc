@@ -3,6 +3,7 @@
 #include <limits>
 #include <optional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -31,6 +32,7 @@ std::optional<HfConfig::Scalar> ToScalar(const Json& json) {
 absl::Status Flatten(const Json& object, const std::string& prefix, int depth, HfConfig& out) {
   if (depth > kMaxDepth) return absl::InvalidArgumentError(absl::StrCat(prefix, " is nested too deeply"));
   for (const auto& [key, value] : object.items()) {
+    if (absl::StrContains(key, '.')) continue;  // nobody reads one, and its place would be a nested field's
     const std::string name = absl::StrCat(prefix, key);
     if (value.is_object()) {
       if (absl::Status status = Flatten(value, name + ".", depth + 1, out); !status.ok()) return status;

@@ -31,6 +31,15 @@ TEST(HfConfigTest, NamesNestedFieldsByPath) {
   EXPECT_EQ(config.Float("rope_scaling.factor").value(), 2.0);
 }
 
+TEST(HfConfigTest, AKeyWithADotIsNoNestedField) {
+  const HfConfig config = Parse(R"({"a": 1, "a.b": 2, "c": {"d..e": 3, "f": 4}})");
+  EXPECT_EQ(*config.Int("a"), 1);
+  EXPECT_FALSE(config.Has("a.b"));
+  const HfConfig again = Parse(config.ToJson());
+  EXPECT_EQ(*again.Int("a"), 1);
+  EXPECT_EQ(*again.Int("c.f"), 4);
+}
+
 TEST(HfConfigTest, NullIsAbsent) {
   const HfConfig config = Parse(R"({"window": null})");
   EXPECT_FALSE(config.Has("window"));
