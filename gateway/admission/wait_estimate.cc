@@ -12,6 +12,7 @@ constexpr int kWindow = 100;
 constexpr double kMinShare = 0.01;
 // Under overload every request is let in at its latest moment: with the mean alone half of them would end too late.
 constexpr double kDeviations = 2.5;
+constexpr absl::Duration kHalfLife = absl::Seconds(10);  // of a wait's excess
 
 }  // namespace
 
@@ -35,12 +36,14 @@ absl::Duration WaitEstimate::Wait(int priority, int ahead, int running) const {
   return absl::Seconds(all_.seconds * (ahead + 1) / std::max(running, 1) / share);
 }
 
-void WaitEstimate::Waited(int priority, absl::Duration expected, absl::Duration waited) {
+void WaitEstimate::Waited(int priority, absl::Duration expected, absl::Duration waited, absl::Duration now) {
   excess_[PriorityClass(priority)].Add(absl::ToDoubleSeconds(waited - expected));
+  last_waited_[PriorityClass(priority)] = now;
 }
 
-absl::Duration WaitEstimate::Excess(int priority) const {
-  return absl::Seconds(std::max(excess_[PriorityClass(priority)].Most(), 0.0));
+absl::Duration WaitEstimate::Excess(int priority, absl::Duration now) const {
+  const double faded = std::exp2(-absl::FDivDuration(now - last_waited_[PriorityClass(priority)], kHalfLife));
+  return absl::Seconds(std::max(excess_[PriorityClass(priority)].Most(), 0.0) * faded);
 }
 
 absl::Duration WaitEstimate::Run(int priority, int64_t max_tokens) const {

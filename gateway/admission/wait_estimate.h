@@ -19,9 +19,10 @@ class WaitEstimate {
   // has ended.
   absl::Duration Wait(int priority, int ahead, int running) const;
   // A request of this priority, for which Wait said `expected`, waited so long before it was begun or given up.
-  void Waited(int priority, absl::Duration expected, absl::Duration waited);
-  // What all but few wait longer than expected: places come in bursts.
-  absl::Duration Excess(int priority) const;
+  void Waited(int priority, absl::Duration expected, absl::Duration waited, absl::Duration now);
+  // What all but few wait longer than expected: places come in bursts. It fades while nobody waits, so that a bad hour does not
+  // keep everybody from waiting.
+  absl::Duration Excess(int priority, absl::Duration now) const;
   // Of a request with at most `max_tokens` of output, and all but few need no longer; 0: no limit. Workers too serve a higher
   // priority first.
   absl::Duration Run(int priority, int64_t max_tokens) const;
@@ -39,6 +40,7 @@ class WaitEstimate {
   Means all_;
   std::array<Means, 3> classes_;  // by PriorityClass
   std::array<Means, 3> excess_;   // of waits over what was expected, the same
+  std::array<absl::Duration, 3> last_waited_ = {};
   // Of what ended, by PriorityClass: of this class or a lower one.
   std::array<double, 3> shares_ = {1, 1, 1};
 };

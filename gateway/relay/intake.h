@@ -42,8 +42,12 @@ class Intake {
     return wait_estimate_.Wait(priority, ahead, running);
   }
   // And how long it did, for later ones: all but few wait at most LongestWait.
-  void Waited(int priority, absl::Duration likely, absl::Duration waited) { wait_estimate_.Waited(priority, likely, waited); }
-  absl::Duration LongestWait(int priority, absl::Duration likely) const { return likely + wait_estimate_.Excess(priority); }
+  void Waited(int priority, absl::Duration likely, absl::Duration waited, absl::Duration now) {
+    wait_estimate_.Waited(priority, likely, waited, now);
+  }
+  absl::Duration LongestWait(int priority, absl::Duration likely, absl::Duration now) const {
+    return likely + wait_estimate_.Excess(priority, now);
+  }
   // RESOURCE_EXHAUSTED "OVERLOADED" for a request that would not end before its deadline if it ran in `wait` from now.
   absl::Status CheckInTime(const GenerationRequest& request, absl::Duration wait, absl::Duration now) const;
 

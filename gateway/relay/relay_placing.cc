@@ -49,7 +49,7 @@ void Relay::Wait(Stream& stream) {
   stream.waiting_since = clock_.Monotonic();
   const int priority = WaitingPriority(stream);
   stream.likely_wait = intake_.LikelyWait(stream.spec().priority(), queue_.CountAhead(priority), attempts_.size());
-  const absl::Duration longest = intake_.LongestWait(stream.spec().priority(), stream.likely_wait);
+  const absl::Duration longest = intake_.LongestWait(stream.spec().priority(), stream.likely_wait, stream.waiting_since);
   if (absl::Status late = CheckInTime(stream, longest); !late.ok()) return Shed(stream, "deadline", std::move(late));
   const absl::StatusOr<std::optional<uint64_t>> displaced = queue_.Push(stream.id, priority);
   if (!displaced.ok()) return Shed(stream, "queue_full", displaced.status());
@@ -123,8 +123,8 @@ void Relay::PumpQueue() {
 }
 
 absl::Duration Relay::NoteWait(const Stream& stream) {
-  const absl::Duration waited = clock_.Monotonic() - stream.waiting_since;
-  if (!stream.resume.has_value()) intake_.Waited(stream.spec().priority(), stream.likely_wait, waited);
+  const absl::Duration now = clock_.Monotonic(), waited = now - stream.waiting_since;
+  if (!stream.resume.has_value()) intake_.Waited(stream.spec().priority(), stream.likely_wait, waited, now);
   return waited;
 }
 

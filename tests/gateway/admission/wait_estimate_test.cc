@@ -58,14 +58,16 @@ TEST(WaitEstimateTest, RunTimesThatVaryAreEstimatedAboveTheirMean) {
 
 TEST(WaitEstimateTest, PlacesThatComeInBurstsMakeAllWaitLonger) {
   WaitEstimate estimate;
-  EXPECT_EQ(estimate.Excess(0), absl::ZeroDuration());
+  const absl::Duration now = absl::Seconds(1000);
+  EXPECT_EQ(estimate.Excess(0, now), absl::ZeroDuration());
   // Eight places become free once a second: the first of them was expected after 1/8 s, the last after one.
-  for (int i = 0; i < 800; ++i) estimate.Waited(0, absl::Seconds(1) * (i % 8 + 1) / 8, absl::Seconds(1));
-  EXPECT_GE(estimate.Excess(0), absl::Seconds(7.0 / 8));
-  EXPECT_LE(estimate.Excess(0), absl::Seconds(1.5));
-  EXPECT_EQ(estimate.Excess(1), absl::ZeroDuration()) << "another priority's waits are its own";
-  for (int i = 0; i < 800; ++i) estimate.Waited(0, absl::Seconds(2), absl::Seconds(1));
-  EXPECT_EQ(estimate.Excess(0), absl::ZeroDuration()) << "no wait is told to be shorter than its estimate";
+  for (int i = 0; i < 800; ++i) estimate.Waited(0, absl::Seconds(1) * (i % 8 + 1) / 8, absl::Seconds(1), now);
+  EXPECT_GE(estimate.Excess(0, now), absl::Seconds(7.0 / 8));
+  EXPECT_LE(estimate.Excess(0, now), absl::Seconds(1.5));
+  EXPECT_EQ(estimate.Excess(1, now), absl::ZeroDuration()) << "another priority's waits are its own";
+  EXPECT_LT(estimate.Excess(0, now + absl::Minutes(1)), absl::Milliseconds(50)) << "nobody has waited since";
+  for (int i = 0; i < 800; ++i) estimate.Waited(0, absl::Seconds(2), absl::Seconds(1), now);
+  EXPECT_EQ(estimate.Excess(0, now), absl::ZeroDuration()) << "no wait is told to be shorter than its estimate";
 }
 
 TEST(WaitEstimateTest, FollowsAChange) {
