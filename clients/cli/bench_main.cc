@@ -9,6 +9,8 @@
 #include "base/status.h"
 #include "clients/cli/bench_engine.h"
 #include "clients/cli/bench_shares.h"
+#include "clients/cli/bench_trace.h"
+#include "clients/cli/parse_line.h"
 
 namespace berth::cli {
 namespace {
@@ -17,7 +19,7 @@ constexpr size_t kKernelsShown = 15;
 
 struct Flags {
   EngineBenchOptions bench;
-  std::string trace = "tests/bench/trace.json", arrivals = "tests/bench/arrivals.json";
+  std::string trace = kBuiltIn, arrivals = kBuiltIn;
   std::string loads;
   std::vector<std::string> models;
   std::string plot, peers = "tests/bench/peers.json";
@@ -97,7 +99,7 @@ int main(int argc, char** argv) {
   berth::cli::Flags flags;
   CLI::App app("Measures the engine without RPC");
   berth::cli::AddFlags(app, flags);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = berth::cli::ParseLine(app, argc, argv)) return *code;
   if (const absl::Status status = berth::cli::Run(flags); !status.ok()) {
     std::cerr << status << "\n";
     return 1;

@@ -5,6 +5,7 @@
 #include "CLI/App.hpp"
 #include "absl/status/status.h"
 #include "clients/cli/bench_serve.h"
+#include "clients/cli/bench_trace.h"
 
 namespace berth::cli {
 
@@ -13,7 +14,7 @@ struct ServeBenchFlags {
   std::string loads;  // as of ParseLoads; "" and no sweep: kUsualLoad
   Sweep sweep;
   std::string plot;  // a file; "": none
-  std::string trace = "tests/bench/trace.json", arrivals = "tests/bench/arrivals.json";
+  std::string trace = kBuiltIn, arrivals = kBuiltIn;
 };
 
 inline constexpr char kUsualLoad[] = "C:1000@256";

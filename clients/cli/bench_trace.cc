@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "clients/cli/bench_data.h"
 #include "clients/cli/json_file.h"
 
 namespace berth::cli {
@@ -18,7 +19,8 @@ bool IsRequest(const Json& entry, double earlier) {
   return entry.size() == 2 || (entry[2].is_number() && entry[2].get<double>() >= std::max(earlier, 0.0));
 }
 
-absl::StatusOr<Json> ReadList(const std::string& path) {
+absl::StatusOr<Json> ReadList(const std::string& path, const char* built_in) {
+  if (path == kBuiltIn) return Json::parse(built_in);
   BERTH_ASSIGN_OR_RETURN(Json list, ReadJsonFile(path));
   if (!list.is_array()) return absl::InvalidArgumentError(path + " is no JSON list");
   return list;
@@ -28,7 +30,7 @@ absl::StatusOr<Json> ReadList(const std::string& path) {
 
 absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten) {
   if (shorten < 1) return absl::InvalidArgumentError(absl::StrCat("shorten ", shorten, ", want at least 1"));
-  BERTH_ASSIGN_OR_RETURN(const Json entries, ReadList(path));
+  BERTH_ASSIGN_OR_RETURN(const Json entries, ReadList(path, kTraceJson));
   std::vector<TraceRequest> trace;
   for (const auto& entry : entries) {
     if (static_cast<int>(trace.size()) == requests) break;
@@ -44,7 +46,7 @@ absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int
 }
 
 absl::StatusOr<std::vector<double>> ReadArrivals(const std::string& path) {
-  BERTH_ASSIGN_OR_RETURN(const Json list, ReadList(path));
+  BERTH_ASSIGN_OR_RETURN(const Json list, ReadList(path, kArrivalsJson));
   std::vector<double> times;
   for (const auto& time : list) {
     if (!time.is_number() || time.get<double>() < (times.empty() ? 0 : times.back())) {

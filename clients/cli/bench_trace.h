@@ -14,6 +14,9 @@ struct TraceRequest {
   double seconds = -1;  // when it came, after the trace's begin; negative: not known
 };
 
+// In the place of a path: the file of tests/bench, which the program holds.
+inline constexpr char kBuiltIn[] = "built-in";
+
 // A JSON list of [prompt, output] or [prompt, output, seconds], the first `requests` of it, lengths divided by `shorten`.
 // Seconds never fall.
 absl::StatusOr<std::vector<TraceRequest>> ReadTrace(const std::string& path, int requests, int shorten);

@@ -21,6 +21,7 @@
 #include "clients/cli/completion.h"
 #include "clients/cli/environment.h"
 #include "clients/cli/old_spellings.h"
+#include "clients/cli/parse_line.h"
 #include "clients/cli/serve_command.h"
 #include "nlohmann/json.hpp"
 #include "proto/rpc/process.h"
@@ -28,7 +29,6 @@
 namespace berth::cli {
 namespace {
 
-constexpr int kFailed = 1, kWrongUsage = 2, kNotOffered = 3;
 constexpr char kExitCodes[] =
     "Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line is wrong; 3 what was asked for does not "
     "exist.";
@@ -152,11 +152,7 @@ int Run(int argc, char** argv) {
   app.require_subcommand(1);
   Commands commands(app);
   std::reverse(arguments->begin(), arguments->end());  // as CLI11 wants them
-  try {
-    app.parse(*std::move(arguments));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kWrongUsage;
-  }
+  if (const auto code = ParseLine(app, *std::move(arguments))) return *code;
   const absl::Status status = commands.Run();
   return status.ok() ? 0 : Fail(status);
 }

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "clients/cli/inspect.h"
 #include "clients/cli/model_name.h"
+#include "clients/cli/parse_line.h"
 #include "worker/loader/convert.h"
 
 namespace berth::cli {
@@ -92,7 +93,7 @@ int Run(int argc, char** argv) {
   inspect.add_option("--memory", flags.inspect.memory, "Of each GPU, as 80GB or 75GiB: the largest context that fits in it")
       ->transform(CLI::AsSizeValue(true));
   inspect.add_flag("--json", flags.json, "As JSON");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = ParseLine(app, argc, argv)) return *code;
 
   absl::Status status;
   if (convert.parsed()) {

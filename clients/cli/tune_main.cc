@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "clients/cli/parse_line.h"
 #include "kernels/cuda/tune.h"
 #include "worker/loader/model_files.h"
 #include "worker/loader/slot_members.h"
@@ -80,7 +81,7 @@ int main(int argc, char** argv) {
   app.add_option("--proposals", flags.tune.proposals, "cuBLASLt's, measured for every shape")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = berth::cli::ParseLine(app, argc, argv)) return *code;
   if (const absl::Status status = berth::cli::Run(flags); !status.ok()) {
     std::cerr << status << "\n";
     return 1;

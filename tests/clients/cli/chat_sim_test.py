@@ -161,7 +161,9 @@ class ChatSimTest(unittest.TestCase):
 
     def test_exit_codes_tell_wrong_lines_from_what_does_not_exist(self):
         for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 1, "nowhere"),
-                                       (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 1, "fish")):
+                                       (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 1, "fish"),
+                                       (["convert", "m", "--nope"], 2, "--help"), (["inspect"], 2, "model"), (["list", "--nope"], 2, "--nope"),
+                                       (["bench", "engine", "--nope"], 2, "--help"), (["bench", "throughput"], 2, "model")):
             ended = self.run_berth(*arguments)
             self.assertEqual(ended.returncode, code, ended.stderr)
             self.assertIn(words, ended.stdout + ended.stderr)
@@ -214,6 +216,10 @@ class ChatSimTest(unittest.TestCase):
                 self.assertGreaterEqual(figures["latency_p99"]["median"], figures["ttft_p50"]["median"])
             return found
         self.assertEqual(list(rows("--loads", "B:3x8/6,A:4/1")), ["B 3 x 8/6", "A 1 x 4/1"])
+        # The lengths that are built in, from any folder.
+        done = subprocess.run([BERTH, "bench", "serve", "--server", f"127.0.0.1:{ready['grpc_port']}", "--repeats", "1", "--vocab", "100",
+                               "--loads", "C:1@1"], cwd="/", capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
         small = ["--num-prompts", "4", "--input-len", "8", "--output-len", "4"]
         with tempfile.TemporaryDirectory() as folder:
             plot, trace = os.path.join(folder, "plot.svg"), os.path.join(folder, "trace.json")

@@ -164,6 +164,41 @@ TEST(JsonSchemaTest, AnyObject) {
   EXPECT_FALSE(Matches(JsonObjectGrammar(), "[1]"));
 }
 
+TEST(JsonSchemaTest, APatternIsOfTheTextAndItsJsonIsEscaped) {
+  const auto pattern = [](const std::string& text) {
+    return ParseJsonSchema(nlohmann::json{{"type", "string"}, {"pattern", text}}.dump());
+  };
+  EXPECT_TRUE(Matches(pattern(R"(^["x]{3}$)"), R"("\"x\"")"));
+  EXPECT_FALSE(Matches(pattern(R"(^["x]{3}$)"), R"(""x"")"));
+  EXPECT_TRUE(Matches(pattern(R"(a\\b)"), R"("a\\b")"));
+  EXPECT_FALSE(Matches(pattern(R"(a\\b)"), R"("a\b")"));
+  EXPECT_TRUE(Matches(pattern("[^a-z]{3}"), R"("\nA\t")"));
+  for (const char* raw : {"\n", "\t", "\"", "\\", "\x01"}) {
+    EXPECT_FALSE(Matches(pattern("[^a-z]"), absl::StrCat("\"", raw, "\""))) << raw;
+    EXPECT_FALSE(Matches(pattern("."), absl::StrCat("\"", raw, "\""))) << raw;
+  }
+  EXPECT_FALSE(Matches(pattern("."), R"("\n")"));
+  EXPECT_TRUE(Matches(pattern(".+"), "\"\xC3\xA9 \\\\\""));
+  EXPECT_THAT(ErrorOf(pattern("a\x01")), HasSubstr("control character"));
+}
+
+TEST(JsonSchemaTest, WhatWouldRestrictAValueIsNotPassedOver) {
+  const auto error = [](std::string_view schema) { return ErrorOf(ParseJsonSchema(schema)); };
+  const auto values = ParseJsonSchema(R"({"type": ["integer", "null"], "enum": ["a", 1, null, 1.5], "title": "t"})");
+  for (const char* text : {"1", "null"}) EXPECT_TRUE(Matches(values, text)) << text;
+  for (const char* text : {"\"a\"", "1.5"}) EXPECT_FALSE(Matches(values, text)) << text;
+  EXPECT_TRUE(Matches(ParseJsonSchema(R"({"type": "array", "const": [1, "b"]})"), R"([1,"b"])"));
+  EXPECT_THAT(error(R"({"type": "integer", "enum": ["a"]})"), HasSubstr("#/enum: has no \"integer\""));
+  EXPECT_THAT(error(R"({"type": "boolean", "const": 1})"), HasSubstr("#/const: has no \"boolean\""));
+  EXPECT_THAT(error(R"({"enum": ["a"], "minLength": 2})"), HasSubstr("#/minLength: beside \"enum\""));
+  EXPECT_THAT(error(R"({"$ref": "#/$defs/a", "maximum": 3, "$defs": {"a": {"type": "integer"}}})"),
+              HasSubstr("#/maximum: beside \"$ref\""));
+  EXPECT_THAT(error(R"({"type": "object", "anyOf": [{"type": "object"}]})"), HasSubstr("#/type: beside \"anyOf\""));
+  EXPECT_TRUE(ParseJsonSchema(R"({"anyOf": [{"$ref": "#/$defs/a", "description": "d"}], "default": 1,
+      "$defs": {"a": {"type": "integer"}}})")
+                  .ok());
+}
+
 TEST(JsonSchemaTest, NamesWhatIsWrong) {
   const auto error = [](std::string_view schema) { return ErrorOf(ParseJsonSchema(schema)); };
   EXPECT_THAT(error("{"), HasSubstr("not JSON"));

@@ -94,7 +94,10 @@ class EbnfParser {
       if (!reader_.Take(")")) return reader_.Error("a '(' without its ')'");
       return group;
     }
-    if (reader_.Take("[")) return reader_.TakeClass(grammar_);
+    if (reader_.Take("[")) {
+      BERTH_ASSIGN_OR_RETURN(Grammar::CodePoints ranges, reader_.TakeClass());
+      return grammar_.Characters(std::move(ranges));
+    }
     if (reader_.Take("\"")) return TakeString();
     const std::string name = TakeName();
     if (name.empty()) return reader_.Error("want a string, a class, a group or the name of a rule");

@@ -36,8 +36,7 @@ class Grammar {
   ExprId Literal(std::string_view text);
   // One character out of the ranges, as UTF-8; the surrogates are left out.
   ExprId Characters(CodePoints ranges);
-  // One character out of none of the ranges.
-  ExprId AllBut(CodePoints ranges) { return Characters(Complement(std::move(ranges))); }
+  // All that are in none of the ranges.
   static CodePoints Complement(CodePoints ranges);
   ExprId Sequence(std::vector<ExprId> parts);
   ExprId Choice(std::vector<ExprId> parts);
@@ -79,8 +78,10 @@ inline constexpr int32_t kMaxCodePoint = 0x10FFFF;
 // quantifiers (lazy ones match the same texts), escapes. No assertions inside, references, or flags; ^ and $ may stand at the
 // ends.
 absl::StatusOr<Grammar> ParseRegex(std::string_view pattern);
-// Appends a regular expression to a grammar that is being built.
-absl::StatusOr<Grammar::ExprId> AppendRegex(std::string_view pattern, Grammar& grammar);
+// Appends a regular expression to a grammar that is being built: of the text, or of the text as it stands in a JSON string,
+// with its escapes. There, control characters that have no escape of one letter do not occur.
+enum class RegexOf { kText, kJsonString };
+absl::StatusOr<Grammar::ExprId> AppendRegex(std::string_view pattern, Grammar& grammar, RegexOf of = RegexOf::kText);
 
 // `name ::= …` lines with "strings", [classes], references, groups, * + ? {m,n}, | and # comments; the root rule is `root`.
 absl::StatusOr<Grammar> ParseEbnf(std::string_view text);

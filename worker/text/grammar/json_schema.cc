@@ -67,24 +67,45 @@ class SchemaReader {
     BERTH_RETURN_IF_ERROR(CheckKeywords(schema, path));
     if (const auto it = schema.find("$ref"); it != schema.end()) {
       if (!it->is_string()) return Error(path + "/$ref", "want a string");
+      BERTH_RETURN_IF_ERROR(CheckAlone(schema, path, "$ref"));
       BERTH_ASSIGN_OR_RETURN(const RuleId rule, ReferTo(it->get<std::string>()));
       return grammar_.Refer(rule);
     }
-    if (const auto it = schema.find("const"); it != schema.end()) return grammar_.Literal(it->dump());
+    if (const auto it = schema.find("const"); it != schema.end()) return OneOf(Json::array({*it}), schema, path, "const");
     if (const auto it = schema.find("enum"); it != schema.end()) {
       if (!it->is_array() || it->empty()) return Error(path + "/enum", "want a list of values");
-      std::vector<ExprId> choices;
-      for (const Json& value : *it) choices.push_back(grammar_.Literal(value.dump()));
-      return grammar_.Choice(std::move(choices));
+      return OneOf(*it, schema, path, "enum");
     }
     for (const char* key : {"anyOf", "oneOf", "allOf"}) {
       const auto it = schema.find(key);
       if (it == schema.end()) continue;
       if (!it->is_array() || it->empty()) return Error(absl::StrCat(path, "/", key), "want a list of schemas");
+      BERTH_RETURN_IF_ERROR(CheckAlone(schema, path, key));
       if (key[1] == 'l' && it->size() > 1) return Error(absl::StrCat(path, "/", key), "more than one schema is not supported");
       return Alternatives(*it, absl::StrCat(path, "/", key), depth);
     }
     return Typed(schema, path, depth);
+  }
+
+  // Those of the values that are of the schema's type, if it names any.
+  absl::StatusOr<ExprId> OneOf(const Json& values, const Json& schema, const std::string& path, const char* key) {
+    BERTH_RETURN_IF_ERROR(CheckAlone(schema, path, key));
+    std::vector<ExprId> choices;
+    for (const Json& value : values) {
+      if (HasType(value, schema)) choices.push_back(grammar_.Literal(value.dump()));
+    }
+    if (choices.empty()) return Error(absl::StrCat(path, "/", key), absl::StrCat("has no ", schema.at("type").dump()));
+    return grammar_.Choice(std::move(choices));
+  }
+
+  static bool HasType(const Json& value, const Json& schema) {
+    const auto type = schema.find("type");
+    if (type == schema.end()) return true;
+    const std::string_view name = value.is_boolean() ? "boolean" : value.is_number() ? "number" : value.type_name();
+    for (const Json& one : type->is_array() ? *type : Json::array({*type})) {
+      if (one == name || (one == "integer" && value.is_number_integer())) return true;
+    }
+    return false;
   }
 
   absl::StatusOr<ExprId> Alternatives(const Json& schemas, const std::string& path, int depth) {
@@ -142,7 +163,7 @@ class SchemaReader {
       if (schema.contains("minLength") || schema.contains("maxLength")) {
         return Error(path, "a length beside a pattern or a format is not supported");
       }
-      absl::StatusOr<ExprId> text = AppendRegex(pattern, grammar_);
+      absl::StatusOr<ExprId> text = AppendRegex(pattern, grammar_, RegexOf::kJsonString);
       if (!text.ok()) return Error(path, std::string(text.status().message()));
       return grammar_.Sequence({grammar_.Literal("\""), *text, grammar_.Literal("\"")});
     }
@@ -248,47 +269,50 @@ class SchemaReader {
     return rules_.Braces("{", "}", first);
   }
 
-  absl::Status CheckKeywords(const Json& schema, const std::string& path) {
-    static const auto* const known = new absl::flat_hash_set<std::string>{"type",
-                                                                          "properties",
-                                                                          "required",
-                                                                          "additionalProperties",
-                                                                          "items",
-                                                                          "prefixItems",
-                                                                          "minItems",
-                                                                          "maxItems",
-                                                                          "enum",
-                                                                          "const",
-                                                                          "anyOf",
-                                                                          "oneOf",
-                                                                          "allOf",
-                                                                          "$ref",
-                                                                          "$defs",
-                                                                          "definitions",
-                                                                          "pattern",
-                                                                          "format",
-                                                                          "minLength",
-                                                                          "maxLength",
-                                                                          "minimum",
-                                                                          "maximum",
-                                                                          "exclusiveMinimum",
-                                                                          "exclusiveMaximum",
-                                                                          "title",
-                                                                          "description",
-                                                                          "default",
-                                                                          "examples",
-                                                                          "$schema",
-                                                                          "$id",
-                                                                          "$comment",
-                                                                          "deprecated",
-                                                                          "readOnly",
-                                                                          "writeOnly",
-                                                                          "nullable",
-                                                                          "strict"};
+  static absl::Status CheckKeywords(const Json& schema, const std::string& path) {
+    static const auto& known = *new absl::flat_hash_set<std::string>{"type",
+                                                                     "properties",
+                                                                     "required",
+                                                                     "additionalProperties",
+                                                                     "items",
+                                                                     "prefixItems",
+                                                                     "minItems",
+                                                                     "maxItems",
+                                                                     "enum",
+                                                                     "const",
+                                                                     "anyOf",
+                                                                     "oneOf",
+                                                                     "allOf",
+                                                                     "$ref",
+                                                                     "pattern",
+                                                                     "format",
+                                                                     "minLength",
+                                                                     "maxLength",
+                                                                     "minimum",
+                                                                     "maximum",
+                                                                     "exclusiveMinimum",
+                                                                     "exclusiveMaximum"};
     for (const auto& [key, value] : schema.items()) {
-      if (!known->contains(key)) return Error(absl::StrCat(path, "/", key), "is not supported");
+      if (!known.contains(key) && !IsAnnotation(key)) return Error(absl::StrCat(path, "/", key), "is not supported");
     }
     return absl::OkStatus();
+  }
+
+  // `key` decides alone what a value is; a type may stand beside values. Others would have to hold as well.
+  static absl::Status CheckAlone(const Json& schema, const std::string& path, const std::string& key) {
+    const bool values = key == "enum" || key == "const";
+    for (const auto& [other, value] : schema.items()) {
+      if (other == key || IsAnnotation(other) || (values && other == "type")) continue;
+      return Error(absl::StrCat(path, "/", other), absl::StrCat("beside \"", key, "\" is not supported"));
+    }
+    return absl::OkStatus();
+  }
+
+  static bool IsAnnotation(const std::string& key) {
+    static const auto& annotations = *new absl::flat_hash_set<std::string>{
+        "$defs", "definitions", "title",      "description", "default",   "examples", "$schema",
+        "$id",   "$comment",    "deprecated", "readOnly",    "writeOnly", "nullable", "strict"};
+    return annotations.contains(key);
   }
 
   const Json& document_;

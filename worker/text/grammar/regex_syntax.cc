@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -7,9 +11,13 @@
 namespace berth::text {
 namespace {
 
+constexpr std::pair<int32_t, const char*> kJsonEscapes[] = {{'"', R"(\")"},  {'\\', R"(\\)"}, {'\b', R"(\b)"}, {'\f', R"(\f)"},
+                                                            {'\n', R"(\n)"}, {'\r', R"(\r)"}, {'\t', R"(\t)"}};
+
 class RegexParser {
  public:
-  RegexParser(std::string_view pattern, Grammar& grammar) : reader_("regular expression", pattern), grammar_(grammar) {}
+  RegexParser(std::string_view pattern, Grammar& grammar, RegexOf of)
+      : reader_("regular expression", pattern), grammar_(grammar), of_(of) {}
 
   absl::StatusOr<Grammar::ExprId> Parse() {
     reader_.Take("^");
@@ -45,27 +53,46 @@ class RegexParser {
       if (!reader_.Take(")")) return reader_.Error("a '(' without its ')'");
       return group;
     }
-    if (reader_.Take("[")) return reader_.TakeClass(grammar_);
-    if (reader_.Take(".")) return grammar_.AllBut({{'\n', '\n'}});
+    if (reader_.Take("[")) {
+      BERTH_ASSIGN_OR_RETURN(Grammar::CodePoints ranges, reader_.TakeClass());
+      return OneOf(std::move(ranges));
+    }
+    if (reader_.Take(".")) return OneOf(Grammar::Complement({{'\n', '\n'}}));
     if (reader_.Take("\\")) {
       BERTH_ASSIGN_OR_RETURN(Grammar::CodePoints ranges, reader_.TakeEscape());
-      return grammar_.Characters(std::move(ranges));
+      return OneOf(std::move(ranges));
     }
     for (const char c : {'*', '+', '?', '{', '^'}) {
       if (reader_.Peek() == c) return reader_.Error(absl::StrCat("'", std::string(1, c), "' is not expected"));
     }
     BERTH_ASSIGN_OR_RETURN(const int32_t c, reader_.TakeCharacter());
-    return grammar_.Characters({{c, c}});
+    return OneOf({{c, c}});
+  }
+
+  absl::StatusOr<Grammar::ExprId> OneOf(Grammar::CodePoints ranges) {
+    if (of_ == RegexOf::kText) return grammar_.Characters(std::move(ranges));
+    std::vector<Grammar::ExprId> choices;
+    for (const auto& [c, escape] : kJsonEscapes) {
+      const auto has = [c = c](const auto& range) { return range.first <= c && c <= range.second; };
+      if (std::any_of(ranges.begin(), ranges.end(), has)) choices.push_back(grammar_.Literal(escape));
+    }
+    Grammar::CodePoints others = Grammar::Complement(std::move(ranges));
+    others.insert(others.end(), {{0, 0x1F}, {'"', '"'}, {'\\', '\\'}});
+    Grammar::CodePoints plain = Grammar::Complement(std::move(others));
+    if (plain.empty() && choices.empty()) return reader_.Error("a control character without an escape of one letter");
+    if (!plain.empty()) choices.push_back(grammar_.Characters(std::move(plain)));
+    return grammar_.Choice(std::move(choices));
   }
 
   SyntaxReader reader_;
   Grammar& grammar_;
+  const RegexOf of_;
 };
 
 }  // namespace
 
-absl::StatusOr<Grammar::ExprId> AppendRegex(std::string_view pattern, Grammar& grammar) {
-  return RegexParser(pattern, grammar).Parse();
+absl::StatusOr<Grammar::ExprId> AppendRegex(std::string_view pattern, Grammar& grammar, RegexOf of) {
+  return RegexParser(pattern, grammar, of).Parse();
 }
 
 absl::StatusOr<Grammar> ParseRegex(std::string_view pattern) {

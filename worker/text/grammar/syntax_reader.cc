@@ -86,7 +86,7 @@ absl::StatusOr<Grammar::CodePoints> SyntaxReader::TakeEscape() {
   return Grammar::CodePoints{{c, c}};
 }
 
-absl::StatusOr<Grammar::ExprId> SyntaxReader::TakeClass(Grammar& grammar) {
+absl::StatusOr<Grammar::CodePoints> SyntaxReader::TakeClass() {
   const bool negated = Take("^");
   Grammar::CodePoints ranges;
   for (bool first = true; first || Peek() != ']'; first = false) {
@@ -117,7 +117,7 @@ absl::StatusOr<Grammar::ExprId> SyntaxReader::TakeClass(Grammar& grammar) {
     ranges.insert(ranges.end(), one.begin(), one.end());
   }
   Skip();
-  return negated ? grammar.AllBut(std::move(ranges)) : grammar.Characters(std::move(ranges));
+  return negated ? Grammar::Complement(std::move(ranges)) : ranges;
 }
 
 absl::StatusOr<int> SyntaxReader::TakeNumber() {

@@ -29,7 +29,7 @@ class SyntaxReader {
   // What follows a backslash: one character, or the ranges of a class (\d, \W, …).
   absl::StatusOr<Grammar::CodePoints> TakeEscape();
   // The rest of a class after its '['.
-  absl::StatusOr<Grammar::ExprId> TakeClass(Grammar& grammar);
+  absl::StatusOr<Grammar::CodePoints> TakeClass();
   // * + ? {m} {m,} {m,n} after `part`, as many as there are.
   absl::StatusOr<Grammar::ExprId> TakeQuantifiers(Grammar::ExprId part, Grammar& grammar);
 
