@@ -204,8 +204,9 @@ class ChatSimTest(unittest.TestCase):
 
         http = f"http://127.0.0.1:{ready['http_port']}"
 
-        def measure(*flags, server=f"127.0.0.1:{ready['grpc_port']}", vocab="100"):
-            return subprocess.run([BERTH, "bench", "serve", "--server", server, "--repeats", "1", "--vocab", vocab, *flags], capture_output=True, text=True)
+        def measure(*flags, server=f"127.0.0.1:{ready['grpc_port']}", vocab="100", repeats="1", cwd=None):
+            return subprocess.run([BERTH, "bench", "serve", "--server", server, "--repeats", repeats, "--vocab", vocab, *flags], capture_output=True, text=True,
+                                  cwd=cwd)
 
         def rows(*flags, **more):
             done = measure(*flags, **more)
@@ -217,9 +218,7 @@ class ChatSimTest(unittest.TestCase):
             return found
         self.assertEqual(list(rows("--loads", "B:3x8/6,A:4/1")), ["B 3 x 8/6", "A 1 x 4/1"])
         # The lengths that are built in, from any folder.
-        done = subprocess.run([BERTH, "bench", "serve", "--server", f"127.0.0.1:{ready['grpc_port']}", "--repeats", "1", "--vocab", "100",
-                               "--loads", "C:1@1"], cwd="/", capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(list(rows("--loads", "C:1@1", cwd="/")), ["C trace 1 @ 1"])
         small = ["--num-prompts", "4", "--input-len", "8", "--output-len", "4"]
         with tempfile.TemporaryDirectory() as folder:
             plot, trace = os.path.join(folder, "plot.svg"), os.path.join(folder, "trace.json")
@@ -233,9 +232,9 @@ class ChatSimTest(unittest.TestCase):
             for server in ({}, {"server": http}):
                 model = ["--model", "m"]
                 self.assertEqual(list(rows("--replay", "2", "--num-prompts", "3", "--trace", trace, *model, **server)), ["3 replayed x 2"])
-                # A prompt of ids has no worker of its own: each of the two has to see a prefix once.
-                shared = rows("--concurrency", "1", *small, "--prefix-len", "128", "--prefixes", "2", *model, **server)
-                self.assertGreaterEqual(shared["4 @ 1"]["cached"]["median"], 0.45)
+                # A prompt of ids has no worker of its own: after the warm-up each prefix may miss once more, so in two of five runs at most.
+                shared = rows("--concurrency", "1", *small, "--prefix-len", "128", "--prefixes", "2", *model, **server, repeats="5")
+                self.assertGreaterEqual(shared["4 @ 1"]["cached"]["median"], 0.9)
                 turns = rows("--concurrency", "2", *small, "--turns", "3", "--prefix-len", "40", *model, **server)
                 self.assertGreater(turns["12 @ 2"]["cached"]["median"], 0.4)
         for model, vocab, error in (("", "100", "--model"), ("n", "100", "HTTP 404"), ("m", "100000", "HTTP 400")):
