@@ -153,6 +153,7 @@ TEST(JsonSchemaTest, StringsAndArraysWithLimits) {
   EXPECT_FALSE(Matches(ParseJsonSchema(R"({"type": "string", "minLength": 1, "maxLength": 3})"), "\"abcd\""));
   EXPECT_TRUE(Matches(ParseJsonSchema(R"({"type": "string", "pattern": "^[A-Z]{3}$"})"), "\"ABC\""));
   EXPECT_TRUE(Matches(ParseJsonSchema(R"({"type": "string", "format": "date-time"})"), "\"2024-02-29T12:30:00Z\""));
+  EXPECT_EQ(ErrorOf(ParseJsonSchema(R"({"type": "string", "maxLength": 1400})")), "");
   const auto pair = ParseJsonSchema(R"({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2})");
   EXPECT_TRUE(Matches(pair, "[1, -2.5e3]"));
   EXPECT_FALSE(Matches(pair, "[1]"));
@@ -329,8 +330,11 @@ TEST_P(TokenMaskTest, AllowsExactlyWhatMatches) {
 
 INSTANTIATE_TEST_SUITE_P(
     Grammars, TokenMaskTest,
-    testing::Values("[a-z]{1,8}( [a-z]+)*\\.", "(yes|no|maybe)", ".*", "root ::= \"(\" root \")\" root | [a-z ]*",
-                    R"({"type": "object"})",
+    testing::Values("[a-z]{1,8}( [a-z]+)*\\.", "[a-z ]{0,20}", "a{0,150}", "x{3}.{2,12}x",
+                    "root ::= item{1,9}\nitem ::= [a-z] [a-z]? | \" \"",
+                    "root ::= \"p\" (\"a\" | none){300} \"b\" | \"q\" (\"a\" | none){300} \"c\"\nnone ::= [0-9]?",
+                    R"({"type": "string", "maxLength": 14})", "(yes|no|maybe)", ".*",
+                    "root ::= \"(\" root \")\" root | [a-z ]*", R"({"type": "object"})",
                     R"({"properties": {"name": {"type": "string"}, "n": {"type": "array", "items": {"type": "integer"}}}})"));
 
 }  // namespace

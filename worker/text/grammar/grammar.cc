@@ -1,6 +1,7 @@
 #include "worker/text/grammar/grammar.h"
 
 #include <algorithm>
+#include <map>
 
 #include "worker/text/utf8.h"
 
@@ -27,9 +28,11 @@ Grammar::ExprId Grammar::Repeat(ExprId part, int least, int most) {
 
 Grammar::ExprId Grammar::Refer(RuleId rule) { return Add({.kind = Kind::kRule, .rule = rule}); }
 
+namespace {
+
 // Splits until all characters of a piece have the same length and, but for the last bytes that vary freely, the same lead
 // bytes.
-void Grammar::AddUtf8Range(int32_t low, int32_t high, std::vector<ExprId>& choices) {
+void AddUtf8Range(int32_t low, int32_t high, std::vector<Grammar::ByteRanges>& choices) {
   for (const int32_t last : {0x7F, 0x7FF, 0xFFFF}) {
     if (low <= last && last < high) {
       AddUtf8Range(low, last, choices);
@@ -51,16 +54,30 @@ void Grammar::AddUtf8Range(int32_t low, int32_t high, std::vector<ExprId>& choic
   std::string first, last;
   AppendUtf8(low, first);
   AppendUtf8(high, last);
-  std::vector<ExprId> bytes;
-  for (size_t i = 0; i < first.size(); ++i) {
-    bytes.push_back(Byte(static_cast<uint8_t>(first[i]), static_cast<uint8_t>(last[i])));
+  Grammar::ByteRanges& bytes = choices.emplace_back();
+  for (size_t i = 0; i < first.size(); ++i) bytes.push_back({static_cast<uint8_t>(first[i]), static_cast<uint8_t>(last[i])});
+}
+
+}  // namespace
+
+Grammar::ExprId Grammar::ChoiceOfBytes(std::vector<ByteRanges> choices) {
+  std::map<ByteRanges::value_type, std::vector<ByteRanges>> by_last;
+  for (ByteRanges& bytes : choices) {
+    const ByteRanges::value_type last = bytes.back();
+    bytes.pop_back();
+    by_last[last].push_back(std::move(bytes));
   }
-  choices.push_back(Sequence(std::move(bytes)));
+  std::vector<ExprId> parts;
+  for (auto& [last, before] : by_last) {
+    const ExprId byte = Byte(last.first, last.second);
+    parts.push_back(before[0].empty() ? byte : Sequence({ChoiceOfBytes(std::move(before)), byte}));
+  }
+  return Choice(std::move(parts));
 }
 
 Grammar::ExprId Grammar::Characters(CodePoints ranges) {
   std::sort(ranges.begin(), ranges.end());
-  std::vector<ExprId> choices;
+  std::vector<ByteRanges> choices;
   int32_t next = 0;  // the least code point that is not covered yet
   for (auto [low, high] : ranges) {
     low = std::max(low, next);
@@ -70,7 +87,7 @@ Grammar::ExprId Grammar::Characters(CodePoints ranges) {
     if (low < 0xD800) AddUtf8Range(low, std::min(high, 0xD7FF), choices);
     if (high > 0xDFFF) AddUtf8Range(std::max(low, 0xE000), high, choices);
   }
-  return Choice(std::move(choices));
+  return ChoiceOfBytes(std::move(choices));
 }
 
 Grammar::CodePoints Grammar::Complement(CodePoints ranges) {

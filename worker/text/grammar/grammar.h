@@ -19,6 +19,7 @@ class Grammar {
   using ExprId = int;
   using RuleId = int;
   using CodePoints = std::vector<std::pair<int32_t, int32_t>>;  // inclusive ranges
+  using ByteRanges = std::vector<std::pair<uint8_t, uint8_t>>;  // one after the other; inclusive
 
   enum class Kind { kBytes, kSequence, kChoice, kRepeat, kRule };
   struct Expr {
@@ -63,7 +64,8 @@ class Grammar {
   ExprId Byte(int low, int high) {
     return Add({.kind = Kind::kBytes, .low = static_cast<uint8_t>(low), .high = static_cast<uint8_t>(high)});
   }
-  void AddUtf8Range(int32_t low, int32_t high, std::vector<ExprId>& choices);
+  // Texts of UTF-8 characters. What ends alike ends in the same expression, so that a repeat of them stays small.
+  ExprId ChoiceOfBytes(std::vector<ByteRanges> choices);
 
   std::vector<Expr> exprs_;
   std::vector<Rule> rules_;

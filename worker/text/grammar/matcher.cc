@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/hash/hash.h"
 #include "base/status.h"
 
 namespace berth::text {
@@ -169,10 +170,46 @@ class MaskBuilder {
   std::vector<Branch> branches_;
 };
 
+// By node, a number that nodes share only if no text of up to `bytes` bytes tells them apart: equal hashes of all that can be
+// reached in as many steps. A step reads a byte or more, so a called rule must not be able to end at once; nodes where one may
+// share with none.
+std::vector<int32_t> ShareMasks(const Network& network, int bytes) {
+  const auto count = static_cast<int32_t>(network.nodes.size());
+  std::vector<size_t> now(count), next(count);
+  for (int step = 0; step <= bytes; ++step) {
+    for (int32_t i = 0; i < count; ++i) {
+      const Network::Node& node = network.nodes[i];
+      const bool alone = std::any_of(node.calls.begin(), node.calls.end(),
+                                     [&](const Network::Call& call) { return !network.plain(call.start); });
+      size_t hash = alone ? absl::HashOf(i) : absl::HashOf(node.accepting, node.edges.size(), node.calls.size());
+      if (!alone && step > 0) {
+        for (const Network::Edge& edge : node.edges) hash = absl::HashOf(hash, edge.low, edge.high, now[edge.target]);
+        for (const Network::Call& call : node.calls) hash = absl::HashOf(hash, call.start, now[call.target]);
+      }
+      next[i] = hash;
+    }
+    std::swap(now, next);
+  }
+  std::vector<int32_t> shared(count);
+  absl::flat_hash_map<size_t, int32_t> numbers;
+  for (int32_t i = 0; i < count; ++i)
+    shared[i] = numbers.try_emplace(now[i], static_cast<int32_t>(numbers.size())).first->second;
+  return shared;
+}
+
+int LongestToken(const TokenTrie& trie) {
+  int longest = 0;
+  for (const TokenTrie::Node& node : trie.nodes) longest = std::max(longest, node.depth);
+  return longest;
+}
+
 }  // namespace
 
 CompiledGrammar::CompiledGrammar(Network network, const TokenTrie& trie)
-    : network_(std::move(network)), trie_(trie), masks_(new LazyMask[network_.nodes.size()]) {}
+    : network_(std::move(network)),
+      trie_(trie),
+      mask_of_(ShareMasks(network_, LongestToken(trie))),
+      masks_(new LazyMask[network_.nodes.size()]) {}
 
 absl::StatusOr<std::shared_ptr<const CompiledGrammar>> CompiledGrammar::Make(const Grammar& grammar, const TokenTrie& trie) {
   constexpr int32_t kFirstNodes = 300;
@@ -184,7 +221,7 @@ absl::StatusOr<std::shared_ptr<const CompiledGrammar>> CompiledGrammar::Make(con
 }
 
 const CompiledGrammar::NodeMask& CompiledGrammar::mask(int32_t node) const {
-  LazyMask& lazy = masks_[node];
+  LazyMask& lazy = masks_[mask_of_[node]];
   std::call_once(lazy.once, [&] { lazy.mask = MaskBuilder(network_, trie_).Build(node); });
   return lazy.mask;
 }

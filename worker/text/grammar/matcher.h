@@ -65,7 +65,8 @@ class GrammarStack {
 };
 
 // A grammar made ready for one vocabulary. Thread-safe; what is known of a node is worked out when it is first asked for, and
-// of the first nodes at once.
+// of the first nodes at once. Nodes that the longest token cannot tell apart, like most places of a string with a limit, share
+// it.
 class CompiledGrammar {
  public:
   // `trie` must outlive it.
@@ -78,7 +79,7 @@ class CompiledGrammar {
     std::vector<uint32_t> allowed_bits;
     std::vector<TokenTrie::Node> undecided;  // those that go on after its end, as a part of the trie
   };
-  // A millisecond or so for a node that reads free text, the first time.
+  // A millisecond or so for a node that reads free text, the first time for those that share its mask.
   const NodeMask& mask(int32_t node) const;
   const Network& network() const { return network_; }
   const TokenTrie& trie() const { return trie_; }
@@ -93,7 +94,8 @@ class CompiledGrammar {
 
   const Network network_;
   const TokenTrie& trie_;
-  const std::unique_ptr<LazyMask[]> masks_;  // by node
+  const std::vector<int32_t> mask_of_;  // by node
+  const std::unique_ptr<LazyMask[]> masks_;
 };
 
 // Follows one output. Used by one thread at a time.

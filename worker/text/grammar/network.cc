@@ -37,7 +37,7 @@ class RuleAutomaton {
   const State& state(int id) const { return states_[id]; }
   int end() const { return end_; }
 
-  // `set` and all that is reached from it without reading, in rising order.
+  // What is reached from `set` without reading and matters: reads, calls or ends the rule. In rising order.
   std::vector<int> Closure(std::vector<int> set) const {
     std::set<int> seen(set.begin(), set.end());
     while (!set.empty()) {
@@ -47,7 +47,10 @@ class RuleAutomaton {
         if (seen.insert(next).second) set.push_back(next);
       }
     }
-    return std::vector<int>(seen.begin(), seen.end());
+    std::vector<int> closure;
+    std::copy_if(seen.begin(), seen.end(), std::back_inserter(closure),
+                 [&](int at) { return at == end_ || !states_[at].bytes.empty() || !states_[at].calls.empty(); });
+    return closure;
   }
   std::vector<int> Start() const { return Closure({start_}); }
 
