@@ -34,17 +34,25 @@ constexpr int64_t kBlockK = kWide ? 1024 : 768;
 static_assert(kStripRows <= kMaxStripRows);
 constexpr int kBlockTiles = 4;  // tiles of x that they are multiplied with before the next
 
-// Rows of x are cut into as few tiles as hold them: highest ones first, or, where low ones leave the multipliers idle, of
-// nearly the same height.
+// Rows of x are cut into as few tiles as hold them, of nearly the same height: low ones leave the multipliers idle.
 struct Tiles {
-  explicit Tiles(int64_t rows)
-      : rows(rows),
-        count((rows + kMaxMr - 1) / kMaxMr),
-        height(kWide ? kMaxMr : rows / count),
-        higher(kWide ? 0 : rows % count) {}
+  explicit Tiles(int64_t rows) : rows(rows), count((rows + kMaxMr - 1) / kMaxMr), height(rows / count), higher(rows % count) {}
   int64_t Begin(int64_t tile) const { return std::min(tile * height + std::min(tile, higher), rows); }
   int64_t rows, count, height, higher;  // the first `higher` tiles have a row more than `height`
 };
+
+#if HWY_TARGET != HWY_SCALAR
+// Of each block of four lanes in four vectors its sum, (0 + 2) + (1 + 3), side by side.
+template <class DF>
+HWY_INLINE void FoldBlocks(DF d, const hn::Vec<DF> (&four)[4], float* sums) {
+  const hn::Repartition<double, DF> pairs;
+  const auto a = hn::Add(hn::InterleaveLower(d, four[0], four[1]), hn::InterleaveUpper(d, four[0], four[1]));
+  const auto b = hn::Add(hn::InterleaveLower(d, four[2], four[3]), hn::InterleaveUpper(d, four[2], four[3]));
+  const auto a2 = hn::BitCast(pairs, a), b2 = hn::BitCast(pairs, b);
+  hn::StoreU(hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, a2, b2)), hn::BitCast(d, hn::InterleaveUpper(pairs, a2, b2))), d,
+             sums);
+}
+#endif
 
 // Four sums of 16 lanes each, in the order that linear.h names.
 HWY_INLINE void ReduceFour(const float* lanes, float* sums) {
@@ -56,7 +64,6 @@ HWY_INLINE void ReduceFour(const float* lanes, float* sums) {
   }
 #else
   const hn::FixedTag<float, 4> d;
-  const hn::Repartition<double, decltype(d)> pairs;
   hn::Vec<decltype(d)> four[4];
   for (int i = 0; i < 4; ++i, lanes += kLanes) {
 #if HWY_MAX_BYTES >= 32
@@ -68,12 +75,29 @@ HWY_INLINE void ReduceFour(const float* lanes, float* sums) {
         hn::Add(hn::Add(hn::Load(d, lanes), hn::Load(d, lanes + 8)), hn::Add(hn::Load(d, lanes + 4), hn::Load(d, lanes + 12)));
 #endif
   }
-  const auto a = hn::Add(hn::InterleaveLower(d, four[0], four[1]), hn::InterleaveUpper(d, four[0], four[1]));
-  const auto b = hn::Add(hn::InterleaveLower(d, four[2], four[3]), hn::InterleaveUpper(d, four[2], four[3]));
-  const auto a2 = hn::BitCast(pairs, a), b2 = hn::BitCast(pairs, b);
-  hn::StoreU(hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, a2, b2)), hn::BitCast(d, hn::InterleaveUpper(pairs, a2, b2))), d,
-             sums);
+  FoldBlocks(d, four, sums);
 #endif
+}
+
+// `count` sums, a multiple of four. Sixteen are folded together where a vector holds as many lanes.
+HWY_INLINE void Reduce(const float* lanes, int count, float* sums) {
+  int i = 0;
+#if HWY_TARGET == HWY_AVX3
+  for (; i + 16 <= count; i += 16) {
+    const D d;
+    V four[4];
+    for (int j = 0; j < 4; ++j) {
+      const auto fold = [&](int a, int b) HWY_ATTR {
+        const V va = hn::Load(d, lanes + (i + a + j) * kLanes), vb = hn::Load(d, lanes + (i + b + j) * kLanes);
+        return hn::Add(hn::ConcatLowerLower(d, vb, va), hn::ConcatUpperUpper(d, vb, va));
+      };
+      const V even = fold(0, 8), odd = fold(4, 12);
+      four[j] = hn::Add(hn::OddEvenBlocks(odd, even), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
+    }
+    FoldBlocks(d, four, sums + i);
+  }
+#endif
+  for (; i < count; i += 4) ReduceFour(lanes + i * kLanes, sums + i);
 }
 
 // Where one row's values go in a packed strip, and the dot product that takes them up where they come.
@@ -160,7 +184,7 @@ HWY_INLINE void FinishTile(const Panel& panel, const Strip& strip, int64_t m, co
   constexpr int kNr = TileWidth(kMr), kSums = kMr * kNr;
   for (int n = 0; n < strip.rows; n += kNr, lanes += kSums * kLanes) {
     float sums[kSums];
-    for (int i = 0; i < kSums; i += 4) ReduceFour(lanes + i * kLanes, sums + i);
+    Reduce(lanes, kSums, sums);
     const int width = std::min(kNr, strip.rows - n), column = strip.first + n;
     for (int i = 0; i < kMr; ++i) {
       float* out = panel.out + (m + i) * panel.out_stride + column;
@@ -234,7 +258,7 @@ HWY_NOINLINE void MultiplyRow(const Panel& panel) {
       }
     });
     float sums[kRows];
-    for (int n = 0; n < kRows; n += 4) ReduceFour(lanes + n * kLanes, sums + n);
+    Reduce(lanes, kRows, sums);
     for (int n = 0; n < rows; ++n) panel.out[first + n] = WithBias(panel, first + n, sums[n]);
   }
 }
