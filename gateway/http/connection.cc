@@ -85,6 +85,7 @@ void Connection::ReadHeader() {
   busy_ = false;
   if (draining_) return CloseAfterAnswer();
   parser_.emplace();
+  set_ignored_fields({});
   parser_->body_limit(context_.max_body_bytes);
   parser_->header_limit(kMaxHeaderBytes);
   stream_.tcp().expires_after(kIdleTimeout);

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "boost/asio/post.hpp"
 #include "boost/asio/write.hpp"
 #include "boost/beast/http/empty_body.hpp"
@@ -74,7 +75,7 @@ void Connection::Post(std::function<void()> task) {
 
 void Connection::Fail(const absl::Status& status) {
   const bool anthropic = ErrorStyleAt(path_) == ErrorStyle::kAnthropic;
-  HttpAnswer answer{.code = HttpStatusOf(status), .body = anthropic ? AnthropicErrorBody(status) : ErrorBody(status)};
+  HttpAnswer answer{.code = HttpStatusOf(status), .body = anthropic ? AnthropicErrorBody(status) : ErrorBody(status, path_)};
   const int retry_after = RetryAfterSeconds(status);
   if (retry_after > 0) answer.headers.emplace_back("Retry-After", absl::StrCat(retry_after));
   if (absl::IsUnauthenticated(status)) answer.headers.emplace_back("WWW-Authenticate", "Bearer");
@@ -118,8 +119,8 @@ void Connection::OnAnswered(const ErrorCode& error) {
 
 void Connection::SetCommonHeaders(Headers& headers) {
   for (const auto& [name, value] : RateHeaders(std::exchange(levels_, {}))) headers.set(name, value);
-  if (call_.has_value() && !call_->ignored_fields.empty()) {
-    headers.set("Warning", IgnoredFieldsWarning(call_->ignored_fields));
+  if (!ignored_fields().empty()) {
+    headers.set("Warning", absl::StrCat("299 berth \"ignored fields: ", absl::StrJoin(ignored_fields(), ", "), "\""));
   }
   const auto& allowed = context_.allowed_origins;
   const std::string origin = RequestHeader("Origin");

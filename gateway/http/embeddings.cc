@@ -71,13 +71,6 @@ struct Parts {
   }
 };
 
-void AnswerParts(Exchange& exchange, const Parts& parts) {
-  HttpAnswer answer{.body = FormatEmbeddings(parts.answers, parts.request.base64)};
-  const std::vector<std::string>& ignored = parts.request.ignored_fields;
-  if (!ignored.empty()) answer.headers.emplace_back("Warning", IgnoredFieldsWarning(ignored));
-  exchange.Answer(std::move(answer));
-}
-
 void TakePart(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Parts>& parts, size_t part,
               const absl::Status& status, const v1::EmbedResponse& response) {
   if (parts->failed) return;
@@ -86,15 +79,13 @@ void TakePart(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<P
     return exchange->Post([exchange, status] { exchange->Fail(status); });
   }
   parts->answers[part] = response;
-  if (--parts->missing == 0) exchange->Post([exchange, parts] { AnswerParts(*exchange, *parts); });
+  if (--parts->missing == 0)
+    exchange->Post([exchange, parts] { exchange->Answer({.body = FormatEmbeddings(parts->answers, parts->request.base64)}); });
 }
 
 }  // namespace
 
-absl::StatusOr<EmbeddingsRequest> ParseEmbeddings(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+EmbeddingsRequest ReadEmbeddings(JsonFields& fields) {
   v1::GenerationSpec spec;
   ReadModel(fields, spec);
   EmbeddingsRequest request{.parts = Split(spec.model(), ReadPrompts(fields, "input", kMostInputs))};
@@ -103,10 +94,8 @@ absl::StatusOr<EmbeddingsRequest> ParseEmbeddings(std::string_view body) {
   if (!request.base64 && format != "float") {
     fields.Fail("encoding_format", absl::StrCat("is \"", format, "\", want \"float\" or \"base64\""));
   }
-  if (fields.Find("dimensions") != nullptr) fields.Fail("dimensions", "is not supported: a model's embeddings have one size");
+  fields.Refuse("dimensions", "is not supported: a model's embeddings have one size");
   PassOver(fields);
-  if (!fields.status().ok()) return fields.status();
-  request.ignored_fields = fields.Unread();
   return request;
 }
 
@@ -130,8 +119,8 @@ std::string FormatEmbeddings(const std::vector<v1::EmbedResponse>& parts, bool b
 
 // Asks for all parts at once; the first error fails the whole.
 void Embeddings(Exchange& exchange) {
-  absl::StatusOr<EmbeddingsRequest> request = ParseEmbeddings(exchange.body());
-  if (!request.ok()) return exchange.Fail(request.status());
+  std::optional<EmbeddingsRequest> request = ReadBody(exchange, ReadEmbeddings);
+  if (!request.has_value()) return;
   const size_t count = request->parts.size();
   auto parts = std::make_shared<Parts>(
       Parts{.request = *std::move(request), .answers = std::vector<v1::EmbedResponse>(count), .missing = count});

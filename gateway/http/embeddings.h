@@ -1,10 +1,8 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "gateway/http/exchange.h"
 
 namespace berth::http {
@@ -13,10 +11,9 @@ struct EmbeddingsRequest {
   // Each as large as one rpc may be; their inputs follow one another.
   std::vector<v1::EmbedRequest> parts;
   bool base64 = false;
-  std::vector<std::string> ignored_fields;
 };
 
-absl::StatusOr<EmbeddingsRequest> ParseEmbeddings(std::string_view body);
+EmbeddingsRequest ReadEmbeddings(JsonFields& fields);
 
 // The answer's body. `parts`: of the request's parts, in their order.
 std::string FormatEmbeddings(const std::vector<v1::EmbedResponse>& parts, bool base64);

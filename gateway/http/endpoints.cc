@@ -21,21 +21,22 @@ constexpr char kModels[] = "/v1/models";
 
 int64_t Now(Exchange& exchange) { return absl::ToUnixSeconds(exchange.context().generation.clock.Now()); }
 
-void Generate(Exchange& exchange, absl::StatusOr<GenerationCall> call) {
-  if (!call.ok()) return exchange.Fail(call.status());
-  exchange.Generate(*std::move(call));
+template <typename Read>
+void Generate(Exchange& exchange, Read read) {
+  if (std::optional<GenerationCall> call = ReadBody(exchange, read)) exchange.Generate(*std::move(call));
 }
 
-void Completion(Exchange& exchange, absl::StatusOr<CompletionRequest> request) {
-  if (!request.ok()) return exchange.Fail(request.status());
-  exchange.Generate(ToCall(*std::move(request), Now(exchange)));
+void Chat(Exchange& exchange) {
+  Generate(exchange, [&](JsonFields& fields) { return ToCall(ReadChatCompletion(fields), Now(exchange)); });
 }
-
-void Chat(Exchange& exchange) { Completion(exchange, ParseChatCompletion(exchange.body())); }
-void Text(Exchange& exchange) { Completion(exchange, ParseTextCompletion(exchange.body())); }
-void Responses(Exchange& exchange) { Generate(exchange, ParseResponsesRequest(exchange.body(), Now(exchange))); }
-void Messages(Exchange& exchange) { Generate(exchange, ParseMessagesRequest(exchange.body())); }
-void NativeGenerate(Exchange& exchange) { Generate(exchange, ParseGenerateRequest(exchange.body())); }
+void Text(Exchange& exchange) {
+  Generate(exchange, [&](JsonFields& fields) { return ToCall(ReadTextCompletion(fields), Now(exchange)); });
+}
+void Responses(Exchange& exchange) {
+  Generate(exchange, [&](JsonFields& fields) { return ReadResponses(fields, Now(exchange)); });
+}
+void Messages(Exchange& exchange) { Generate(exchange, ReadMessages); }
+void NativeGenerate(Exchange& exchange) { Generate(exchange, ReadGenerate); }
 
 void Health(Exchange& exchange) {
   if (exchange.context().ready()) return exchange.Answer({.body = R"({"status":"healthy"})"});

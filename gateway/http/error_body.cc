@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 #include "proto/rpc/status.h"
 
@@ -26,32 +28,58 @@ std::string Dump(int http_code, const std::string& message, const std::string& p
   return json{{"error", error}}.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+struct FieldName {
+  std::string_view path;  // of the endpoint that says so; "": all
+  std::string_view field, name;
+};
+
+constexpr FieldName kFieldNames[] = {
+    {"/v1/messages", "stop.stop_strings", "stop_sequences"},
+    {"/v1/responses", "constraint", "text.format"},
+    {"/v1/detokenize", "token_ids", "tokens"},
+    {"/generate", "prompt.token_ids", "input_ids"},
+    {"", "constraint", "response_format"},
+    {"", "stop.stop_strings", "stop"},
+    {"", "sampling.choice_count", "n"},
+    {"", "prompt.chat.tool_schemas", "tools"},
+    {"", "prompt.chat.forced_tool", "tool_choice"},
+    {"", "prompt.chat.call_required", "tool_choice"},
+    {"", "prompt.infill", "suffix"},
+    {"", "prompt.infill.suffix", "suffix"},
+};
+
 // Fields of the contract are named by their path in GenerationSpec, "sampling.temperature"; a caller of HTTP knows the last
-// part.
-std::string ParamOf(const absl::Status& status) {
+// part, or another name.
+std::string ParamOf(const absl::Status& status, std::string_view path) {
   const auto violations = rpc::FieldViolations(status);
   if (violations.empty()) return "";
   const std::string& field = violations.front().first;
-  if (field == "prompt.chat.tool_schemas") return "tools";
-  if (field == "prompt.chat.forced_tool" || field == "prompt.chat.call_required") return "tool_choice";
-  if (field.starts_with("prompt.infill")) return "suffix";
+  for (const FieldName& known : kFieldNames) {
+    if (known.field == field && (known.path.empty() || known.path == path)) return std::string(known.name);
+  }
   if (field.starts_with("inputs")) return "input";
   const std::string message = field.substr(0, field.find('.'));
-  if (message != "sampling" && message != "stop" && message != "output") return field;
-  const std::string last = field.substr(field.rfind('.') + 1);
-  if (last == "choice_count") return "n";
-  if (last == "stop_strings") return "stop";
-  return last;
+  return message == "sampling" || message == "stop" || message == "output" ? field.substr(field.rfind('.') + 1) : field;
+}
+
+// The status's, with that name.
+std::string MessageOf(const absl::Status& status, const std::string& param) {
+  absl::string_view message = status.message();
+  const auto violations = rpc::FieldViolations(status);
+  return !violations.empty() && absl::ConsumePrefix(&message, violations.front().first + ":")
+             ? absl::StrCat(param, ":", message)
+             : std::string(message);
 }
 
 }  // namespace
 
-std::string ErrorBody(const absl::Status& status) {
-  return Dump(HttpStatusOf(status), std::string(status.message()), ParamOf(status), absl::AsciiStrToLower(rpc::Reason(status)));
+std::string ErrorBody(const absl::Status& status, std::string_view path) {
+  const std::string param = ParamOf(status, path);
+  return Dump(HttpStatusOf(status), MessageOf(status, param), param, absl::AsciiStrToLower(rpc::Reason(status)));
 }
 
 std::string AnthropicErrorBody(const absl::Status& status) {
-  return AnthropicErrorBody(HttpStatusOf(status), std::string(status.message()));
+  return AnthropicErrorBody(HttpStatusOf(status), MessageOf(status, ParamOf(status, "/v1/messages")));
 }
 
 std::string AnthropicErrorBody(int http_code, const std::string& message) {

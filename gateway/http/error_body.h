@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 
@@ -9,9 +10,9 @@ namespace berth::http {
 // Whose clients are to read an error.
 enum class ErrorStyle { kOpenAi, kAnthropic };
 
-// {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it. `param` is the request's field at fault, `code`
-// the error's reason in lower case.
-std::string ErrorBody(const absl::Status& status);
+// {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it. `param` is the request's field at fault, as the
+// endpoint at `path` calls it; `code` the error's reason in lower case.
+std::string ErrorBody(const absl::Status& status, std::string_view path = "");
 // For errors of HTTP itself; `code` may be empty.
 std::string ErrorBody(int http_code, const std::string& message, const std::string& code);
 

@@ -2,16 +2,17 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "gateway/http/answer_format.h"
 #include "gateway/http/generation.h"
+#include "gateway/http/json_fields.h"
 #include "proto/berth/v1/inference.pb.h"
 #include "proto/berth/v1/session.pb.h"
 #include "proto/rpc/api_keys.h"
@@ -53,11 +54,6 @@ struct HttpAnswer {
   std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
-// The Warning header that tells a caller of fields that nobody knows.
-inline std::string IgnoredFieldsWarning(const std::vector<std::string>& fields) {
-  return absl::StrCat("299 berth \"ignored fields: ", absl::StrJoin(fields, ", "), "\"");
-}
-
 // A generation that a request asks for, and the way to answer it.
 struct GenerationCall {
   v1::GenerationSpec spec;
@@ -69,8 +65,6 @@ struct GenerationCall {
   // A session that is not open is opened: this turn is then its first.
   bool opens_session = false;
   std::unique_ptr<AnswerFormat> format;
-  // Fields of the body that nobody knows.
-  std::vector<std::string> ignored_fields;
 };
 
 // One request and the way to answer it: exactly one of Answer, Fail and Generate, once. Thread: its strand.
@@ -92,6 +86,26 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   virtual void OnGone(std::function<void()> callback) = 0;
   // Any thread: runs `task` on the strand; what it answers is dropped when the caller has gone.
   virtual void Post(std::function<void()> task) = 0;
+
+  // Fields of the body that nobody knows, for the answer's Warning header.
+  void set_ignored_fields(std::vector<std::string> names) { ignored_fields_ = std::move(names); }
+  const std::vector<std::string>& ignored_fields() const { return ignored_fields_; }
+
+ private:
+  std::vector<std::string> ignored_fields_;
 };
+
+// The body as `read` has it. Null: it is no good, and that is answered.
+template <typename Read>
+std::optional<std::invoke_result_t<Read, JsonFields&>> ReadBody(Exchange& exchange, Read read) {
+  std::vector<std::string> ignored;
+  auto request = ParseBody(read, exchange.body(), &ignored);
+  if (!request.ok()) {
+    exchange.Fail(request.status());
+    return std::nullopt;
+  }
+  exchange.set_ignored_fields(std::move(ignored));
+  return *std::move(request);
+}
 
 }  // namespace berth::http

@@ -26,6 +26,20 @@ void ReadLogitBias(JsonFields& fields, v1::SamplingParams& sampling) {
   fields.Take(entries);
 }
 
+// A field that goes by several names, which must not contradict each other.
+std::optional<int32_t> ReadAlias(JsonFields& fields, std::initializer_list<const char*> names, int32_t least) {
+  std::optional<int32_t> found;
+  const char* found_name = nullptr;
+  for (const char* name : names) {
+    const std::optional<int32_t> value = fields.Int32(name, least);
+    if (!value.has_value()) continue;
+    if (found.value_or(*value) != *value) fields.Fail(name, absl::StrCat("is ", *value, ", and ", found_name, " is ", *found));
+    found = value;
+    found_name = name;
+  }
+  return found;
+}
+
 void ReadToolCalls(JsonFields& fields, v1::ChatMessage& message) {
   const json* calls = fields.Array("tool_calls");
   if (calls == nullptr) return;
@@ -55,7 +69,7 @@ void ReadModel(JsonFields& fields, v1::GenerationSpec& spec) {
   fields.Fail("model", "is required");
 }
 
-void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling) {
+void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling, int most_choices) {
   if (const auto value = fields.Float("temperature")) sampling.set_temperature(*value);
   if (const auto value = fields.Float("top_p")) sampling.set_top_p(*value);
   if (const auto value = fields.Int32("top_k")) sampling.set_top_k(*value);
@@ -64,14 +78,16 @@ void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling) {
   if (const auto value = fields.Float("presence_penalty")) sampling.set_presence_penalty(*value);
   if (const auto value = fields.Float("frequency_penalty")) sampling.set_frequency_penalty(*value);
   if (const auto value = fields.Int64("seed")) sampling.set_seed(static_cast<uint64_t>(*value));
-  if (const auto value = fields.Int32("n")) sampling.set_choice_count(*value);
+  if (const auto value = fields.Int32("n", 1, most_choices)) sampling.set_choice_count(*value);
   ReadLogitBias(fields, sampling);
 }
 
+std::optional<int32_t> ReadMaxTokens(JsonFields& fields, std::initializer_list<const char*> names) {
+  return ReadAlias(fields, names, 1);
+}
+
 void ReadStop(JsonFields& fields, v1::StopCriteria& stop) {
-  for (const char* name : {"min_new_tokens", "min_tokens"}) {
-    if (const auto value = fields.Int32(name)) stop.set_min_tokens(*value);
-  }
+  if (const auto value = ReadAlias(fields, {"min_tokens", "min_new_tokens"}, 0)) stop.set_min_tokens(*value);
   for (int32_t id : fields.Int32s("stop_token_ids")) stop.add_stop_token_ids(id);
   for (std::string& text : fields.Strings("bad_words")) stop.add_bad_words(std::move(text));
   if (const auto value = fields.Bool("ignore_eos")) stop.set_ignore_eos(*value);
@@ -86,14 +102,31 @@ void ReadStopStrings(JsonFields& fields, const char* name, v1::StopCriteria& sto
 void ReadSession(JsonFields& fields, v1::GenerationSpec& spec) {
   const json* value = fields.Find("session_id");
   if (value == nullptr) return;
-  if (value->is_string()) return spec.set_session_id(value->get<std::string>());
+  if (value->is_string()) {
+    const std::string& id = value->get_ref<const std::string&>();
+    if (id.size() <= rpc::kMaxNameBytes) return spec.set_session_id(id);
+    return fields.Fail("session_id", absl::StrCat("has ", id.size(), " bytes, want at most ", rpc::kMaxNameBytes));
+  }
   const std::optional<int64_t> number = fields.Int64("session_id");
-  if (number.has_value() && *number >= 0) spec.set_session_id(absl::StrCat(*number));
+  if (!number.has_value() || *number == -1) return;
+  if (*number < 0) return fields.Fail("session_id", absl::StrCat("is ", *number, ", want at least 0, or -1 for none"));
+  spec.set_session_id(absl::StrCat(*number));
 }
 
 void ReadOutput(JsonFields& fields, v1::GenerationSpec& spec) {
   if (const auto value = fields.Bool("skip_special_tokens")) spec.mutable_output()->set_skip_special_tokens(*value);
   if (const auto value = fields.Int32("priority")) spec.set_priority(*value);
+}
+
+bool ReadStreamOptions(JsonFields& fields, bool stream) {
+  const json* options = fields.Object("stream_options");
+  if (options == nullptr) return false;
+  if (!stream) fields.Fail("stream_options", "is allowed only when \"stream\" is true");
+  JsonFields inner(*options, "stream_options");
+  inner.Bool("include_obfuscation");
+  const bool usage = inner.Bool("include_usage").value_or(false);
+  fields.Take(inner);
+  return usage;
 }
 
 void ReadTemplateVariables(JsonFields& fields, v1::ChatPrompt& chat) {
@@ -191,12 +224,6 @@ std::vector<v1::Prompt> ReadPrompts(JsonFields& fields, const char* name, size_t
     ReadPromptEntry(fields, name, *value, prompts.front());
   }
   return fields.status().ok() ? std::move(prompts) : std::vector<v1::Prompt>();
-}
-
-void Refuse(JsonFields& fields, std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    if (fields.Find(name) != nullptr) fields.Fail(name, "is not supported");
-  }
 }
 
 void PassOver(JsonFields& fields) {

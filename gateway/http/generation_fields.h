@@ -1,17 +1,24 @@
 #pragma once
 
+#include <initializer_list>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "gateway/http/json_fields.h"
 #include "proto/berth/v1/generation.pb.h"
+#include "proto/rpc/limits.h"
 
 namespace berth::http {
 
-// Fields that several APIs spell alike. Types are checked here, ranges where the values are used.
+// Fields that several APIs spell alike. Types are checked here, ranges where the values are used, but for those whose names
+// there are others.
 
 void ReadModel(JsonFields& fields, v1::GenerationSpec& spec);
-void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling);
+// `most_choices`: of n.
+void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling, int most_choices = rpc::kMaxChoices);
+// Of the field that goes by these names, at least 1. Null: absent.
+std::optional<int32_t> ReadMaxTokens(JsonFields& fields, std::initializer_list<const char*> names);
 // min_tokens, stop_token_ids, bad_words, ignore_eos and the like; not the limit of tokens, nor stop strings.
 void ReadStop(JsonFields& fields, v1::StopCriteria& stop);
 // `name` of the field with the stop strings.
@@ -19,6 +26,8 @@ void ReadStopStrings(JsonFields& fields, const char* name, v1::StopCriteria& sto
 void ReadSession(JsonFields& fields, v1::GenerationSpec& spec);
 // skip_special_tokens and priority.
 void ReadOutput(JsonFields& fields, v1::GenerationSpec& spec);
+// stream_options, which only what streams has. True: a last event is to tell the usage.
+bool ReadStreamOptions(JsonFields& fields, bool stream);
 // chat_template_kwargs and reasoning_effort.
 void ReadTemplateVariables(JsonFields& fields, v1::ChatPrompt& chat);
 // {"type": "text" | "json_object" | "json_schema"}; `schema_holder` is the field that holds {"schema"}, or null: the format
@@ -32,8 +41,6 @@ void ReadTokenIds(JsonFields& fields, const std::string& name, const nlohmann::o
 // Texts, or arrays of token ids, of a field that has one of them or an array of them. Empty when that is wrong.
 std::vector<v1::Prompt> ReadPrompts(JsonFields& fields, const char* name, size_t most);
 
-// What would change the answer and is not offered.
-void Refuse(JsonFields& fields, std::initializer_list<const char*> names);
 // What changes no answer: types are checked.
 void PassOver(JsonFields& fields);
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "gateway/http/json_text.h"
 #include "proto/rpc/status.h"
 
 namespace berth::http {
@@ -59,9 +60,19 @@ int Depth(std::string_view text) {
   return deepest;
 }
 
-bool IsInteger(const json& value) {
+bool FitsInt64(const json& value) {
   if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   return value.is_number_integer();
+}
+
+// A value as an error tells it: its text, or its beginning; of what holds others, its type.
+std::string Shown(const json& value) {
+  constexpr size_t kMaxShownBytes = 32;
+  if (value.is_structured()) return value.type_name();
+  if (!value.is_string()) return value.dump();
+  const std::string& text = value.get_ref<const std::string&>();
+  if (text.size() <= kMaxShownBytes) return Dump(value);
+  return absl::StrCat(Dump(text.substr(0, kMaxShownBytes)), "…");
 }
 
 }  // namespace
@@ -77,7 +88,7 @@ std::vector<std::string> JsonFields::Unread(size_t most) const {
   std::vector<std::string> names;
   for (const auto& [name, value] : object_.items()) {
     if (names.size() == most) break;
-    if (read_.contains(name)) continue;
+    if (read_.contains(name) || refused_.contains(name)) continue;
     std::string plain = name.substr(0, kMaxNameBytes);
     for (char& c : plain) {
       if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '_' && c != '-' && c != '.') c = '?';
@@ -91,8 +102,13 @@ void JsonFields::Fail(const std::string& name, const std::string& description) {
   if (status_.ok()) status_ = rpc::FieldError(PathOf(name), description);
 }
 
+void JsonFields::Refuse(const char* name, const std::string& why) {
+  refused_.insert(name);
+  if (object_.contains(name) && !object_[name].is_null()) Fail(name, why);
+}
+
 void JsonFields::WrongType(const std::string& name, const char* expected, const json& value) {
-  Fail(name, absl::StrCat("must be ", expected, ", not ", value.type_name()));
+  Fail(name, absl::StrCat("must be ", expected, ", not ", Shown(value)));
 }
 
 void JsonFields::EachObject(const char* name, const json& array, absl::FunctionRef<void(JsonFields& entry)> read) {
@@ -116,16 +132,20 @@ std::optional<bool> JsonFields::Bool(const char* name) {
 std::optional<int64_t> JsonFields::Int64(const char* name) {
   const json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (IsInteger(*value)) return value->get<int64_t>();
-  WrongType(name, "an integer", *value);
+  if (FitsInt64(*value)) return value->get<int64_t>();
+  if (value->is_number_integer()) {
+    Fail(name, absl::StrCat("is ", value->dump(), ", which is out of range"));
+  } else {
+    WrongType(name, "an integer", *value);
+  }
   return std::nullopt;
 }
 
-std::optional<int32_t> JsonFields::Int32(const char* name) {
+std::optional<int32_t> JsonFields::Int32(const char* name, int32_t least, int32_t most) {
   const std::optional<int64_t> value = Int64(name);
   if (!value.has_value()) return std::nullopt;
-  if (*value == static_cast<int32_t>(*value)) return static_cast<int32_t>(*value);
-  Fail(name, absl::StrCat("is ", *value, ", which is out of range"));
+  if (*value >= least && *value <= most) return static_cast<int32_t>(*value);
+  Fail(name, absl::StrCat("is ", *value, ", want ", least, " … ", most));
   return std::nullopt;
 }
 
@@ -138,7 +158,7 @@ std::optional<float> JsonFields::Float(const char* name) {
   }
   const float number = static_cast<float>(value->get<double>());
   if (std::isfinite(number)) return number;
-  Fail(name, "is out of range");
+  Fail(name, absl::StrCat("is ", value->dump(), ", which is out of range"));
   return std::nullopt;
 }
 
@@ -185,7 +205,7 @@ std::vector<int32_t> JsonFields::Int32s(const char* name) {
   std::vector<int32_t> numbers;
   for (size_t i = 0; value != nullptr && i < value->size(); ++i) {
     const json& number = (*value)[i];
-    if (IsInteger(number) && number.get<int64_t>() == static_cast<int32_t>(number.get<int64_t>())) {
+    if (FitsInt64(number) && number.get<int64_t>() == static_cast<int32_t>(number.get<int64_t>())) {
       numbers.push_back(number.get<int32_t>());
     } else {
       WrongType(absl::StrCat(name, "[", i, "]"), "a 32-bit integer", number);

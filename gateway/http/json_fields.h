@@ -2,10 +2,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -25,7 +28,8 @@ class JsonFields {
       : object_(object), prefix_(std::move(prefix)) {}
 
   std::optional<bool> Bool(const char* name);
-  std::optional<int32_t> Int32(const char* name);
+  std::optional<int32_t> Int32(const char* name, int32_t least = std::numeric_limits<int32_t>::min(),
+                               int32_t most = std::numeric_limits<int32_t>::max());
   std::optional<int64_t> Int64(const char* name);
   // Finite as a float.
   std::optional<float> Float(const char* name);
@@ -40,9 +44,14 @@ class JsonFields {
   std::vector<int32_t> Int32s(const char* name);
   // Null when absent or JSON null.
   const nlohmann::ordered_json* Find(const char* name);
+  // What would change the answer and is not offered: a mistake when it is there.
+  void Refuse(const char* name, const std::string& why = "is not supported");
   // The object's fields that nothing above was called for, as a caller may be told of them: at most so many, of plain
   // characters.
   std::vector<std::string> Unread(size_t most = 16) const;
+  // All that was asked for, there or not, but for what is refused.
+  const std::set<std::string, std::less<>>& read() const { return read_; }
+  const nlohmann::ordered_json& object() const { return object_; }
 
   void Fail(const std::string& name, const std::string& description);
   void WrongType(const std::string& name, const char* expected, const nlohmann::ordered_json& value);
@@ -56,12 +65,25 @@ class JsonFields {
  private:
   const nlohmann::ordered_json& object_;
   const std::string prefix_;
-  std::set<std::string, std::less<>> read_;
+  std::set<std::string, std::less<>> read_, refused_;
   absl::Status status_;
 };
 
 // The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, that it nests too deep, or that it is
 // no object.
 absl::StatusOr<nlohmann::ordered_json> ParseObject(std::string_view text);
+
+// What `read` makes of a body's fields, or the first mistake. `ignored` gets the fields that nobody knows.
+template <typename Read>
+absl::StatusOr<std::invoke_result_t<Read, JsonFields&>> ParseBody(Read read, std::string_view body,
+                                                                  std::vector<std::string>* ignored = nullptr) {
+  const absl::StatusOr<nlohmann::ordered_json> object = ParseObject(body);
+  if (!object.ok()) return object.status();
+  JsonFields fields(*object);
+  auto request = read(fields);
+  if (!fields.status().ok()) return fields.status();
+  if (ignored != nullptr) *ignored = fields.Unread();
+  return request;
+}
 
 }  // namespace berth::http

@@ -81,45 +81,32 @@ void ReadThinking(JsonFields& fields, v1::ChatPrompt& chat) {
 
 }  // namespace
 
-absl::StatusOr<GenerationCall> ParseMessagesRequest(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+GenerationCall ReadMessages(JsonFields& fields) {
   GenerationCall call;
   ReadModel(fields, call.spec);
   v1::ChatPrompt& chat = *call.spec.mutable_prompt()->mutable_chat();
   ReadConversation(fields, chat);
-  call.single_tool_call = ReadTools(fields, body, ToolStyle::kMessages, chat);
+  call.single_tool_call = ReadTools(fields, ToolStyle::kMessages, chat);
   ReadThinking(fields, chat);
-  if (const auto limit = fields.Int32("max_tokens")) {
-    call.spec.mutable_stop()->set_max_tokens(*limit);
-  } else {
-    fields.Fail("max_tokens", "is required");
-  }
+  if (fields.Find("max_tokens") == nullptr) fields.Fail("max_tokens", "is required");
+  if (const auto limit = ReadMaxTokens(fields, {"max_tokens"})) call.spec.mutable_stop()->set_max_tokens(*limit);
   ReadStopStrings(fields, "stop_sequences", *call.spec.mutable_stop());
-  ReadSampling(fields, *call.spec.mutable_sampling());
-  if (call.spec.sampling().choice_count() > 1) fields.Fail("n", "is not supported");
+  ReadSampling(fields, *call.spec.mutable_sampling(), /*most_choices=*/1);
   ReadSession(fields, call.spec);
   PassOver(fields);
-  Refuse(fields, {"mcp_servers", "container"});
+  for (const char* name : {"mcp_servers", "container"}) fields.Refuse(name);
   call.stream = fields.Bool("stream").value_or(false);
-  if (!fields.status().ok()) return fields.status();
-  call.ignored_fields = fields.Unread();
   call.format = MakeMessagesFormat();
   return call;
 }
 
-absl::StatusOr<v1::TokenizeRequest> ParseCountRequest(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+v1::TokenizeRequest ReadCountTokens(JsonFields& fields) {
   v1::GenerationSpec spec;
   ReadModel(fields, spec);
   v1::ChatPrompt& chat = *spec.mutable_prompt()->mutable_chat();
   ReadConversation(fields, chat);
-  ReadTools(fields, body, ToolStyle::kMessages, chat);
+  ReadTools(fields, ToolStyle::kMessages, chat);
   ReadThinking(fields, chat);
-  if (!fields.status().ok()) return fields.status();
   v1::TokenizeRequest request;
   request.set_model(spec.model());
   *request.mutable_prompt() = std::move(*spec.mutable_prompt());

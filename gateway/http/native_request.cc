@@ -15,12 +15,6 @@ using json = nlohmann::ordered_json;
 constexpr int kDefaultGenerateTokens = 128;
 constexpr int kDefaultInteractiveTokens = 512;
 
-struct InteractiveRequest {
-  GenerationCall call;
-  bool cancel = false;
-  bool close = false;
-};
-
 // A string is what the user says; an array, the messages of the turn.
 void ReadTurn(JsonFields& fields, v1::ChatPrompt& chat) {
   const json* prompt = fields.Find("prompt");
@@ -29,39 +23,6 @@ void ReadTurn(JsonFields& fields, v1::ChatPrompt& chat) {
   v1::ChatMessage& message = *chat.add_messages();
   message.set_role("user");
   message.set_content(prompt->get<std::string>());
-}
-
-absl::StatusOr<InteractiveRequest> ParseInteractive(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
-  InteractiveRequest request;
-  v1::GenerationSpec& spec = request.call.spec;
-  spec.set_model(fields.String("model").value_or(""));
-  ReadSession(fields, spec);
-  const bool interactive = fields.Bool("interactive_mode").value_or(false);
-  const int limit = fields.Int32("request_output_len").value_or(kDefaultInteractiveTokens);
-  const json* prompt = fields.Find("prompt");
-  request.cancel = fields.Bool("cancel").value_or(false);
-  request.close = !interactive && limit == 0 && prompt != nullptr && *prompt == "";
-  if (interactive || request.cancel || request.close) {
-    if (spec.session_id().empty()) fields.Fail("session_id", "is required");
-  }
-  if (!request.cancel && !request.close) ReadTurn(fields, *spec.mutable_prompt()->mutable_chat());
-  if (interactive) spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  request.call.opens_session = interactive;
-  spec.mutable_stop()->set_max_tokens(limit);
-  ReadStopStrings(fields, "stop", *spec.mutable_stop());
-  ReadStop(fields, *spec.mutable_stop());
-  ReadSampling(fields, *spec.mutable_sampling());
-  ReadOutput(fields, spec);
-  Refuse(fields, {"image_url", "adapter_name"});
-  request.call.stream = fields.Bool("stream").value_or(false);
-  spec.mutable_output()->set_token_ids(true);
-  if (!fields.status().ok()) return fields.status();
-  request.call.ignored_fields = fields.Unread();
-  request.call.format = MakeInteractiveFormat();
-  return request;
 }
 
 HttpAnswer NothingGenerated() { return {.body = Dump(InteractiveAnswer("", 0, 0, 0, "stop"))}; }
@@ -106,24 +67,53 @@ v1::ForkSessionResponse NameBranch(const std::string& parent) {
 
 }  // namespace
 
-absl::StatusOr<v1::ForkSessionRequest> ParseForkRequest(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+InteractiveRequest ReadInteractive(JsonFields& fields) {
+  InteractiveRequest request;
+  v1::GenerationSpec& spec = request.call.spec;
+  spec.set_model(fields.String("model").value_or(""));
+  ReadSession(fields, spec);
+  const bool interactive = fields.Bool("interactive_mode").value_or(false);
+  const json* prompt = fields.Find("prompt");
+  const json* length = fields.Find("request_output_len");
+  request.cancel = fields.Bool("cancel").value_or(false);
+  request.close = !interactive && length != nullptr && *length == 0 && prompt != nullptr && *prompt == "";
+  if (interactive || request.cancel || request.close) {
+    if (spec.session_id().empty()) fields.Fail("session_id", "is required");
+  }
+  if (!request.cancel && !request.close) ReadTurn(fields, *spec.mutable_prompt()->mutable_chat());
+  if (interactive) spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+  request.call.opens_session = interactive;
+  if (!request.close) {
+    spec.mutable_stop()->set_max_tokens(ReadMaxTokens(fields, {"request_output_len"}).value_or(kDefaultInteractiveTokens));
+  }
+  ReadStopStrings(fields, "stop", *spec.mutable_stop());
+  ReadStop(fields, *spec.mutable_stop());
+  ReadSampling(fields, *spec.mutable_sampling(), /*most_choices=*/1);
+  ReadOutput(fields, spec);
+  for (const char* name : {"image_url", "adapter_name"}) fields.Refuse(name);
+  request.call.stream = fields.Bool("stream").value_or(false);
+  spec.mutable_output()->set_token_ids(true);
+  request.call.format = MakeInteractiveFormat();
+  return request;
+}
+
+v1::ForkSessionRequest ReadFork(JsonFields& fields) {
   v1::GenerationSpec spec;
   ReadSession(fields, spec);
   v1::ForkSessionRequest request;
   request.set_model(fields.String("model").value_or(""));
   request.set_session_id(spec.session_id());
   if (spec.session_id().empty()) fields.Fail("session_id", "is required");
-  if (const auto position = fields.Int64("position")) request.set_position(*position);
-  if (!fields.status().ok()) return fields.status();
+  if (const auto position = fields.Int64("position")) {
+    if (*position < 0) fields.Fail("position", absl::StrCat("is ", *position, ", want at least 0"));
+    request.set_position(*position);
+  }
   return request;
 }
 
 void Fork(Exchange& exchange) {
-  absl::StatusOr<v1::ForkSessionRequest> request = ParseForkRequest(exchange.body());
-  if (!request.ok()) return exchange.Fail(request.status());
+  std::optional<v1::ForkSessionRequest> request = ReadBody(exchange, ReadFork);
+  if (!request.has_value()) return;
   exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request = *std::move(request)] {
     const auto self = weak.lock();
     if (self == nullptr) return;
@@ -141,10 +131,7 @@ void Fork(Exchange& exchange) {
   });
 }
 
-absl::StatusOr<GenerationCall> ParseGenerateRequest(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+GenerationCall ReadGenerate(JsonFields& fields) {
   GenerationCall call;
   call.spec.set_model(fields.String("model").value_or(""));
   const std::optional<std::string> prompt = fields.String("prompt");
@@ -153,26 +140,23 @@ absl::StatusOr<GenerationCall> ParseGenerateRequest(std::string_view body) {
   if (prompt.has_value()) call.spec.mutable_prompt()->set_text(*prompt);
   if (ids != nullptr) ReadTokenIds(fields, "input_ids", *ids, *call.spec.mutable_prompt());
   ReadSession(fields, call.spec);
-  call.spec.mutable_stop()->set_max_tokens(fields.Int32("max_tokens").value_or(kDefaultGenerateTokens));
+  call.spec.mutable_stop()->set_max_tokens(ReadMaxTokens(fields, {"max_tokens"}).value_or(kDefaultGenerateTokens));
   ReadStopStrings(fields, "stop", *call.spec.mutable_stop());
   ReadStop(fields, *call.spec.mutable_stop());
-  ReadSampling(fields, *call.spec.mutable_sampling());
-  if (call.spec.sampling().choice_count() > 1) fields.Fail("n", "is not supported");
+  ReadSampling(fields, *call.spec.mutable_sampling(), /*most_choices=*/1);
   ReadOutput(fields, call.spec);
   const bool logprobs = fields.Bool("return_logprob").value_or(false);
   if (logprobs) call.spec.mutable_output()->set_top_logprobs(0);
-  Refuse(fields, {"image_data", "return_routed_experts"});
+  for (const char* name : {"image_data", "return_routed_experts"}) fields.Refuse(name);
   call.stream = fields.Bool("stream").value_or(false);
   call.spec.mutable_output()->set_token_ids(true);
-  if (!fields.status().ok()) return fields.status();
-  call.ignored_fields = fields.Unread();
   call.format = MakeGenerateFormat(logprobs);
   return call;
 }
 
 void Interactive(Exchange& exchange) {
-  absl::StatusOr<InteractiveRequest> request = ParseInteractive(exchange.body());
-  if (!request.ok()) return exchange.Fail(request.status());
+  std::optional<InteractiveRequest> request = ReadBody(exchange, ReadInteractive);
+  if (!request.has_value()) return;
   if (request->cancel) return CancelTurn(exchange, request->call.spec.session_id());
   if (request->close) return CloseSession(exchange, request->call.spec);
   exchange.Generate(std::move(request->call));

@@ -23,9 +23,7 @@ void ReadCommon(JsonFields& fields, CompletionRequest& request) {
   ReadModel(fields, spec);
   ReadSampling(fields, *spec.mutable_sampling());
   v1::StopCriteria& stop = *spec.mutable_stop();
-  for (const char* name : {"max_tokens", "max_completion_tokens"}) {
-    if (const auto value = fields.Int32(name)) stop.set_max_tokens(*value);
-  }
+  if (const auto limit = ReadMaxTokens(fields, {"max_tokens", "max_completion_tokens"})) stop.set_max_tokens(*limit);
   ReadStop(fields, stop);
   ReadStopStrings(fields, "stop", stop);
   ReadSession(fields, spec);
@@ -33,13 +31,7 @@ void ReadCommon(JsonFields& fields, CompletionRequest& request) {
   ReadFormat(fields, "response_format", "json_schema", spec);
   PassOver(fields);
   request.stream = fields.Bool("stream").value_or(false);
-  if (const json* options = fields.Object("stream_options")) {
-    JsonFields inner(*options, "stream_options");
-    request.include_usage = inner.Bool("include_usage").value_or(false);
-    inner.Bool("include_obfuscation");
-    if (!request.stream) inner.Fail("include_usage", "is allowed only when \"stream\" is true");
-    fields.Take(inner);
-  }
+  request.include_usage = ReadStreamOptions(fields, request.stream);
 }
 
 // Only text comes out.
@@ -84,10 +76,7 @@ void ReadSuffix(JsonFields& fields, CompletionRequest& request) {
 
 }  // namespace
 
-absl::StatusOr<CompletionRequest> ParseChatCompletion(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+CompletionRequest ReadChatCompletion(JsonFields& fields) {
   CompletionRequest request{.chat = true};
   ReadCommon(fields, request);
   v1::ChatPrompt& chat = *request.spec.mutable_prompt()->mutable_chat();
@@ -95,34 +84,30 @@ absl::StatusOr<CompletionRequest> ParseChatCompletion(std::string_view body) {
   ReadTemplateVariables(fields, chat);
   if (const auto value = fields.Bool("add_generation_prompt")) chat.set_add_generation_prompt(*value);
   const bool logprobs = fields.Bool("logprobs").value_or(false);
-  const std::optional<int32_t> alternatives = fields.Int32("top_logprobs");
+  const std::optional<int32_t> alternatives = fields.Int32("top_logprobs", 0, rpc::kMaxTopLogprobs);
   if (alternatives.has_value() && !logprobs) fields.Fail("top_logprobs", "is allowed only when \"logprobs\" is true");
   if (logprobs) request.spec.mutable_output()->set_top_logprobs(alternatives.value_or(0));
-  request.single_tool_call = ReadTools(fields, body, ToolStyle::kChat, chat);
+  request.single_tool_call = ReadTools(fields, ToolStyle::kChat, chat);
   ReadModalities(fields);
   // A hint of the answer, to make it faster.
   fields.Object("prediction");
-  Refuse(fields, {"functions", "function_call", "audio", "web_search_options"});
-  if (!fields.status().ok()) return fields.status();
-  request.ignored_fields = fields.Unread();
+  for (const char* name : {"functions", "function_call", "audio", "web_search_options"}) fields.Refuse(name);
   return request;
 }
 
-absl::StatusOr<CompletionRequest> ParseTextCompletion(std::string_view body) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+CompletionRequest ReadTextCompletion(JsonFields& fields) {
   CompletionRequest request;
   request.spec.mutable_stop()->set_max_tokens(kDefaultCompletionTokens);
   ReadCommon(fields, request);
   ReadTextPrompts(fields, request);
-  if (const auto value = fields.Int32("logprobs")) request.spec.mutable_output()->set_top_logprobs(*value);
+  if (const auto value = fields.Int32("logprobs", 0, rpc::kMaxTopLogprobs))
+    request.spec.mutable_output()->set_top_logprobs(*value);
   ReadEcho(fields, request);
   ReadSuffix(fields, request);
   const int choices = std::max(request.spec.sampling().choice_count(), 1);
-  if (fields.Int32("best_of").value_or(choices) != choices) fields.Fail("best_of", "is not supported unless it equals n");
-  if (!fields.status().ok()) return fields.status();
-  request.ignored_fields = fields.Unread();
+  if (const int best_of = fields.Int32("best_of").value_or(choices); best_of != choices) {
+    fields.Fail("best_of", absl::StrCat("is ", best_of, ", only n's ", choices, " is supported"));
+  }
   return request;
 }
 
@@ -138,8 +123,7 @@ GenerationCall ToCall(CompletionRequest request, int64_t created) {
           .more_prompts = std::move(request.more_prompts),
           .stream = request.stream,
           .single_tool_call = request.single_tool_call,
-          .format = std::make_unique<EventFormatter>(std::move(head)),
-          .ignored_fields = std::move(request.ignored_fields)};
+          .format = std::make_unique<EventFormatter>(std::move(head))};
 }
 
 }  // namespace berth::http

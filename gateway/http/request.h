@@ -1,10 +1,8 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "gateway/http/exchange.h"
 #include "proto/berth/v1/generation.pb.h"
 
@@ -22,14 +20,13 @@ struct CompletionRequest {
   bool single_tool_call = false;
   // Of each prompt; empty: nothing is echoed.
   std::vector<std::string> echoes;
-  std::vector<std::string> ignored_fields;
 };
 
 // The body of POST /v1/chat/completions or /v1/completions. Types are checked here, ranges where the values are used.
-// INVALID_ARGUMENT names the field; what OpenAI's API has and Berth has not is one too, never ignored where the answer would
+// What OpenAI's API has and Berth has not is a mistake too, never ignored where the answer would
 // differ.
-absl::StatusOr<CompletionRequest> ParseChatCompletion(std::string_view body);
-absl::StatusOr<CompletionRequest> ParseTextCompletion(std::string_view body);
+CompletionRequest ReadChatCompletion(JsonFields& fields);
+CompletionRequest ReadTextCompletion(JsonFields& fields);
 
 // `created` is a Unix time.
 GenerationCall ToCall(CompletionRequest request, int64_t created);

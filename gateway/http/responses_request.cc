@@ -50,7 +50,8 @@ void ReadInput(JsonFields& fields, v1::ChatPrompt& chat) {
     user.set_role("user");
     return user.set_content(input->get<std::string>());
   }
-  if (!input->is_array() || input->empty()) return fields.Fail("input", "must be a string or a non-empty array of items");
+  if (!input->is_array()) return fields.WrongType("input", "a string or an array of items", *input);
+  if (input->empty()) return fields.Fail("input", "is empty");
   fields.EachObject("input", *input, [&chat](JsonFields& item) { ReadItem(item, chat); });
 }
 
@@ -73,39 +74,35 @@ void ReadNested(JsonFields& fields, v1::GenerationSpec& spec) {
 }
 
 void RefuseState(JsonFields& fields) {
-  Refuse(fields, {"previous_response_id", "conversation", "prompt", "max_tool_calls", "context_management"});
-  if (fields.Bool("background").value_or(false)) fields.Fail("background", "is not supported");
+  for (const char* name : {"previous_response_id", "conversation", "prompt", "max_tool_calls", "context_management"}) {
+    fields.Refuse(name);
+  }
+  fields.Refuse("top_logprobs", "is not supported here, but in /v1/chat/completions");
+  if (fields.Bool("background").value_or(false)) fields.Fail("background", "is true, only false is supported");
   if (const std::string mode = fields.String("truncation").value_or("disabled"); mode != "disabled") {
     fields.Fail("truncation", absl::StrCat("is \"", mode, "\", only disabled is supported"));
   }
-  if (fields.Find("top_logprobs") != nullptr) fields.Fail("top_logprobs", "is not supported here, but in /v1/chat/completions");
   const json* include = fields.Array("include");
-  if (include != nullptr && !include->empty()) fields.Fail("include", "is not supported");
+  if (include != nullptr && !include->empty()) fields.Fail("include", "is not supported unless it is empty");
 }
 
 }  // namespace
 
-absl::StatusOr<GenerationCall> ParseResponsesRequest(std::string_view body, int64_t created) {
-  absl::StatusOr<json> object = ParseObject(body);
-  if (!object.ok()) return object.status();
-  JsonFields fields(*object);
+GenerationCall ReadResponses(JsonFields& fields, int64_t created) {
   GenerationCall call;
   ReadModel(fields, call.spec);
   v1::ChatPrompt& chat = *call.spec.mutable_prompt()->mutable_chat();
   ReadInput(fields, chat);
-  call.single_tool_call = ReadTools(fields, body, ToolStyle::kResponses, chat);
-  if (const auto limit = fields.Int32("max_output_tokens")) call.spec.mutable_stop()->set_max_tokens(*limit);
-  ReadSampling(fields, *call.spec.mutable_sampling());
-  if (call.spec.sampling().choice_count() > 1) fields.Fail("n", "is not supported");
+  call.single_tool_call = ReadTools(fields, ToolStyle::kResponses, chat);
+  if (const auto limit = ReadMaxTokens(fields, {"max_output_tokens"})) call.spec.mutable_stop()->set_max_tokens(*limit);
+  ReadSampling(fields, *call.spec.mutable_sampling(), /*most_choices=*/1);
   ReadNested(fields, call.spec);
   ReadSession(fields, call.spec);
   RefuseState(fields);
   PassOver(fields);
   call.stream = fields.Bool("stream").value_or(false);
-  fields.Object("stream_options");
-  if (!fields.status().ok()) return fields.status();
-  call.ignored_fields = fields.Unread();
-  call.format = MakeResponsesFormat(*object, created);
+  ReadStreamOptions(fields, call.stream);
+  if (fields.status().ok()) call.format = MakeResponsesFormat(fields.object(), created);
   return call;
 }
 

@@ -1,10 +1,10 @@
 #include "gateway/http/token_endpoints.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "gateway/http/generation_fields.h"
 #include "gateway/http/json_text.h"
@@ -18,19 +18,6 @@ using json = nlohmann::ordered_json;
 using TokenLists = std::vector<std::vector<int32_t>>;
 
 constexpr size_t kMaxInputs = 128;
-
-// Lets `read` take what it wants of the body. False: that, or the body itself, is wrong, and the exchange is answered.
-bool ReadBody(Exchange& exchange, absl::FunctionRef<void(JsonFields&)> read) {
-  absl::StatusOr<json> object = ParseObject(exchange.body());
-  absl::Status status = object.status();
-  if (status.ok()) {
-    JsonFields fields(*object);
-    read(fields);
-    status = fields.status();
-  }
-  if (!status.ok()) exchange.Fail(status);
-  return status.ok();
-}
 
 // Asks for all at once. `done` makes the answer's body, on the exchange's strand; the first error fails the whole.
 void TokenizeAll(Exchange& exchange, std::vector<v1::TokenizeRequest> requests, std::function<json(const TokenLists&)> done) {
@@ -64,6 +51,7 @@ std::vector<v1::TokenizeRequest> ReadInputs(JsonFields& fields, const v1::Tokeni
   std::vector<v1::TokenizeRequest> requests;
   const std::vector<std::string> texts = fields.Strings("input");
   if (texts.empty()) fields.Fail("input", "must be a string or a non-empty array of strings");
+  if (std::find(texts.begin(), texts.end(), "") != texts.end()) fields.Fail("input", "holds an empty text");
   if (texts.size() > kMaxInputs) {
     fields.Fail("input", absl::StrCat("holds ", texts.size(), " texts, at most ", kMaxInputs, " are allowed"));
   }
@@ -82,39 +70,46 @@ std::vector<v1::TokenizeRequest> ReadInputs(JsonFields& fields, const v1::Tokeni
 
 }  // namespace
 
-void Tokenize(Exchange& exchange) {
+v1::TokenizeRequest ReadTokenize(JsonFields& fields) {
   v1::TokenizeRequest request;
-  const auto read = [&](JsonFields& fields) {
-    request.set_model(fields.String("model").value_or(""));
-    const std::optional<std::string> prompt = fields.String("prompt");
-    if (prompt.has_value() == (fields.Find("messages") != nullptr)) {
-      fields.Fail("prompt", "or messages: one of the two is required");
-    } else if (prompt.has_value()) {
-      request.mutable_prompt()->set_text(*prompt);
-    } else {
-      v1::ChatPrompt& chat = *request.mutable_prompt()->mutable_chat();
-      ReadChatMessages(fields, "messages", chat);
-      ReadTools(fields, exchange.body(), ToolStyle::kChat, chat);
-      ReadTemplateVariables(fields, chat);
-      if (const auto value = fields.Bool("add_generation_prompt")) chat.set_add_generation_prompt(*value);
-    }
-  };
-  if (!ReadBody(exchange, read)) return;
-  TokenizeAll(exchange, {std::move(request)}, [](const TokenLists& lists) {
+  request.set_model(fields.String("model").value_or(""));
+  const std::optional<std::string> prompt = fields.String("prompt");
+  const bool conversation = fields.Find("messages") != nullptr;
+  if (prompt.has_value() == conversation) fields.Fail("prompt", "or messages: one of the two is required");
+  v1::ChatPrompt chat;
+  if (conversation) ReadChatMessages(fields, "messages", chat);
+  ReadTools(fields, ToolStyle::kChat, chat);
+  ReadTemplateVariables(fields, chat);
+  if (const auto value = fields.Bool("add_generation_prompt")) chat.set_add_generation_prompt(*value);
+  if (conversation) {
+    *request.mutable_prompt()->mutable_chat() = std::move(chat);
+  } else {
+    request.mutable_prompt()->set_text(prompt.value_or(""));
+  }
+  return request;
+}
+
+void Tokenize(Exchange& exchange) {
+  std::optional<v1::TokenizeRequest> request = ReadBody(exchange, ReadTokenize);
+  if (!request.has_value()) return;
+  TokenizeAll(exchange, {*std::move(request)}, [](const TokenLists& lists) {
     return json{{"tokens", lists[0]}, {"count", lists[0].size()}};
   });
 }
 
-void Detokenize(Exchange& exchange) {
+v1::DetokenizeRequest ReadDetokenize(JsonFields& fields) {
   v1::DetokenizeRequest request;
-  const auto read = [&](JsonFields& fields) {
-    request.set_model(fields.String("model").value_or(""));
-    if (fields.Array("tokens") == nullptr) fields.Fail("tokens", "is required");
-    for (const int32_t id : fields.Int32s("tokens")) request.add_token_ids(id);
-    if (const auto value = fields.Bool("skip_special_tokens")) request.set_skip_special_tokens(*value);
-  };
-  if (!ReadBody(exchange, read)) return;
-  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request] {
+  request.set_model(fields.String("model").value_or(""));
+  if (fields.Array("tokens") == nullptr) fields.Fail("tokens", "is required");
+  for (const int32_t id : fields.Int32s("tokens")) request.add_token_ids(id);
+  if (const auto value = fields.Bool("skip_special_tokens")) request.set_skip_special_tokens(*value);
+  return request;
+}
+
+void Detokenize(Exchange& exchange) {
+  std::optional<v1::DetokenizeRequest> request = ReadBody(exchange, ReadDetokenize);
+  if (!request.has_value()) return;
+  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request = *std::move(request)] {
     const auto self = weak.lock();
     if (self == nullptr) return;
     self->context().workers.detokenize(self->tenant()->name, request,
@@ -129,19 +124,20 @@ void Detokenize(Exchange& exchange) {
   });
 }
 
+EncodeRequest ReadEncode(JsonFields& fields) {
+  v1::TokenizeRequest base;
+  base.set_model(fields.String("model").value_or(""));
+  EncodeRequest request{.texts = ReadInputs(fields, base, fields.Bool("do_preprocess").value_or(false))};
+  if (!fields.Bool("add_bos").value_or(true)) fields.Fail("add_bos", "is false, only true is supported");
+  const json* const input = fields.Find("input");
+  request.several = input != nullptr && input->is_array();
+  return request;
+}
+
 void Encode(Exchange& exchange) {
-  std::vector<v1::TokenizeRequest> requests;
-  bool several = false;
-  const auto read = [&](JsonFields& fields) {
-    v1::TokenizeRequest base;
-    base.set_model(fields.String("model").value_or(""));
-    requests = ReadInputs(fields, base, fields.Bool("do_preprocess").value_or(false));
-    if (!fields.Bool("add_bos").value_or(true)) fields.Fail("add_bos", "is not supported unless it is true");
-    const json* const input = fields.Find("input");
-    several = input != nullptr && input->is_array();
-  };
-  if (!ReadBody(exchange, read)) return;
-  TokenizeAll(exchange, std::move(requests), [several](const TokenLists& lists) -> json {
+  std::optional<EncodeRequest> request = ReadBody(exchange, ReadEncode);
+  if (!request.has_value()) return;
+  TokenizeAll(exchange, std::move(request->texts), [several = request->several](const TokenLists& lists) -> json {
     if (!several) return {{"input_ids", lists[0]}, {"length", lists[0].size()}};
     std::vector<size_t> lengths;
     for (const std::vector<int32_t>& list : lists) lengths.push_back(list.size());
@@ -150,8 +146,8 @@ void Encode(Exchange& exchange) {
 }
 
 void CountTokens(Exchange& exchange) {
-  absl::StatusOr<v1::TokenizeRequest> request = ParseCountRequest(exchange.body());
-  if (!request.ok()) return exchange.Fail(request.status());
+  std::optional<v1::TokenizeRequest> request = ReadBody(exchange, ReadCountTokens);
+  if (!request.has_value()) return;
   TokenizeAll(exchange, {*std::move(request)}, [](const TokenLists& lists) { return json{{"input_tokens", lists[0].size()}}; });
 }
 

@@ -10,7 +10,6 @@ namespace berth::http {
 namespace {
 
 using json = nlohmann::ordered_json;
-using Ordered = nlohmann::ordered_json;
 
 constexpr size_t kMaxTools = 128;
 constexpr size_t kMaxNameBytes = 64;
@@ -22,14 +21,6 @@ size_t LargestObject(const json& value) {
   if (!value.is_structured()) return 0;
   for (const json& item : value) largest = std::max(largest, LargestObject(item));
   return largest;
-}
-
-// The body's tools, with their keys in the order of the text.
-Ordered InOrder(std::string_view body) {
-  const auto keep = [](int depth, Ordered::parse_event_t event, Ordered& parsed) {
-    return depth != 1 || event != Ordered::parse_event_t::key || parsed == "tools";
-  };
-  return Ordered::parse(body, keep, /*allow_exceptions=*/false)["tools"];
 }
 
 void CheckName(JsonFields& tool) {
@@ -65,16 +56,16 @@ void CheckTool(JsonFields& fields, const std::string& path, const json& value, T
 }
 
 // As templates expect them.
-std::string Schema(Ordered tool, ToolStyle style) {
+std::string Schema(const json& tool, ToolStyle style) {
   if (style == ToolStyle::kChat) return tool.dump();
-  Ordered function;
+  json function;
   for (const auto& [from, to] : {std::pair("name", "name"),
                                  {"description", "description"},
                                  {"parameters", "parameters"},
                                  {"input_schema", "parameters"}}) {
     if (tool.contains(from) && !tool[from].is_null()) function[to] = tool[from];
   }
-  return Ordered{{"type", "function"}, {"function", std::move(function)}}.dump();
+  return json{{"type", "function"}, {"function", std::move(function)}}.dump();
 }
 
 // True for at most one call.
@@ -110,7 +101,7 @@ bool ReadChoice(JsonFields& fields, ToolStyle style, v1::ChatPrompt& chat) {
 
 }  // namespace
 
-bool ReadTools(JsonFields& fields, std::string_view body, ToolStyle style, v1::ChatPrompt& chat) {
+bool ReadTools(JsonFields& fields, ToolStyle style, v1::ChatPrompt& chat) {
   const json* tools = fields.Array("tools");
   if (tools != nullptr && !tools->empty()) {
     if (tools->size() > kMaxTools) {
@@ -121,7 +112,7 @@ bool ReadTools(JsonFields& fields, std::string_view body, ToolStyle style, v1::C
     }
     for (size_t i = 0; i < tools->size(); ++i) CheckTool(fields, absl::StrCat("tools[", i, "]"), (*tools)[i], style);
     if (!fields.status().ok()) return false;
-    for (Ordered& tool : InOrder(body)) chat.add_tool_schemas(Schema(std::move(tool), style));
+    for (const json& tool : *tools) chat.add_tool_schemas(Schema(tool, style));
   }
   const bool parallel = fields.Bool("parallel_tool_calls").value_or(true);
   return ReadChoice(fields, style, chat) || !parallel;

@@ -121,7 +121,9 @@ void WorkerServices::AddInference(rpc::Server& server) {
                     if (const auto tenant = TenantOf(*call); !tenant.ok()) return call->Fail(tenant.status());
                     const v1::DetokenizeRequest& request = call->request();
                     const ServedModel& model = parts_.core.model();
-                    if (absl::Status status = CheckModelName(request.model(), model); !status.ok()) return call->Fail(status);
+                    absl::Status status = CheckModelName(request.model(), model);
+                    status.Update(CheckTokens("token_ids", request.token_ids(), model));
+                    if (!status.ok()) return call->Fail(status);
                     const bool skip_special = !request.has_skip_special_tokens() || request.skip_special_tokens();
                     v1::DetokenizeResponse response;
                     response.set_text(model.tokenizer->Decode(request.token_ids(), skip_special));

@@ -85,7 +85,7 @@ absl::Status CheckStop(const v1::StopCriteria& stop, const ServedModel& model) {
                              absl::StrCat("has a string of ", text.size(), " bytes, want at most ", kMaxStopStringBytes));
     }
   }
-  for (const int32_t id : stop.stop_token_ids()) BERTH_RETURN_IF_ERROR(CheckToken("stop.stop_token_ids", id, model));
+  BERTH_RETURN_IF_ERROR(CheckTokens("stop.stop_token_ids", stop.stop_token_ids(), model));
   if (stop.bad_words_size() > kMaxBadWords) {
     return rpc::FieldError("stop.bad_words",
                            absl::StrCat("has ", stop.bad_words_size(), " words, want at most ", kMaxBadWords));
@@ -135,7 +135,7 @@ absl::Status CheckResume(const v1::GenerationSpec& spec, const ServedModel& mode
     if (choice.index() < 0 || choice.index() >= choices) {
       return rpc::FieldError("resume.choices.index", absl::StrCat("is ", choice.index(), ", want 0 … ", choices - 1));
     }
-    for (const int32_t id : choice.token_ids()) BERTH_RETURN_IF_ERROR(CheckToken("resume.choices.token_ids", id, model));
+    BERTH_RETURN_IF_ERROR(CheckTokens("resume.choices.token_ids", choice.token_ids(), model));
   }
   return absl::OkStatus();
 }
@@ -151,6 +151,11 @@ absl::Status CheckConstraint(const v1::GenerationSpec& spec) {
 
 }  // namespace
 
+absl::Status CheckTokens(const char* field, const google::protobuf::RepeatedField<int32_t>& ids, const ServedModel& model) {
+  for (const int32_t id : ids) BERTH_RETURN_IF_ERROR(CheckToken(field, id, model));
+  return absl::OkStatus();
+}
+
 absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model) {
   switch (prompt.kind_case()) {
     case v1::Prompt::kChat:
@@ -165,8 +170,7 @@ absl::Status CheckPrompt(const v1::Prompt& prompt, const ServedModel& model) {
       return prompt.text().empty() ? rpc::FieldError("prompt.text", "is empty") : absl::OkStatus();
     case v1::Prompt::kTokenIds:
       if (prompt.token_ids().ids().empty()) return rpc::FieldError("prompt.token_ids", "is empty");
-      for (const int32_t id : prompt.token_ids().ids()) BERTH_RETURN_IF_ERROR(CheckToken("prompt.token_ids", id, model));
-      return absl::OkStatus();
+      return CheckTokens("prompt.token_ids", prompt.token_ids().ids(), model);
     case v1::Prompt::kInfill:
       if (model.infill.has_value()) return absl::OkStatus();
       return rpc::FieldError("prompt.infill.suffix", "needs a model with tokens for what to fill in, which this one lacks");
@@ -191,7 +195,7 @@ absl::Status CheckSpec(const v1::GenerationSpec& spec, const ServedModel& model)
   BERTH_RETURN_IF_ERROR(CheckSampling(spec.sampling(), model));
   BERTH_RETURN_IF_ERROR(CheckStop(spec.stop(), model));
   if (spec.output().has_top_logprobs()) {
-    BERTH_RETURN_IF_ERROR(CheckRange("output.top_logprobs", spec.output().top_logprobs(), 0, 20));
+    BERTH_RETURN_IF_ERROR(CheckRange("output.top_logprobs", spec.output().top_logprobs(), 0, rpc::kMaxTopLogprobs));
   }
   BERTH_RETURN_IF_ERROR(CheckPrompt(spec.prompt(), model));
   BERTH_RETURN_IF_ERROR(CheckSession(spec));

@@ -1,16 +1,12 @@
-// What becomes of a request's body, for body_mutation_test: every parser takes it, and says what is wrong with it. libFuzzer's
+// What becomes of a request's body, for body_mutation_test: every reader takes it, and says what is wrong with it. libFuzzer's
 // is tests/fuzz/http_fuzz.cc.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
-#include "gateway/http/embeddings.h"
 #include "gateway/http/error_body.h"
-#include "gateway/http/messages_request.h"
-#include "gateway/http/native_request.h"
-#include "gateway/http/request.h"
-#include "gateway/http/responses_request.h"
+#include "tests/gateway/http/body_readers.h"
 
 namespace {
 
@@ -24,13 +20,12 @@ void Check(const absl::Status& status) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view body(reinterpret_cast<const char*>(data), size);
-  Check(berth::http::ParseChatCompletion(body).status());
-  Check(berth::http::ParseTextCompletion(body).status());
-  Check(berth::http::ParseResponsesRequest(body, 0).status());
-  Check(berth::http::ParseMessagesRequest(body).status());
-  Check(berth::http::ParseCountRequest(body).status());
-  Check(berth::http::ParseGenerateRequest(body).status());
-  Check(berth::http::ParseEmbeddings(body).status());
-  Check(berth::http::ParseForkRequest(body).status());
+  for (const berth::http::BodyReader& reader : berth::http::kBodyReaders) {
+    const auto read = [&reader](berth::http::JsonFields& fields) {
+      reader.read(fields);
+      return true;
+    };
+    Check(berth::http::ParseBody(read, body).status());
+  }
   return 0;
 }

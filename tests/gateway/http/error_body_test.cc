@@ -26,6 +26,19 @@ TEST(ErrorBodyTest, FieldsOfTheContractGetTheirNamesOverHttp) {
   EXPECT_TRUE(ErrorOf(absl::InternalError("x"))["param"].is_null());
 }
 
+TEST(ErrorBodyTest, MessagesNameFieldsAsTheEndpointDoes) {
+  const auto message = [](const char* path, const char* field) {
+    const std::string body = ErrorBody(rpc::FieldError(field, "is odd"), path);
+    return nlohmann::json::parse(body)["error"]["message"].get<std::string>();
+  };
+  EXPECT_EQ(message("/v1/completions", "sampling.top_p"), "top_p: is odd");
+  EXPECT_EQ(message("/v1/completions", "constraint"), "response_format: is odd");
+  EXPECT_EQ(message("/v1/responses", "constraint"), "text.format: is odd");
+  EXPECT_EQ(message("/generate", "prompt.token_ids"), "input_ids: is odd");
+  const std::string anthropic = AnthropicErrorBody(rpc::FieldError("stop.stop_strings", "is odd"));
+  EXPECT_EQ(nlohmann::json::parse(anthropic)["error"]["message"], "stop_sequences: is odd");
+}
+
 TEST(ErrorBodyTest, ReasonsBecomeCodes) {
   const auto error = ErrorOf(rpc::ErrorWithReason(absl::StatusCode::kNotFound, "MODEL_NOT_FOUND", "no"));
   EXPECT_EQ(error["code"], "model_not_found");

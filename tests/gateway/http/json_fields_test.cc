@@ -59,33 +59,37 @@ TEST(JsonFieldsTest, ReadsEveryType) {
   EXPECT_TRUE(fields.status().ok());
 }
 
-TEST(JsonFieldsTest, WrongTypesNameTheFieldAndTheType) {
-  const auto object = Parse(R"({"s":1,"b":"true","i":1.5,"f":"1","l":{"x":1},"mixed":["a",2],"a":"x","o":[]})");
+TEST(JsonFieldsTest, WrongTypesNameTheFieldAndTheValue) {
+  const auto object =
+      Parse(R"({"s":1,"b":"true","i":1.5,"f":"1","l":{"x":1},"mixed":["a",2],"a":")" + std::string(99, 'x') + R"(","o":[]})");
   const auto mistake = [&](auto read) {
     JsonFields fields(object);
     read(fields);
     return Mistake(fields);
   };
-  EXPECT_EQ(mistake([](JsonFields& f) { f.String("s"); }), "s: must be a string, not number");
-  EXPECT_EQ(mistake([](JsonFields& f) { f.Bool("b"); }), "b: must be a boolean, not string");
-  EXPECT_EQ(mistake([](JsonFields& f) { f.Int32("i"); }), "i: must be an integer, not number");
-  EXPECT_EQ(mistake([](JsonFields& f) { f.Float("f"); }), "f: must be a number, not string");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.String("s"); }), "s: must be a string, not 1");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Bool("b"); }), R"(b: must be a boolean, not "true")");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Int32("i"); }), "i: must be an integer, not 1.5");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Float("f"); }), R"(f: must be a number, not "1")");
   EXPECT_EQ(mistake([](JsonFields& f) { f.Strings("l"); }), "l: must be a string or an array of strings, not object");
-  EXPECT_EQ(mistake([](JsonFields& f) { f.Strings("mixed"); }), "mixed[1]: must be a string, not number");
-  EXPECT_EQ(mistake([](JsonFields& f) { f.Array("a"); }), "a: must be an array, not string");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Strings("mixed"); }), "mixed[1]: must be a string, not 2");
+  EXPECT_EQ(mistake([](JsonFields& f) { f.Array("a"); }), "a: must be an array, not \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"…");
   EXPECT_EQ(mistake([](JsonFields& f) { f.Object("o"); }), "o: must be an object, not array");
 }
 
 TEST(JsonFieldsTest, NumbersThatDoNotFitAreRefused) {
-  const auto object = Parse(R"({"i":2147483648,"big":18446744073709551615,"f":1e39,"ids":[1,4294967296]})");
+  const auto object = Parse(R"({"i":2147483648,"big":18446744073709551615,"f":1e39,"small":3,"ids":[1,4294967296]})");
   const auto mistake = [&](auto read) {
     JsonFields fields(object);
     read(fields);
     return Mistake(fields);
   };
-  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Int32("i").has_value()); }), "i: is 2147483648, which is out of range");
-  EXPECT_THAT(mistake([](JsonFields& f) { EXPECT_FALSE(f.Int64("big").has_value()); }), HasSubstr("big"));
-  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Float("f").has_value()); }), "f: is out of range");
+  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Int32("i").has_value()); }),
+            "i: is 2147483648, want -2147483648 … 2147483647");
+  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Int64("big").has_value()); }),
+            "big: is 18446744073709551615, which is out of range");
+  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Int32("small", 4, 5).has_value()); }), "small: is 3, want 4 … 5");
+  EXPECT_EQ(mistake([](JsonFields& f) { EXPECT_FALSE(f.Float("f").has_value()); }), "f: is 1e+39, which is out of range");
   EXPECT_THAT(mistake([](JsonFields& f) { f.Int32s("ids"); }), HasSubstr("ids[1]"));
 }
 
@@ -99,6 +103,17 @@ TEST(JsonFieldsTest, TheFirstMistakeIsKeptWithItsPath) {
   JsonFields outer(clean);
   outer.Take(fields);
   EXPECT_THAT(Mistake(outer), HasSubstr("outer.inner.b"));
+}
+
+TEST(JsonFieldsTest, WhatIsRefusedIsKnownAndNotRead) {
+  const auto object = Parse(R"({"a":1,"b":null,"c":2})");
+  JsonFields fields(object);
+  fields.Refuse("b");
+  EXPECT_TRUE(fields.status().ok()) << "null is as good as absent";
+  fields.Refuse("a", "is not offered");
+  EXPECT_EQ(Mistake(fields), "a: is not offered");
+  EXPECT_THAT(fields.Unread(), ElementsAre("c"));
+  EXPECT_THAT(fields.read(), IsEmpty());
 }
 
 TEST(ParseObjectTest, RefusesWhatNestsTooDeep) {

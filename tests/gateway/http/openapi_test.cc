@@ -3,20 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "gateway/http/embeddings.h"
 #include "gateway/http/endpoints.h"
-#include "gateway/http/messages_request.h"
-#include "gateway/http/native_request.h"
-#include "gateway/http/request.h"
-#include "gateway/http/responses_request.h"
+#include "tests/gateway/http/body_readers.h"
 
 namespace berth::http {
 namespace {
 
-using nlohmann::json;
-using ::testing::IsEmpty;
+using nlohmann::ordered_json;
 using ::testing::UnorderedElementsAreArray;
 
 TEST(OpenApiTest, DescribesExactlyWhatIsAnswered) {
@@ -32,30 +29,54 @@ TEST(OpenApiTest, DescribesExactlyWhatIsAnswered) {
   EXPECT_THAT(described, UnorderedElementsAreArray(answered));
 }
 
-// A body with every field that is described; null is as good as absent, but it is a field.
-std::string FullBody(const char* path) {
-  const json& schema = OpenApi()["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
-  json body;
-  for (const auto& [name, field] : schema["properties"].items()) body[name] = nullptr;
-  const json required = {
-      {"model", "m"}, {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"prompt", "x"}, {"input", "x"}, {"max_tokens", 1}};
-  for (const auto& [name, value] : required.items()) {
-    if (body.contains(name)) body[name] = value;
-  }
-  return body.dump();
+const ordered_json& SchemaOf(const char* path) {
+  return OpenApi()["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
 }
 
-TEST(OpenApiTest, EveryFieldThatIsDescribedIsRead) {
-  const auto expect_all_read = [](const auto& request) {
-    ASSERT_TRUE(request.ok()) << request.status();
-    EXPECT_THAT(request->ignored_fields, IsEmpty());
-  };
-  expect_all_read(ParseChatCompletion(FullBody("/v1/chat/completions")));
-  expect_all_read(ParseTextCompletion(FullBody("/v1/completions")));
-  expect_all_read(ParseResponsesRequest(FullBody("/v1/responses"), 0));
-  expect_all_read(ParseMessagesRequest(FullBody("/v1/messages")));
-  expect_all_read(ParseGenerateRequest(FullBody("/generate")));
-  expect_all_read(ParseEmbeddings(FullBody("/v1/embeddings")));
+// Whether a body that has these fields, of those described, is good; `read`: what was read of it.
+bool IsGood(const BodyReader& reader, const std::set<std::string>& names, std::set<std::string>* read = nullptr) {
+  const ordered_json values = {{"model", "m"},  {"session_id", "s"}, {"max_tokens", 1},
+                               {"prompt", "x"}, {"input", "x"},      {"messages", {{{"role", "user"}, {"content", "x"}}}},
+                               {"tokens", {1}}};
+  ordered_json body = ordered_json::object();
+  for (const std::string& name : names) body[name] = values.value(name, ordered_json());
+  JsonFields fields(body);
+  reader.read(fields);
+  if (read != nullptr) *read = {fields.read().begin(), fields.read().end()};
+  return fields.status().ok();
+}
+
+TEST(OpenApiTest, EveryBodyIsReadHere) {
+  std::vector<std::string> with_body, readers;
+  for (const auto& [path, operations] : OpenApi()["paths"].items()) {
+    if (operations.contains("post")) with_body.push_back(path);
+  }
+  for (const BodyReader& reader : kBodyReaders) readers.push_back(reader.path);
+  EXPECT_THAT(readers, UnorderedElementsAreArray(with_body));
+}
+
+TEST(OpenApiTest, FieldsAreThoseThatAreReadAndRequiredThoseThatMustBeThere) {
+  for (const BodyReader& reader : kBodyReaders) {
+    SCOPED_TRACE(reader.path);
+    const ordered_json& schema = SchemaOf(reader.path);
+    const std::set<std::string> required = schema.value("required", std::set<std::string>());
+    std::set<std::string> described, read;
+    for (const auto& [name, field] : schema["properties"].items()) described.insert(name);
+    EXPECT_FALSE(IsGood(reader, {}, &read));
+    EXPECT_EQ(read, described);
+    IsGood(reader, described, &read);
+    EXPECT_EQ(read, described);
+
+    // Of two of which one is required, neither is said to be.
+    std::set<std::string> enough = required;
+    if (!IsGood(reader, enough)) enough.insert("prompt");
+    EXPECT_TRUE(IsGood(reader, enough));
+    for (const std::string& name : required) {
+      std::set<std::string> less = enough;
+      less.erase(name);
+      EXPECT_FALSE(IsGood(reader, less)) << name;
+    }
+  }
 }
 
 TEST(EndpointTest, IsFoundByItsWholePath) {

@@ -30,11 +30,11 @@ std::string Fault(const absl::StatusOr<CompletionRequest>& request) {
   const auto violations = rpc::FieldViolations(request.status());
   return violations.empty() ? "" : violations.front().first;
 }
-std::string ChatFault(const json& more) { return Fault(ParseChatCompletion(Chat(more).dump())); }
-std::string TextFault(const json& more) { return Fault(ParseTextCompletion(Text(more).dump())); }
+std::string ChatFault(const json& more) { return Fault(ParseBody(ReadChatCompletion, Chat(more).dump())); }
+std::string TextFault(const json& more) { return Fault(ParseBody(ReadTextCompletion, Text(more).dump())); }
 
 TEST(ChatRequestTest, TheSmallestRequestLeavesAllToTheModel) {
-  const auto request = ParseChatCompletion(Chat().dump());
+  const auto request = ParseBody(ReadChatCompletion, Chat().dump());
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_TRUE(request->chat);
   EXPECT_FALSE(request->stream);
@@ -48,31 +48,31 @@ TEST(ChatRequestTest, TheSmallestRequestLeavesAllToTheModel) {
 }
 
 TEST(ChatRequestTest, EveryFieldReachesTheSpec) {
-  const auto request = ParseChatCompletion(Chat({{"temperature", 0.5},
-                                                 {"top_p", 0.9},
-                                                 {"top_k", 40},
-                                                 {"min_p", 0.1},
-                                                 {"repetition_penalty", 1.1},
-                                                 {"presence_penalty", 1},
-                                                 {"frequency_penalty", -1},
-                                                 {"seed", -7},
-                                                 {"n", 3},
-                                                 {"logit_bias", {{"17", -100}}},
-                                                 {"max_tokens", 5},
-                                                 {"min_tokens", 2},
-                                                 {"stop", {"a", "b"}},
-                                                 {"stop_token_ids", {9}},
-                                                 {"ignore_eos", true},
-                                                 {"skip_special_tokens", false},
-                                                 {"logprobs", true},
-                                                 {"top_logprobs", 4},
-                                                 {"stream", true},
-                                                 {"stream_options", {{"include_usage", true}}},
-                                                 {"session_id", "s"},
-                                                 {"user", "ignored"},
-                                                 {"priority", 3},
-                                                 {"unknown", {1, 2}}})
-                                               .dump());
+  const auto request = ParseBody(ReadChatCompletion, Chat({{"temperature", 0.5},
+                                                           {"top_p", 0.9},
+                                                           {"top_k", 40},
+                                                           {"min_p", 0.1},
+                                                           {"repetition_penalty", 1.1},
+                                                           {"presence_penalty", 1},
+                                                           {"frequency_penalty", -1},
+                                                           {"seed", -7},
+                                                           {"n", 3},
+                                                           {"logit_bias", {{"17", -100}}},
+                                                           {"max_tokens", 5},
+                                                           {"min_tokens", 2},
+                                                           {"stop", {"a", "b"}},
+                                                           {"stop_token_ids", {9}},
+                                                           {"ignore_eos", true},
+                                                           {"skip_special_tokens", false},
+                                                           {"logprobs", true},
+                                                           {"top_logprobs", 4},
+                                                           {"stream", true},
+                                                           {"stream_options", {{"include_usage", true}}},
+                                                           {"session_id", "s"},
+                                                           {"user", "ignored"},
+                                                           {"priority", 3},
+                                                           {"unknown", {1, 2}}})
+                                                         .dump());
   ASSERT_TRUE(request.ok()) << request.status();
   const v1::SamplingParams& sampling = request->spec.sampling();
   EXPECT_FLOAT_EQ(sampling.temperature(), 0.5);
@@ -98,13 +98,17 @@ TEST(ChatRequestTest, EveryFieldReachesTheSpec) {
   EXPECT_TRUE(request->include_usage);
 }
 
-TEST(ChatRequestTest, TheNewerNameOfTheLimitWins) {
-  EXPECT_EQ(ParseChatCompletion(Chat({{"max_completion_tokens", 7}, {"max_tokens", 5}}).dump())->spec.stop().max_tokens(), 7);
+TEST(ChatRequestTest, NamesOfOneFieldMustNotContradictEachOther) {
+  EXPECT_EQ(
+      ParseBody(ReadChatCompletion, Chat({{"max_completion_tokens", 7}, {"max_tokens", 7}}).dump())->spec.stop().max_tokens(),
+      7);
+  EXPECT_EQ(ChatFault({{"max_completion_tokens", 7}, {"max_tokens", 5}}), "max_completion_tokens");
+  EXPECT_EQ(ChatFault({{"min_new_tokens", 2}, {"min_tokens", 1}}), "min_new_tokens");
 }
 
 TEST(ChatRequestTest, ContentMayBeParts) {
   json parts = {{{"type", "text"}, {"text", "a"}}, {{"type", "text"}, {"text", "b"}}};
-  const auto request = ParseChatCompletion(Chat({{"messages", {{{"role", "user"}, {"content", parts}}}}}).dump());
+  const auto request = ParseBody(ReadChatCompletion, Chat({{"messages", {{{"role", "user"}, {"content", parts}}}}}).dump());
   ASSERT_TRUE(request.ok());
   EXPECT_EQ(request->spec.prompt().chat().messages(0).content(), "ab");
   parts.push_back({{"type", "image_url"}});
@@ -114,34 +118,35 @@ TEST(ChatRequestTest, ContentMayBeParts) {
 TEST(ChatRequestTest, AToolsAnswerAndItsCallArePassedOn) {
   const json call = {{"id", "c1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", "{}"}}}};
   const auto request =
-      ParseChatCompletion(Chat({{"messages",
-                                 {{{"role", "assistant"}, {"content", nullptr}, {"tool_calls", json::array({call})}},
-                                  {{"role", "tool"}, {"content", "42"}, {"tool_call_id", "c1"}}}}})
-                              .dump());
+      ParseBody(ReadChatCompletion, Chat({{"messages",
+                                           {{{"role", "assistant"}, {"content", nullptr}, {"tool_calls", json::array({call})}},
+                                            {{"role", "tool"}, {"content", "42"}, {"tool_call_id", "c1"}}}}})
+                                        .dump());
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->spec.prompt().chat().messages(0).tool_calls(0).name(), "f");
   EXPECT_EQ(request->spec.prompt().chat().messages(1).tool_call_id(), "c1");
 }
 
 TEST(ChatRequestTest, SessionsMayBeNumbered) {
-  EXPECT_EQ(ParseChatCompletion(Chat({{"session_id", 12}}).dump())->spec.session_id(), "12");
-  EXPECT_EQ(ParseChatCompletion(Chat({{"session_id", -1}}).dump())->spec.session_id(), "");
+  EXPECT_EQ(ParseBody(ReadChatCompletion, Chat({{"session_id", 12}}).dump())->spec.session_id(), "12");
+  EXPECT_EQ(ParseBody(ReadChatCompletion, Chat({{"session_id", -1}}).dump())->spec.session_id(), "");
   EXPECT_EQ(ChatFault({{"session_id", 1.5}}), "session_id");
 }
 
 TEST(ChatRequestTest, ResponseFormatsBecomeConstraints) {
-  EXPECT_FALSE(ParseChatCompletion(Chat({{"response_format", {{"type", "text"}}}}).dump())->spec.has_constraint());
-  EXPECT_TRUE(
-      ParseChatCompletion(Chat({{"response_format", {{"type", "json_object"}}}}).dump())->spec.constraint().json_object());
+  EXPECT_FALSE(ParseBody(ReadChatCompletion, Chat({{"response_format", {{"type", "text"}}}}).dump())->spec.has_constraint());
+  EXPECT_TRUE(ParseBody(ReadChatCompletion, Chat({{"response_format", {{"type", "json_object"}}}}).dump())
+                  ->spec.constraint()
+                  .json_object());
   const json schema = {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", {{"type", "object"}}}}}};
-  EXPECT_EQ(ParseChatCompletion(Chat({{"response_format", schema}}).dump())->spec.constraint().json_schema(),
+  EXPECT_EQ(ParseBody(ReadChatCompletion, Chat({{"response_format", schema}}).dump())->spec.constraint().json_schema(),
             R"({"type":"object"})");
   EXPECT_EQ(ChatFault({{"response_format", {{"type", "yaml"}}}}), "response_format.type");
   EXPECT_EQ(ChatFault({{"response_format", {{"type", "json_schema"}}}}), "response_format.json_schema");
 }
 
 TEST(ChatRequestTest, TemplateVariablesArePassedOn) {
-  const auto request = ParseChatCompletion(Chat({{"chat_template_kwargs", {{"enable_thinking", false}}}}).dump());
+  const auto request = ParseBody(ReadChatCompletion, Chat({{"chat_template_kwargs", {{"enable_thinking", false}}}}).dump());
   EXPECT_EQ(request->spec.prompt().chat().template_variables().fields().count("enable_thinking"), 1u);
 }
 
@@ -161,7 +166,7 @@ TEST(ChatRequestTest, NamesWhatIsMissingOrOfTheWrongType) {
   EXPECT_EQ(ChatFault({{"stream", "yes"}}), "stream");
   EXPECT_EQ(ChatFault({{"logit_bias", {{"x", 1}}}}), "logit_bias.x");
   EXPECT_EQ(ChatFault({{"logit_bias", {{"1", "x"}}}}), "logit_bias.1");
-  EXPECT_EQ(ChatFault({{"stream_options", {{"include_usage", true}}}}), "stream_options.include_usage");
+  EXPECT_EQ(ChatFault({{"stream_options", {{"include_usage", true}}}}), "stream_options");
   EXPECT_EQ(ChatFault({{"top_logprobs", 3}}), "top_logprobs");
 }
 
@@ -170,21 +175,24 @@ json Tool(const std::string& name) {
 }
 
 TEST(ChatRequestTest, ToolsKeepTheOrderOfTheirKeys) {
-  const auto request = ParseChatCompletion(
+  std::vector<std::string> ignored;
+  const auto request = ParseBody(
+      ReadChatCompletion,
       R"({"model":"m","messages":[{"role":"user","content":"hi"}],"z":{"tools":1},"tools":[{"type":"function","function":{"name":"f",)"
-      R"("description":"d","parameters":{"type":"object","properties":{"b":{},"a":{}}}}}]})");
+      R"("description":"d","parameters":{"type":"object","properties":{"b":{},"a":{}}}}}]})",
+      &ignored);
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_THAT(request->spec.prompt().chat().tool_schemas(),
               ElementsAre(R"({"type":"function","function":{"name":"f","description":"d","parameters":)"
                           R"({"type":"object","properties":{"b":{},"a":{}}}}})"));
-  EXPECT_THAT(request->ignored_fields, ElementsAre("z"));
-  EXPECT_TRUE(ParseChatCompletion(Chat({{"tools", json::array()}}).dump()).ok());
+  EXPECT_THAT(ignored, ElementsAre("z"));
+  EXPECT_TRUE(ParseBody(ReadChatCompletion, Chat({{"tools", json::array()}}).dump()).ok());
 }
 
 TEST(ChatRequestTest, ToolsAreChosenOrLeftOut) {
   const json tools = {Tool("f"), Tool("g")};
   const auto chat = [](const json& more) {
-    const auto request = ParseChatCompletion(Chat(more).dump());
+    const auto request = ParseBody(ReadChatCompletion, Chat(more).dump());
     EXPECT_TRUE(request.ok()) << request.status();
     return request->spec.prompt().chat();
   };
@@ -194,8 +202,8 @@ TEST(ChatRequestTest, ToolsAreChosenOrLeftOut) {
   EXPECT_EQ(chat({{"tools", tools}, {"tool_choice", named}}).forced_tool(), "g");
   EXPECT_TRUE(chat({{"tools", tools}, {"tool_choice", "required"}}).call_required());
   EXPECT_FALSE(chat({{"tools", tools}, {"tool_choice", named}}).call_required());
-  EXPECT_FALSE(ParseChatCompletion(Chat({{"tools", tools}}).dump())->single_tool_call);
-  EXPECT_TRUE(ParseChatCompletion(Chat({{"tools", tools}, {"parallel_tool_calls", false}}).dump())->single_tool_call);
+  EXPECT_FALSE(ParseBody(ReadChatCompletion, Chat({{"tools", tools}}).dump())->single_tool_call);
+  EXPECT_TRUE(ParseBody(ReadChatCompletion, Chat({{"tools", tools}, {"parallel_tool_calls", false}}).dump())->single_tool_call);
 }
 
 TEST(ChatRequestTest, NamesWhatIsWrongWithATool) {
@@ -215,35 +223,38 @@ TEST(ChatRequestTest, NamesWhatIsWrongWithATool) {
 }
 
 TEST(ChatRequestTest, WhatNobodyKnowsIsToldNotHidden) {
-  const auto request =
-      ParseChatCompletion(Chat({{"user", "u"}, {"wonder", 1}, {"a\r\nb", 2}, {"metadata", json::object()}}).dump());
-  ASSERT_TRUE(request.ok()) << request.status();
-  EXPECT_THAT(request->ignored_fields, ElementsAre("a??b", "wonder"));
+  std::vector<std::string> ignored;
+  const json some = Chat({{"user", "u"}, {"wonder", 1}, {"a\r\nb", 2}, {"metadata", json::object()}});
+  ASSERT_TRUE(ParseBody(ReadChatCompletion, some.dump(), &ignored).ok());
+  EXPECT_THAT(ignored, ElementsAre("a??b", "wonder"));
   json many = Chat();
   for (int i = 0; i < 100; ++i) many["x" + std::to_string(i)] = i;
-  EXPECT_EQ(ParseChatCompletion(many.dump())->ignored_fields.size(), 16u);
+  ASSERT_TRUE(ParseBody(ReadChatCompletion, many.dump(), &ignored).ok());
+  EXPECT_EQ(ignored.size(), 16u);
 }
 
 TEST(TextRequestTest, ReadsPromptsAsTextOrIds) {
-  EXPECT_EQ(ParseTextCompletion(Text().dump())->spec.prompt().text(), "hi");
-  EXPECT_EQ(ParseTextCompletion(Text({{"prompt", {"hi"}}}).dump())->spec.prompt().text(), "hi");
-  EXPECT_THAT(ParseTextCompletion(Text({{"prompt", {1, 2}}}).dump())->spec.prompt().token_ids().ids(), ElementsAre(1, 2));
+  EXPECT_EQ(ParseBody(ReadTextCompletion, Text().dump())->spec.prompt().text(), "hi");
+  EXPECT_EQ(ParseBody(ReadTextCompletion, Text({{"prompt", {"hi"}}}).dump())->spec.prompt().text(), "hi");
+  EXPECT_THAT(ParseBody(ReadTextCompletion, Text({{"prompt", {1, 2}}}).dump())->spec.prompt().token_ids().ids(),
+              ElementsAre(1, 2));
   const json nested = json::array({json::array({1, 2})});
-  EXPECT_THAT(ParseTextCompletion(Text({{"prompt", nested}}).dump())->spec.prompt().token_ids().ids(), ElementsAre(1, 2));
+  EXPECT_THAT(ParseBody(ReadTextCompletion, Text({{"prompt", nested}}).dump())->spec.prompt().token_ids().ids(),
+              ElementsAre(1, 2));
 }
 
 TEST(TextRequestTest, ReadsSeveralPrompts) {
-  const auto texts = ParseTextCompletion(Text({{"prompt", {"a", "b", "c"}}}).dump());
+  const auto texts = ParseBody(ReadTextCompletion, Text({{"prompt", {"a", "b", "c"}}}).dump());
   ASSERT_TRUE(texts.ok()) << texts.status();
   EXPECT_EQ(texts->spec.prompt().text(), "a");
   ASSERT_EQ(texts->more_prompts.size(), 2);
   EXPECT_EQ(texts->more_prompts[1].text(), "c");
   const json lists = json::array({json::array({1, 2}), json::array({3})});
-  const auto ids = ParseTextCompletion(Text({{"prompt", lists}}).dump());
+  const auto ids = ParseBody(ReadTextCompletion, Text({{"prompt", lists}}).dump());
   ASSERT_TRUE(ids.ok()) << ids.status();
   EXPECT_THAT(ids->spec.prompt().token_ids().ids(), ElementsAre(1, 2));
   EXPECT_THAT(ids->more_prompts.at(0).token_ids().ids(), ElementsAre(3));
-  EXPECT_TRUE(ParseTextCompletion(Text().dump())->more_prompts.empty());
+  EXPECT_TRUE(ParseBody(ReadTextCompletion, Text().dump())->more_prompts.empty());
   EXPECT_EQ(TextFault({{"prompt", {"a", 3}}}), "prompt[1]");
   EXPECT_EQ(TextFault({{"prompt", json::array({json::array({1}), json::array()})}}), "prompt[1]");
   EXPECT_EQ(TextFault({{"prompt", json::array({json::array({1}), json::array({2, "x"})})}}), "prompt[1][1]");
@@ -251,8 +262,8 @@ TEST(TextRequestTest, ReadsSeveralPrompts) {
 }
 
 TEST(TextRequestTest, DefaultsToSixteenTokens) {
-  EXPECT_EQ(ParseTextCompletion(Text().dump())->spec.stop().max_tokens(), 16);
-  EXPECT_EQ(ParseTextCompletion(Text({{"max_tokens", 3}}).dump())->spec.stop().max_tokens(), 3);
+  EXPECT_EQ(ParseBody(ReadTextCompletion, Text().dump())->spec.stop().max_tokens(), 16);
+  EXPECT_EQ(ParseBody(ReadTextCompletion, Text({{"max_tokens", 3}}).dump())->spec.stop().max_tokens(), 3);
 }
 
 TEST(TextRequestTest, RefusesWhatItCannotDo) {
@@ -265,28 +276,28 @@ TEST(TextRequestTest, RefusesWhatItCannotDo) {
   EXPECT_EQ(TextFault({{"prompt", {1, 2}}, {"suffix", "x"}}), "suffix");
   EXPECT_EQ(TextFault({{"suffix", 1}}), "suffix");
   EXPECT_EQ(TextFault({{"best_of", 3}}), "best_of");
-  EXPECT_TRUE(ParseTextCompletion(Text({{"echo", false}, {"best_of", 1}, {"suffix", nullptr}}).dump()).ok());
+  EXPECT_TRUE(ParseBody(ReadTextCompletion, Text({{"echo", false}, {"best_of", 1}, {"suffix", nullptr}}).dump()).ok());
 }
 
 TEST(TextRequestTest, ASuffixIsForEveryPromptToGoUpTo) {
-  const auto request = ParseTextCompletion(Text({{"prompt", {"a", "b"}}, {"suffix", "z"}, {"echo", true}}).dump());
+  const auto request = ParseBody(ReadTextCompletion, Text({{"prompt", {"a", "b"}}, {"suffix", "z"}, {"echo", true}}).dump());
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->spec.prompt().infill().prefix(), "a");
   EXPECT_EQ(request->spec.prompt().infill().suffix(), "z");
   ASSERT_EQ(request->more_prompts.size(), 1);
   EXPECT_EQ(request->more_prompts[0].infill().prefix(), "b");
   EXPECT_THAT(request->echoes, ElementsAre("a", "b"));
-  EXPECT_EQ(ParseTextCompletion(Text({{"suffix", ""}}).dump())->spec.prompt().text(), "hi") << "nothing to go up to";
+  EXPECT_EQ(ParseBody(ReadTextCompletion, Text({{"suffix", ""}}).dump())->spec.prompt().text(), "hi") << "nothing to go up to";
 }
 
 TEST(TextRequestTest, EchoesItsPrompts) {
-  const auto request = ParseTextCompletion(Text({{"prompt", {"a", "b"}}, {"echo", true}}).dump());
+  const auto request = ParseBody(ReadTextCompletion, Text({{"prompt", {"a", "b"}}, {"echo", true}}).dump());
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_THAT(request->echoes, ElementsAre("a", "b"));
 }
 
 TEST(TextRequestTest, LogprobsIsANumber) {
-  EXPECT_EQ(ParseTextCompletion(Text({{"logprobs", 0}}).dump())->spec.output().top_logprobs(), 0);
+  EXPECT_EQ(ParseBody(ReadTextCompletion, Text({{"logprobs", 0}}).dump())->spec.output().top_logprobs(), 0);
   EXPECT_EQ(TextFault({{"logprobs", true}}), "logprobs");
 }
 
