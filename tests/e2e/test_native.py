@@ -133,7 +133,7 @@ def test_tokens_of_text_and_back(sim):
         ("/generate", {}, 400, "prompt"),
         ("/generate", {"prompt": "x", "input_ids": [1]}, 400, "prompt"),
         ("/generate", {"input_ids": []}, 400, "input_ids"),
-        ("/generate", {"input_ids": [99999]}, 400, "token_ids"),
+        ("/generate", {"input_ids": [99999]}, 400, "input_ids"),
         ("/generate", {"input_ids": ["x"]}, 400, "input_ids[0]"),
         ("/v1/sessions/fork", {}, 400, "session_id"),
         ("/v1/sessions/fork", {"session_id": "a", "position": "x"}, 400, "position"),
