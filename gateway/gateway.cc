@@ -174,7 +174,8 @@ class Gateway::Impl {
                         .close_session = Forward(&CallerServices::CloseSession),
                         .fork_session = Forward(&CallerServices::ForkSession)},
             .allowed_origins = options_.allowed_origins,
-            .heartbeat = options_.http_heartbeat}};
+            .heartbeat = options_.http_heartbeat,
+            .request_timeout = options_.http_request_timeout}};
     BERTH_ASSIGN_OR_RETURN(http_, http::HttpServer::Start(http));
     BERTH_ASSIGN_OR_RETURN(probes_, rpc::HttpListener::Start({.host = options_.host,
                                                               .port = options_.metrics_port,

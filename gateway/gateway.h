@@ -25,6 +25,8 @@ struct GatewayOptions {
   // Whose pages may call over HTTP, and how long a stream may say nothing.
   std::vector<std::string> allowed_origins = {"*"};
   absl::Duration http_heartbeat = absl::Seconds(15);
+  // In which a caller has to send a request.
+  absl::Duration http_request_timeout = absl::Seconds(60);
   // Between the end of readiness and the first refusal of a drain.
   absl::Duration drain_accept = absl::Seconds(5);
   // Of the admin port: beyond loopback it demands client certificates.

@@ -26,6 +26,7 @@ struct Flags {
   std::string log_level = "info";
   double move_idle_seconds = 60;
   double http_heartbeat_seconds = 15;
+  double http_request_seconds = 60;
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
@@ -67,6 +68,10 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--http-heartbeat-seconds", flags.http_heartbeat_seconds, "A stream that says nothing for so long says so")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option("--http-request-seconds", flags.http_request_seconds,
+                 "A caller that takes longer to send a request, header and body, is cut off")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--gateway-id", flags.gateway.relay.gateway_id, "Name of this process towards workers; default: drawn");
   app.add_option("--max-streams", flags.gateway.relay.max_streams, "Generations at once, over all gateways")
       ->check(CLI::PositiveNumber)
@@ -101,6 +106,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   flags.gateway.http_heartbeat = absl::Seconds(flags.http_heartbeat_seconds);
+  flags.gateway.http_request_timeout = absl::Seconds(flags.http_request_seconds);
   flags.gateway.relay.move_idle = absl::Seconds(flags.move_idle_seconds);
   if (flags.gateway.relay.gateway_id.empty()) {
     absl::BitGen random;

@@ -15,7 +15,6 @@ namespace beast = boost::beast;
 namespace bhttp = boost::beast::http;
 
 constexpr auto kIdleTimeout = std::chrono::seconds(75);
-constexpr auto kBodyTimeout = std::chrono::seconds(60);
 constexpr auto kHandshakeTimeout = std::chrono::seconds(10);
 // For the peer's goodbye.
 constexpr auto kCloseTimeout = std::chrono::seconds(2);
@@ -72,15 +71,15 @@ void Connection::CloseNow() {
 }
 
 void Connection::Handshake() {
-  if (stream_.tls() == nullptr) return ReadHeader();
+  if (stream_.tls() == nullptr) return AwaitRequest();
   stream_.tcp().expires_after(kHandshakeTimeout);
   stream_.tls()->async_handshake(asio::ssl::stream_base::server, [self = Self()](const ErrorCode& error) {
     if (error) return self->CloseNow();
-    self->ReadHeader();
+    self->AwaitRequest();
   });
 }
 
-void Connection::ReadHeader() {
+void Connection::AwaitRequest() {
   if (closed_) return;
   busy_ = false;
   if (draining_) return CloseAfterAnswer();
@@ -88,7 +87,18 @@ void Connection::ReadHeader() {
   set_ignored_fields({});
   parser_->body_limit(context_.max_body_bytes);
   parser_->header_limit(kMaxHeaderBytes);
+  if (buffer_.size() > 0) return ReadHeader();
   stream_.tcp().expires_after(kIdleTimeout);
+  stream_.async_read_some(buffer_.prepare(kMaxEarlyBytes), [self = Self()](const ErrorCode& error, size_t read) {
+    if (error || self->closed_) return self->CloseNow();
+    self->buffer_.commit(read);
+    self->ReadHeader();
+  });
+}
+
+// One timer for header and body, which no byte renews.
+void Connection::ReadHeader() {
+  stream_.tcp().expires_after(absl::ToChronoNanoseconds(context_.request_timeout));
   bhttp::async_read_header(stream_, buffer_, *parser_,
                            [self = Self()](const ErrorCode& error, size_t) { self->OnHeader(error); });
 }
@@ -109,7 +119,6 @@ void Connection::OnHeader(const ErrorCode& error) {
 }
 
 void Connection::ReadBody() {
-  stream_.tcp().expires_after(kBodyTimeout);
   bhttp::async_read(stream_, buffer_, *parser_, [self = Self()](const ErrorCode& error, size_t) { self->OnBody(error); });
 }
 
@@ -167,7 +176,7 @@ void Connection::AnswerDone(bool keep_alive) {
 }
 
 void Connection::NextRequest() {
-  keep_alive_ ? ReadHeader() : CloseAfterAnswer();
+  keep_alive_ ? AwaitRequest() : CloseAfterAnswer();
   self_.reset();
 }
 

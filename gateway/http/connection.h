@@ -52,6 +52,7 @@ class Connection : public Exchange {
   // connection.cc: reading, and the ways to go on after an answer.
   std::shared_ptr<Connection> Self() { return std::static_pointer_cast<Connection>(shared_from_this()); }
   void Handshake();
+  void AwaitRequest();
   void ReadHeader();
   void OnHeader(const ErrorCode& error);
   void ReadBody();

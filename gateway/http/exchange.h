@@ -37,13 +37,15 @@ struct WorkerCalls {
 struct ConnectionContext {
   Generation::Context generation;
   const rpc::Authenticator& authenticator;
-  // A worker is attached. Any thread.
+  // A worker has been attached, and the gateway does not drain. Any thread.
   std::function<bool()> ready;
   WorkerCalls workers;
   // Origins whose pages may call, for browsers; "*": all.
   std::vector<std::string> allowed_origins;
   // Of a streaming answer that has nothing to say.
   absl::Duration heartbeat = absl::Seconds(15);
+  // In which a caller has to send a request, from its first byte on.
+  absl::Duration request_timeout = absl::Seconds(60);
   size_t max_body_bytes = 32 << 20;
 };
 

@@ -30,10 +30,11 @@ def sim(request, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def guarded(request, tmp_path_factory):
-    """A slow worker behind a gateway that asks for a key and sends heartbeats often."""
+    """A slow worker behind a gateway that asks for a key, sends heartbeats often and waits a second for a request."""
     yield from started_cluster(
         request, tmp_path_factory, "guarded", workers=1, worker_arguments=("--sim", "--sim-step-ms", 100),
-        gateway_arguments=("--api-keys", "secret", "--http-heartbeat-seconds", 0.02, "--allow-origins", "https://a.example"),
+        gateway_arguments=("--api-keys", "secret", "--http-heartbeat-seconds", 0.02, "--http-request-seconds", 1,
+                           "--allow-origins", "https://a.example"),
     )  # fmt: skip
 
 

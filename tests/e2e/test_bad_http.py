@@ -1,4 +1,6 @@
 """Bytes that are no good HTTP: each is answered or closed, and the next caller notices nothing."""
+import http.client
+import itertools
 import json
 import re
 import socket
@@ -30,6 +32,15 @@ def answers_to(cluster, data, count=1):
             assert part, got
             got += part
     return answers
+
+
+def answer_code(connection):
+    """Of a request without a key."""
+    connection.sendall(GOOD)
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
 
 
 @pytest.mark.parametrize(
@@ -105,6 +116,46 @@ def test_the_next_request_may_come_while_this_one_is_answered(guarded):
         while part := connection.recv(65536):
             got += part
     assert got.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize(
+    "beginning, rest",
+    [
+        (b"", b"GET /health HTTP/1.1\r\nX: "),
+        (b"GET /health HTTP/1.1\r\nX: ", b""),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n", b""),
+        (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n", b""),
+        (GOOD, b"GET /health HTTP/1.1\r\nX: "),
+    ],
+)
+def test_one_who_sends_byte_by_byte_is_cut_off(guarded, beginning, rest):
+    address = ("127.0.0.1", guarded.gateway.ready["http_port"])
+    with socket.create_connection(address) as idle, socket.create_connection(address) as connection:
+        assert answer_code(idle) == 401
+        connection.sendall(beginning)
+        connection.settimeout(0.02)  # the time between two bytes
+        last = b""
+        for byte in itertools.chain(rest, itertools.repeat(ord("a"), 3000)):
+            try:
+                connection.sendall(bytes([byte]))
+                got = connection.recv(65536)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+            last = got or last
+            if not got:
+                break
+        else:
+            pytest.fail("a minute, and it was still listened to")
+        assert (b"401" in last) == (beginning == GOOD), last
+        assert answer_code(idle) == 401, "who sends nothing may wait longer"
+
+
+def test_an_answer_may_take_longer_than_a_request(guarded):
+    body = {"model": "sim", "prompt": "x", "max_tokens": 15, "ignore_eos": True}
+    status, _, answer = guarded.post("/v1/completions", body, {"Authorization": "Bearer secret"})
+    assert (status, answer["usage"]["completion_tokens"]) == (200, 15)
 
 
 def test_one_who_dawdles_holds_nobody_up(sim):
