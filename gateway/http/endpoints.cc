@@ -39,8 +39,16 @@ void Messages(Exchange& exchange) { Generate(exchange, ReadMessages); }
 void NativeGenerate(Exchange& exchange) { Generate(exchange, ReadGenerate); }
 
 void Health(Exchange& exchange) {
-  if (exchange.context().ready()) return exchange.Answer({.body = R"({"status":"healthy"})"});
-  exchange.Fail(absl::UnavailableError("no worker is attached"));
+  if (!exchange.context().ready()) return exchange.Fail(absl::UnavailableError("the gateway takes no requests"));
+  const relay::Relay& relay = exchange.context().generation.relay;
+  exchange.context().generation.shard.Post([self = exchange.shared_from_this(), &relay] {
+    bool healthy = false;
+    for (int i = 0; i < relay.view().size(); ++i) healthy |= relay.view().MayTakeNew(i);
+    self->Post([self, healthy] {
+      if (healthy) return self->Answer({.body = R"({"status":"healthy"})"});
+      self->Fail(absl::UnavailableError("no worker can take requests"));
+    });
+  });
 }
 
 void ListModels(Exchange& exchange, std::string name) {

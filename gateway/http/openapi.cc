@@ -37,7 +37,7 @@ struct Operation {
   " priority:integer response_format:object stream:boolean stream_options:object" BERTH_SAMPLING BERTH_STOP BERTH_PASSED_OVER
 
 constexpr Operation kOperations[] = {
-    {"get", "/health", "Whether a worker is attached.", ""},
+    {"get", "/health", "Whether requests are taken: 503 while no worker can serve one.", ""},
     {"get", "/openapi.json", "This document.", ""},
     {"get", "/docs", "This document as a page.", ""},
     {"get", "/docs/style.css", "The page's style.", ""},

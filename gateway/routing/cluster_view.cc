@@ -166,6 +166,12 @@ bool ClusterView::CanTakeNew(int index, absl::Duration now) const {
          now - worker.last_frame < kSuspicionAge;
 }
 
+bool ClusterView::MayTakeNew(int index) const {
+  const WorkerView& worker = workers_[index];
+  return worker.discovered && (worker.link == LinkState::kReconnecting ||
+                               (worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY));
+}
+
 bool ClusterView::AnyRoom(absl::Duration now) const {
   for (int i = 0; i < size(); ++i) {
     if (workers_[i].HasRoom() && CanTakeNew(i, now)) return true;

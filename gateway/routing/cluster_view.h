@@ -113,6 +113,8 @@ class ClusterView {
 
   // Attached, ready and heard of lately.
   bool CanTakeNew(int index, absl::Duration now) const;
+  // The same, but for a silence or a mending of its link, which end in a moment.
+  bool MayTakeNew(int index) const;
   // Some worker can take new work and has room for it.
   bool AnyRoom(absl::Duration now) const;
   int UpCount() const;

@@ -34,13 +34,9 @@ std::vector<int> Candidates(const ClusterView& view, const RouteRequest& request
   return good.empty() ? all : good;
 }
 
-// Silent for a moment, or its link is being mended.
 bool AnyMayComeBack(const ClusterView& view, const RouteRequest& request) {
   for (int index = 0; index < view.size(); ++index) {
-    const WorkerView& worker = view.worker(index);
-    if (!worker.discovered || !Serves(worker, request)) continue;
-    if (worker.link == LinkState::kReconnecting) return true;
-    if (worker.link == LinkState::kUp && worker.load.state() == v1::WORKER_STATE_READY) return true;
+    if (view.MayTakeNew(index) && Serves(view.worker(index), request)) return true;
   }
   return false;
 }

@@ -16,6 +16,16 @@ def prompt(**more):
     return {"model": "sim", "prompt": "once upon a time", "max_tokens": 8, "ignore_eos": True, "temperature": 0, **more}
 
 
+def health(cluster):
+    """(status, what the error says) of /health."""
+    connection = cluster.connect()
+    connection.request("GET", "/health")
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    return response.status, answer.get("error", {}).get("message")
+
+
 def worker_of(headers):
     return headers["X-Worker-Hint"].split("/")[0]
 
@@ -139,6 +149,24 @@ def test_without_another_worker_the_stream_ends_with_a_clear_error(start_cluster
     status, _, answer = cluster.post(TEXT, prompt())
     assert status == 503
     assert answer["error"]["code"] == "no_healthy_worker"
+    assert health(cluster) == (503, "no worker can take requests")
+
+
+def test_health_follows_whether_a_worker_takes_requests(start_cluster):
+    cluster = start_cluster()
+
+    def admin(command, worker):
+        berth, address = os.path.join(cluster.bin_dir, "berth"), f"127.0.0.1:{cluster.workers[worker].ready['admin_port']}"
+        subprocess.run([berth, "admin", "--server", address, command], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+    assert health(cluster)[0] == 200
+    admin("drain", "w0")
+    assert health(cluster)[0] == 200
+    admin("drain", "w1")
+    until(lambda: health(cluster)[0] == 503)
+    admin("undrain", "w0")
+    until(lambda: health(cluster)[0] == 200)
+    assert cluster.post(TEXT, prompt())[0] == 200
 
 
 def test_a_slow_reader_is_dropped_and_others_go_on(cluster):

@@ -26,6 +26,7 @@ TEST(ClusterViewTest, SilenceStopsPlacementsUntilTheNextFrame) {
   ClusterView view = ReadyView(1);
   EXPECT_TRUE(view.CanTakeNew(0, kNow + absl::Milliseconds(999)));
   EXPECT_FALSE(view.CanTakeNew(0, kNow + absl::Seconds(1)));
+  EXPECT_TRUE(view.MayTakeNew(0)) << "in a moment";
   view.Heard(0, kNow + absl::Seconds(2));
   EXPECT_TRUE(view.CanTakeNew(0, kNow + absl::Seconds(2)));
 }
@@ -37,6 +38,7 @@ TEST(ClusterViewTest, OnlyReadyWorkersTakeNewWork) {
     load.set_state(state);
     view.Reported(0, load, kNow);
     EXPECT_FALSE(view.CanTakeNew(0, kNow)) << state;
+    EXPECT_FALSE(view.MayTakeNew(0)) << state;
   }
 }
 
