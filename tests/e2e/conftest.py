@@ -38,6 +38,12 @@ def guarded(request, tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def leisurely(request, tmp_path_factory):
+    """A worker whose steps take so long that what one of them does can be told from the next."""
+    yield from started_cluster(request, tmp_path_factory, "leisurely", workers=1, worker_arguments=("--sim", "--sim-step-ms", 1000))
+
+
 @pytest.fixture
 def doomed(request, tmp_path_factory):
     """Two workers for a test that kills one."""

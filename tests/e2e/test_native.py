@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import says
-from processes import until
+from processes import events, until
 
 INTERACTIVE = "/v1/chat/interactive"
 
@@ -222,6 +222,34 @@ def test_leaving_embeddings_cancels_them(guarded):
     until(lambda: running() > 0)
     connection.close()
     until(lambda: running() == 0)
+
+
+@pytest.mark.parametrize(
+    "path, body, ids",
+    [
+        ("/generate", {"prompt": "x", "max_tokens": 100}, lambda event: event["output_ids"]),
+        (
+            "/v1/chat/completions",
+            {"model": "sim", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "logprobs": True},
+            lambda event: [entry for choice in event["choices"] if choice["logprobs"] for entry in choice["logprobs"]["content"]],
+        ),
+    ],
+)
+def test_a_dropped_stream_ends_with_the_step_after_the_one_in_flight(leisurely, path, body, ids):
+    worker = leisurely.workers["w0"]
+    before = leisurely.metric(worker, "vllm:generation_tokens_total")
+    connection = leisurely.connect()
+    connection.request("POST", path, json.dumps({**body, "ignore_eos": True, "stream": True}))
+    seen = 0
+    response = connection.getresponse()
+    for event in events(response):
+        seen += len(ids(event))
+        if seen > 0:
+            break
+    response.close()
+    connection.close()
+    until(lambda: leisurely.running() == 0)
+    assert leisurely.metric(worker, "vllm:generation_tokens_total") - before <= seen + 2
 
 
 def test_fields_that_nobody_knows_are_named(sim):
