@@ -9,10 +9,11 @@ import pytest
 PERSON = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["name", "age", "likes", "pet"],
+    "required": ["name", "age", "height", "likes", "pet"],
     "properties": {
         "name": {"type": "string", "pattern": "^[A-Z][a-z]{2,8}$"},
         "age": {"type": "integer", "minimum": 18, "maximum": 99},
+        "height": {"type": "number", "minimum": 1, "exclusiveMaximum": 3},
         "likes": {"type": "array", "items": {"enum": ["tea", "chess", "rain"]}, "minItems": 1, "maxItems": 3},
         "pet": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/pet"}]},
     },

@@ -1,5 +1,6 @@
 #include "worker/text/grammar/json_patterns.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -69,6 +70,27 @@ std::string IntegerPattern(const std::optional<int64_t>& low, const std::optiona
     signs.push_back(NaturalPattern(least, high.has_value() ? absl::StrCat(*high) : ""));
   }
   return absl::StrJoin(signs, "|");
+}
+
+// Whole ones, and those between two whole ones of which both are within or bounds.
+std::string NumberPattern(const NumberBounds& bounds) {
+  constexpr char kFraction[] = R"(\.[0-9]*[1-9][0-9]*)";
+  const auto& [low, high, above_low, below_high] = bounds;
+  const auto moved = [](const std::optional<int64_t>& bound, int64_t step) {
+    return bound.has_value() ? std::optional(*bound + step) : std::nullopt;
+  };
+  const auto negated = [](const std::optional<int64_t>& bound) {
+    return bound.has_value() ? std::optional(-*bound) : std::nullopt;
+  };
+  std::vector<std::string> kinds;
+  const auto add = [&kinds](const char* sign, std::optional<int64_t> least, std::optional<int64_t> most, const char* fraction) {
+    if (least.has_value() && most.has_value() && *least > *most) return;
+    kinds.push_back(absl::StrCat(sign, "(", IntegerPattern(least, most), ")", fraction));
+  };
+  add("", moved(low, above_low ? 1 : 0), moved(high, below_high ? -1 : 0), R"((\.0+)?)");
+  add("", std::max<int64_t>(low.value_or(0), 0), moved(high, -1), kFraction);
+  add("-", std::max<int64_t>(-high.value_or(0), 0), moved(negated(low), -1), kFraction);
+  return absl::StrJoin(kinds, "|");
 }
 
 }  // namespace berth::text

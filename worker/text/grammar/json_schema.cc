@@ -1,8 +1,9 @@
 // From a JSON schema to a grammar. Keywords: type (one or a list), properties, required, additionalProperties, items,
 // prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (as anyOf), allOf (one), $ref into the document, $defs, pattern,
-// format, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum (integers). Annotations (title,
+// format, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum (whole numbers). Annotations (title,
 // description, default, …) are passed over.
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -139,12 +140,7 @@ class SchemaReader {
     if (type == "array") return Array(schema, path, depth);
     if (type == "string") return String(schema, path);
     if (type == "integer") return Integer(schema, path);
-    if (type == "number") {
-      for (const char* key : {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}) {
-        if (schema.contains(key)) return Error(absl::StrCat(path, "/", key), "is supported for integers only");
-      }
-      return rules_.Number();
-    }
+    if (type == "number") return Number(schema, path);
     if (type == "boolean") return grammar_.Choice({grammar_.Literal("true"), grammar_.Literal("false")});
     if (type == "null") return grammar_.Literal("null");
     return Error(path + "/type", absl::StrCat("unknown type \"", type, "\""));
@@ -172,21 +168,47 @@ class SchemaReader {
     return rules_.StringOfLength(limits.first, limits.second);
   }
 
-  absl::StatusOr<ExprId> Integer(const Json& schema, const std::string& path) {
-    std::optional<int64_t> low, high;
-    for (const auto& [key, bound, step] :
-         {std::tuple("minimum", &low, 0), std::tuple("maximum", &high, 0), std::tuple("exclusiveMinimum", &low, 1),
-          std::tuple("exclusiveMaximum", &high, -1)}) {
+  absl::StatusOr<NumberBounds> Bounds(const Json& schema, const std::string& path) {
+    NumberBounds bounds;
+    for (const auto& [key, exclusive] : {std::pair("minimum", false), std::pair("exclusiveMinimum", true),
+                                         std::pair("maximum", false), std::pair("exclusiveMaximum", true)}) {
       const auto it = schema.find(key);
       if (it == schema.end()) continue;
-      if (!it->is_number_integer() || std::abs(it->get<double>()) > 1e18)
-        return Error(absl::StrCat(path, "/", key), absl::StrCat("want an integer, got ", it->dump()));
-      const int64_t value = it->get<int64_t>() + step;
-      *bound = !bound->has_value() ? value : bound == &low ? std::max(**bound, value) : std::min(**bound, value);
+      const double number = it->is_number() ? it->get<double>() : 0.5;
+      if (std::trunc(number) != number || std::abs(number) > 1e18) {
+        return Error(absl::StrCat(path, "/", key), absl::StrCat("want a whole number, got ", it->dump()));
+      }
+      const int64_t value = it->get<int64_t>();
+      const bool is_low = absl::EndsWith(key, "inimum");
+      std::optional<int64_t>& bound = is_low ? bounds.low : bounds.high;
+      bool& without = is_low ? bounds.above_low : bounds.below_high;
+      if (bound.has_value() && value == *bound) without |= exclusive;
+      if (bound.has_value() && (is_low ? value <= *bound : value >= *bound)) continue;
+      bound = value;
+      without = exclusive;
     }
-    if (!low.has_value() && !high.has_value()) return rules_.Integer();
-    if (low.has_value() && high.has_value() && *low > *high) return Error(path, "minimum is above maximum");
-    return AppendRegex(IntegerPattern(low, high), grammar_);
+    return bounds;
+  }
+
+  absl::StatusOr<ExprId> Integer(const Json& schema, const std::string& path) {
+    BERTH_ASSIGN_OR_RETURN(NumberBounds bounds, Bounds(schema, path));
+    if (bounds.above_low) ++*bounds.low;
+    if (bounds.below_high) --*bounds.high;
+    if (!bounds.low.has_value() && !bounds.high.has_value()) return rules_.Integer();
+    if (bounds.low.has_value() && bounds.high.has_value() && *bounds.low > *bounds.high) {
+      return Error(path, "minimum is above maximum");
+    }
+    return AppendRegex(IntegerPattern(bounds.low, bounds.high), grammar_);
+  }
+
+  absl::StatusOr<ExprId> Number(const Json& schema, const std::string& path) {
+    BERTH_ASSIGN_OR_RETURN(const NumberBounds bounds, Bounds(schema, path));
+    if (!bounds.low.has_value() && !bounds.high.has_value()) return rules_.Number();
+    if (bounds.low.has_value() && bounds.high.has_value() &&
+        *bounds.low + (bounds.above_low || bounds.below_high ? 1 : 0) > *bounds.high) {
+      return Error(path, "minimum is above maximum");
+    }
+    return AppendRegex(NumberPattern(bounds), grammar_);
   }
 
   // A count of at least 0 each; -1 where `most_key` is absent.
