@@ -4,9 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
+#include "clients/cli/bench_loads.h"
 
 namespace berth::cli {
 namespace {
@@ -18,18 +18,15 @@ constexpr int kFirstOrdinaryId = 3;
 // Hands the requests of one run to the engine and notes when.
 class EngineDriver::Submitter {
  public:
-  Submitter(engine::Engine& engine, std::vector<engine::SequenceSpec> specs, RunTimes& times)
-      : engine_(engine), specs_(std::move(specs)), times_(times), start_(base::SystemClock().Monotonic()) {}
+  Submitter(engine::Engine& engine, const base::Clock& clock, std::vector<engine::SequenceSpec> specs, RunTimes& times)
+      : engine_(engine), clock_(clock), specs_(std::move(specs)), times_(times), start_(clock.Monotonic()) {}
 
-  double Now() const { return absl::ToDoubleSeconds(base::SystemClock().Monotonic() - start_); }
+  double Now() const { return absl::ToDoubleSeconds(clock_.Monotonic() - start_); }
   engine::SequenceId first_id() const { return first_id_; }
 
   // The next `count` requests, as far as there are so many.
   absl::Status Submit(size_t count) {
-    for (; count > 0 && next_ < specs_.size(); --count, ++next_) {
-      times_.requests[next_].added = Now();
-      BERTH_RETURN_IF_ERROR(engine_.Add(std::move(specs_[next_])));
-    }
+    for (; count > 0 && next_ < specs_.size(); --count) BERTH_RETURN_IF_ERROR(Add(Now()));
     return absl::OkStatus();
   }
 
@@ -38,13 +35,20 @@ class EngineDriver::Submitter {
     for (const BenchRequest& request : requests) {
       const double wait = request.arrival - Now();
       if (wait > 0 ? stop.WaitFor(absl::Seconds(wait)) : stop.HasBeenNotified()) break;
-      BERTH_RETURN_IF_ERROR(Submit(1));
+      BERTH_RETURN_IF_ERROR(Add(request.arrival));
     }
     return absl::OkStatus();
   }
 
  private:
+  // The next one, whose times count from `time`.
+  absl::Status Add(double time) {
+    times_.requests[next_].added = time;
+    return engine_.Add(std::move(specs_[next_++]));
+  }
+
   engine::Engine& engine_;
+  const base::Clock& clock_;
   std::vector<engine::SequenceSpec> specs_;
   RunTimes& times_;
   const absl::Duration start_;
@@ -52,8 +56,8 @@ class EngineDriver::Submitter {
   size_t next_ = 0;
 };
 
-EngineDriver::EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab)
-    : vocab_(vocab), engine_({.depth = depth, .prefix_cache = false}, std::move(executor), base::SystemClock()) {
+EngineDriver::EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab, const base::Clock& clock)
+    : vocab_(vocab), clock_(clock), engine_({.depth = depth, .prefix_cache = false}, std::move(executor), clock) {
   engine_.Start();
 }
 
@@ -102,12 +106,12 @@ absl::StatusOr<RunTimes> EngineDriver::Run(const std::vector<BenchRequest>& requ
   RunTimes times;
   times.requests.resize(requests.size());
   const engine::EngineStats before = engine_.Stats();
-  Submitter submitter(engine_, std::move(specs), times);
-  if (requests.empty() || requests.back().arrival == 0) {
+  Submitter submitter(engine_, clock_, std::move(specs), times);
+  if (HaveArrivals(requests)) {
+    BERTH_RETURN_IF_ERROR(RunAtArrivals(requests, submitter, times));
+  } else {
     BERTH_RETURN_IF_ERROR(submitter.Submit(in_flight > 0 ? in_flight : requests.size()));
     BERTH_RETURN_IF_ERROR(Collect(submitter, /*refill=*/true, times));
-  } else {
-    BERTH_RETURN_IF_ERROR(RunAtArrivals(requests, submitter, times));
   }
   const engine::EngineStats after = engine_.Stats();
   const auto steps = static_cast<double>(after.steps - before.steps);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "worker/engine/engine.h"
 
 namespace berth::cli {
@@ -23,7 +24,7 @@ struct BenchRequest {
 
 // In seconds after the start of the run.
 struct RequestTimes {
-  double added = 0;  // handed to the engine
+  double added = 0;  // from when its times count: in an open load its arrival, else when it was handed over
   double first = 0;  // its first token came
   double last = 0;
   int tokens = 0;  // of output
@@ -45,7 +46,8 @@ struct RunTimes {
 class EngineDriver {
  public:
   // `depth`: plans in flight. `vocab`: ids that prompts are drawn from; at least 4.
-  EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab);
+  EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab,
+               const base::Clock& clock = base::SystemClock());
 
   const engine::ExecutorLimits& limits() const { return engine_.limits(); }
 
@@ -60,6 +62,7 @@ class EngineDriver {
   absl::Status RunAtArrivals(const std::vector<BenchRequest>& requests, Submitter& submitter, RunTimes& times);
 
   const int vocab_;
+  const base::Clock& clock_;
   std::mt19937 random_{1};
   engine::SequenceId next_id_ = 1;
   engine::Engine engine_;

@@ -118,6 +118,10 @@ absl::StatusOr<BenchLoad> ParseLoad(char letter, const std::string& text, const 
 
 }  // namespace
 
+bool HaveArrivals(const std::vector<BenchRequest>& requests) {
+  return std::any_of(requests.begin(), requests.end(), [](const BenchRequest& request) { return request.arrival > 0; });
+}
+
 absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const TraceFiles& files) {
   std::vector<BenchLoad> loads;
   for (const std::string& entry : Split(list)) {

@@ -26,6 +26,9 @@ struct BenchLoad {
   int in_flight = 0;  // 0: no bound
 };
 
+// Whether the load is open: its requests come at times of their own, however long those before take.
+bool HaveArrivals(const std::vector<BenchRequest>& requests);
+
 struct TraceFiles {
   std::vector<TraceRequest> trace;
   std::vector<double> arrivals;  // in units of the mean gap

@@ -11,7 +11,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "clients/cli/bench_metrics.h"
@@ -32,8 +31,10 @@ struct Run {
   const std::vector<BenchAsk> asks;  // of a conversation: what is said in this turn
   std::vector<size_t> begins = {};   // the requests that follow no other
   std::atomic<size_t> next = 0;      // of `begins`: handed over next
-  const absl::Duration start = base::SystemClock().Monotonic();
-  double Now() const { return absl::ToDoubleSeconds(base::SystemClock().Monotonic() - start); }
+  const base::Clock& clock;
+  const bool open = HaveArrivals(requests);
+  const absl::Duration start = clock.Monotonic();
+  double Now() const { return absl::ToDoubleSeconds(clock.Monotonic() - start); }
 };
 
 // One caller's streams of a run. Thread: the caller's, but for Begin and Wait.
@@ -67,8 +68,8 @@ class StreamReader {
   }
 
   void Start(size_t request, BenchAsk ask) {
-    const double arrival = run_.requests[request].arrival;
-    requests_[request].added = arrival > 0 ? arrival : run_.Now();
+    const BenchRequest& asked = run_.requests[request];
+    requests_[request].added = run_.open && !asked.follows ? asked.arrival : run_.Now();
     auto said = std::make_shared<std::string>();
     const bool keep = !ask.messages.empty();
     caller_.Start(
@@ -174,7 +175,8 @@ class Prompts {
 
 class ServedDriver {
  public:
-  explicit ServedDriver(const ServeBenchOptions& options) : options_(options), prompts_(options.vocab) {}
+  ServedDriver(const ServeBenchOptions& options, const base::Clock& clock)
+      : options_(options), clock_(clock), prompts_(options.vocab) {}
 
   // So that no measured run has to.
   absl::Status Connect() {
@@ -187,7 +189,7 @@ class ServedDriver {
 
   // As EngineDriver::Run.
   absl::StatusOr<RunTimes> Measure(const std::vector<BenchRequest>& requests, int in_flight) {
-    Run run{.requests = requests, .asks = prompts_.Of(requests)};
+    Run run{.requests = requests, .asks = prompts_.Of(requests), .clock = clock_};
     for (size_t i = 0; i < requests.size(); ++i) {
       if (!requests[i].follows) run.begins.push_back(i);
     }
@@ -218,6 +220,7 @@ class ServedDriver {
   }
 
   const ServeBenchOptions& options_;
+  const base::Clock& clock_;
   Prompts prompts_;
   std::vector<std::unique_ptr<BenchCaller>> callers_;
 };
@@ -232,9 +235,10 @@ absl::Status ServeBenchOptions::Validate() const {
 }
 
 absl::StatusOr<std::vector<LoadRow>> RunServeBench(const ServeBenchOptions& options,
-                                                   const std::function<void(const LoadRow&)>& on_row) {
+                                                   const std::function<void(const LoadRow&)>& on_row,
+                                                   const base::Clock& clock) {
   BERTH_RETURN_IF_ERROR(options.Validate());
-  ServedDriver driver(options);
+  ServedDriver driver(options, clock);
   BERTH_RETURN_IF_ERROR(driver.Connect());
   std::vector<LoadRow> rows;
   for (const BenchLoad& load : options.loads) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "clients/cli/bench_caller.h"
 #include "clients/cli/bench_loads.h"
 #include "clients/cli/bench_report.h"
@@ -21,10 +22,10 @@ struct ServeBenchOptions {
 };
 
 // Measures a server as its callers see it: one stream per request, greedy, no token ends an answer, prompts are fresh random
-// ids and conversations random words. Requests are handed over as EngineDriver does, but of an open load each one's times count
-// from its arrival, also when this program was late. `on_row` hears of every load as it is done. Errors are the server's, or a
-// request that did not end at its output's length.
+// ids and conversations random words. Requests are handed over and their times count as EngineDriver's. `on_row` hears of every
+// load as it is done. Errors are the server's, or a request that did not end at its output's length.
 absl::StatusOr<std::vector<LoadRow>> RunServeBench(const ServeBenchOptions& options,
-                                                   const std::function<void(const LoadRow&)>& on_row = {});
+                                                   const std::function<void(const LoadRow&)>& on_row = {},
+                                                   const base::Clock& clock = base::SystemClock());
 
 }  // namespace berth::cli

@@ -5,12 +5,15 @@
 
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "clients/cli/bench_shares.h"
 #include "nlohmann/json.hpp"
+#include "tests/clients/cli/stalling_clock.h"
+#include "worker/runtime/sim_executor.h"
 
 namespace berth::cli {
 namespace {
@@ -169,6 +172,18 @@ TEST(EngineBenchTest, RunsTheSmallCases) {
   std::vector<std::string> names;
   for (const Figure& figure : report->figures) names.push_back(figure.name);
   EXPECT_THAT(names, testing::ElementsAre("decode_1", "decode_2", "prompt_20", "trace"));
+}
+
+TEST(EngineDriverTest, AnOpenLoadsTimesCountFromItsArrivals) {
+  const StallingClock clock;
+  EngineDriver driver(
+      std::make_unique<runtime::SimExecutor>(runtime::SimExecutorOptions{.device = {.vocabulary = {.begin = 3, .end = 100}}}),
+      2, 100, clock);
+  const auto times = driver.Run({{.prompt = 3, .output = 2}, {.prompt = 3, .output = 2, .arrival = 0.001}}, 0);
+  ASSERT_TRUE(times.ok()) << times.status();
+  EXPECT_EQ(times->requests[0].added, 0);
+  EXPECT_EQ(times->requests[1].added, 0.001) << "however late the program handed it over";
+  EXPECT_GE(times->requests[1].first, 2 * kStall);
 }
 
 TEST(EngineBenchTest, TheReportIsJson) {
