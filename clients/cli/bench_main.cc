@@ -36,8 +36,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "Loads, separated by commas: A, B, C, P, D, E, G, or A:IN/OUT, B:NxIN/OUT, C:N@FLIGHT, P:N@RATE, D:IN, "
                  "G:NxIN/OUT; none: four small cases");
   app.add_option("--load-format", bench.device.load_format, "checkpoint, or random: weights of no checkpoint")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, loader::LoadFormat>{
-          {"checkpoint", loader::LoadFormat::kCheckpoint}, {"random", loader::LoadFormat::kRandom}}));
+      ->transform(OneOf<loader::LoadFormat>(
+          {{"checkpoint", loader::LoadFormat::kCheckpoint}, {"random", loader::LoadFormat::kRandom}}));
   app.add_option("--seed", bench.device.seed, "Of random weights")->capture_default_str();
   app.add_flag("--profile", bench.profile, "Time each kernel of one run more of every load; all figures are slower");
   app.add_option("--device", bench.device.device, "cpu or cuda")->capture_default_str();
@@ -98,11 +98,8 @@ absl::Status Run(Flags& flags) {
 int main(int argc, char** argv) {
   berth::cli::Flags flags;
   CLI::App app("Measures the engine without RPC");
+  app.footer(berth::cli::kExitCodes);
   berth::cli::AddFlags(app, flags);
   if (const auto code = berth::cli::ParseLine(app, argc, argv)) return *code;
-  if (const absl::Status status = berth::cli::Run(flags); !status.ok()) {
-    std::cerr << status << "\n";
-    return 1;
-  }
-  return 0;
+  return berth::cli::ExitCode(berth::cli::Run(flags));
 }

@@ -67,6 +67,22 @@ absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& fla
   return local;
 }
 
+// Of an answer, and how to reach a server.
+void AddConversationFlags(CLI::App& app, ChatFlags& flags) {
+  app.add_option("--prompt", flags.prompt, "Answer this and exit");
+  app.add_option("--system", flags.conversation.system, "System message");
+  app.add_option("--max-tokens", flags.max_tokens, "Tokens of an answer")->check(CLI::PositiveNumber);
+  app.add_option("--temperature", flags.temperature, "0 is greedy")->check(CLI::Range(0.0, 2.0));
+  app.add_option("--top-p", flags.top_p)->check(CLI::Range(0.0, 1.0));
+  app.add_option("--top-k", flags.top_k)->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", flags.seed, "Makes sampling repeatable");
+  app.add_option("--generation", flags.generation,
+                 "What else an answer is made by, as JSON of a berth.v1.GenerationSpec: {\"sampling\": {\"min_p\": 0.1}}");
+  app.add_option("--session-id", flags.conversation.session_id, "Name of the session on the server; default: a drawn one");
+  AddClientTlsFlags(app, flags.tls);
+  app.add_option("--api-key", flags.api_key, "Key for the server");
+}
+
 }  // namespace
 
 ChatFlags::ChatFlags() {
@@ -82,18 +98,13 @@ void AddChatFlags(CLI::App& app, ChatFlags& flags) {
       ->excludes(model)
       ->capture_default_str();
   AddServerFlags(app, flags.own);
-  app.add_option("--prompt", flags.prompt, "Answer this and exit");
-  app.add_option("--system", flags.conversation.system, "System message");
-  app.add_option("--max-tokens", flags.max_tokens, "Tokens of an answer")->check(CLI::PositiveNumber);
-  app.add_option("--temperature", flags.temperature, "0 is greedy")->check(CLI::Range(0.0, 2.0));
-  app.add_option("--top-p", flags.top_p)->check(CLI::Range(0.0, 1.0));
-  app.add_option("--top-k", flags.top_k)->check(CLI::NonNegativeNumber);
-  app.add_option("--seed", flags.seed, "Makes sampling repeatable");
-  app.add_option("--generation", flags.generation,
-                 "What else an answer is made by, as JSON of a berth.v1.GenerationSpec: {\"sampling\": {\"min_p\": 0.1}}");
-  app.add_option("--session-id", flags.conversation.session_id, "Name of the session on the server; default: a drawn one");
-  AddClientTlsFlags(app, flags.tls);
-  app.add_option("--api-key", flags.api_key, "Key for the server");
+  AddConversationFlags(app, flags);
+}
+
+void AddApiClientFlags(CLI::App& app, ChatFlags& flags) {
+  app.add_option("server", flags.server, "http://host:port of a gateway's HTTP API, or host:port of its gRPC API")->required();
+  app.add_option("--model-name", flags.own.serve.model_name, "The model's name there; default: the only one");
+  AddConversationFlags(app, flags);
 }
 
 absl::Status RunChat(ChatFlags flags) {

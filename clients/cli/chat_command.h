@@ -29,6 +29,8 @@ struct ChatFlags {
 };
 
 void AddChatFlags(CLI::App& app, ChatFlags& flags);
+// Of a chat with a server that runs, whose address comes first.
+void AddApiClientFlags(CLI::App& app, ChatFlags& flags);
 
 // Talks until the input ends, or answers the one prompt.
 absl::Status RunChat(ChatFlags flags);

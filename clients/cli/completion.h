@@ -7,7 +7,8 @@
 
 namespace berth::cli {
 
-// A script that makes `shell` ("bash" or "zsh") complete the app's commands and flags, and files where it knows none.
+// A script that makes `shell` ("bash" or "zsh") complete the app's commands and flags, and files where it knows none. Of a
+// command that hands flags on to another program they are those that its --help tells.
 // INVALID_ARGUMENT for another shell.
 absl::StatusOr<std::string> CompletionScript(const CLI::App& app, const std::string& shell);
 

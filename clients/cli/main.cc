@@ -29,15 +29,6 @@
 namespace berth::cli {
 namespace {
 
-constexpr char kExitCodes[] =
-    "Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line is wrong; 3 what was asked for does not "
-    "exist.";
-
-int Fail(const absl::Status& status) {
-  std::cerr << "berth: " << status.message() << std::endl;
-  return absl::IsUnimplemented(status) ? kNotOffered : kFailed;
-}
-
 // As lines, or as one JSON object.
 absl::Status CheckEnvironment(bool json, const std::string& dump_file) {
   nlohmann::ordered_json object;
@@ -69,18 +60,19 @@ class Commands {
   explicit Commands(CLI::App& app) : app_(app) {
     AddServeFlags(serve_, serve_flags_);
     AddChatFlags(chat_, chat_flags_);
+    AddApiClientFlags(api_client_, chat_flags_);
     bench_.require_subcommand(1);
-    bench_engine_.prefix_command();
-    bench_tune_.prefix_command()->set_help_flag();
-    bench_generation_.prefix_command()->set_help_flag();
-    bench_throughput_.allow_extras();
+    bench_throughput_.allow_extras()->set_help_flag();
+    bench_throughput_.add_flag("-h,--help", throughput_help_, "Print these flags and those of bench engine");
     bench_throughput_.add_option("--num-prompts", throughput_requests_, "Requests of the trace")->capture_default_str();
     bench_throughput_.add_option("--concurrency", throughput_streams_, "Of them, so many at any time")->capture_default_str();
     AddServeBenchFlags(bench_serve_, bench_flags_);
     check_env_.add_flag("--json", json_, "As JSON");
     check_env_.add_option("--dump-file", dump_file_, "Write it to this file too, as JSON");
     completion_.add_option("shell", shell_, "bash or zsh: source <(berth completion bash)")->required();
-    for (CLI::App* command : {&convert_, &list_, &inspect_}) command->prefix_command()->set_help_flag();
+    for (CLI::App* command : {&bench_engine_, &bench_tune_, &bench_generation_, &convert_, &list_, &inspect_}) {
+      command->prefix_command()->set_help_flag();
+    }
   }
 
   absl::Status Run() {
@@ -88,7 +80,7 @@ class Commands {
       BlockServeSignals();
       return RunServe(serve_flags_);
     }
-    if (chat_.parsed()) {
+    if (chat_.parsed() || api_client_.parsed()) {
       if (const char* const home = getenv("HOME")) chat_flags_.history_file = absl::StrCat(home, "/.berth_history");
       return RunChat(chat_flags_);
     }
@@ -97,6 +89,10 @@ class Commands {
     if (bench_engine_.parsed()) return Become("berth-bench", bench_engine_.remaining());
     if (bench_tune_.parsed()) return Become("berth-tune", bench_tune_.remaining());
     if (bench_generation_.parsed()) return BenchEngine(bench_generation_, "generation");
+    if (throughput_help_) {
+      std::cout << bench_throughput_.help("berth bench") << std::endl;
+      return Become("berth-bench", {"--help"});
+    }
     if (bench_throughput_.parsed()) {
       return BenchEngine(bench_throughput_, absl::StrCat("C:", throughput_requests_, "@", throughput_streams_));
     }
@@ -123,11 +119,12 @@ class Commands {
   ServeFlags serve_flags_;
   ChatFlags chat_flags_;
   ServeBenchFlags bench_flags_;
-  bool json_ = false;
+  bool json_ = false, throughput_help_ = false;
   std::string dump_file_, shell_;
   int throughput_requests_ = 1000, throughput_streams_ = 256;
   CLI::App& serve_ = *app_.add_subcommand("serve", "Start a gateway and workers for a model");
   CLI::App& chat_ = *app_.add_subcommand("chat", "Talk to a model");
+  CLI::App& api_client_ = *app_.add_subcommand("api_client", "Talk to a server that runs");
   AdminCommand admin_{*app_.add_subcommand("admin", "Look after a running gateway or worker")};
   CLI::App& bench_ = *app_.add_subcommand("bench", "Measure");
   CLI::App& bench_engine_ = *bench_.add_subcommand("engine", "The engine without RPC: the flags of berth-bench");
@@ -145,16 +142,15 @@ class Commands {
 
 int Run(int argc, char** argv) {
   absl::StatusOr<std::vector<std::string>> arguments = Modernise({argv + 1, argv + argc});
-  if (!arguments.ok()) return Fail(arguments.status());
-  CLI::App app("Berth serves large language models");
+  if (!arguments.ok()) return ExitCode(arguments.status());
+  CLI::App app("Berth serves large language models", "berth");
   app.footer(kExitCodes);
   app.set_version_flag("--version", "berth " BERTH_VERSION);
   app.require_subcommand(1);
   Commands commands(app);
   std::reverse(arguments->begin(), arguments->end());  // as CLI11 wants them
   if (const auto code = ParseLine(app, *std::move(arguments))) return *code;
-  const absl::Status status = commands.Run();
-  return status.ok() ? 0 : Fail(status);
+  return ExitCode(commands.Run());
 }
 
 }  // namespace

@@ -72,6 +72,7 @@ absl::Status RunInspect(Flags flags) {
 int Run(int argc, char** argv) {
   Flags flags;
   CLI::App app("Looks after models on disk", "berth");
+  app.footer(kExitCodes);
   app.require_subcommand(1);
   constexpr const char* kModel = "A GGUF file, a Hugging Face directory, or org/model of the Hugging Face hub";
   CLI::App& convert = *app.add_subcommand("convert", "Write a model in the form that workers map: loads in no time");
@@ -89,7 +90,7 @@ int Run(int argc, char** argv) {
   inspect.add_option("model", flags.model, kModel)->required();
   inspect.add_option("--tp", flags.inspect.ranks, "GPUs that share the model")->check(CLI::Range(1, 64))->capture_default_str();
   inspect.add_option("--dtype", flags.inspect.dtype, "Of weights and KV on the device: bf16 (default), f16 or f32")
-      ->transform(CLI::CheckedTransformer(PlainTypes()));
+      ->transform(OneOf(PlainTypes()));
   inspect.add_option("--memory", flags.inspect.memory, "Of each GPU, as 80GB or 75GiB: the largest context that fits in it")
       ->transform(CLI::AsSizeValue(true));
   inspect.add_flag("--json", flags.json, "As JSON");
@@ -103,9 +104,7 @@ int Run(int argc, char** argv) {
   } else {
     std::cout << (flags.json ? ListJson() : ListText()) << std::endl;
   }
-  if (status.ok()) return 0;
-  std::cerr << "berth: " << status.message() << std::endl;
-  return 1;
+  return ExitCode(status);
 }
 
 }  // namespace

@@ -128,7 +128,6 @@ absl::Status TranslateCommand(Words& arguments) {
     replace(2, {"convert"});  // it began with the name of a chat template
   }
   if (command == "check_env") replace(1, {"check-env"});
-  if (command == "api_client") replace(1, {"chat", "--server"});
   if (command == "chat" && sub == "turbomind") replace(2, {"chat"});
   if (command == "serve" && sub == "api_server") replace(2, {"serve"});
   if (command == "serve" && sub == "gradio") {
@@ -138,7 +137,7 @@ absl::Status TranslateCommand(Words& arguments) {
     });
     replace(2, port_given ? Words{"serve"} : Words{"serve", "--port", "6006"});
   }
-  if (command == "serve" && sub == "api_client") replace(2, {"chat", "--server"});
+  if (command == "serve" && sub == "api_client") replace(2, {"api_client"});
   if (command == "chat" && sub == "torch") return Lacks("chat torch", "PyTorch engine; `berth chat MODEL` uses its own");
   if (command == "serve" && sub == "triton_client")
     return Lacks("serve triton_client", "Triton server; `berth chat` speaks gRPC");
@@ -156,7 +155,7 @@ absl::Status TranslateCommand(Words& arguments) {
 absl::StatusOr<std::vector<std::string>> Modernise(std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
   BERTH_RETURN_IF_ERROR(TranslateCommand(arguments));
-  const bool own = arguments[0] != "serve" && arguments[0] != "chat";
+  const bool own = arguments[0] != "serve" && arguments[0] != "chat" && arguments[0] != "api_client";
   Words out = {arguments[0]};
   for (auto next = arguments.cbegin() + 1; next != arguments.cend();) {
     const std::string& word = *next++;

@@ -75,6 +75,7 @@ absl::Status Run(const Flags& flags) {
 int main(int argc, char** argv) {
   berth::cli::Flags flags;
   CLI::App app("Chooses the algorithms of matrix products by measuring them on a GPU");
+  app.footer(berth::cli::kExitCodes);
   app.add_option("model", flags.models, "Directories with a config.json, whose shapes are measured")->required();
   app.add_option("--output", flags.output, "The table: kernels/tuned_products_table.cc of the sources")->required();
   app.add_option("--gpu", flags.tune.device, "Which GPU")->capture_default_str();
@@ -82,9 +83,5 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   if (const auto code = berth::cli::ParseLine(app, argc, argv)) return *code;
-  if (const absl::Status status = berth::cli::Run(flags); !status.ok()) {
-    std::cerr << status << "\n";
-    return 1;
-  }
-  return 0;
+  return berth::cli::ExitCode(berth::cli::Run(flags));
 }

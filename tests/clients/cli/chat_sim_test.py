@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """berth chat and berth serve with the real gateway and workers and the simulated engine.
 usage: chat_sim_test.py PATH_OF_BERTH [unittest's arguments]"""
+import contextlib
 import json
 import os
 import pathlib
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,7 +165,8 @@ class ChatSimTest(unittest.TestCase):
     def test_exit_codes_tell_wrong_lines_from_what_does_not_exist(self):
         for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 1, "nowhere"),
                                        (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 1, "fish"),
-                                       (["convert", "m", "--nope"], 2, "--help"), (["inspect"], 2, "model"), (["list", "--nope"], 2, "--nope"),
+                                       (["convert", "m", "--nope"], 2, "--help"), (["inspect"], 2, "model"), (["list", "--nope"], 2, "--nope"), (["inspect", "m", "--dtype", "f8"], 2, "--dtype: f8 not in {bf16,f16,f32}"),
+                                       (["api_client"], 2, "server"), (["api_client", "nowhere"], 1, "nowhere"),
                                        (["bench", "engine", "--nope"], 2, "--help"), (["bench", "throughput"], 2, "model")):
             ended = self.run_berth(*arguments)
             self.assertEqual(ended.returncode, code, ended.stderr)
@@ -177,16 +181,46 @@ class ChatSimTest(unittest.TestCase):
         self.assertIn("GPUs", as_json)
 
     def test_bash_completes_commands_and_flags(self):
-        def complete(line):
-            words = line.split(" ")
-            script = f"source <({BERTH} completion bash); COMP_WORDS=({' '.join(words[:-1])} '{words[-1]}'); " \
-                     f"COMP_CWORD={len(words) - 1}; _berth; echo ${{COMPREPLY[@]}}"
-            return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
-        self.assertEqual(complete("berth comp"), ["completion"])
-        self.assertEqual(complete("berth admin work"), ["workers"])
-        self.assertEqual(complete("berth admin workers --js"), ["--json"])
-        self.assertIn("--max-tokens", complete("berth chat --max"))
-        self.assertEqual(complete("berth serve ./some"), [])
+        def complete(*words):
+            script = f'source <({BERTH} completion bash); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _berth; echo ${{COMPREPLY[@]}}'
+            return subprocess.run(["bash", "-c", script, "bash", BERTH, *words], capture_output=True, text=True, check=True).stdout.split()
+
+        def check(*path):
+            """The command and all below it complete to what their help tells, whichever program reads them."""
+            told = self.run_berth(*path, "--help").stdout
+            self.assertIn("Exit codes: 0 done; 1 ", told)
+            flags = {name for names in re.findall(r"^  (-\S+)", told, re.M) for name in names.split(",") if name.startswith("--")}
+            self.assertEqual(set(complete(*path, "-")), flags, path)
+            below = re.findall(r"^  (\w[\w-]+) ", told.partition("Subcommands:")[2], re.M)
+            self.assertEqual(set(complete(*path, "")), set(below), path)
+            return flags.union(*(check(*path, command) for command in below if command != "tune"))  # a program of builds with CUDA
+        flags = check()
+        for one in ("--version", "--ready-line", "--temperature", "--json", "--loads", "--concurrency", "--dst-path", "--memory", "--dump-file"):
+            self.assertIn(one, flags)
+        self.assertEqual(complete("comp"), ["completion"])
+        self.assertEqual(complete("admin", "work"), ["workers"])
+        self.assertEqual(complete("bench", "throughput", "model", "--rep"), ["--repeats"])
+        self.assertEqual(complete("serve", "./some"), [])
+
+    @unittest.skipUnless(shutil.which("zsh"), "no zsh")
+    def test_zsh_completes_them_too(self):
+        def typed(line):
+            """What a zsh of a terminal makes of a line that was typed."""
+            pid, terminal = pty.fork()
+            if pid == 0:
+                os.environ.update(PATH=f"{pathlib.Path(BERTH).parent}:{os.environ['PATH']}", TERM="dumb")
+                os.execlp("zsh", "zsh", "-f", "-i")
+            text = b""
+            with open(terminal, "r+b", buffering=0) as file:
+                file.write(b"source <(berth completion zsh); preexec() { print -r -- \"<$1>\"; exit }\n" + line.encode() + b"\n")
+                with contextlib.suppress(OSError):  # how the end of a terminal shows
+                    while data := file.read(65536):
+                        text += data
+            os.waitpid(pid, 0)
+            return re.findall(r"<(berth .*)>", text.decode())[-1]
+        self.assertEqual(typed("berth comp\t"), "berth completion")
+        self.assertEqual(typed("berth inspect --mem\t"), "berth inspect --memory")
+        self.assertEqual(typed("berth bench throughput --rep\t3"), "berth bench throughput --repeats 3")
 
     def test_serve_answers_over_http_and_is_measured_over_grpc(self):
         serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
