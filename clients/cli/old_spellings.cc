@@ -49,6 +49,11 @@ constexpr FixedFlag kFixed[] = {
     {"--speculative-algorithm", "", "speculative decoding"},
     {"--meta-instruction", "", "system message of the server's own; callers send theirs"},
     {"--qos-config-path", "", "QoS groups; --api-keys-file gives each tenant its limits"},
+    {"--num-tokens-per-iter", "", "flag of this name; --worker-flag=--step-tokens=N bounds a step"},
+    {"--max-prefill-iters", "",
+     "flag of this name; --worker-flag=--step-tokens=N bounds a step, and prompts are cut into steps"},
+    {"--ssl", "", "certificates in the environment; --ssl-keyfile FILE and --ssl-certfile FILE name them", false},
+    {"--log-level", "", "log of both programs at once; --worker-flag=--log-level=L and --gateway-flag=--log-level=L"},
     {"--proxy-url", "", "LMDeploy's proxy; gateways find workers by --workers, DNS or a file"},
     {"--stream-output", "*", "", false},
     {"--trust-remote-code", "*", "", false},
@@ -105,7 +110,7 @@ absl::Status TranslateFlag(const std::string& command, const std::string& word, 
     out.push_back(JoinFlag(name, value));
     return absl::OkStatus();
   }
-  if (!fixed->takes_value) return absl::OkStatus();
+  if (!fixed->takes_value) return fixed->values == "*" ? absl::OkStatus() : Lacks(name, fixed->lacking);
   const std::string given = take_value();
   if (fixed->values == "*" || absl::StrContains(absl::StrCat(" ", fixed->values, " "), absl::StrCat(" ", given, " "))) {
     return absl::OkStatus();

@@ -47,10 +47,11 @@ TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
 }
 
 TEST(OldSpellingsTest, WhatBerthLacksIsNamed) {
-  for (const char* line : {"serve m --tp 2", "serve m --tp=2", "chat m --quant-policy 8", "serve m --quant_policy 4",
-                           "lite calibrate m", "lite auto_awq m", "serve triton_client h:33337", "serve proxy", "chat torch m",
-                           "serve m --backend pytorch", "serve m --model-format awq", "serve m --meta-instruction short",
-                           "chat internlm/internlm-chat-20b-4bit", "serve m --cap completion"}) {
+  for (const char* line :
+       {"serve m --tp 2", "serve m --tp=2", "chat m --quant-policy 8", "serve m --quant_policy 4", "lite calibrate m",
+        "lite auto_awq m", "serve triton_client h:33337", "serve proxy", "chat torch m", "serve m --backend pytorch",
+        "serve m --model-format awq", "serve m --meta-instruction short", "chat internlm/internlm-chat-20b-4bit",
+        "serve m --cap completion", "serve m --ssl", "serve m --num_tokens_per_iter 4"}) {
     const auto words = Modernise(absl::StrSplit(line, ' '));
     EXPECT_EQ(words.status().code(), absl::StatusCode::kUnimplemented) << line;
     EXPECT_THAT(std::string(words.status().message()), HasSubstr(": Berth has no ")) << line;

@@ -1,6 +1,7 @@
 """docs/migrating_from_lmdeploy.md: every line that can be run is run."""
 
 import array
+import hashlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 
+import berth
 import pytest
 from conftest import ROOT, TINY_MODEL, address_of
 from processes import Cluster
@@ -34,6 +36,8 @@ def model(tmp_path_factory):
     """The tiny model as a checkpoint: config, tokenizer and random weights in one safetensors file."""
     folder = tmp_path_factory.mktemp("path-to") / "model"
     shutil.copytree(TINY_MODEL, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4224}))  # of LMDeploy's grid
     shutil.copy(os.path.join(TINY_MODEL, "..", "tokenizer.json"), folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
     source, header, data = random.Random(1), {}, b""
@@ -57,26 +61,47 @@ def cluster(bin_dir, model, tmp_path_factory):
         bin_dir,
         str(tmp_path_factory.mktemp("served")),
         workers=1,
-        worker_arguments=("--model", model, "--device", "cpu"),
+        worker_arguments=("--model", model, "--device", "cpu", "--model-name", "tiny"),
     )
     yield started
     started.stop()
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the commands run, one after another, with the files that they name."""
+    folder = tmp_path_factory.mktemp("work")
+    digest = hashlib.sha256(b"my-secret-key").hexdigest()
+    (folder / "keys.txt").write_text(f"tenant acme requests-per-minute=600\nkey sha256:{digest} acme\n")
+    certificate = "req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out cert.pem"
+    subprocess.run(["openssl", *certificate.split()], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
 def localise(text, model, cluster):
     """The page's names and ports are this test's."""
-    text = text.replace("path/to/model", model).replace("http://127.0.0.1:23333/v1", cluster.url + "/v1")
-    grpc = cluster.gateway.ready["grpc_port"]
-    return text.replace("http://127.0.0.1:23333", f"http://127.0.0.1:{grpc - 1}").replace(
-        "127.0.0.1:23334", address_of(cluster)
-    )
+    ready = cluster.gateway.ready
+    ports = {23334: ready["grpc_port"], 23335: ready["admin_port"], 23336: ready["metrics_port"]}
+    ports |= {port: cluster.workers["w0"].ready["port"] for port in (33336, 33337)}
+    # A chat that is told the port of HTTP takes the next one.
+    chats = re.match("berth (chat|serve)", text)
+    ports[23333] = ready["grpc_port"] - 1 if chats else ready["http_port"]
+    return re.sub(r"127\.0\.0\.1:(\d+)", lambda at: f"127.0.0.1:{ports[int(at[1])]}", text.replace("path/to/model", model))
 
 
 def run(command, **options):
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
 
 
-def serve(command, environment):
+def begin(command, **options):
+    """Waits until a program says something, and stops it."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options) as program:
+        said = program.stdout.readline()
+        program.terminate()
+    return said
+
+
+def serve(command, **options):
     """Starts a server on free ports, waits until it is ready and stops it."""
     ports = [i + 1 for i, word in enumerate(command) if word in ("--server-port", "--server_port", "--port")]
     for i in ports:
@@ -84,7 +109,7 @@ def serve(command, environment):
     others = [word for name in ("grpc", "admin", "metrics") for word in (f"--{name}-port", "0")]
     command += [*([] if ports else ["--port", "0"]), *others, "--ready-line", "--stop-with-stdin"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     ) as server:
         line = server.stdout.readline()
         _, errors = server.communicate()
@@ -93,16 +118,43 @@ def serve(command, environment):
 
 
 @pytest.mark.parametrize("line", lines("sh"))
-def test_a_command_runs(line, bin_dir, model, cluster, tmp_path):
+def test_a_command_runs(line, bin_dir, model, cluster, folder):
     program, *arguments = shlex.split(localise(line, model, cluster))
-    command = [os.path.join(bin_dir, program), *arguments]
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    command = [shutil.which(program, path=bin_dir + os.pathsep + os.environ["PATH"]), *arguments]
+    options = {"cwd": folder, "env": {**os.environ, "TMPDIR": str(folder), "HOME": str(folder)}}
     if arguments[0] == "serve" and arguments[1] != "api_client":
-        serve(command, environment)
-        return
-    done = run(command, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() and "error" not in done.stdout
+        serve(command, **options)
+    elif program == "berth-gateway":
+        ports = [word for name in ("http", "grpc", "admin", "metrics") for word in (f"--{name}-port", "0")]
+        assert json.loads(begin([*command, *ports], **options))["ready"]
+    elif "generation" in arguments:  # the whole grid takes minutes
+        assert begin(command, **options).startswith("1 x 1/128 ")
+    else:
+        done = run(command, **options)
+        assert done.returncode == 0, done.stderr
+        assert (done.stdout.strip() or "log-level" in arguments) and "error" not in done.stdout
+
+
+def test_shares_of_two_gpus_are_refused(bin_dir, model, tmp_path):
+    run([os.path.join(bin_dir, "berth"), "convert", model, "--dst-path", tmp_path / "w", "--tp", "2"], check=True)
+    done = run([os.path.join(bin_dir, "berth"), "serve", tmp_path / "w", "--port", "0", "--grpc-port", "0"])
+    assert done.returncode == 1 and "is converted for 2 ranks, and 1 run it" in done.stderr
+
+
+def test_what_the_tables_name_is_run():
+    with open(PAGE, encoding="utf-8") as page:
+        rows = [line for line in page if line.startswith("|")]
+    spans = [span for row in rows for span in re.findall(r"`([^`]+)`", row) if not span.startswith("benchmark/")]
+    told = [line.replace("_", "-") for line in lines("sh") + lines("sh refused")]
+    for span in spans:
+        command = re.match(r"(lmdeploy|berth)((-| [a-z])[a-z_-]*)+", span)
+        if command:
+            words = command[0].replace("lmdeploy", "berth").replace("_", "-").split()
+            assert any(set(words) <= set(one.split()) for one in told), span
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z_-]*", span):
+            assert any(re.search(flag.replace("_", "-") + "(?![a-z-])", one) for one in told), span
+        if endpoint := re.match("(GET|POST) (/.*)", span):
+            assert any(one.partition("?")[0].split()[2].endswith(endpoint[2]) for one in told if one.startswith("curl")), span
 
 
 @pytest.mark.parametrize("line", lines("sh refused"))
@@ -111,6 +163,12 @@ def test_what_berth_lacks_is_named(line, bin_dir, tmp_path):
     done = run([os.path.join(bin_dir, words[0]), *words[1:]])
     assert done.returncode == 3
     assert re.fullmatch(r"berth: .+: Berth has no .+\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("line", lines("python refused"))
+def test_what_the_package_lacks_is_named(line, model, cluster):
+    with pytest.raises(berth.UnsupportedError):
+        exec(localise(line, model, cluster), {**vars(berth), "image": object()})
 
 
 @pytest.mark.parametrize("program", [text for language, text in BLOCKS if language == "python"])
