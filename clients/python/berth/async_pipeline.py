@@ -37,8 +37,8 @@ Configs = GenerationConfig | Sequence[GenerationConfig] | None
 class AsyncPipeline:
     """Prompts in, answers out, for asyncio. `async with` opens it; one that runs in another loop is another pipeline.
 
-    model: a GGUF file or Hugging Face directory, served by a cluster of its own until the end; or host:port of a
-    gateway's gRPC port. config: of the own cluster. timeout: seconds for each call. api_key, ca_certificates,
+    model: a GGUF file, a Hugging Face directory or org/name of its hub, served by a cluster of its own until the end; or
+    host:port of a gateway's gRPC port. config: of the own cluster. timeout: seconds for each call. api_key, ca_certificates,
     certificate, certificate_key: for a gateway that asks for them.
     """
 

@@ -9,7 +9,8 @@ from berth import errors
 
 
 def is_address(target: str) -> bool:
-    """Whether a target is a server; else it is a model on this machine. An error for what is neither."""
+    """Whether a target is a server; else it is a model: a path, or org/name, which `berth serve` looks up. An error for
+    what is neither."""
     if os.path.exists(target):
         return False
     if re.fullmatch(r"(?:[a-z]+:///?)?[\w.\-]+:\d+|\[[0-9a-fA-F:]+\]:\d+|(?:dns|ipv4|ipv6|unix):\S+", target):
@@ -22,8 +23,6 @@ def is_address(target: str) -> bool:
         raise errors.unsupported(
             f"{target!r} (4-bit weights)", "pass a GGUF file or an unquantised Hugging Face directory"
         )
-    if re.fullmatch(r"[\w.\-]+/[\w.\-]+", target):
-        raise errors.invalid(
-            "model", f"is {target!r}, which is not on this machine: download it and pass its directory"
-        )
-    raise errors.invalid("model", f"is {target!r}: neither a file or directory nor host:port of a server")
+    if re.fullmatch(r"\w[\w.\-]*/[\w\-][\w.\-]*", target):
+        return False
+    raise errors.invalid("model", f"is {target!r}: neither a file or directory, org/name of the Hugging Face hub, nor host:port of a server")

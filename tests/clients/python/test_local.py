@@ -1,7 +1,10 @@
 """Clusters that a program starts for itself, with a tiny model; none outlives it."""
 
+import asyncio
+import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +88,40 @@ def test_an_own_cluster_answers_and_closing_it_ends_it(local):
     wait_until_gone(handles)
     with pytest.raises(berth.InvalidRequestError, match="closed"):
         pipe("hello")
+
+
+@pytest.mark.parametrize("ending", [None, KeyError, asyncio.CancelledError])
+def test_an_own_cluster_of_asyncio_ends_with_its_block(local, ending):
+    handles, answers = [], []
+
+    async def ask():
+        async with berth.AsyncPipeline(*local) as pipe:
+            handles.extend(descendants(pipe.server.pid))
+            answers.append(await pipe("hello", CONFIG))
+            if ending is not None:
+                raise ending
+
+    with contextlib.nullcontext() if ending is None else pytest.raises(ending):
+        asyncio.run(ask())
+    assert answers[0].generate_token_len == 8
+    assert len(handles) == 3  # berth serve, a worker and a gateway
+    assert select.select(handles, [], [], 0)[0] == handles, "they are gone when the block is left"
+    wait_until_gone(handles)
+
+
+def test_a_name_of_the_hub_is_looked_up_as_berth_serve_does(local, tmp_path, monkeypatch):
+    model, config = local
+    cached = tmp_path / "models--org--tiny"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0123abc")
+    shutil.copytree(model, cached / "snapshots" / "0123abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))  # where no tool `hf` is
+    with berth.pipeline("org/tiny", config) as pipe:
+        assert pipe("hello", CONFIG).generate_token_len == 8
+        assert [served.name for served in pipe.run(pipe.client.models())] == ["org/tiny"]
+    with pytest.raises(berth.ServerStartError, match="hf download org/none"):
+        berth.pipeline("org/none", config)
 
 
 def test_a_cluster_that_does_not_start_says_why(local, tmp_path):

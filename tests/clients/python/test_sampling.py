@@ -120,6 +120,13 @@ def over_http(cluster, messages, fields):
     return answer["usage"]["completion_tokens"], answer["choices"][0]["message"]["content"]
 
 
+def ids_over_http(cluster, prompt, fields):
+    """The answer to a prompt of ids, which alone has them."""
+    status, _, answer = cluster.post("/generate", {"model": "llama", "input_ids": prompt, **fields})
+    assert status == 200, answer
+    return answer["output_ids"], answer["text"]
+
+
 def over_cli(bin_dir, cluster, messages, fields):
     """Of the fields that have flags, half go by them."""
     command = [os.path.join(bin_dir, "berth"), "chat", "--server", address_of(cluster), "--prompt", messages]
@@ -143,6 +150,9 @@ def test_the_same_seed_gives_the_same_tokens_whichever_way_they_come(cluster, bi
             answer = pipe(messages, config_of(fields))
             assert (answer.token_ids, answer.text) == (ids, text), json.dumps(fields)
             assert over_http(cluster, messages, fields) == (len(ids), text), json.dumps(fields)
+            chat = v1.Prompt(chat=v1.ChatPrompt(messages=[v1.ChatMessage(role="user", content=messages)]))
+            prompt = pipe.run(pipe.client.tokenize(chat))
+            assert ids_over_http(cluster, prompt, fields) == (ids, text), json.dumps(fields)
             assert over_cli(bin_dir, cluster, messages, fields) == text, json.dumps(fields)
             outputs.add(tuple(ids))
     assert len(outputs) > COMBINATIONS / 2
