@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "base/status.h"
 #include "clients/cli/admin_command.h"
 #include "clients/cli/chat.h"
+#include "clients/cli/elapsed_line.h"
 #include "clients/cli/interrupt_watcher.h"
 #include "clients/cli/local_server.h"
 #include "clients/cli/old_spellings.h"
@@ -60,7 +62,9 @@ absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& fla
   if (serve.model.empty() && !flags.own.sim) return nullptr;
   BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(flags.own));
   std::cerr << "starting " << (flags.own.sim ? "the simulated engine" : serve.model) << " …" << std::endl;
+  std::optional<ElapsedLine> starting("starting");
   BERTH_ASSIGN_OR_RETURN(std::unique_ptr<LocalServer> local, LocalServer::Start(std::move(arguments)));
+  starting.reset();
   if (!flags.prompt.has_value()) {
     std::cerr << "ready; also at http://" << serve.host << ":" << local->ready().http_port << std::endl;
   }

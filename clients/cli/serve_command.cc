@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "clients/cli/child_process.h"
+#include "clients/cli/elapsed_line.h"
 #include "clients/cli/model_name.h"
 #include "clients/cli/ready_line.h"
 
@@ -135,7 +137,9 @@ absl::Status RunServe(ServeFlags flags) {
   };
   add("--session-len", flags.session_len);
   add("--max-batch-size", flags.max_batch_size);
+  std::optional<ElapsedLine> starting("starting");
   return Serve(serve, [&](const ReadyLine& ready) {
+    starting.reset();
     if (flags.ready_line) {
       std::cout << FormatReadyLine(ready) << std::endl;
     } else {

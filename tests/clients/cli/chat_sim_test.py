@@ -159,8 +159,22 @@ class ChatSimTest(unittest.TestCase):
         self.assertEqual([line.strip() for line in lines if line != "exit"], ["grüß dich"] * (len(lines) - 1))
         self.assertEqual(history.stat().st_mode & 0o777, 0o600)
 
+    def test_a_terminal_shows_how_long_the_start_takes(self):
+        for command in (["chat", "--prompt", "hello", "--max-tokens", "2"], ["serve", "--stop-with-stdin", "--port", "0", "--grpc-port", "0",
+                                                                            "--admin-port", "0", "--metrics-port", "0"]):
+            terminal, other_end = pty.openpty()
+            shown = b""
+            with subprocess.Popen([BERTH, *command, "--sim"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=other_end) as started:
+                os.close(other_end)
+                self.assertTrue(started.stdout.readline())
+            with open(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):  # how the end of a terminal shows
+                while data := file.read(65536):
+                    shown += data
+            self.assertIn(b"starting, 0 s\x1b[K\r", shown)
+            self.assertNotIn(b"starting, ", self.run_berth(*command, "--sim").stderr.encode())
+
     def run_berth(self, *arguments):
-        return subprocess.run([BERTH, *arguments], capture_output=True, text=True)
+        return subprocess.run([BERTH, *arguments], input="", capture_output=True, text=True)
 
     def test_exit_codes_tell_wrong_lines_from_what_does_not_exist(self):
         for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 1, "nowhere"),
