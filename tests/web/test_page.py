@@ -1,7 +1,10 @@
 """The page as a person uses it."""
+import json
+
 import pytest
 from browser import Page
 from processes import until
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 HOSTILE = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">
@@ -158,6 +161,58 @@ def test_settings_reach_the_request(page):
     assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
     assert (sent["temperature"], sent["max_tokens"], sent["top_p"]) == (0.2, 24, 0.95)
     assert "token limit" in page.one(".assistant .notes").text
+
+
+def test_sliders_move_by_keys_and_tell_their_values(page):
+    page.click("#open-settings")
+    page.click("#reset-settings")
+    sliders = (("temperature", "Temperature", "2", "2"), ("top-p", "Top p", "1", "1"), ("max-tokens", "Longest answer", "8192", "8192 tokens"))
+    for name, label, end, told in sliders:
+        slider = page.one("#" + name)
+        assert slider.accessible_name == label
+        before = float(page.one(f"output[for={name}]").text)
+        slider.send_keys(Keys.ARROW_RIGHT)
+        assert float(page.one(f"output[for={name}]").text) > before
+        slider.send_keys(Keys.END)
+        assert page.one(f"output[for={name}]").text == end
+        assert slider.get_attribute("aria-valuetext") == told
+    settings = json.loads(page.script("return localStorage['berth.settings']"))
+    assert (settings["temperature"], settings["topP"], settings["maxTokens"]) == (2, 1, 8192)
+
+
+def test_the_keys_of_the_help_work(page):
+    def press(*keys):
+        chord = ActionChains(page.browser)
+        for key in keys[:-1]:
+            chord.key_down(key)
+        chord.send_keys(keys[-1])
+        for key in keys[:-1]:
+            chord.key_up(key)
+        chord.perform()
+
+    def focused():
+        return page.script("return document.activeElement.id")
+
+    page.ask("Hello")
+    page.script("document.activeElement.blur()")
+    press("?")
+    told = page.one("#help").text
+    for words in ("Ctrl+Shift+O\nNew conversation", "/\nGo to the message box", "Esc\nStop the answer", "Ctrl+,\nSettings"):
+        assert words in told
+    press(Keys.CONTROL, ",")  # a dialog has the keys for itself
+    assert not page.script("return document.querySelector('#settings').open")
+    press(Keys.ESCAPE)
+    page.until(lambda: not page.script("return document.querySelector('#help').open"))
+    page.script("document.activeElement.blur()")
+    press("/")
+    assert focused() == "prompt" and page.one("#prompt").get_attribute("value") == ""
+    press("?")  # where one types it is a letter
+    assert page.one("#prompt").get_attribute("value") == "?"
+    press(Keys.CONTROL, ",")
+    assert page.script("return document.querySelector('#settings').open")
+    press(Keys.ESCAPE)
+    press(Keys.CONTROL, Keys.SHIFT, "O")
+    page.until(lambda: page.one("#title").text == "New conversation" and focused() == "prompt")
 
 
 def test_script_in_model_output_is_text(page):

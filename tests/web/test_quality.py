@@ -2,6 +2,7 @@
 import http.client
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 LABELLED = "button, input, select, textarea, a, [role=log], [role=group], dialog, nav, img, pre"
 
@@ -129,6 +130,9 @@ def test_everything_has_a_label(page):
     assert nameless(page, ".user") == []
     page.click("#open-settings")
     assert nameless(page, "#settings") == []
+    page.one("#settings").send_keys(Keys.ESCAPE)
+    page.click("#open-help")
+    assert nameless(page, "#help") == []
     ids = page.script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
     assert page.script("return document.documentElement.lang") == "en"

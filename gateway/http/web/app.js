@@ -260,21 +260,29 @@ $("model").addEventListener("change", () => {
   showControls();
 });
 $("open-settings").addEventListener("click", openSettings);
+$("open-help").addEventListener("click", () => $("help").showModal());
+
+// Keys of the whole page: with Ctrl, and alone where nobody types.
+const CONTROL_KEYS = {
+  O: () => open(null),
+  ",": openSettings,
+};
+const PLAIN_KEYS = {
+  "/": () => $("prompt").focus(),
+  "?": () => $("help").showModal(),
+};
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
+  if (document.querySelector("dialog[open]")) return;
+  if (event.key === "Escape") {
     if ($("sidebar").classList.contains("open")) showSidebar(false);
     else state.runs.get(state.current?.id)?.abort();
   }
-  if (event.ctrlKey && event.shiftKey && event.code === "KeyO") {
-    event.preventDefault();
-    open(null);
-  }
-  const typing = event.target.closest("input, textarea, select, dialog");
-  if (event.key === "/" && !typing) {
-    event.preventDefault();
-    $("prompt").focus();
-  }
+  const typing = event.target.closest("input, textarea, select");
+  const act = event.ctrlKey ? CONTROL_KEYS[event.key] : !typing && PLAIN_KEYS[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
 });
 // A page that goes away has its streams cut, which must not look like the server's fault.
 addEventListener("beforeunload", () => {

@@ -11,7 +11,9 @@ const $ = (id) => document.getElementById(id);
 export const storedKey = () => sessionStorage.getItem(KEY);
 
 function showNumber(id) {
-  document.querySelector(`output[for="${id}"]`).value = $(id).value;
+  const {value, dataset} = $(id);
+  document.querySelector(`output[for="${id}"]`).value = value;
+  $(id).ariaValueText = dataset.unit ? `${value} ${dataset.unit}` : value;
 }
 
 function takeKey() {
