@@ -21,8 +21,6 @@ namespace {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-constexpr auto kAcceptRetry = std::chrono::milliseconds(100);
-
 // The open connections, also those that outlive the server's loop for a moment. Thread-safe.
 class OpenConnections {
  public:
@@ -128,7 +126,7 @@ class HttpServer::Impl {
       if (!error) Open(std::move(socket));
       if (!error) return Accept();
       // Out of descriptors, most likely: they come back when connections end.
-      retry_.expires_after(kAcceptRetry);
+      retry_.expires_after(rpc::kAcceptRetry);
       retry_.async_wait([this](const boost::system::error_code& cancelled) {
         if (!cancelled) Accept();
       });

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -19,8 +18,6 @@ namespace {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
-
-constexpr auto kRetry = std::chrono::milliseconds(100);
 
 // As gRPC writes it.
 std::string PeerOf(const tcp::endpoint& endpoint) {
@@ -64,7 +61,7 @@ class Acceptor::Impl {
         return Accept();
       }
       // Out of descriptors, most likely: they come back when connections end.
-      retry_.expires_after(kRetry);
+      retry_.expires_after(kAcceptRetry);
       retry_.async_wait([this](const error_code&) { Accept(); });
     });
   }

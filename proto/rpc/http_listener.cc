@@ -53,7 +53,7 @@ class HttpListener::Impl {
       auto [error, socket] = co_await acceptor_.async_accept(kAwait);
       if (error) {
         // Out of descriptors, most likely: another attempt at once would spin.
-        retry_.expires_after(std::chrono::milliseconds(100));
+        retry_.expires_after(kAcceptRetry);
         co_await retry_.async_wait(kAwait);
       } else if (connections_ < kMaxConnections) {
         ++connections_;
