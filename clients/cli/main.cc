@@ -51,6 +51,7 @@ absl::Status Become(const std::string& program, std::vector<std::string> argumen
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
   execv(path.c_str(), pointers.data());
+  if (errno == ENOENT) return absl::UnimplementedError(absl::StrCat("this build has no ", path));
   return absl::NotFoundError(absl::StrCat("cannot run ", path, ": ", strerror(errno)));
 }
 
