@@ -80,11 +80,14 @@ InteractiveRequest ReadInteractive(JsonFields& fields) {
   if (interactive || request.cancel || request.close) {
     if (spec.session_id().empty()) fields.Fail("session_id", "is required");
   }
-  if (!request.cancel && !request.close) ReadTurn(fields, *spec.mutable_prompt()->mutable_chat());
+  const bool generates = !request.cancel && !request.close;
+  if (generates) ReadTurn(fields, *spec.mutable_prompt()->mutable_chat());
   if (interactive) spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
   request.call.opens_session = interactive;
-  if (!request.close) {
+  if (generates) {
     spec.mutable_stop()->set_max_tokens(ReadMaxTokens(fields, {"request_output_len"}).value_or(kDefaultInteractiveTokens));
+  } else {
+    fields.Int32("request_output_len", 0);  // LMDeploy's own callers send 0
   }
   ReadStopStrings(fields, "stop", *spec.mutable_stop());
   ReadStop(fields, *spec.mutable_stop());

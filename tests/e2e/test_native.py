@@ -58,13 +58,14 @@ def test_a_turn_as_lines(sim):
     connection.close()
 
 
-def test_a_turn_is_cancelled_by_its_session(sim):
+@pytest.mark.parametrize("more", [{}, {"request_output_len": 0, "interactive_mode": True}])
+def test_a_turn_is_cancelled_by_its_session(sim, more):
     connection = sim.connect()
     body = {"prompt": "go on", "session_id": 74, "stream": True, "request_output_len": 4000, "ignore_eos": True, "interactive_mode": True}
     connection.request("POST", INTERACTIVE, json.dumps(body))
     response = connection.getresponse()
     json.loads(response.readline())
-    assert post(sim, INTERACTIVE, {"prompt": "", "session_id": 74, "cancel": True})["tokens"] == 0
+    assert post(sim, INTERACTIVE, {"prompt": "", "session_id": 74, "cancel": True} | more)["tokens"] == 0
     last = [json.loads(line) for line in response][-1]
     assert last["finish_reason"] == "abort"
     connection.close()
