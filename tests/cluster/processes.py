@@ -155,6 +155,10 @@ class Cluster:
         """How many requests the engines of all workers run."""
         return sum(self.metric(worker, "vllm:num_requests_running") for worker in self.workers.values())
 
+    def busy(self):
+        """The names of the workers that run requests."""
+        return [name for name, worker in self.workers.items() if self.metric(worker, "vllm:num_requests_running")]
+
     def metric(self, process, name, **labels):
         """The value of a metric in a process's /metrics; 0 when it is not there."""
         connection = http.client.HTTPConnection("127.0.0.1", process.ready["metrics_port"], timeout=WAIT_SECONDS)

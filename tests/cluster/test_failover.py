@@ -109,7 +109,7 @@ def test_a_tool_call_goes_on_where_it_stood(start_cluster):
     stream, begun = deltas(), []
     while len(gathered(begun)[2][1]) < 10:
         begun.append(next(stream))
-    hit = next(worker for worker in cluster.workers.values() if cluster.metric(worker, "vllm:num_requests_running"))
+    hit = cluster.workers[cluster.busy()[0]]
     hit.kill()
     content, reasoning, call = gathered([*begun, *stream])
     assert (content, reasoning, call) == ("I look.", "Hm.", ["weather", arguments])

@@ -251,8 +251,7 @@ def test_a_lost_worker_is_told_and_the_answer_goes_on(page, cluster):
     page.send("Hello")
     page.until(lambda: len(page.texts("assistant")[-1]) > 20)
     # Nothing but the session's place tells where it runs.
-    running = lambda name: cluster.metric(cluster.workers[name], "vllm:num_requests_running")  # noqa: E731
-    lost = page.until(lambda: [name for name in cluster.workers if running(name)])[0]
+    lost = page.until(cluster.busy)[0]
     cluster.workers.pop(lost).kill()
     page.answer()
     (left,) = cluster.workers

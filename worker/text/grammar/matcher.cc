@@ -197,18 +197,12 @@ std::vector<int32_t> ShareMasks(const Network& network, int bytes) {
   return shared;
 }
 
-int LongestToken(const TokenTrie& trie) {
-  int longest = 0;
-  for (const TokenTrie::Node& node : trie.nodes) longest = std::max(longest, node.depth);
-  return longest;
-}
-
 }  // namespace
 
 CompiledGrammar::CompiledGrammar(Network network, const TokenTrie& trie)
     : network_(std::move(network)),
       trie_(trie),
-      mask_of_(ShareMasks(network_, LongestToken(trie))),
+      mask_of_(ShareMasks(network_, trie.longest)),
       masks_(new LazyMask[network_.nodes.size()]) {}
 
 absl::StatusOr<std::shared_ptr<const CompiledGrammar>> CompiledGrammar::Make(const Grammar& grammar, const TokenTrie& trie) {

@@ -23,6 +23,7 @@ TokenTrie::TokenTrie(const Tokenizer& tokenizer) {
       nodes.push_back({static_cast<uint8_t>(text[depth]), static_cast<int32_t>(depth) + 1, 0, at, at});
     }
     ++nodes[path.back()].end_token;
+    longest = std::max(longest, nodes[path.back()].depth);
     before = text;
   }
   for (const int32_t node : path) nodes[node].end = static_cast<int32_t>(nodes.size());

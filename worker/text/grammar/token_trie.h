@@ -23,6 +23,7 @@ struct TokenTrie {
 
   std::vector<Node> nodes;
   std::vector<int32_t> tokens;
+  int longest = 0;  // bytes of a token, at most
 };
 
 }  // namespace berth::text
