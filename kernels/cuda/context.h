@@ -18,6 +18,7 @@ struct StreamTuning {
   int shared_bytes = 104 << 10;  // of a CTA: less than half of an SM's
   int chunk = 512;               // elements of K per stage, halved where there is no room for enough stages
   int ctas_per_sm = 2;           // of one kernel; with 1 a step took 2 to 17 % longer
+  int gated_width = 0;           // GatedPlan's width, 0: the one that PlanGated chooses
 };
 
 // Of how many tokens all products take the plan in a context that is batch-invariant.

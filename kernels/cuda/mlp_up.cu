@@ -1,3 +1,4 @@
+#include "kernels/cuda/gated/gated.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/util/activate.cuh"
@@ -52,6 +53,7 @@ void MlpUp(Context& context, const MlpUpArgs& args) {
   const Tensor normed(context.normed.data(), dtype, {rows, args.weight.k});
   const Tensor product(context.product.data(), dtype, {rows, args.weight.n()});
   NormRows(context, args.norm, args.residual, Tensor(), normed);
+  if (args.row_gate.empty() && GatedMlpUp(context, args, normed)) return;
   Linear(context, normed, args.weight, 0, product);
   const int width = TakesVectors(args.out.raw(), args.out.stride(0)) && inter % 8 == 0 ? 8 : 1;
   const dim3 grid((inter + kThreads * width - 1) / (kThreads * width), rows);

@@ -24,7 +24,6 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {{"m1", 2048, 24, 16, 8, 128, 8192, 92544}, {"m2", 4096, 32, 32, 8, 128, 14336, 128256}};
 constexpr DType kType = DType::kBF16;
-constexpr int kContext = 1024;  // tokens of every sequence
 constexpr int kRepeats = 20, kGroups = 5;
 
 struct Options {
@@ -34,6 +33,7 @@ struct Options {
   bool blas = true;              // blas=0: without the baseline
   bool ops = true;               // ops=0: whole steps only
   bool batch_invariant = false;  // invariant=1: all products by one plan
+  int context = 1024;            // tokens of every sequence
   cuda::StreamTuning tuning;
 };
 
@@ -116,7 +116,7 @@ class Bench {
       const int64_t bytes = layers * (QkvBytes() + OutBytes() + UpBytes() + DownBytes()) + HeadBytes();
       Report(kind, "all products of a step", 1, bytes, [&] { step(false); });
       if (options_.attend) {
-        const int64_t kv = int64_t{tokens} * kContext * shape.kv_heads * shape.head_dim * 4 * layers;
+        const int64_t kv = int64_t{tokens} * options_.context * shape.kv_heads * shape.head_dim * 4 * layers;
         Report(kind, "step with attention", 1, bytes + kv, [&] { step(true); });
         Report(kind, "step with attention and greedy", 1, bytes + kv, [&] {
           step(true);
@@ -190,7 +190,7 @@ class Bench {
   void Prepare(const Shape& shape, int tokens) {
     MakeWeights(shape);
     tokens_ = tokens;
-    const int blocks = (kContext + kKvBlockTokens - 1) / kKvBlockTokens;
+    const int blocks = (options_.context + kKvBlockTokens - 1) / kKvBlockTokens;
     const int64_t head = 2 * kKvBlockTokens * shape.head_dim * 2;
     pool_bytes_ = int64_t{tokens} * blocks * shape.kv_heads * head;
     pool_ = Allocate(pool_bytes_ * shape.layers);
@@ -221,16 +221,16 @@ class Bench {
     FillRandom<<<64, 256>>>(static_cast<uint16_t*>(q_.data()), tokens * width, 4);
     FillRandom<<<64, 256>>>(static_cast<uint16_t*>(inter_.data()), int64_t{tokens} * shape.inter, 5);
     std::vector<int32_t> ints;
-    for (int i = 0; i < tokens; ++i) ints.push_back(kContext - 1);
+    for (int i = 0; i < tokens; ++i) ints.push_back(options_.context - 1);
     for (int i = 0; i < tokens; ++i) ints.push_back(i);
     for (int i = 0; i <= tokens; ++i) ints.push_back(i);
-    for (int i = 0; i < tokens; ++i) ints.push_back(kContext);
+    for (int i = 0; i < tokens; ++i) ints.push_back(options_.context);
     for (int i = 0; i < tokens * blocks; ++i) ints.push_back(i);
     ints_ = Allocate(ints.size() * 4);
     Check(cudaMemcpy(ints_.data(), ints.data(), ints.size() * 4, cudaMemcpyDefault));
     auto* at = static_cast<int32_t*>(ints_.data());
     const int64_t rows = tokens;
-    batch_ = {.tokens = tokens, .sequences = tokens, .decode_sequences = tokens, .max_context = kContext};
+    batch_ = {.tokens = tokens, .sequences = tokens, .decode_sequences = tokens, .max_context = options_.context};
     batch_.position = Tensor(at, DType::kI32, {rows});
     batch_.sequence_of = Tensor(at + rows, DType::kI32, {rows});
     batch_.query_start = Tensor(at + 2 * rows, DType::kI32, {rows + 1});
@@ -336,6 +336,8 @@ Options Parse(int count, char** arguments) {
       if (name == "ops") options.ops = value != 0;
       if (name == "shared") options.tuning.shared_bytes = value << 10;
       if (name == "invariant") options.batch_invariant = value != 0;
+      if (name == "context") options.context = value;
+      if (name == "width") options.tuning.gated_width = value;
       if (name == "chunk") options.tuning.chunk = value;
       if (name == "ctas") options.tuning.ctas_per_sm = value;
     } else if (std::atoi(argument.c_str()) > 0) {

@@ -7,7 +7,7 @@ namespace berth::kernels::cuda {
 __device__ inline float Activate(Activation activation, float x) {
   switch (activation) {
     case Activation::kSilu:
-      return x / (1 + __expf(-x));
+      return __fdividef(x, 1 + __expf(-x));  // x / infinity where that is: zero
     case Activation::kGelu:
       return 0.5f * x * (1 + erff(x * 0.70710678f));
     case Activation::kGeluTanh:

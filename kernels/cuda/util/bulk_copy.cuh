@@ -100,6 +100,16 @@ __device__ inline void TensorCopy(void* to, const CUtensorMap* map, int c0, int 
       : "memory");
 }
 
+// Rank 2, to the same place of every block of the cluster in the set `blocks`, each of which counts the bytes at its barrier.
+__device__ inline void TensorCopyToAll(void* to, const CUtensorMap* map, int c0, int c1, Barrier* barrier, uint16_t blocks,
+                                       uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint "
+      "[%0], [%1, {%2, %3}], [%4], %5, %6;" ::"r"(SharedAddress(to)),
+      "l"(map), "r"(c0), "r"(c1), "r"(SharedAddress(barrier)), "h"(blocks), "l"(policy)
+      : "memory");
+}
+
 // Brings the map itself close.
 __device__ inline void PrefetchMap(const CUtensorMap* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 

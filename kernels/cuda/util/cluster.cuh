@@ -46,6 +46,11 @@ __device__ inline void StoreAsync(uint32_t to, float4 x, uint32_t barrier) {
                : "memory");
 }
 
+// Arrive() at another block's barrier, where all that is to be said is that something has been read.
+__device__ inline void ArriveAt(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 // WaitFor() where other blocks store.
 __device__ inline void WaitForCluster(Barrier* barrier, uint32_t parity) {
   asm volatile(

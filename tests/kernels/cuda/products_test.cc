@@ -105,6 +105,30 @@ TEST_P(ProductsTest, MlpUp) {
   }
 }
 
+// Every width of a tile, tokens and weight shared by two blocks, tiles without a partner, and ends inside of tiles.
+TEST_P(ProductsTest, GatedMlpUpOfManyRows) {
+  for (const auto& [hidden, inter] : {std::pair<int64_t, int64_t>{512, 1000}, {72, 8600}, {136, 10600}, {64, 12800}, {200, 14800},
+                                      {96, 4400}, {264, 5400}, {64, 6400}, {128, 7400}}) {
+    Twin& weight = Values({2 * inter, hidden}, 1 / std::sqrt(float(hidden)));
+    const Twin &norm = Floats({hidden}, 1, 0.1f), &bias = Floats({2 * inter}, 0, 0.2f);
+    for (const int rows : {33, 65, 129, 200, 257, 1100}) {
+      if (rows > 257 && inter > 1000) continue;
+      SCOPED_TRACE(testing::Message() << rows << " rows, " << hidden << " to " << inter);
+      const Guarded residual = GuardedValues(rows, hidden), out = GuardedValues(rows, inter);
+      Compare(out, [&, inter = inter](Ops& ops, auto side) {
+        MlpUpArgs args{.residual = side(residual.view),
+                       .norm = {.weight = side(norm)},
+                       .weight = WeightOf(side(weight)),
+                       .gated = true,
+                       .activation = Activation::kSilu,
+                       .out = side(out.view)};
+        if (inter % 400 == 0) args.bias = side(bias);
+        ops.MlpUp(args);
+      });
+    }
+  }
+}
+
 TEST_P(ProductsTest, ProjectOut) {
   struct Case {
     int64_t k, hidden;

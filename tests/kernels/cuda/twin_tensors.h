@@ -22,9 +22,9 @@ class TwinTensors : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
     auto made = MakeCudaOps({.device = 0,
-                             .max_tokens = 512,
+                             .max_tokens = 2048,
                              .max_hidden = 4096,
-                             .max_product = 16384,
+                             .max_product = 32768,
                              .moe = {.experts = 16, .top_k = 4, .intermediate = 128}});
     if (!made.ok()) GTEST_SKIP() << made.status();
     cuda_ = *std::move(made);

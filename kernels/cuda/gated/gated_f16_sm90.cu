@@ -1,0 +1,7 @@
+#include "kernels/cuda/gated/gated_launch_sm90.cuh"
+
+namespace berth::kernels::cuda::gated {
+
+template void LaunchGated<__half>(Context&, const GatedParams&, const GatedPlan&);
+
+}  // namespace berth::kernels::cuda::gated

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cuda/gated/gated_launch.h"
+#include "kernels/cuda/gated/gated_product_sm90.cuh"
+
+namespace berth::kernels::cuda::gated {
+
+template <typename T, int kGroups, int kWidth, Shared kShared>
+void Queue(Context& context, const GatedParams& params) {
+  const int clusters = std::min(params.units, context.multiprocessors / kPair);
+  LaunchClusters(context, GatedProduct<T, kGroups, kWidth, kShared>, kPair, clusters * kPair, (kGroups + 1) * 128,
+                 Stages(kWidth, kGroups) * StageBytes(kWidth, kGroups) + kBarrierBytes, params);
+}
+
+template <typename T, int kWidth = kMinWidth>
+void QueueWidth(Context& context, const GatedParams& params, const GatedPlan& plan) {
+  if (plan.width != kWidth) {
+    if constexpr (kWidth < kMaxWidth) {
+      QueueWidth<T, kWidth + kWidthStep>(context, params, plan);
+    } else {
+      BERTH_CHECK(false) << "width " << plan.width;
+    }
+  } else if (plan.groups == 1) {
+    Queue<T, 1, kWidth, Shared::kTokens>(context, params);
+  } else if (plan.shared == Shared::kTokens) {
+    Queue<T, 2, kWidth, Shared::kTokens>(context, params);
+  } else {
+    Queue<T, 2, kWidth, Shared::kWeight>(context, params);
+  }
+}
+
+template <typename T>
+void LaunchGated(Context& context, const GatedParams& params, const GatedPlan& plan) {
+  QueueWidth<T>(context, params, plan);
+}
+
+}  // namespace berth::kernels::cuda::gated

@@ -1,0 +1,231 @@
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/attend/sm90.cuh"
+#include "kernels/cuda/gated/gated_params.h"
+#include "kernels/cuda/gated/gated_plan.h"
+#include "kernels/cuda/gated/products_sm90.cuh"
+#include "kernels/cuda/util/activate.cuh"
+#include "kernels/cuda/util/bulk_copy.cuh"
+#include "kernels/cuda/util/cluster.cuh"
+#include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/numeric.cuh"
+
+namespace berth::kernels::cuda::gated {
+
+// How many neighbouring token units are multiplied with a part of the weight before the next: their tokens stay in the cache.
+inline constexpr int kUnitsOfGroup = 8;
+
+#ifdef BERTH_HAS_SM90A
+
+// One tile per block at a time: kGroups groups of four warps have 64 tokens each, the M of their products, and kWidth rows of
+// the weight, half of them gates, half the up rows of the same outputs, so that a thread holds both. One thread issues the
+// copies of stages, the weight's first before the grid dependency wait. The two blocks of a cluster share tokens or weight.
+template <typename T, int kGroups, int kWidth, Shared kShared>
+class Walk {
+ public:
+  static constexpr int kStages = Stages(kWidth, kGroups), kHalf = kWidth / 2;
+  static constexpr int kTileTokens = kGroups * kGroupTokens;
+  static constexpr int kTokenBytes = kTileTokens * kStep * 2, kWeightBytes = kWidth * kStep * 2;
+  static constexpr uint16_t kBoth = (1 << kPair) - 1;
+
+  __device__ Walk(const GatedParams& params, std::byte* shared)
+      : params_(params), stages_(shared), rank_(ClusterRank()), cluster_(blockIdx.x / kPair), clusters_(gridDim.x / kPair) {
+    full_ = reinterpret_cast<Barrier*>(shared + kStages * StageBytes(kWidth, kGroups));
+    empty_ = full_ + kStages;
+  }
+
+  __device__ void InitBarriers() {
+    PrefetchMap(&params_.tokens);
+    PrefetchMap(&params_.weight);
+    for (int i = 0; i < kStages; ++i) {
+      InitBarrier(full_ + i, 1);
+      InitBarrier(empty_ + i, kPair * kGroups * 4);
+    }
+    PublishBarriers();
+  }
+
+  // One thread.
+  __device__ void Produce() {
+    const uint64_t weight_policy = params_.once ? StreamingPolicy() : NormalPolicy(), token_policy = NormalPolicy();
+    Cursor weight = First(), tokens = weight;
+    for (int i = 0; i < kStages && weight.unit < params_.units; ++i, Advance(weight)) CopyWeight(weight, weight_policy);
+    WaitForInputs();
+    for (int i = 0; i < kStages && tokens.unit < params_.units; ++i, Advance(tokens)) CopyTokens(tokens, token_policy);
+    for (; weight.unit < params_.units; Advance(weight)) {
+      WaitFor(empty_ + weight.stage, weight.parity ^ 1);
+      CopyWeight(weight, weight_policy);
+      CopyTokens(weight, token_policy);
+    }
+  }
+
+  // A group of four warps.
+  __device__ void Consume(int group) {
+    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+    const uint32_t own = SharedAddress(empty_), other = AddressAt(own, rank_ ^ 1), base = SharedAddress(stages_);
+    const auto release = [&](int stage) {
+      if (lane != 0) return;
+      Arrive(empty_ + stage);
+      ArriveAt(other + stage * sizeof(Barrier));
+    };
+    int stage = 0;
+    uint32_t parity = 0;
+    float c[kWidth / 8][4];
+    WaitForInputs();
+    for (int unit = cluster_; unit < params_.units; unit += clusters_) {
+#pragma unroll
+      for (int j = 0; j < kWidth / 8; ++j) c[j][0] = c[j][1] = c[j][2] = c[j][3] = 0;
+      int before = 0;
+      for (int step = 0; step < params_.steps; ++step) {
+        WaitFor(full_ + stage, parity);
+        const uint32_t at = base + stage * StageBytes(kWidth, kGroups);
+        const uint64_t a = sm90::Descriptor(at + group * kGroupTokens * kStep * 2), b = sm90::Descriptor(at + kTokenBytes);
+        sm90::FenceProducts();
+#pragma unroll
+        for (int k = 0; k < kStep / 16; ++k) MultiplyTile<T, kWidth>(c, a + 2 * k, b + 2 * k);  // 32 bytes, in units of 16
+        sm90::CommitProducts();
+        sm90::WaitForProducts<1>();
+        if (step > 0) release(before);
+        before = stage;
+        if (++stage == kStages) {
+          stage = 0;
+          parity ^= 1;
+        }
+      }
+      sm90::WaitForProducts<0>();
+      sm90::Settle(c);
+      release(before);
+      const Tile tile = TileOf(unit);
+      Finish(c, tile.token + group * kGroupTokens + warp * 16 + lane / 4, tile.row, lane % 4);
+    }
+  }
+
+ private:
+  struct Tile {
+    int token, row;  // its first token and gate
+  };
+  struct Cursor {
+    int unit, step, stage;
+    uint32_t parity;
+    Tile tile;
+  };
+
+  __device__ Tile TileOf(int unit) const {
+    const int group = unit / (kUnitsOfGroup * params_.width_units);
+    const int rest = unit - group * kUnitsOfGroup * params_.width_units;
+    const int units = min(kUnitsOfGroup, params_.token_units - group * kUnitsOfGroup);
+    const int width_unit = rest / units, token_unit = group * kUnitsOfGroup + rest - width_unit * units;
+    const bool weight = kShared == Shared::kWeight;
+    return {(weight ? token_unit * kPair + rank_ : token_unit) * kTileTokens,
+            (weight ? width_unit : width_unit * kPair + rank_) * kHalf};
+  }
+
+  __device__ Cursor First() const { return {cluster_, 0, 0, 0, TileOf(cluster_)}; }
+
+  __device__ void Advance(Cursor& cursor) const {
+    if (++cursor.stage == kStages) {
+      cursor.stage = 0;
+      cursor.parity ^= 1;
+    }
+    if (++cursor.step < params_.steps) return;
+    cursor.step = 0;
+    cursor.unit += clusters_;
+    if (cursor.unit < params_.units) cursor.tile = TileOf(cursor.unit);
+  }
+
+  // Announces a stage and copies its part of the weight: all of it, or half for both blocks.
+  __device__ void CopyWeight(const Cursor& cursor, uint64_t policy) {
+    Barrier* const full = full_ + cursor.stage;
+    std::byte* const to = stages_ + cursor.stage * StageBytes(kWidth, kGroups) + kTokenBytes;
+    const int column = cursor.step * kStep, first = cursor.tile.row, second = first + static_cast<int>(params_.inter);
+    ArriveAndExpect(full, StageBytes(kWidth, kGroups));
+    if constexpr (kShared == Shared::kWeight) {
+      TensorCopyToAll(to + rank_ * kHalf * kStep * 2, &params_.weight, column, rank_ == 0 ? first : second, full, kBoth,
+                      policy);
+    } else {
+      TensorCopy(to, &params_.weight, column, first, full, policy);
+      TensorCopy(to + kHalf * kStep * 2, &params_.weight, column, second, full, policy);
+    }
+  }
+
+  __device__ void CopyTokens(const Cursor& cursor, uint64_t policy) {
+    Barrier* const full = full_ + cursor.stage;
+    std::byte* const to = stages_ + cursor.stage * StageBytes(kWidth, kGroups);
+    const int column = cursor.step * kStep;
+    if constexpr (kShared == Shared::kTokens) {
+      const int part = rank_ * kTileTokens / kPair;
+      TensorCopyToAll(to + part * kStep * 2, &params_.tokens, column, cursor.tile.token + part, full, kBoth, policy);
+    } else {
+      TensorCopy(to, &params_.tokens, column, cursor.tile.token, full, policy);
+    }
+  }
+
+  // c[j] and c[j + kHalf / 8] are gates and ups of two neighbouring outputs of `token` and of token + 8, `lane` says which of a
+  // block of eight. Two lanes swap, so that each has four outputs of one block, and four lanes' stores are 32 bytes in a row.
+  __device__ void Finish(const float (&c)[kWidth / 8][4], int64_t token, int64_t row, int lane) const {
+    const bool odd = lane % 2 == 1;
+#pragma unroll
+    for (int j = 0; j < kHalf / 8; j += 2, row += 16) {
+      uint32_t pair[2][2];
+#pragma unroll
+      for (int b = 0; b < 2; ++b) Outputs(c[j + b], c[j + b + kHalf / 8], row + 8 * b + 2 * lane, pair[b]);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const uint32_t own = pair[odd ? 1 : 0][i], other = __shfl_xor_sync(~0u, pair[odd ? 0 : 1][i], 1);
+        const int64_t column = row + (odd ? 8 : 0) + lane / 2 * 4;
+        if (token + 8 * i < params_.token_count && column < params_.inter) {
+          *reinterpret_cast<uint2*>(static_cast<T*>(params_.out) + (token + 8 * i) * params_.out_stride + column) =
+              odd ? uint2{other, own} : uint2{own, other};
+        }
+      }
+    }
+  }
+
+  // Of two columns from `row` and two tokens each.
+  __device__ void Outputs(const float (&gate)[4], const float (&up)[4], int64_t row, uint32_t (&pair)[2]) const {
+    float2 gate_bias{}, up_bias{};
+    if (params_.bias != nullptr && row < params_.inter) {
+      gate_bias = *reinterpret_cast<const float2*>(params_.bias + row);
+      up_bias = *reinterpret_cast<const float2*>(params_.bias + params_.inter + row);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      alignas(4) const T both[2] = {
+          FromFloat<T>(Activate(Activation::kSilu, gate[2 * i] + gate_bias.x) * (up[2 * i] + up_bias.x)),
+          FromFloat<T>(Activate(Activation::kSilu, gate[2 * i + 1] + gate_bias.y) * (up[2 * i + 1] + up_bias.y))};
+      pair[i] = *reinterpret_cast<const uint32_t*>(both);
+    }
+  }
+
+  const GatedParams& params_;
+  std::byte* const stages_;
+  const int rank_, cluster_, clusters_;
+  Barrier *full_, *empty_;
+};
+
+#endif
+
+template <typename T, int kGroups, int kWidth, Shared kShared>
+__global__ void __launch_bounds__((kGroups + 1) * 128, 1) GatedProduct(const __grid_constant__ GatedParams params) {
+#ifdef BERTH_HAS_SM90A
+  extern __shared__ __align__(1024) std::byte gated_shared[];
+  Walk<T, kGroups, kWidth, kShared> walk(params, gated_shared);
+  if (threadIdx.x == 0) walk.InitBarriers();
+  LetSuccessorStart();
+  SyncCluster();
+  if (threadIdx.x < 128) {
+    if constexpr (kGroups > 1) sm90::GiveRegisters<40>();
+    if (threadIdx.x == 0) walk.Produce();
+    __syncwarp();
+  } else {
+    if constexpr (kGroups > 1) sm90::TakeRegisters<232>();
+    walk.Consume(threadIdx.x / 128 - 1);
+  }
+  SyncCluster();  // until then the other block may write here
+#endif
+}
+
+}  // namespace berth::kernels::cuda::gated
