@@ -9,11 +9,12 @@ import pytest
 PERSON = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["name", "age", "height", "likes", "pet"],
+    "required": ["name", "age", "height", "shoes", "likes", "pet"],
     "properties": {
         "name": {"type": "string", "pattern": "^[A-Z][a-z]{2,8}$"},
         "age": {"type": "integer", "minimum": 18, "maximum": 99},
-        "height": {"type": "number", "minimum": 1, "exclusiveMaximum": 3},
+        "height": {"type": "number", "minimum": 1.25, "exclusiveMaximum": 2.5},
+        "shoes": {"type": "number", "multipleOf": 0.5, "minimum": 36, "maximum": 47.5},
         "likes": {"type": "array", "items": {"enum": ["tea", "chess", "rain"]}, "minItems": 1, "maxItems": 3},
         "pet": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/pet"}]},
     },
@@ -42,7 +43,7 @@ def schema_format(schema):
 def ask(client, model, response_format, **more):
     messages = [{"role": "user", "content": "Answer in JSON, please."}]
     return client.chat.completions.create(
-        model=model, messages=messages, max_tokens=300, extra_body={"response_format": response_format}, **more
+        model=model, messages=messages, max_tokens=500, extra_body={"response_format": response_format}, **more
     )
 
 
@@ -77,7 +78,8 @@ def test_a_pattern_and_a_grammar(client, model):
 @pytest.mark.parametrize(
     "response_format, message",
     [
-        (schema_format({"type": "integer", "multipleOf": 3}), "#/multipleOf: is not supported"),
+        (schema_format({"type": "array", "uniqueItems": True}), "#/uniqueItems: is not supported"),
+        (schema_format({"type": "number", "multipleOf": 0.12345}), "#/multipleOf: 0.12345 is not supported"),
         (schema_format({"type": "wrong"}), 'unknown type "wrong"'),
         ({"type": "regex", "regex": "(a"}, "without its ')'"),
         ({"type": "ebnf", "ebnf": "root ::= other"}, '"other" is not defined'),

@@ -60,10 +60,10 @@ TEST_F(DirectTest, AConstrainedOutputMatchesAndEndsByItself) {
 
 TEST_F(DirectTest, AConstraintThatCannotBeReadIsNamed) {
   v1::GenerationSpec spec = ChatSpec("r", "hello", 20);
-  spec.mutable_constraint()->set_json_schema(R"({"type": "integer", "multipleOf": 3})");
+  spec.mutable_constraint()->set_json_schema(R"({"type": "array", "uniqueItems": true})");
   const Outcome outcome = worker_.Stream(spec);
   EXPECT_EQ(outcome.error.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(outcome.error.message()), ::testing::HasSubstr("#/multipleOf: is not supported"));
+  EXPECT_THAT(std::string(outcome.error.message()), ::testing::HasSubstr("#/uniqueItems: is not supported"));
 }
 
 TEST_F(DirectTest, TheSameSeedGivesTheSameTextAndOthersDoNot) {

@@ -28,6 +28,11 @@ Grammar::ExprId Grammar::Repeat(ExprId part, int least, int most) {
 
 Grammar::ExprId Grammar::Refer(RuleId rule) { return Add({.kind = Kind::kRule, .rule = rule}); }
 
+Grammar::ExprId Grammar::Automaton(std::vector<AutomatonState> states) {
+  automata_.push_back(std::move(states));
+  return Add({.kind = Kind::kAutomaton, .automaton = static_cast<int>(automata_.size()) - 1});
+}
+
 namespace {
 
 // Splits until all characters of a piece have the same length and, but for the last bytes that vary freely, the same lead

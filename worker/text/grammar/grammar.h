@@ -21,13 +21,18 @@ class Grammar {
   using CodePoints = std::vector<std::pair<int32_t, int32_t>>;  // inclusive ranges
   using ByteRanges = std::vector<std::pair<uint8_t, uint8_t>>;  // one after the other; inclusive
 
-  enum class Kind { kBytes, kSequence, kChoice, kRepeat, kRule };
+  enum class Kind { kBytes, kSequence, kChoice, kRepeat, kRule, kAutomaton };
   struct Expr {
     Kind kind;
     uint8_t low = 0, high = 0;  // kBytes: one byte in [low, high]
     std::vector<ExprId> parts;  // kSequence (none: the empty text), kChoice (none: nothing), kRepeat (one)
     int least = 0, most = 0;    // kRepeat; most -1: no limit
     RuleId rule = -1;           // kRule
+    int automaton = -1;         // kAutomaton
+  };
+  struct AutomatonState {
+    bool accepting = false;
+    std::vector<std::pair<uint8_t, int>> next;  // a byte, and the state after it
   };
   struct Rule {
     std::string name;
@@ -44,6 +49,8 @@ class Grammar {
   ExprId Repeat(ExprId part, int least, int most);
   ExprId Optional(ExprId part) { return Repeat(part, 0, 1); }
   ExprId Refer(RuleId rule);
+  // The texts that lead from the first state to an accepting one. No state may be a dead end.
+  ExprId Automaton(std::vector<AutomatonState> states);
 
   RuleId AddRule(std::string name) {
     rules_.push_back({std::move(name)});
@@ -53,6 +60,7 @@ class Grammar {
   void set_root(RuleId rule) { root_ = rule; }
 
   const Expr& expr(ExprId id) const { return exprs_[id]; }
+  const std::vector<AutomatonState>& automaton(const Expr& expr) const { return automata_[expr.automaton]; }
   const std::vector<Rule>& rules() const { return rules_; }
   RuleId root() const { return root_; }
 
@@ -68,6 +76,7 @@ class Grammar {
   ExprId ChoiceOfBytes(std::vector<ByteRanges> choices);
 
   std::vector<Expr> exprs_;
+  std::vector<std::vector<AutomatonState>> automata_;
   std::vector<Rule> rules_;
   RuleId root_ = 0;
 };

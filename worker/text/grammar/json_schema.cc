@@ -1,9 +1,8 @@
 // From a JSON schema to a grammar. Keywords: type (one or a list), properties, required, additionalProperties, items,
 // prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (as anyOf), allOf (one), $ref into the document, $defs, pattern,
-// format, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum (whole numbers). Annotations (title,
+// format, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf. Annotations (title,
 // description, default, …) are passed over.
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
+#include "worker/text/grammar/json_numbers.h"
 #include "worker/text/grammar/json_patterns.h"
 #include "worker/text/grammar/json_rules.h"
 
@@ -121,8 +121,10 @@ class SchemaReader {
   absl::StatusOr<ExprId> Typed(const Json& schema, const std::string& path, int depth) {
     const auto it = schema.find("type");
     if (it == schema.end()) {
-      if (schema.contains("properties")) return Object(schema, path, depth);
-      if (schema.contains("items") || schema.contains("prefixItems")) return Array(schema, path, depth);
+      for (const auto& [key, value] : schema.items()) {  // values of other types are left out
+        const auto keyword = Keywords().find(key);
+        if (keyword != Keywords().end() && !keyword->second.empty()) return OfType(keyword->second, schema, path, depth);
+      }
       return rules_.Value();
     }
     std::vector<ExprId> choices;
@@ -139,8 +141,8 @@ class SchemaReader {
     if (type == "object") return Object(schema, path, depth);
     if (type == "array") return Array(schema, path, depth);
     if (type == "string") return String(schema, path);
-    if (type == "integer") return Integer(schema, path);
-    if (type == "number") return Number(schema, path);
+    if (type == "integer") return Number(schema, path, /*integer=*/true);
+    if (type == "number") return Number(schema, path, /*integer=*/false);
     if (type == "boolean") return grammar_.Choice({grammar_.Literal("true"), grammar_.Literal("false")});
     if (type == "null") return grammar_.Literal("null");
     return Error(path + "/type", absl::StrCat("unknown type \"", type, "\""));
@@ -168,47 +170,30 @@ class SchemaReader {
     return rules_.StringOfLength(limits.first, limits.second);
   }
 
-  absl::StatusOr<NumberBounds> Bounds(const Json& schema, const std::string& path) {
-    NumberBounds bounds;
-    for (const auto& [key, exclusive] : {std::pair("minimum", false), std::pair("exclusiveMinimum", true),
-                                         std::pair("maximum", false), std::pair("exclusiveMaximum", true)}) {
-      const auto it = schema.find(key);
-      if (it == schema.end()) continue;
-      const double number = it->is_number() ? it->get<double>() : 0.5;
-      if (std::trunc(number) != number || std::abs(number) > 1e18) {
-        return Error(absl::StrCat(path, "/", key), absl::StrCat("want a whole number, got ", it->dump()));
+  absl::StatusOr<ExprId> Number(const Json& schema, const std::string& path, bool integer) {
+    NumberLimits limits{.integer = integer};
+    for (const auto& [key, value] : schema.items()) {
+      const bool multiple = key == "multipleOf", exclusive = absl::StartsWith(key, "exclusive");
+      if (!multiple && !exclusive && key != "minimum" && key != "maximum") continue;
+      const std::optional<Decimal> number = value.is_number() ? ParseDecimal(value.dump()) : std::nullopt;
+      if (!number.has_value()) {
+        return Error(absl::StrCat(path, "/", key), absl::StrCat("want a number of at most ", kMaxDecimalDigits,
+                                                                " digits before and after its point, got ", value.dump()));
       }
-      const int64_t value = it->get<int64_t>();
-      const bool is_low = absl::EndsWith(key, "inimum");
-      std::optional<int64_t>& bound = is_low ? bounds.low : bounds.high;
-      bool& without = is_low ? bounds.above_low : bounds.below_high;
-      if (bound.has_value() && value == *bound) without |= exclusive;
-      if (bound.has_value() && (is_low ? value <= *bound : value >= *bound)) continue;
-      bound = value;
-      without = exclusive;
+      if (!multiple) {
+        limits.bounds.push_back({.value = *number, .least = absl::EndsWith(key, "inimum"), .exclusive = exclusive});
+      } else if (number->negative || number->zero()) {
+        return Error(path + "/multipleOf", absl::StrCat("want a number above 0, got ", value.dump()));
+      } else {
+        limits.multiple_of = number;
+      }
     }
-    return bounds;
-  }
-
-  absl::StatusOr<ExprId> Integer(const Json& schema, const std::string& path) {
-    BERTH_ASSIGN_OR_RETURN(NumberBounds bounds, Bounds(schema, path));
-    if (bounds.above_low) ++*bounds.low;
-    if (bounds.below_high) --*bounds.high;
-    if (!bounds.low.has_value() && !bounds.high.has_value()) return rules_.Integer();
-    if (bounds.low.has_value() && bounds.high.has_value() && *bounds.low > *bounds.high) {
-      return Error(path, "minimum is above maximum");
-    }
-    return AppendRegex(IntegerPattern(bounds.low, bounds.high), grammar_);
-  }
-
-  absl::StatusOr<ExprId> Number(const Json& schema, const std::string& path) {
-    BERTH_ASSIGN_OR_RETURN(const NumberBounds bounds, Bounds(schema, path));
-    if (!bounds.low.has_value() && !bounds.high.has_value()) return rules_.Number();
-    if (bounds.low.has_value() && bounds.high.has_value() &&
-        *bounds.low + (bounds.above_low || bounds.below_high ? 1 : 0) > *bounds.high) {
-      return Error(path, "minimum is above maximum");
-    }
-    return AppendRegex(NumberPattern(bounds), grammar_);
+    if (limits.bounds.empty() && !limits.multiple_of.has_value()) return integer ? rules_.Integer() : rules_.Number();
+    absl::StatusOr<ExprId> expr = AppendNumber(limits, grammar_);
+    if (expr.ok()) return expr;
+    if (!absl::IsOutOfRange(expr.status())) return Error(path, std::string(expr.status().message()));
+    return Error(path + "/multipleOf",
+                 absl::StrCat(schema.at("multipleOf").dump(), " is not supported: ", std::string(expr.status().message())));
   }
 
   // A count of at least 0 each; -1 where `most_key` is absent.
@@ -291,31 +276,37 @@ class SchemaReader {
     return rules_.Braces("{", "}", first);
   }
 
+  // Those that may restrict a value, each with the type that it is about, if it is about one.
+  static const absl::flat_hash_map<std::string, std::string>& Keywords() {
+    static const auto& keywords = *new absl::flat_hash_map<std::string, std::string>{{"type", ""},
+                                                                                     {"enum", ""},
+                                                                                     {"const", ""},
+                                                                                     {"anyOf", ""},
+                                                                                     {"oneOf", ""},
+                                                                                     {"allOf", ""},
+                                                                                     {"$ref", ""},
+                                                                                     {"properties", "object"},
+                                                                                     {"required", "object"},
+                                                                                     {"additionalProperties", "object"},
+                                                                                     {"items", "array"},
+                                                                                     {"prefixItems", "array"},
+                                                                                     {"minItems", "array"},
+                                                                                     {"maxItems", "array"},
+                                                                                     {"pattern", "string"},
+                                                                                     {"format", "string"},
+                                                                                     {"minLength", "string"},
+                                                                                     {"maxLength", "string"},
+                                                                                     {"minimum", "number"},
+                                                                                     {"maximum", "number"},
+                                                                                     {"exclusiveMinimum", "number"},
+                                                                                     {"exclusiveMaximum", "number"},
+                                                                                     {"multipleOf", "number"}};
+    return keywords;
+  }
+
   static absl::Status CheckKeywords(const Json& schema, const std::string& path) {
-    static const auto& known = *new absl::flat_hash_set<std::string>{"type",
-                                                                     "properties",
-                                                                     "required",
-                                                                     "additionalProperties",
-                                                                     "items",
-                                                                     "prefixItems",
-                                                                     "minItems",
-                                                                     "maxItems",
-                                                                     "enum",
-                                                                     "const",
-                                                                     "anyOf",
-                                                                     "oneOf",
-                                                                     "allOf",
-                                                                     "$ref",
-                                                                     "pattern",
-                                                                     "format",
-                                                                     "minLength",
-                                                                     "maxLength",
-                                                                     "minimum",
-                                                                     "maximum",
-                                                                     "exclusiveMinimum",
-                                                                     "exclusiveMaximum"};
     for (const auto& [key, value] : schema.items()) {
-      if (!known.contains(key) && !IsAnnotation(key)) return Error(absl::StrCat(path, "/", key), "is not supported");
+      if (!Keywords().contains(key) && !IsAnnotation(key)) return Error(absl::StrCat(path, "/", key), "is not supported");
     }
     return absl::OkStatus();
   }

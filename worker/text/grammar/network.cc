@@ -106,6 +106,18 @@ class RuleAutomaton {
         }
         return to;
       }
+      case Grammar::Kind::kAutomaton: {
+        const int first = static_cast<int>(states_.size()), to = first + static_cast<int>(grammar.automaton(expr).size());
+        states_.resize(to + 1);
+        states_[from].empty.push_back(first);
+        int at = first;
+        for (const Grammar::AutomatonState& state : grammar.automaton(expr)) {
+          for (const auto& [byte, next] : state.next) states_[at].bytes.push_back({byte, byte, first + next});
+          if (state.accepting) states_[at].empty.push_back(to);
+          ++at;
+        }
+        return to;
+      }
     }
     return from;
   }
