@@ -1,6 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -29,6 +33,11 @@ class WeightUploader {
  public:
   virtual ~WeightUploader() = default;
 
+  // How an uploader that copies from the host does it, from several threads; before the first weight. Every byte of a weight
+  // is copied once. Unless set: std::memcpy.
+  using Copy = std::function<void(std::byte* to, const std::byte* from, size_t bytes)>;
+  void set_copy(Copy copy) { copy_ = std::move(copy); }
+
   // Once, before the first weight. RESOURCE_EXHAUSTED says how much memory is missing.
   virtual absl::Status Reserve(const WeightSizes& sizes) = 0;
 
@@ -40,6 +49,9 @@ class WeightUploader {
 
   // Waits for all copies. The memory of all weights, to be kept as long as they are used.
   virtual absl::StatusOr<std::vector<Buffer>> Finish() = 0;
+
+ protected:
+  Copy copy_ = [](std::byte* to, const std::byte* from, size_t bytes) { std::memcpy(to, from, bytes); };
 };
 
 }  // namespace berth::kernels

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -34,8 +33,8 @@ absl::Status Fault(cudaError_t error, std::string_view what) {
 // One thread's way to the device: while one of its two chunks is fetched and converted, it fills the other.
 class Lane {
  public:
-  Lane(const CudaWeightUploaderOptions& options, PieceQueue& queue)
-      : options_(options), queue_(queue), thread_([this] { Run(); }) {}
+  Lane(const CudaWeightUploaderOptions& options, const WeightUploader::Copy& copy, PieceQueue& queue)
+      : options_(options), copy_(copy), queue_(queue), thread_([this] { Run(); }) {}
   void Join() { thread_.join(); }
 
  private:
@@ -69,7 +68,7 @@ class Lane {
     const size_t bytes = RowBytes(piece.from, piece.elements);
     const bool convert = piece.from != piece.to;
     BERTH_RETURN_IF_ERROR(Fault(cudaEventSynchronize(chunk.done), "waiting"));
-    std::memcpy(chunk.pinned, piece.source, bytes);
+    copy_(chunk.pinned, piece.source, bytes);
     std::byte* const target = convert ? chunk.staging : piece.out;
     BERTH_RETURN_IF_ERROR(Fault(cudaMemcpyAsync(target, chunk.pinned, bytes, cudaMemcpyHostToDevice, stream_), "a copy"));
     if (convert) cuda::ConvertWeights(piece.from, chunk.staging, piece.elements, piece.to, piece.out, stream_);
@@ -88,6 +87,7 @@ class Lane {
   }
 
   const CudaWeightUploaderOptions options_;
+  const WeightUploader::Copy& copy_;
   PieceQueue& queue_;
   cudaStream_t stream_ = nullptr;
   std::array<Chunk, 2> chunks_;
@@ -127,11 +127,11 @@ class CudaWeightUploader final : public WeightUploader {
     const LinearWeight weight = memory_.TakeMatrix(options_.dtype, host.n(), host.k);
     std::byte* out = Data(weight);
     for (const LinearWeight::Segment& segment : host.segments) {
-      const int64_t rows_at_once = options_.chunk_bytes / RowBytes(segment.dtype, host.k);
-      BERTH_CHECK(rows_at_once > 0) << "a row of " << host.k << " values does not fit into a chunk";
-      for (int64_t row = 0; row < segment.rows; row += rows_at_once) {
-        const int64_t elements = std::min(rows_at_once, segment.rows - row) * host.k;
-        Push({segment.dtype, segment.data + row * RowBytes(segment.dtype, host.k), elements, options_.dtype, out});
+      const DTypeInfo& info = Info(segment.dtype);
+      const int64_t total = segment.rows * host.k, most = options_.chunk_bytes / info.block_bytes * info.block_elements;
+      for (int64_t at = 0; at < total; at += most) {
+        const int64_t elements = std::min(most, total - at);
+        Push({segment.dtype, segment.data + RowBytes(segment.dtype, at), elements, options_.dtype, out});
         out += RowBytes(options_.dtype, elements);
       }
     }
@@ -168,7 +168,8 @@ class CudaWeightUploader final : public WeightUploader {
   static std::byte* Data(const LinearWeight& weight) { return const_cast<std::byte*>(weight.segments.front().data); }
 
   void Push(const Piece& piece) {
-    while (static_cast<int>(lanes_.size()) < options_.threads) lanes_.push_back(std::make_unique<Lane>(options_, queue_));
+    while (static_cast<int>(lanes_.size()) < options_.threads)
+      lanes_.push_back(std::make_unique<Lane>(options_, copy_, queue_));
     queue_.Push(piece);
   }
 

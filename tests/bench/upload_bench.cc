@@ -1,12 +1,14 @@
 // How fast weights reach the device: a file in the page cache, mapped afresh, to bf16 in the device's memory.
 //
 // usage: upload_bench FOLDER GIGABYTES [THREADS…]      writes a file of that size into FOLDER, and removes it
+//        upload_bench --load THREADS MODEL…            loads models in turn, each beside an upload of its largest file alone
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "kernels/cuda/upload.h"
+#include "worker/loader/model_loader.h"
 
 namespace berth::kernels {
 namespace {
@@ -72,13 +75,38 @@ void Random(size_t bytes) {
   std::printf("random: %.3f s for %.1f GB\n", Now() - start, static_cast<double>(bytes) / 1e9);
 }
 
+void Load(const std::string& model, int threads) {
+  const double start = Now();
+  const auto uploader = MakeCudaWeightUploader({.threads = threads});
+  BERTH_CHECK(uploader.ok()) << uploader.status();
+  const auto loaded = loader::LoadModel(model, {.uploader = uploader->get()});
+  BERTH_CHECK(loaded.ok()) << loaded.status();
+  std::printf("%s, %d threads: loaded in %.3f s\n", model.c_str(), threads, Now() - start);
+}
+
+void LoadAndCopy(const std::string& model, int threads) {
+  Load(model, threads);
+  std::filesystem::directory_entry largest;
+  for (const auto& file : std::filesystem::directory_iterator(model)) {
+    if (file.is_regular_file() && (largest.path().empty() || file.file_size() > largest.file_size())) largest = file;
+  }
+  Upload(largest.path().string(), largest.file_size(), DType::kBF16, threads);
+}
+
 }  // namespace
 }  // namespace berth::kernels
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: upload_bench FOLDER GIGABYTES [THREADS…]\n");
+    std::fprintf(stderr, "usage: upload_bench FOLDER GIGABYTES [THREADS…]\n       upload_bench --load THREADS MODEL…\n");
     return 2;
+  }
+  if (std::string(argv[1]) == "--load") {
+    berth::kernels::Reserved(1, 1, 1);  // the device's context
+    for (int round = 0; round < 3; ++round) {
+      for (int i = 3; i < argc; ++i) berth::kernels::LoadAndCopy(argv[i], std::atoi(argv[2]));
+    }
+    return 0;
   }
   using berth::kernels::DType;
   const std::string path = std::string(argv[1]) + "/upload_bench.bin";

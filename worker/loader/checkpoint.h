@@ -2,15 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "kernels/dtype.h"
 #include "worker/loader/mapped_file.h"
+#include "worker/loader/weight_checksum.h"
 
 namespace berth::loader {
 
@@ -35,8 +34,8 @@ struct Checkpoint {
   CheckpointIndex tensors;
   std::vector<std::shared_ptr<const MappedFile>> files;
   std::vector<std::shared_ptr<const void>> memory;
-  // Reads everything and compares its checksums; empty where a format has none. May run beside other readers.
-  std::function<absl::Status()> verify;
+  // Null where a format has no checksums.
+  std::shared_ptr<WeightVerifier> verifier;
 };
 
 // "[8192, 2048]"

@@ -15,6 +15,7 @@
 #include "worker/loader/materialize.h"
 #include "worker/loader/model_files.h"
 #include "worker/loader/slot_members.h"
+#include "worker/loader/weight_checksum.h"
 #include "worker/loader/workspace.h"
 #include "worker/loader/workspace_writer.h"
 
@@ -286,8 +287,8 @@ absl::Status CheckOptions(const ConvertOptions& options) {
 absl::StatusOr<Conversion> ConvertModel(const std::string& path, const ConvertOptions& options) {
   BERTH_RETURN_IF_ERROR(CheckOptions(options));
   BERTH_ASSIGN_OR_RETURN(const ModelFiles files, OpenModel(path, LoadFormat::kCheckpoint));
-  if (files.checkpoint.verify) {
-    if (absl::Status verified = files.checkpoint.verify(); !verified.ok()) return InFile(path, verified);
+  if (files.checkpoint.verifier != nullptr) {
+    if (absl::Status verified = files.checkpoint.verifier->Verify(); !verified.ok()) return InFile(path, verified);
   }
   ConvertOptions own = options;
   const auto last = own.destination.find_last_not_of('/');

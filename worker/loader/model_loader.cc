@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <string_view>
 #include <system_error>
 #include <thread>
@@ -17,6 +18,7 @@
 #include "worker/loader/load_plan.h"
 #include "worker/loader/materialize.h"
 #include "worker/loader/model_files.h"
+#include "worker/loader/weight_checksum.h"
 #include "worker/text/tokenizer.h"
 
 namespace berth::loader {
@@ -31,8 +33,9 @@ uint64_t HashBytes(absl::Span<const std::byte> bytes, uint64_t seed) {
 }
 
 // The checkpoint's weights where its files have them, and then wherever the uploader brings them.
-absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const LoadPlan& plan,
-                                                 kernels::WeightUploader* uploader) {
+absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
+  for (const auto& file : files.checkpoint.files) WillNeed(file->bytes());
+  BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
   BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights,
                          Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator()));
   if (uploader != nullptr) return UploadWeights(files.spec, weights.weights, *uploader);
@@ -41,16 +44,15 @@ absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const 
   return weights;
 }
 
-// Checksums are compared while the weights are on their way: the reader who comes second finds them in the page cache.
+// Checksums are of the bytes that the uploader copies, which are read once.
 absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
-  for (const auto& file : files.checkpoint.files) WillNeed(file->bytes());
-  BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
-  if (!files.checkpoint.verify) return BringWeights(files, plan, uploader);
-  absl::Status verified;
-  std::thread verifier([&] { verified = files.checkpoint.verify(); });
-  absl::StatusOr<MaterializedWeights> weights = BringWeights(files, plan, uploader);
-  verifier.join();
-  BERTH_RETURN_IF_ERROR(verified);
+  const std::shared_ptr<WeightVerifier> verifier = files.checkpoint.verifier;
+  if (verifier == nullptr) return BringWeights(files, uploader);
+  if (uploader != nullptr) {
+    uploader->set_copy([verifier](std::byte* to, const std::byte* from, size_t bytes) { verifier->Copy(to, from, bytes); });
+  }
+  BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights, BringWeights(files, uploader));
+  BERTH_RETURN_IF_ERROR(verifier->Verify());
   return weights;
 }
 

@@ -1,18 +1,16 @@
 #include "worker/loader/workspace.h"
 
-#include <algorithm>
 #include <array>
-#include <thread>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "base/hash.h"
 #include "base/status.h"
-#include "kernels/cpu/thread_pool.h"
 #include "nlohmann/json.hpp"
 #include "worker/loader/json_fields.h"
+#include "worker/loader/weight_checksum.h"
 
 namespace berth::loader {
 namespace {
@@ -86,40 +84,21 @@ absl::StatusOr<WorkspaceTensor> ParseWorkspaceTensor(const JsonFields& fields, i
   return tensor;
 }
 
-// Compares the checksum of every tensor, several pieces at a time.
-absl::Status VerifyChecksums(const CheckpointIndex& tensors, const WorkspaceManifest& manifest, int rank) {
-  struct Piece {
-    absl::Span<const std::byte> bytes;
-    uint64_t hash = 0;
-  };
-  std::vector<Piece> pieces;
-  for (const TensorInfo& tensor : tensors) {
-    for (size_t at = 0; at < tensor.data.size(); at += kPieceBytes) pieces.push_back({tensor.data.subspan(at, kPieceBytes)});
-  }
-  const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  kernels::cpu::ThreadPool(threads).Run(static_cast<int>(pieces.size()),
-                                        [&](int i, int) { pieces[i].hash = WeightChecksum::HashPiece(pieces[i].bytes); });
-  size_t next = 0;
-  for (size_t i = 0; i < manifest.tensors.size(); ++i) {
-    WeightChecksum checksum;
-    for (size_t at = 0; at < tensors[i].data.size(); at += kPieceBytes) checksum.AddPiece(pieces[next++].hash);
-    const uint64_t want = manifest.tensors[i].checksums[rank];
-    if (checksum.value() == want) continue;
-    return absl::DataLossError(absl::StrFormat("tensor %s has checksum %016x, want %016x: the file is damaged, convert again",
-                                               manifest.tensors[i].name, checksum.value(), want));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<CheckpointIndex> PlaceTensors(const WorkspaceManifest& manifest, absl::Span<const std::byte> file) {
   CheckpointIndex index;
+  uint64_t end = 0;
   for (const WorkspaceTensor& tensor : manifest.tensors) {
+    if (tensor.offset < end) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor ", tensor.name, " has offset ", tensor.offset, ", and the one before it ends at ", end));
+    }
     if (tensor.offset > file.size() || tensor.bytes > file.size() - tensor.offset) {
       return absl::InvalidArgumentError(absl::StrCat("truncated: tensor ", tensor.name, " has ", tensor.bytes,
                                                      " bytes at offset ", tensor.offset, " of ", file.size()));
     }
     index.push_back(
         {.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape, .data = file.subspan(tensor.offset, tensor.bytes)});
+    end = tensor.offset + tensor.bytes;
   }
   return index;
 }
@@ -183,12 +162,6 @@ std::vector<model::WeightRule> WorkspaceRules(const model::DecoderSpec& spec) {
   return rules;
 }
 
-void WeightChecksum::AddPiece(uint64_t hash) { value_ = base::HashCombine(value_, hash); }
-
-uint64_t WeightChecksum::HashPiece(absl::Span<const std::byte> piece) {
-  return base::Hash64({reinterpret_cast<const char*>(piece.data()), piece.size()});
-}
-
 absl::StatusOr<Checkpoint> OpenWorkspaceWeights(const std::string& directory, const WorkspaceManifest& manifest,
                                                 const Shard& shard) {
   if (manifest.ranks != shard.size) {
@@ -201,9 +174,12 @@ absl::StatusOr<Checkpoint> OpenWorkspaceWeights(const std::string& directory, co
   absl::StatusOr<CheckpointIndex> index = PlaceTensors(manifest, file->bytes());
   if (!index.ok()) return InFile(path, index.status());
   Checkpoint checkpoint{.tensors = *std::move(index), .files = {std::move(file)}};
-  checkpoint.verify = [tensors = checkpoint.tensors, manifest, shard] {
-    return InFile(WorkspaceWeightsFile(shard), VerifyChecksums(tensors, manifest, shard.rank));
-  };
+  std::vector<WeightVerifier::Tensor> tensors;
+  for (size_t i = 0; i < manifest.tensors.size(); ++i) {
+    const WorkspaceTensor& tensor = manifest.tensors[i];
+    tensors.push_back({tensor.name, checkpoint.tensors[i].data, tensor.checksums[shard.rank]});
+  }
+  checkpoint.verifier = std::make_shared<WeightVerifier>(WorkspaceWeightsFile(shard), std::move(tensors));
   return checkpoint;
 }
 

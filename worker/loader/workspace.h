@@ -50,21 +50,7 @@ std::string WorkspaceWeightsFile(const Shard& shard);
 std::string WorkspaceTensorName(model::Slot slot, int layer, int part);
 std::vector<model::WeightRule> WorkspaceRules(const model::DecoderSpec& spec);
 
-// A checksum of any number of bytes: of pieces of kPieceBytes, folded in order, so that threads can share the work.
-inline constexpr size_t kPieceBytes = size_t{4} << 20;
-class WeightChecksum {
- public:
-  // Every piece but the last has kPieceBytes.
-  void AddPiece(uint64_t hash);
-  uint64_t value() const { return value_; }
-
-  static uint64_t HashPiece(absl::Span<const std::byte> piece);
-
- private:
-  uint64_t value_ = 0;
-};
-
-// Maps a rank's weights, whose checksums `verify` compares on all cores. Errors name the file and the tensor.
+// Maps a rank's weights, with a verifier. Errors name the file and the tensor.
 absl::StatusOr<Checkpoint> OpenWorkspaceWeights(const std::string& directory, const WorkspaceManifest& manifest,
                                                 const Shard& shard);
 

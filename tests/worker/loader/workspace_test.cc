@@ -11,6 +11,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/cpu/upload.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/decoder_runner.h"
 #include "tests/support/files.h"
@@ -237,6 +238,8 @@ TEST_F(WorkspaceTest, DamagedFilesAreRefused) {
   WriteFile(path, damaged);
   EXPECT_THAT(LoadError(workspace()),
               AllOf(HasSubstr(workspace()), HasSubstr("weights-0-of-1.bin: tensor layers."), HasSubstr("has checksum")));
+  const auto uploader = kernels::MakeCpuWeightUploader({});
+  EXPECT_THAT(std::string(LoadModel(workspace(), {.uploader = uploader.get()}).status().message()), HasSubstr("has checksum"));
   WriteFile(path, whole.substr(0, whole.size() / 2));
   EXPECT_THAT(LoadError(workspace()), AllOf(HasSubstr(path), HasSubstr("truncated: tensor")));
   std::filesystem::remove(path);
@@ -263,6 +266,7 @@ TEST_F(WorkspaceTest, WrongManifestsAreRefused) {
       {"/tensors/0/shape", {int64_t{1} << 40, int64_t{1} << 40}, "is too large"},
       {"/tensors/0/offset", 17, "tensors[0].offset is 17, which is no multiple of 4096"},
       {"/tensors/0/offset", int64_t{1} << 62, "truncated"},
+      {"/tensors/1/offset", 0, "has offset 0, and the one before it ends at "},
       {"/tensors/0/checksums", nlohmann::json::array(), "checksums has 0 values"},
       {"/tensors/0/checksums/0", "xyz", "no hexadecimal number"},
       {"/tensors/0/name", "embeddings", "tensor embeddings [288, 64] has no place"},
