@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/worker/text/golden.h"
 #include "worker/text/grammar/matcher.h"
 
 namespace berth::text {
@@ -18,12 +19,14 @@ using nlohmann::json;
 using testing::HasSubstr;
 
 // Where outputs of a schema begin, of which copies follow one each.
-GrammarMatcher Start(const json& schema) {
+GrammarMatcher Start(const std::string& schema) {
   static const auto& no_tokens = *new TokenTrie;
-  const auto grammar = ParseJsonSchema(schema.dump());
+  const auto grammar = ParseJsonSchema(schema);
   EXPECT_TRUE(grammar.ok()) << grammar.status();
   return GrammarMatcher(CompiledGrammar::Make(*grammar, no_tokens).value());
 }
+
+GrammarMatcher Start(const json& schema) { return Start(schema.dump()); }
 
 bool Matches(GrammarMatcher matcher, std::string_view text) { return matcher.Accept(text) && matcher.complete(); }
 
@@ -108,6 +111,21 @@ TEST(JsonNumbersTest, ExactlyTheNumbersOfASchema) {
   }
 }
 
+// make_numbers.py has what jsonschema finds, computing in decimals.
+TEST(JsonNumbersTest, WhatJsonschemaFindsValid) {
+  for (const json& test : json::parse(ReadGolden("numbers.json"))) {
+    const std::string schema = test["schema"];
+    if (const auto grammar = ParseJsonSchema(schema); !grammar.ok()) {
+      EXPECT_THAT(std::string(grammar.status().message()), HasSubstr("no number is within these limits")) << schema;
+      EXPECT_TRUE(test["valid"].empty()) << schema;
+      continue;
+    }
+    const GrammarMatcher start = Start(schema);
+    for (const std::string text : test["valid"]) EXPECT_TRUE(Matches(start, text)) << schema << " " << text;
+    for (const std::string text : test["invalid"]) EXPECT_FALSE(Matches(start, text)) << schema << " " << text;
+  }
+}
+
 TEST(JsonNumbersTest, LongNumbers) {
   const GrammarMatcher int64 = Start({{"type", "integer"}, {"minimum", INT64_MIN}, {"maximum", INT64_MAX}});
   for (const char* text : {"9223372036854775807", "-9223372036854775808", "0"}) EXPECT_TRUE(Matches(int64, text)) << text;
@@ -123,6 +141,9 @@ TEST(JsonNumbersTest, LongNumbers) {
   EXPECT_TRUE(Matches(sevenths, "700000000000000000000000000007.0000"));
   EXPECT_FALSE(Matches(sevenths, "700000000000000000000000000008"));
   EXPECT_FALSE(Matches(sevenths, "7.0001"));
+  const GrammarMatcher thousands = Start({{"type", "integer"}, {"multipleOf", 1000}, {"minimum", 1000}});
+  for (const char* text : {"1000", "123456789000"}) EXPECT_TRUE(Matches(thousands, text)) << text;
+  for (const char* text : {"0", "1001", "123456789100"}) EXPECT_FALSE(Matches(thousands, text)) << text;
 }
 
 TEST(JsonNumbersTest, NamesWhatIsWrong) {

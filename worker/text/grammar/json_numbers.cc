@@ -86,7 +86,7 @@ class Magnitudes {
     const bool whole = state.part < Part::kPoint;
     if (c == '.') {
       if (!whole || integer_ || state.part == Part::kStart) return std::nullopt;
-      return AtPoint(std::move(state));
+      return Possible(AtPoint(std::move(state)));
     }
     if (state.part == Part::kZero) return std::nullopt;
     if (state.part == Part::kStart && c == '0') {
@@ -111,6 +111,17 @@ class Magnitudes {
       }
     }
     state.digits = std::min(state.digits + 1, whole ? longest_whole_ + 1 : longest_fraction_);
+    return Possible(std::move(state));
+  }
+
+  // Without what is plainly a dead end: it is most of the states of a large factor.
+  std::optional<State> Possible(State state) const {
+    const bool whole = state.part < Part::kPoint;
+    if (!whole && state.digits >= places_ && state.remainder != 0) return std::nullopt;
+    for (size_t i = 0; i < bounds_.size(); ++i) {
+      const bool above = state.order[i] > 0 && (!whole || state.digits >= bounds_[i].value.whole.size());
+      if (above && !bounds_[i].least) return std::nullopt;
+    }
     return state;
   }
 
