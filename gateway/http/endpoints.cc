@@ -1,7 +1,11 @@
 #include "gateway/http/endpoints.h"
 
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gateway/http/ask_workers.h"
 #include "gateway/http/embeddings.h"
 #include "gateway/http/messages_request.h"
 #include "gateway/http/native_request.h"
@@ -29,9 +33,30 @@ void Generate(Exchange& exchange, Read read) {
 void Chat(Exchange& exchange) {
   Generate(exchange, [&](JsonFields& fields) { return ToCall(ReadChatCompletion(fields), Now(exchange)); });
 }
+
+// A worker knows the text of an echo of token ids.
 void Text(Exchange& exchange) {
-  Generate(exchange, [&](JsonFields& fields) { return ToCall(ReadTextCompletion(fields), Now(exchange)); });
+  std::optional<CompletionRequest> request = ReadBody(exchange, ReadTextCompletion);
+  if (!request.has_value()) return;
+  std::vector<v1::DetokenizeRequest> encoded;
+  for (const v1::Prompt& prompt : request->echoes) {
+    if (!prompt.has_token_ids()) continue;
+    v1::DetokenizeRequest& ask = encoded.emplace_back();
+    ask.set_model(request->spec.model());
+    *ask.mutable_token_ids() = prompt.token_ids().ids();
+    const v1::OutputOptions& output = request->spec.output();
+    if (output.has_skip_special_tokens()) ask.set_skip_special_tokens(output.skip_special_tokens());
+  }
+  AskWorkers(exchange, &WorkerCalls::detokenize, std::move(encoded),
+             [request = *std::move(request)](Exchange& self, const std::vector<v1::DetokenizeResponse>& decoded) mutable {
+               auto next = decoded.begin();
+               for (v1::Prompt& prompt : request.echoes) {
+                 if (prompt.has_token_ids()) prompt.set_text((next++)->text());
+               }
+               self.Generate(ToCall(std::move(request), Now(self)));
+             });
 }
+
 void Responses(Exchange& exchange) {
   Generate(exchange, [&](JsonFields& fields) { return ReadResponses(fields, Now(exchange)); });
 }

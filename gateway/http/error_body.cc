@@ -38,6 +38,8 @@ constexpr FieldName kFieldNames[] = {
     {"/v1/responses", "constraint", "text.format"},
     {"/v1/detokenize", "token_ids", "tokens"},
     {"/generate", "prompt.token_ids", "input_ids"},
+    {"/v1/completions", "prompt.token_ids", "prompt"},
+    {"/v1/completions", "token_ids", "prompt"},
     {"", "constraint", "response_format"},
     {"", "stop.stop_strings", "stop"},
     {"", "sampling.choice_count", "n"},

@@ -1,7 +1,11 @@
 #include "gateway/http/native_request.h"
 
+#include <utility>
+#include <vector>
+
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
+#include "gateway/http/ask_workers.h"
 #include "gateway/http/generation_fields.h"
 #include "gateway/http/json_text.h"
 #include "gateway/http/native_format.h"
@@ -44,16 +48,8 @@ void CloseSession(Exchange& exchange, const v1::GenerationSpec& spec) {
   v1::CloseSessionRequest request;
   request.set_session_id(spec.session_id());
   request.set_model(spec.model());
-  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request] {
-    const auto self = weak.lock();
-    if (self == nullptr) return;
-    self->context().workers.close_session(
-        self->tenant()->name, request, [weak](const absl::Status& status, const v1::CloseSessionResponse&) {
-          const auto self = weak.lock();
-          if (self == nullptr) return;
-          self->Post([self, status] { status.ok() ? self->Answer(NothingGenerated()) : self->Fail(status); });
-        });
-  });
+  AskWorkers(exchange, &WorkerCalls::close_session, std::vector{std::move(request)},
+             [](Exchange& self, const std::vector<v1::CloseSessionResponse>&) { self.Answer(NothingGenerated()); });
 }
 
 // `parent~xxxxxx`, which goes where the parent goes. For a session whose callers keep the history: its prefix is all to share.

@@ -52,11 +52,8 @@ void ReadTextPrompts(JsonFields& fields, CompletionRequest& request) {
 void ReadEcho(JsonFields& fields, CompletionRequest& request) {
   if (!fields.Bool("echo").value_or(false)) return;
   if (request.spec.output().has_top_logprobs()) fields.Fail("echo", "is not supported together with logprobs");
-  request.echoes.push_back(request.spec.prompt().text());
-  for (const v1::Prompt& prompt : request.more_prompts) request.echoes.push_back(prompt.text());
-  if (std::find(request.echoes.begin(), request.echoes.end(), "") != request.echoes.end()) {
-    fields.Fail("echo", "is not supported for prompts of token ids");
-  }
+  request.echoes.push_back(request.spec.prompt());
+  request.echoes.insert(request.echoes.end(), request.more_prompts.begin(), request.more_prompts.end());
 }
 
 // The answer goes between every prompt and this text.
@@ -117,8 +114,8 @@ GenerationCall ToCall(CompletionRequest request, int64_t created) {
                     .logprobs = request.spec.output().has_top_logprobs(),
                     .choice_count = std::max(request.spec.sampling().choice_count(), 1),
                     .prompt_count = 1 + static_cast<int>(request.more_prompts.size()),
-                    .echoes = std::move(request.echoes),
                     .created = created};
+  for (v1::Prompt& prompt : request.echoes) head.echoes.push_back(std::move(*prompt.mutable_text()));
   return {.spec = std::move(request.spec),
           .more_prompts = std::move(request.more_prompts),
           .stream = request.stream,

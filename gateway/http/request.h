@@ -1,6 +1,5 @@
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "gateway/http/exchange.h"
@@ -18,8 +17,8 @@ struct CompletionRequest {
   // A last chunk with the usage.
   bool include_usage = false;
   bool single_tool_call = false;
-  // Of each prompt; empty: nothing is echoed.
-  std::vector<std::string> echoes;
+  // Each prompt; empty: nothing is echoed. Those of token ids are replaced by their text, which a worker knows.
+  std::vector<v1::Prompt> echoes;
 };
 
 // The body of POST /v1/chat/completions or /v1/completions. Types are checked here, ranges where the values are used.

@@ -1,11 +1,12 @@
 #include "gateway/http/token_endpoints.h"
 
 #include <algorithm>
-#include <memory>
+#include <functional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "gateway/http/ask_workers.h"
 #include "gateway/http/generation_fields.h"
 #include "gateway/http/json_text.h"
 #include "gateway/http/messages_request.h"
@@ -19,31 +20,16 @@ using TokenLists = std::vector<std::vector<int32_t>>;
 
 constexpr size_t kMaxInputs = 128;
 
-// Asks for all at once. `done` makes the answer's body, on the exchange's strand; the first error fails the whole.
-void TokenizeAll(Exchange& exchange, std::vector<v1::TokenizeRequest> requests, std::function<json(const TokenLists&)> done) {
-  struct State {
-    TokenLists lists;
-    size_t missing;
-    bool failed = false;
-  };
-  auto state = std::make_shared<State>(State{.lists = TokenLists(requests.size()), .missing = requests.size()});
-  // Weakly: a worker's answer may come when the server is gone.
-  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), state, requests = std::move(requests), done] {
-    const auto self = weak.lock();
-    for (size_t i = 0; self != nullptr && i < requests.size(); ++i) {
-      self->context().workers.tokenize(
-          self->tenant()->name, requests[i],
-          [weak, state, i, done](const absl::Status& status, const v1::TokenizeResponse& response) {
-            const auto self = weak.lock();
-            if (self == nullptr || state->failed) return;
-            state->failed = !status.ok();
-            if (!status.ok()) return self->Post([self, status] { self->Fail(status); });
-            state->lists[i].assign(response.token_ids().begin(), response.token_ids().end());
-            if (--state->missing > 0) return;
-            self->Post([self, state, done] { self->Answer({.body = Dump(done(state->lists))}); });
-          });
-    }
-  });
+// `answer` makes the body of the texts' ids.
+void TokenizeAll(Exchange& exchange, std::vector<v1::TokenizeRequest> requests, std::function<json(const TokenLists&)> answer) {
+  AskWorkers(exchange, &WorkerCalls::tokenize, std::move(requests),
+             [answer = std::move(answer)](Exchange& self, const std::vector<v1::TokenizeResponse>& texts) {
+               TokenLists lists;
+               for (const v1::TokenizeResponse& text : texts) {
+                 lists.emplace_back(text.token_ids().begin(), text.token_ids().end());
+               }
+               self.Answer({.body = Dump(answer(lists))});
+             });
 }
 
 // Of `input`, a text or an array of texts. `preprocess`: as what a user says to the model.
@@ -109,19 +95,10 @@ v1::DetokenizeRequest ReadDetokenize(JsonFields& fields) {
 void Detokenize(Exchange& exchange) {
   std::optional<v1::DetokenizeRequest> request = ReadBody(exchange, ReadDetokenize);
   if (!request.has_value()) return;
-  exchange.context().generation.shard.Post([weak = exchange.weak_from_this(), request = *std::move(request)] {
-    const auto self = weak.lock();
-    if (self == nullptr) return;
-    self->context().workers.detokenize(self->tenant()->name, request,
-                                       [weak](const absl::Status& status, const v1::DetokenizeResponse& response) {
-                                         const auto self = weak.lock();
-                                         if (self == nullptr) return;
-                                         self->Post([self, status, text = response.text()] {
-                                           if (!status.ok()) return self->Fail(status);
-                                           self->Answer({.body = Dump({{"prompt", text}})});
-                                         });
-                                       });
-  });
+  AskWorkers(exchange, &WorkerCalls::detokenize, std::vector{*std::move(request)},
+             [](Exchange& self, const std::vector<v1::DetokenizeResponse>& texts) {
+               self.Answer({.body = Dump({{"prompt", texts[0].text()}})});
+             });
 }
 
 EncodeRequest ReadEncode(JsonFields& fields) {

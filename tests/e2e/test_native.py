@@ -24,6 +24,11 @@ def get(cluster, path):
     return response, body
 
 
+def name_of(cluster):
+    """Of the model that it serves."""
+    return json.loads(get(cluster, "/v1/models")[1])["data"][0]["id"]
+
+
 def test_turns_of_a_session_that_the_server_keeps(sim):
     def turn(text, **more):
         return post(sim, INTERACTIVE, {"prompt": says(text), "session_id": 71, "interactive_mode": True, **more})
@@ -262,19 +267,42 @@ def test_fields_that_nobody_knows_are_named(sim):
     assert sim.post("/v1/completions", {"model": "sim", "prompt": "x", "max_tokens": 1})[1]["Warning"] is None
 
 
-def test_echo(sim):
-    body = {"model": "sim", "prompt": ["one", "two"], "max_tokens": 2, "seed": 1, "ignore_eos": True}
-    alone = post(sim, "/v1/completions", body)["choices"]
-    echoed = post(sim, "/v1/completions", {**body, "echo": True})["choices"]
-    assert [c["text"] for c in echoed] == [p + c["text"] for p, c in zip(body["prompt"], alone)]
-    connection, response = sim.open_stream({**body, "echo": True})
-    texts = ["", ""]
-    for line in response:
-        if line.startswith(b"data: {"):
-            for choice in json.loads(line[6:])["choices"]:
-                texts[choice["index"]] += choice["text"]
-    assert texts == [c["text"] for c in echoed]
+def streamed_texts(cluster, body):
+    """Of each choice."""
+    connection, response = cluster.open_stream(body)
+    texts = {}
+    for event in events(response):
+        for choice in event["choices"]:
+            texts[choice["index"]] = texts.get(choice["index"], "") + choice["text"]
     connection.close()
+    return [texts[index] for index in sorted(texts)]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_echo(cluster, n):
+    ids = post(cluster, "/v1/tokenize", {"prompt": "one, two, three"})["tokens"]
+    body = {"model": name_of(cluster), "prompt": ["one", ids, ids[:2]], "max_tokens": 2, "n": n, "seed": 1, "ignore_eos": True}
+    prompts = ["one"] + [post(cluster, "/v1/detokenize", {"tokens": each})["prompt"] for each in body["prompt"][1:]]
+    alone = post(cluster, "/v1/completions", body)["choices"]
+    echoed = [c["text"] for c in post(cluster, "/v1/completions", {**body, "echo": True})["choices"]]
+    assert echoed == [prompts[i // n] + c["text"] for i, c in enumerate(alone)]
+    assert streamed_texts(cluster, {**body, "echo": True}) == echoed
+
+
+def test_an_echo_shows_special_tokens_like_the_answer(demo):
+    body = {"model": name_of(demo), "prompt": post(demo, "/v1/tokenize", {"prompt": "<|im_start|>hi"})["tokens"], "max_tokens": 1}
+    for skip, prompt in [(True, "hi"), (False, "<|im_start|>hi")]:
+        answer = post(demo, "/v1/completions", {**body, "echo": True, "skip_special_tokens": skip})
+        assert answer["choices"][0]["text"].startswith(prompt)
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_ids_outside_of_the_vocabulary_are_named(sim, echo):
+    body = {"model": "sim", "prompt": [[1], [2, 99999]], "echo": echo}
+    for stream in (False, True):
+        status, _, answer = sim.post("/v1/completions", {**body, "stream": stream})
+        assert (status, answer["error"]["param"]) == (400, "prompt")
+        assert answer["error"]["message"] == "prompt: has token id 99999, want 0 … 4095"
 
 
 def test_a_whole_answer_says_which_worker_made_it(sim):

@@ -35,6 +35,7 @@ TEST(ErrorBodyTest, MessagesNameFieldsAsTheEndpointDoes) {
   EXPECT_EQ(message("/v1/completions", "constraint"), "response_format: is odd");
   EXPECT_EQ(message("/v1/responses", "constraint"), "text.format: is odd");
   EXPECT_EQ(message("/generate", "prompt.token_ids"), "input_ids: is odd");
+  EXPECT_EQ(message("/v1/completions", "prompt.token_ids"), "prompt: is odd");
   const std::string anthropic = AnthropicErrorBody(rpc::FieldError("stop.stop_strings", "is odd"));
   EXPECT_EQ(nlohmann::json::parse(anthropic)["error"]["message"], "stop_sequences: is odd");
 }

@@ -11,6 +11,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::ElementsAre;
+using ::testing::Property;
 
 json Chat(const json& more = json::object()) {
   json body = {{"model", "m"}, {"messages", {{{"role", "user"}, {"content", "hi"}}}}};
@@ -271,7 +272,6 @@ TEST(TextRequestTest, RefusesWhatItCannotDo) {
   EXPECT_EQ(TextFault({{"prompt", json::array()}}), "prompt");
   EXPECT_EQ(TextFault({{"prompt", {1, "b"}}}), "prompt[1]");
   EXPECT_EQ(TextFault({{"prompt", 3}}), "prompt");
-  EXPECT_EQ(TextFault({{"echo", true}, {"prompt", {1, 2}}}), "echo");
   EXPECT_EQ(TextFault({{"echo", true}, {"logprobs", 1}}), "echo");
   EXPECT_EQ(TextFault({{"prompt", {1, 2}}, {"suffix", "x"}}), "suffix");
   EXPECT_EQ(TextFault({{"suffix", 1}}), "suffix");
@@ -286,14 +286,18 @@ TEST(TextRequestTest, ASuffixIsForEveryPromptToGoUpTo) {
   EXPECT_EQ(request->spec.prompt().infill().suffix(), "z");
   ASSERT_EQ(request->more_prompts.size(), 1);
   EXPECT_EQ(request->more_prompts[0].infill().prefix(), "b");
-  EXPECT_THAT(request->echoes, ElementsAre("a", "b"));
+  EXPECT_THAT(request->echoes, ElementsAre(Property(&v1::Prompt::text, "a"), Property(&v1::Prompt::text, "b")));
   EXPECT_EQ(ParseBody(ReadTextCompletion, Text({{"suffix", ""}}).dump())->spec.prompt().text(), "hi") << "nothing to go up to";
 }
 
 TEST(TextRequestTest, EchoesItsPrompts) {
-  const auto request = ParseBody(ReadTextCompletion, Text({{"prompt", {"a", "b"}}, {"echo", true}}).dump());
+  const auto request =
+      ParseBody(ReadTextCompletion, Text({{"prompt", {json("a"), json::array({1, 2})}}, {"echo", true}}).dump());
   ASSERT_TRUE(request.ok()) << request.status();
-  EXPECT_THAT(request->echoes, ElementsAre("a", "b"));
+  ASSERT_EQ(request->echoes.size(), 2);
+  EXPECT_EQ(request->echoes[0].text(), "a");
+  EXPECT_THAT(request->echoes[1].token_ids().ids(), ElementsAre(1, 2));
+  EXPECT_TRUE(ParseBody(ReadTextCompletion, Text().dump())->echoes.empty());
 }
 
 TEST(TextRequestTest, LogprobsIsANumber) {
