@@ -13,6 +13,7 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace bhttp = boost::beast::http;
+using Timer = asio::steady_timer;
 
 constexpr auto kIdleTimeout = std::chrono::seconds(75);
 constexpr auto kHandshakeTimeout = std::chrono::seconds(10);
@@ -35,6 +36,7 @@ Connection::Connection(asio::ip::tcp::socket socket, TlsContext::Snapshot tls, c
       executor_(stream_.get_executor()),
       context_(context),
       on_gone_(std::move(on_gone)),
+      request_timer_(executor_),
       heartbeat_(executor_) {}
 
 Connection::~Connection() { on_gone_(); }
@@ -63,6 +65,7 @@ void Connection::CloseNow() {
   if (generation_ != nullptr) generation_->Abandon();
   generation_.reset();
   if (on_caller_gone_) std::exchange(on_caller_gone_, nullptr)();
+  request_timer_.cancel();
   heartbeat_.cancel();
   boost::system::error_code ignored;
   stream_.tcp().socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
@@ -96,11 +99,25 @@ void Connection::AwaitRequest() {
   });
 }
 
-// One timer for header and body, which no byte renews.
 void Connection::ReadHeader() {
-  stream_.tcp().expires_after(absl::ToChronoNanoseconds(context_.request_timeout));
+  LimitReading();
   bhttp::async_read_header(stream_, buffer_, *parser_,
                            [self = Self()](const ErrorCode& error, size_t) { self->OnHeader(error); });
+}
+
+// For header and body, which no byte renews. The stream's own timer closes the socket, should the cancellation come between two
+// reads and stop neither.
+void Connection::LimitReading() {
+  const auto limit = absl::ToChronoNanoseconds(context_.request_timeout);
+  stream_.tcp().expires_after(limit + kCloseTimeout);
+  timed_out_ = false;
+  request_timer_.expires_after(limit);
+  request_timer_.async_wait([self = Self()](const ErrorCode&) {
+    // It may have been on its way here when the request was complete.
+    if (self->closed_ || self->request_timer_.expiry() > Timer::clock_type::now()) return;
+    self->timed_out_ = true;
+    self->stream_.tcp().cancel();
+  });
 }
 
 void Connection::OnHeader(const ErrorCode& error) {
@@ -119,12 +136,14 @@ void Connection::OnHeader(const ErrorCode& error) {
 }
 
 void Connection::ReadBody() {
+  if (timed_out_) return RejectUnreadable({});
   bhttp::async_read(stream_, buffer_, *parser_, [self = Self()](const ErrorCode& error, size_t) { self->OnBody(error); });
 }
 
 void Connection::OnBody(const ErrorCode& error) {
   if (closed_) return;
   if (error) return RejectUnreadable(error);
+  request_timer_.expires_at(Timer::time_point::max());
   stream_.tcp().expires_never();
   self_ = Self();
   Watch();
@@ -132,10 +151,15 @@ void Connection::OnBody(const ErrorCode& error) {
 }
 
 void Connection::RejectUnreadable(const ErrorCode& error) {
-  if (!IsProtocolError(error)) return CloseNow();
+  request_timer_.expires_at(Timer::time_point::max());
+  if (!timed_out_ && !IsProtocolError(error)) return CloseNow();
   keep_alive_ = false;
   discard_rest_ = true;
   endpoint_ = nullptr;
+  if (timed_out_) {
+    return FailHttp(408, absl::StrCat("the request was not complete within ", absl::FormatDuration(context_.request_timeout)),
+                    "request_timeout");
+  }
   if (error == bhttp::error::body_limit) {
     return FailHttp(413, absl::StrCat("the body is larger than ", context_.max_body_bytes, " bytes"), "request_too_large");
   }

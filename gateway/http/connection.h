@@ -54,6 +54,7 @@ class Connection : public Exchange {
   void Handshake();
   void AwaitRequest();
   void ReadHeader();
+  void LimitReading();
   void OnHeader(const ErrorCode& error);
   void ReadBody();
   void OnBody(const ErrorCode& error);
@@ -93,6 +94,8 @@ class Connection : public Exchange {
 
   bool busy_ = false, keep_alive_ = false, draining_ = false, closed_ = false, discard_rest_ = false;
   bool watching_ = false, answered_ = false;
+  boost::asio::steady_timer request_timer_;
+  bool timed_out_ = false;
 
   // Of the request at hand. Nobody else holds the connection while it waits for an answer to send.
   std::shared_ptr<Connection> self_;

@@ -169,6 +169,19 @@ def test_files_that_do_not_fit_are_passed_over(secure_cluster, certificates, tmp
     assert post(cluster, context, key="wrong")[0] == 401
 
 
+def test_a_slow_request_is_answered_over_tls_too(start_cluster, certificates):
+    cluster = start_cluster(
+        workers=1, gateway_arguments=("--http-request-seconds", 1, *certificates.flags("gateway", "--ssl-certfile", "--ssl-keyfile"))
+    )
+    for beginning in (b"GET /health HTTP/1.1\r\nX: ", b"POST /v1/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n{"):
+        with socket.create_connection(("127.0.0.1", cluster.gateway.ready["http_port"]), timeout=30) as raw:
+            with certificates.context().wrap_socket(raw, server_hostname="127.0.0.1") as connection:
+                connection.sendall(beginning)
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                assert (answer.status, json.loads(answer.read())["error"]["code"]) == (408, "request_timeout")
+
+
 def program_error(binary, *arguments):
     ended = subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1, ended

@@ -118,38 +118,54 @@ def test_the_next_request_may_come_while_this_one_is_answered(guarded):
     assert got.count(b"HTTP/1.1 200") == 2
 
 
+def drip(connection, data):
+    """What the gateway says until it closes the connection, on which it gets byte after byte."""
+    connection.settimeout(0.02)  # the time between two bytes
+    got = b""
+    for byte in itertools.chain(data, itertools.repeat(ord("a"), 3000)):
+        try:
+            connection.sendall(bytes([byte]))
+            part = connection.recv(65536)
+        except TimeoutError:
+            continue
+        got += part
+        if not part:
+            return got
+    pytest.fail(f"a minute, and it was still listened to: {got}")
+
+
+def read_to_end(connection):
+    connection.settimeout(30)
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("rest", [None, b"GET /health HTTP/1.1\r\nX: "])
 @pytest.mark.parametrize(
-    "beginning, rest",
+    "beginning",
     [
-        (b"", b"GET /health HTTP/1.1\r\nX: "),
-        (b"GET /health HTTP/1.1\r\nX: ", b""),
-        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n", b""),
-        (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n", b""),
-        (GOOD, b"GET /health HTTP/1.1\r\nX: "),
+        b"G",
+        b"GET /health HTTP/1.1\r\nX: ",
+        b"POST /v1/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n{",
+        b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n",
+        GOOD + b"G",
     ],
 )
-def test_one_who_sends_byte_by_byte_is_cut_off(guarded, beginning, rest):
+def test_a_request_that_is_not_complete_in_time_is_answered_and_cut_off(guarded, beginning, rest):
     address = ("127.0.0.1", guarded.gateway.ready["http_port"])
     with socket.create_connection(address) as idle, socket.create_connection(address) as connection:
         assert answer_code(idle) == 401
         connection.sendall(beginning)
-        connection.settimeout(0.02)  # the time between two bytes
-        last = b""
-        for byte in itertools.chain(rest, itertools.repeat(ord("a"), 3000)):
-            try:
-                connection.sendall(bytes([byte]))
-                got = connection.recv(65536)
-            except TimeoutError:
-                continue
-            except ConnectionError:
-                break
-            last = got or last
-            if not got:
-                break
-        else:
-            pytest.fail("a minute, and it was still listened to")
-        assert (b"401" in last) == (beginning == GOOD), last
-        assert answer_code(idle) == 401, "who sends nothing may wait longer"
+        got = read_to_end(connection) if rest is None else drip(connection, rest)
+        *before, answer = got.split(b"HTTP/1.1 ")
+        assert [part[:3] for part in before[1:]] == [code for mark, code in [(b"100-c", b"100"), (GOOD, b"401")] if mark in beginning]
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"408 Request Timeout") and b"\r\nConnection: close" in head
+        error = json.loads(body)["error"]
+        assert (error["type"], error["message"]) == ("invalid_request_error", "the request was not complete within 1s")
+        assert error.get("code") == (None if b"messages" in beginning else "request_timeout")
+        assert answer_code(idle) == 401, "who sends nothing may wait longer, and hears nothing"
 
 
 def test_an_answer_may_take_longer_than_a_request(guarded):
