@@ -49,11 +49,9 @@ constexpr FixedFlag kFixed[] = {
     {"--speculative-algorithm", "", "speculative decoding"},
     {"--meta-instruction", "", "system message of the server's own; callers send theirs"},
     {"--qos-config-path", "", "QoS groups; --api-keys-file gives each tenant its limits"},
-    {"--num-tokens-per-iter", "", "flag of this name; --worker-flag=--step-tokens=N bounds a step"},
-    {"--max-prefill-iters", "",
-     "flag of this name; --worker-flag=--step-tokens=N bounds a step, and prompts are cut into steps"},
+    {"--num-tokens-per-iter", "", "flag of this name; --step-tokens N bounds a step"},
+    {"--max-prefill-iters", "", "flag of this name; --step-tokens N bounds a step, and prompts are cut into steps"},
     {"--ssl", "", "certificates in the environment; --ssl-keyfile FILE and --ssl-certfile FILE name them", false},
-    {"--log-level", "", "log of both programs at once; --worker-flag=--log-level=L and --gateway-flag=--log-level=L"},
     {"--proxy-url", "", "LMDeploy's proxy; gateways find workers by --workers, DNS or a file"},
     {"--stream-output", "*", "", false},
     {"--trust-remote-code", "*", "", false},
@@ -62,8 +60,23 @@ constexpr FixedFlag kFixed[] = {
     {"--async", "*", ""},
 };
 
-// Flags of a worker that LMDeploy's server has itself.
-constexpr absl::string_view kWorkerFlags[] = {"--cache-max-entry-count", "--dtype"};
+struct RenamedValue {
+  absl::string_view name, old_value, value;  // "": the flag goes
+};
+constexpr RenamedValue kRenamedValues[] = {
+    {"--dtype", "auto", ""},
+    {"--dtype", "float16", "f16"},
+    {"--dtype", "bfloat16", "bf16"},
+    {"--log-level", "DEBUG", "debug"},
+    {"--log-level", "INFO", "info"},
+    {"--log-level", "WARN", "warn"},
+    {"--log-level", "WARNING", "warn"},
+    {"--log-level", "ERROR", "error"},
+    {"--tool-call-parser", "internlm", "internlm2"},
+    {"--tool-call-parser", "qwen", "hermes"},
+    {"--tool-call-parser", "qwen2d5", "hermes"},
+    {"--tool-call-parser", "qwen3", "hermes"},
+};
 
 absl::Status Lacks(absl::string_view what, absl::string_view why) {
   return absl::UnimplementedError(absl::StrCat(what, ": Berth has no ", why));
@@ -98,12 +111,11 @@ absl::Status TranslateFlag(const std::string& command, const std::string& word, 
   for (const RenamedFlag& flag : kRenamed) {
     if (name == flag.old_name) name = std::string(flag.name);
   }
-  if (std::find(std::begin(kWorkerFlags), std::end(kWorkerFlags), name) != std::end(kWorkerFlags)) {
-    std::string given = take_value();
-    if (given == "float16") given = "f16";
-    if (given == "bfloat16") given = "bf16";
-    if (given != "auto") out.push_back(absl::StrCat("--worker-flag=", name, "=", given));
-    return absl::OkStatus();
+  if (Find(kRenamedValues, name) != std::end(kRenamedValues)) take_value();
+  for (const RenamedValue& flag : kRenamedValues) {
+    if (name != flag.name || value != flag.old_value) continue;
+    if (flag.value.empty()) return absl::OkStatus();
+    value = std::string(flag.value);
   }
   const auto* fixed = Find(kFixed, name);
   if (fixed == std::end(kFixed)) {

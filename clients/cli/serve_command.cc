@@ -16,6 +16,7 @@
 #include "CLI/Formatter.hpp"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "base/status.h"
 #include "clients/cli/child_process.h"
 #include "clients/cli/elapsed_line.h"
@@ -25,28 +26,65 @@
 namespace berth::cli {
 namespace {
 
-// Of a server whose gateway checks its callers.
-void AddGatewayFlags(CLI::App& app, std::vector<std::string>& gateway_flags) {
-  // First: it replaces the whole list, to which the others add.
-  app.add_option("--gateway-flag", gateway_flags, "A flag for the gateway, as --gateway-flag=--max-waiting=100");
-  const auto add = [&](const char* name, const char* what) {
-    app.add_option_function<std::string>(
-        name,
-        [&gateway_flags, name](const std::string& value) {
-          gateway_flags.insert(gateway_flags.end(), {name, value});
-        },
-        what);
-  };
-  app.add_option_function<std::vector<std::string>>(
-      "--api-keys",
-      [&gateway_flags](const std::vector<std::string>& keys) {
-        for (const std::string& key : keys) gateway_flags.push_back(absl::StrCat("--api-keys=", key));
-      },
-      "Keys that callers may use; default: none is asked for");
-  add("--api-keys-file", "File of keys, tenants and their limits");
-  add("--ssl-certfile", "Certificate for callers (PEM)");
-  add("--ssl-keyfile", "Its key (PEM)");
-  add("--ssl-ca-certs", "CA of the callers: they need certificates of it (PEM)");
+// A flag that a program of the server has by the same name, to which it is handed.
+struct HandedFlag {
+  const char *name, *what;
+  enum { kValue, kSeveralValues, kSwitch } kind = kValue;
+  // Of what the program would refuse only once the model is loaded.
+  const CLI::Validator* check = nullptr;
+};
+
+constexpr HandedFlag kWorkerFlags[] = {
+    {"--chat-template", "A built-in chat template or a file of one; default: the model's"},
+    {"--tool-call-parser", "Format of tool calls: hermes, llama3, internlm2, mistral or none; default: the chat template's"},
+    {"--session-len", "Tokens of a session's context", HandedFlag::kValue, &CLI::PositiveNumber},
+    {"--max-batch-size", "Sequences at once per worker", HandedFlag::kValue, &CLI::PositiveNumber},
+    {"--step-tokens", "Tokens of a step, of prompts and answers together"},
+    {"--dtype", "Of a GPU's weights, activations and KV: bf16 or f16"},
+    {"--cache-max-entry-count", "Share of the free memory for KV; default: 0.8 of a GPU's, 512 MiB of the host's"},
+    {"--kv-bytes", "At most so much memory for KV"},
+    {"--no-prefix-cache", "Never reuse cached KV blocks", HandedFlag::kSwitch},
+    {"--batch-invariant", "On a GPU: equal logits whatever else is computed beside; slower", HandedFlag::kSwitch},
+    {"--session-ttl", "Hours until an unused session expires"},
+    {"--max-sessions", "Sessions open at once per worker"},
+};
+
+constexpr HandedFlag kGatewayFlags[] = {
+    {"--api-keys", "Keys that callers may use; default: none is asked for", HandedFlag::kSeveralValues},
+    {"--api-keys-file", "File of keys, tenants and their limits", HandedFlag::kValue, &CLI::ExistingFile},
+    {"--ssl-certfile", "Certificate for callers (PEM)", HandedFlag::kValue, &CLI::ExistingFile},
+    {"--ssl-keyfile", "Its key (PEM)", HandedFlag::kValue, &CLI::ExistingFile},
+    {"--ssl-ca-certs", "CA of the callers: they need certificates of it (PEM)", HandedFlag::kValue, &CLI::ExistingFile},
+    {"--allow-origins", "Origins whose pages may call over HTTP; *: all", HandedFlag::kSeveralValues},
+    {"--http-request-seconds", "A caller that takes longer to send a request is cut off", HandedFlag::kValue,
+     &CLI::PositiveNumber},
+    {"--http-heartbeat-seconds", "A stream that says nothing for so long says so", HandedFlag::kValue, &CLI::PositiveNumber},
+    {"--http-threads", "Threads for HTTP", HandedFlag::kValue, &CLI::PositiveNumber},
+    {"--max-streams", "Generations at once", HandedFlag::kValue, &CLI::PositiveNumber},
+    {"--max-waiting", "Requests that wait for room", HandedFlag::kValue, &CLI::NonNegativeNumber},
+};
+
+// `flags`: where they are put down.
+void AddHanded(CLI::App& app, absl::Span<const HandedFlag> handed, std::vector<std::string>& flags) {
+  for (const auto& [name, what, kind, check] : handed) {
+    if (kind == HandedFlag::kSwitch) {
+      app.add_flag_callback(
+          name, [&flags, name = name] { flags.push_back(name); }, what);
+      continue;
+    }
+    const auto put_down = [&flags, name = name, several = kind == HandedFlag::kSeveralValues](const auto& values) {
+      for (const std::string& value : values) {
+        if (several) {
+          flags.push_back(absl::StrCat(name, "=", value));  // it may look like a flag
+        } else {
+          flags.insert(flags.end(), {name, value});
+        }
+      }
+    };
+    CLI::Option* const option = app.add_option_function<std::vector<std::string>>(name, put_down, what);
+    if (kind == HandedFlag::kValue) option->expected(1);
+    if (check != nullptr) option->check(*check);
+  }
 }
 
 int CoreCount() {
@@ -89,14 +127,19 @@ void AddServerFlags(CLI::App& app, ServeFlags& flags) {
   app.add_option("--host", serve.host, "Address to listen on")->capture_default_str();
   app.add_flag("--sim", flags.sim, "Serve the simulated test engine instead of a model");
   app.add_option("--model-name", serve.model_name, "Name to serve the model by; default: the file's or directory's");
-  // First: it replaces the whole list, to which others add.
+  // First: they replace the whole lists, to which others add.
   app.add_option("--worker-flag", serve.worker_flags, "A flag for each worker, as --worker-flag=--depth=2");
+  app.add_option("--gateway-flag", serve.gateway_flags, "A flag for the gateway, as --gateway-flag=--move-idle=5");
   app.add_option_function<std::string>(
-      "--chat-template",
-      [&serve](const std::string& name) { serve.worker_flags.push_back(absl::StrCat("--chat-template=", name)); },
-      "A built-in chat template or a file of one; default: the model's");
-  app.add_option("--session-len", flags.session_len, "Tokens of a session's context")->check(CLI::PositiveNumber);
-  app.add_option("--max-batch-size", flags.max_batch_size, "Sequences at once per worker")->check(CLI::PositiveNumber);
+         "--log-level",
+         [&serve](const std::string& level) {
+           for (auto* const flags : {&serve.worker_flags, &serve.gateway_flags}) {
+             flags->insert(flags->end(), {"--log-level", level});
+           }
+         },
+         "Of the workers and the gateway")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  AddHanded(app, kWorkerFlags, serve.worker_flags);
   app.add_option("--device", serve.device, "cpu; auto or cuda: each worker a GPU; auto:K or cuda:K: GPU K for the only worker")
       ->capture_default_str();
   app.add_option("--cpu-threads", serve.cpu_threads, "Threads per worker; default: an equal share of the cores")
@@ -113,7 +156,7 @@ void AddServeFlags(CLI::App& app, ServeFlags& flags) {
       "--stop-with-stdin", [&flags] { flags.serve.lifeline = STDIN_FILENO; },
       "Stop when standard input is closed: for a program that starts this one");
   AddServerFlags(app, flags);
-  AddGatewayFlags(app, flags.serve.gateway_flags);
+  AddHanded(app, kGatewayFlags, flags.serve.gateway_flags);
 }
 
 absl::Status RunServe(ServeFlags flags) {
@@ -132,11 +175,6 @@ absl::Status RunServe(ServeFlags flags) {
   }
   BERTH_ASSIGN_OR_RETURN(serve.program_folder, ProgramFolder());
   serve.cores = CoreCount();
-  const auto add = [&](const char* name, const std::optional<int>& value) {
-    if (value.has_value()) serve.worker_flags.insert(serve.worker_flags.end(), {name, absl::StrCat(*value)});
-  };
-  add("--session-len", flags.session_len);
-  add("--max-batch-size", flags.max_batch_size);
   std::optional<ElapsedLine> starting("starting");
   return Serve(serve, [&](const ReadyLine& ready) {
     starting.reset();
@@ -158,6 +196,7 @@ absl::StatusOr<std::vector<std::string>> ServeArguments(const ServeFlags& flags)
   arguments.push_back(flags.sim ? "--sim" : serve.model);
   if (!serve.journal.empty()) add("--journal", serve.journal);
   for (const std::string& flag : serve.worker_flags) arguments.push_back(absl::StrCat("--worker-flag=", flag));
+  for (const std::string& flag : serve.gateway_flags) arguments.push_back(absl::StrCat("--gateway-flag=", flag));
   add("--workers", absl::StrCat(serve.workers));
   add("--device", serve.device);
   add("--host", serve.host);
@@ -166,8 +205,6 @@ absl::StatusOr<std::vector<std::string>> ServeArguments(const ServeFlags& flags)
   add("--admin-port", absl::StrCat(serve.admin_port));
   add("--metrics-port", absl::StrCat(serve.metrics_port));
   if (!serve.model_name.empty()) add("--model-name", serve.model_name);
-  if (flags.session_len.has_value()) add("--session-len", absl::StrCat(*flags.session_len));
-  if (flags.max_batch_size.has_value()) add("--max-batch-size", absl::StrCat(*flags.max_batch_size));
   if (serve.cpu_threads > 0) add("--cpu-threads", absl::StrCat(serve.cpu_threads));
   return arguments;
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +15,6 @@ struct ServeFlags {
   ServeOptions serve;
   bool ready_line = false;
   bool sim = false;
-  std::optional<int> session_len, max_batch_size;
 };
 
 // The flags that both commands have.

@@ -236,6 +236,21 @@ class ChatSimTest(unittest.TestCase):
         self.assertEqual(typed("berth inspect --mem\t"), "berth inspect --memory")
         self.assertEqual(typed("berth bench throughput --rep\t3"), "berth bench throughput --repeats 3")
 
+    def test_the_programs_know_the_flags_that_serve_hands_on(self):
+        flags = """--chat-template chatml --tool-call-parser none --session-len 99 --max-batch-size 3 --step-tokens 64 --dtype f16
+                   --cache-max-entry-count 0.5 --kv-bytes 9999 --no-prefix-cache --batch-invariant --session-ttl 1.5 --max-sessions 2
+                   --api-keys a b --allow-origins https://a.example https://b.example --http-request-seconds 5 --http-heartbeat-seconds 0.5
+                   --http-threads 3 --max-streams 4 --max-waiting 0 --log-level warn --port 0 --grpc-port 0 --admin-port 0 --metrics-port 0"""
+        with subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--stop-with-stdin", *flags.split()], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serve:
+            ready = serve.stdout.readline()
+            asked = ready and urllib.request.Request(f"http://127.0.0.1:{json.loads(ready)['http_port']}/v1/models",
+                                                     headers={"Authorization": "Bearer b", "Origin": "https://b.example"})
+            answer = ready and urllib.request.urlopen(asked)
+            said = serve.communicate()[1]
+        self.assertEqual((serve.returncode, bool(ready)), (0, True), said)
+        self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "https://b.example")
+
     def test_serve_answers_over_http_and_is_measured_over_grpc(self):
         serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
                                   "--metrics-port", "0", "--model-name", "m"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -89,6 +89,25 @@ class ServeTest(unittest.TestCase):
             self.assertEqual(flags, {"--model": "the model", "--model-name": "m", "--worker-id": name, "--port": "0", "--session-len": "512",
                                      "--depth": "2", "--device": "auto:" + str(int(name[-1]) - 1)})
 
+    def test_a_flag_goes_to_the_program_that_has_it(self):
+        _, workers, gateway = self.started("--http-request-seconds", "7", "--allow-origins", "https://a.example", "--api-keys=-x",
+                                           "--no-prefix-cache", "--max-waiting=0", "--log-level", "debug")
+        self.assertEqual(gateway["flags"][gateway["flags"].index("--wait-workers") + 1:],
+                         ["--log-level", "debug", "--api-keys=-x", "--allow-origins=https://a.example", "--http-request-seconds", "7",
+                          "--max-waiting", "0"])
+        for worker in workers.values():
+            self.assertEqual(worker["flags"][-3:], ["--log-level", "debug", "--no-prefix-cache"])
+
+    def test_a_wrong_value_is_named_before_anything_is_started(self):
+        for flag, value, named in (("--http-request-seconds", "0", "not in range"), ("--max-streams", "x", "x"), ("--log-level", "loud", "loud"),
+                                   ("--ssl-certfile", "/no/such/file", "/no/such/file")):
+            serve = self.serve(flag, value)
+            error = serve.process.stderr.read()
+            self.assertIn(flag + ": ", error)
+            self.assertIn(named, error)
+            self.assertEqual(serve.process.wait(), 2)
+            self.assertEqual(serve.rest(), [])
+
     def test_a_device_for_each_worker(self):
         for flags, want in ((["--device", "cuda"], ["cuda:0", "cuda:1"]), (["--device", "cpu"], ["cpu", "cpu"])):
             _, workers, _ = self.started(*flags)
