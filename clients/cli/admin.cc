@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "clients/cli/api_key.h"
-#include "google/protobuf/util/json_util.h"
+#include "clients/cli/message_json.h"
 #include "grpcpp/client_context.h"
 #include "proto/berth/v1/admin.grpc.pb.h"
 #include "proto/berth/v1/session.grpc.pb.h"
@@ -27,17 +27,6 @@ void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {
 // "ready", "draining", …
 std::string StateName(v1::WorkerState state) {
   return absl::AsciiStrToLower(v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1));
-}
-
-// Every field under the name that it has in berth.v1.
-absl::Status WriteJson(const google::protobuf::Message& message, std::ostream& out) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = options.always_print_primitive_fields = options.preserve_proto_field_names = true;
-  std::string json;
-  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
-  if (!status.ok()) return absl::InternalError(status.ToString());
-  out << json;
-  return absl::OkStatus();
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ void Chat(Conversation& conversation, const LineSource& read_line, std::ostream&
     } else if (absl::StartsWith(*input, "/image")) {
       status = absl::UnimplementedError("/image: no model that Berth serves takes images");
     } else {
-      status = conversation.Ask(*input, [&](std::string_view text) { out << text << std::flush; });
+      status = conversation.Ask(*input, [&](const auto& message) { out << TextOf(message) << std::flush; });
       out << std::endl;
     }
     if (!status.ok()) out << "error: " << status.message() << std::endl;

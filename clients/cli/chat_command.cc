@@ -7,7 +7,6 @@
 #include <iostream>
 #include <memory>
 #include <optional>
-#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -22,9 +21,11 @@
 #include "clients/cli/elapsed_line.h"
 #include "clients/cli/interrupt_watcher.h"
 #include "clients/cli/local_server.h"
+#include "clients/cli/message_json.h"
 #include "clients/cli/old_spellings.h"
 #include "clients/cli/terminal.h"
 #include "google/protobuf/util/json_util.h"
+#include "proto/rpc/collector.h"
 
 namespace berth::cli {
 namespace {
@@ -53,7 +54,24 @@ absl::StatusOr<ConversationOptions> OptionsOf(const ChatFlags& flags) {
   if (flags.top_k.has_value()) generation.mutable_sampling()->set_top_k(*flags.top_k);
   if (flags.seed.has_value()) generation.mutable_sampling()->set_seed(*flags.seed);
   if (flags.max_tokens.has_value()) generation.mutable_stop()->set_max_tokens(*flags.max_tokens);
+  if (flags.json) generation.mutable_output()->set_token_ids(true);
   return options;
+}
+
+// Answers the one prompt.
+absl::Status Answer(Conversation& conversation, const ChatFlags& flags) {
+  rpc::Collector collector;
+  absl::Status status = conversation.Ask(*flags.prompt, [&](v1::StreamGenerateResponse message) {
+    if (flags.json) return collector.Add(message);
+    std::cout << TextOf(message) << std::flush;
+  });
+  if (!flags.json) {
+    std::cout << std::endl;
+  } else if (status.ok()) {
+    status = WriteJson(collector.response(), std::cout);
+  }
+  conversation.Close().IgnoreError();
+  return status;
 }
 
 // A server for the model of the command line; null when there is none.
@@ -73,7 +91,9 @@ absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& fla
 
 // Of an answer, and how to reach a server.
 void AddConversationFlags(CLI::App& app, ChatFlags& flags) {
-  app.add_option("--prompt", flags.prompt, "Answer this and exit");
+  auto* const prompt = app.add_option("--prompt", flags.prompt, "Answer this and exit");
+  app.add_flag("--json", flags.json, "The answer to --prompt with its token ids, as JSON with the fields of berth.v1")
+      ->needs(prompt);
   app.add_option("--system", flags.conversation.system, "System message");
   app.add_option("--max-tokens", flags.max_tokens, "Tokens of an answer")->check(CLI::PositiveNumber);
   app.add_option("--temperature", flags.temperature, "0 is greedy")->check(CLI::Range(0.0, 2.0));
@@ -137,10 +157,7 @@ absl::Status RunChat(ChatFlags flags) {
     TalkTo(conversation, flags.history_file);
     return absl::OkStatus();
   }
-  const absl::Status status = conversation.Ask(*flags.prompt, [](std::string_view text) { std::cout << text << std::flush; });
-  std::cout << std::endl;
-  conversation.Close().IgnoreError();
-  return status;
+  return Answer(conversation, flags);
 }
 
 }  // namespace berth::cli

@@ -20,6 +20,7 @@ struct ChatFlags {
   std::string api_key;
   ConversationOptions conversation;
   std::optional<std::string> prompt;
+  bool json = false;  // the prompt's answer as a v1::GenerateResponse
   std::optional<float> temperature, top_p;
   std::optional<int> top_k, max_tokens;
   std::optional<uint64_t> seed;

@@ -36,7 +36,12 @@ v1::GenerationSpec Conversation::MakeTurn(const std::string& text) const {
   return spec;
 }
 
-absl::Status Conversation::Ask(const std::string& text, const std::function<void(std::string_view)>& on_text) {
+const std::string& TextOf(const v1::StreamGenerateResponse& message) {
+  return message.delta().has_text() ? message.delta().text() : message.delta().reasoning();
+}
+
+absl::Status Conversation::Ask(const std::string& text,
+                               const std::function<void(const v1::StreamGenerateResponse&)>& on_message) {
   if (session_id_.empty()) {
     session_id_ = options_.session_id.empty() ? DrawId("chat-") : options_.session_id;
     fresh_ = true;
@@ -47,9 +52,7 @@ absl::Status Conversation::Ask(const std::string& text, const std::function<void
     running_.emplace().set_request_id(turn.request_id());
     running_->set_session_id(session_id_);
   }
-  const absl::Status status = client_.Generate(turn, [&](const v1::StreamGenerateResponse& message) {
-    if (message.has_delta()) on_text(message.delta().has_text() ? message.delta().text() : message.delta().reasoning());
-  });
+  const absl::Status status = client_.Generate(turn, on_message);
   base::MutexLock lock(mutex_);
   running_.reset();
   const std::string reason = rpc::Reason(status);

@@ -4,7 +4,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "base/mutex.h"
@@ -19,15 +18,18 @@ struct ConversationOptions {
   v1::GenerationSpec generation;  // sampling, stop, output and the like of every turn
 };
 
+// What people read of one piece of an answer.
+const std::string& TextOf(const v1::StreamGenerateResponse& message);
+
 // A conversation whose history the server keeps: one interactive session at a time. Thread: one at a time, Interrupt excepted.
 class Conversation {
  public:
   // `client` outlives it.
   Conversation(client::Client& client, const ConversationOptions& options) : client_(client), options_(options) {}
 
-  // One turn; `on_text` gets the answer in pieces. The first turn opens a session. The server's error otherwise; one that says
-  // that the session is lost makes the next turn open another.
-  absl::Status Ask(const std::string& text, const std::function<void(std::string_view)>& on_text);
+  // One turn; `on_message` gets the answer in pieces. The first turn opens a session. The server's error otherwise; one that
+  // says that the session is lost makes the next turn open another.
+  absl::Status Ask(const std::string& text, const std::function<void(const v1::StreamGenerateResponse&)>& on_message);
   // Ends the running answer; what was said of it stays in the history. False when none runs. Any thread.
   bool Interrupt();
   // Frees the session; the next turn opens another.

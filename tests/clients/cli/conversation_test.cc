@@ -10,7 +10,7 @@ namespace {
 
 std::string Answer(Conversation& conversation, const std::string& text) {
   std::string answer;
-  const absl::Status status = conversation.Ask(text, [&](std::string_view piece) { answer += piece; });
+  const absl::Status status = conversation.Ask(text, [&](const auto& message) { answer += TextOf(message); });
   return status.ok() ? answer : status.ToString();
 }
 
@@ -86,8 +86,9 @@ TEST(ConversationTest, InterruptEndsTheAnswerAndKeepsTheSession) {
   Conversation conversation(*client, {});
   EXPECT_FALSE(conversation.Interrupt());
   std::string answer;
-  const absl::Status status = conversation.Ask("forever", [&](std::string_view piece) {
-    answer += piece;
+  const absl::Status status = conversation.Ask("forever", [&](const v1::StreamGenerateResponse& message) {
+    if (!message.has_delta()) return;
+    answer += TextOf(message);
     EXPECT_TRUE(conversation.Interrupt());
   });
   EXPECT_TRUE(status.ok()) << status;
@@ -102,8 +103,10 @@ TEST(ConversationTest, InterruptEndsTheStreamWhenTheServerKnowsNoSuchRequest) {
   server.cancel_finds = false;
   const auto client = server.Client();
   Conversation conversation(*client, {});
-  EXPECT_EQ(conversation.Ask("forever", [&](std::string_view) { conversation.Interrupt(); }).code(),
-            absl::StatusCode::kCancelled);
+  const absl::Status status = conversation.Ask("forever", [&](const auto& message) {
+    if (message.has_delta()) conversation.Interrupt();
+  });
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
 }
 
 TEST(ConversationTest, NoServerIsAnError) {

@@ -128,7 +128,7 @@ def ids_over_http(cluster, prompt, fields):
 
 
 def over_cli(bin_dir, cluster, messages, fields):
-    """Of the fields that have flags, half go by them."""
+    """Of the fields that have flags, half go by them. The answer as text is the one as JSON."""
     command = [os.path.join(bin_dir, "berth"), "chat", "--server", address_of(cluster), "--prompt", messages]
     left = dict(fields)
     if fields["seed"] % 2:
@@ -136,7 +136,10 @@ def over_cli(bin_dir, cluster, messages, fields):
             if name in fields:
                 command += ["--" + name.replace("_", "-"), str(left.pop(name))]
     command += ["--generation", json_format.MessageToJson(spec_of(left), indent=None)]
-    return subprocess.run(command, check=True, capture_output=True).stdout[:-1].decode()
+    shown, told = (subprocess.run([*command, *more], check=True, capture_output=True).stdout for more in ([], ["--json"]))
+    choice = json.loads(told)["choices"][0]
+    assert shown.decode() == choice["text"] + "\n"
+    return choice["token_ids"], choice["text"]
 
 
 def test_the_same_seed_gives_the_same_tokens_whichever_way_they_come(cluster, bin_dir):
@@ -153,7 +156,7 @@ def test_the_same_seed_gives_the_same_tokens_whichever_way_they_come(cluster, bi
             chat = v1.Prompt(chat=v1.ChatPrompt(messages=[v1.ChatMessage(role="user", content=messages)]))
             prompt = pipe.run(pipe.client.tokenize(chat))
             assert ids_over_http(cluster, prompt, fields) == (ids, text), json.dumps(fields)
-            assert over_cli(bin_dir, cluster, messages, fields) == text, json.dumps(fields)
+            assert over_cli(bin_dir, cluster, messages, fields) == (ids, text), json.dumps(fields)
             outputs.add(tuple(ids))
     assert len(outputs) > COMBINATIONS / 2
 
