@@ -2,11 +2,11 @@
 
 #include <thread>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "clients/cli/bench_loads.h"
+#include "clients/cli/bench_metrics.h"
 
 namespace berth::cli {
 namespace {
@@ -116,11 +116,7 @@ absl::StatusOr<RunTimes> EngineDriver::Run(const std::vector<BenchRequest>& requ
   const engine::EngineStats after = engine_.Stats();
   const auto steps = static_cast<double>(after.steps - before.steps);
   if (steps > 0) times.host_step = absl::ToDoubleSeconds(after.host_time - before.host_time) / steps;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    if (times.requests[i].tokens == requests[i].output) continue;
-    return absl::InternalError(
-        absl::StrCat("request ", i, " has ", times.requests[i].tokens, " tokens of output, want ", requests[i].output));
-  }
+  BERTH_RETURN_IF_ERROR(CheckOutputs(requests, times));
   return times;
 }
 

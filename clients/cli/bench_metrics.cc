@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace berth::cli {
 namespace {
 
@@ -98,6 +100,15 @@ Figure MakeFigure(const std::string& name, const std::string& unit, std::vector<
 const Figure* FindFigure(const std::vector<Figure>& figures, const std::string& name) {
   const auto found = std::find_if(figures.begin(), figures.end(), [&](const Figure& figure) { return figure.name == name; });
   return found == figures.end() ? nullptr : &*found;
+}
+
+absl::Status CheckOutputs(const std::vector<BenchRequest>& requests, const RunTimes& times) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (times.requests[i].tokens == requests[i].output) continue;
+    return absl::InternalError(
+        absl::StrCat("request ", i, " has ", times.requests[i].tokens, " tokens of output, want ", requests[i].output));
+  }
+  return absl::OkStatus();
 }
 
 double DecodeRate(const RunTimes& times) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "clients/cli/bench_driver.h"
 
 namespace berth::cli {
@@ -21,6 +22,9 @@ Figure MakeFigure(const std::string& name, const std::string& unit, std::vector<
 
 // The figure of that name; null when there is none.
 const Figure* FindFigure(const std::vector<Figure>& figures, const std::string& name);
+
+// INTERNAL names a request that has not all tokens of output that it wants.
+absl::Status CheckOutputs(const std::vector<BenchRequest>& requests, const RunTimes& times);
 
 // Decoded tokens per second, without the step that brought the first ones.
 double DecodeRate(const RunTimes& times);

@@ -204,11 +204,7 @@ class ServedDriver {
     BERTH_RETURN_IF_ERROR(ended);
     for (const auto& reader : readers) Merge(reader->times, times);
     std::sort(times.tokens.begin(), times.tokens.end());
-    for (size_t i = 0; i < requests.size(); ++i) {
-      if (times.requests[i].tokens == requests[i].output) continue;
-      return absl::InternalError(
-          absl::StrCat("request ", i, " has ", times.requests[i].tokens, " tokens of output, want ", requests[i].output));
-    }
+    BERTH_RETURN_IF_ERROR(CheckOutputs(requests, times));
     return times;
   }
 
