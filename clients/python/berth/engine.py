@@ -80,17 +80,20 @@ class EngineConfig:
         ]
         for name in ("port", "grpc-port", "admin-port", "metrics-port"):
             flags += [f"--{name}", "0"]
-        for name in ("model_name", "session_len", "max_batch_size", "cpu_threads", "journal"):
+        for name in (
+            "model_name",
+            "session_len",
+            "max_batch_size",
+            "cache_max_entry_count",
+            "dtype",
+            "cpu_threads",
+            "journal",
+        ):
             if getattr(self, name) is not None:
                 flags += [f"--{name.replace('_', '-')}", str(getattr(self, name))]
-        for_workers = list(self.worker_flags)
-        if self.cache_max_entry_count is not None:
-            for_workers.append(f"--cache-max-entry-count={self.cache_max_entry_count}")
-        if self.dtype not in (None, "auto"):
-            for_workers.append(f"--dtype={ {'float16': 'f16', 'bfloat16': 'bf16'}.get(self.dtype, self.dtype) }")
         if not self.enable_prefix_caching:
-            for_workers.append("--no-prefix-cache")
-        flags += [f"--worker-flag={flag}" for flag in for_workers]
+            flags.append("--no-prefix-cache")
+        flags += [f"--worker-flag={flag}" for flag in self.worker_flags]
         return flags + [f"--gateway-flag={flag}" for flag in self.gateway_flags]
 
 

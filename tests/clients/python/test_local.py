@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import select
 import shutil
@@ -122,6 +123,18 @@ def test_a_name_of_the_hub_is_looked_up_as_berth_serve_does(local, tmp_path, mon
         assert [served.name for served in pipe.run(pipe.client.models())] == ["org/tiny"]
     with pytest.raises(berth.ServerStartError, match="hf download org/none"):
         berth.pipeline("org/none", config)
+
+
+def test_a_cluster_is_served_as_its_config_says(local):
+    model, config = local
+    fields = {"dtype": "float16", "cache_max_entry_count": 0.01, "session_len": 64, "enable_prefix_caching": False}
+    with berth.pipeline(model, dataclasses.replace(config, **fields)) as pipe:
+        (served,) = pipe.run(pipe.client.models())
+        assert served.context_length == 64
+        assert pipe("hello", CONFIG).generate_token_len == 8
+    for field, value, error in (("dtype", "f8", "--dtype is f8"), ("cache_max_entry_count", 2, "--cache-max-entry-count is 2")):
+        with pytest.raises(berth.ServerStartError, match=error):
+            berth.pipeline(model, dataclasses.replace(config, **{field: value}))
 
 
 def test_a_cluster_that_does_not_start_says_why(local, tmp_path):
