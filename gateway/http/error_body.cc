@@ -5,7 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "nlohmann/json.hpp"
+#include "gateway/http/json_text.h"
 #include "proto/rpc/status.h"
 
 namespace berth::http {
@@ -20,12 +20,12 @@ const char* ErrorType(int http_code) {
   return http_code < 500 ? "invalid_request_error" : "server_error";
 }
 
-std::string Dump(int http_code, const std::string& message, const std::string& param, const std::string& code) {
+std::string OpenAiBody(int http_code, const std::string& message, const std::string& param, const std::string& code) {
   const json error = {{"message", message},
                       {"type", ErrorType(http_code)},
                       {"param", param.empty() ? json(nullptr) : json(param)},
                       {"code", code.empty() ? json(nullptr) : json(code)}};
-  return json{{"error", error}}.dump(-1, ' ', false, json::error_handler_t::replace);
+  return Dump({{"error", error}});
 }
 
 struct FieldName {
@@ -77,7 +77,7 @@ std::string MessageOf(const absl::Status& status, const std::string& param) {
 
 std::string ErrorBody(const absl::Status& status, std::string_view path) {
   const std::string param = ParamOf(status, path);
-  return Dump(HttpStatusOf(status), MessageOf(status, param), param, absl::AsciiStrToLower(rpc::Reason(status)));
+  return OpenAiBody(HttpStatusOf(status), MessageOf(status, param), param, absl::AsciiStrToLower(rpc::Reason(status)));
 }
 
 std::string AnthropicErrorBody(const absl::Status& status) {
@@ -90,12 +90,11 @@ std::string AnthropicErrorBody(int http_code, const std::string& message) {
                      : http_code == 503 ? "overloaded_error"
                                         : ErrorType(http_code);
   if (std::string_view(type) == "server_error") type = "api_error";
-  const json body = {{"type", "error"}, {"error", {{"type", type}, {"message", message}}}};
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return Dump({{"type", "error"}, {"error", {{"type", type}, {"message", message}}}});
 }
 
 std::string ErrorBody(int http_code, const std::string& message, const std::string& code) {
-  return Dump(http_code, message, "", code);
+  return OpenAiBody(http_code, message, "", code);
 }
 
 int HttpStatusOf(const absl::Status& status) { return rpc::HttpCode(status.code()); }

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "gateway/http/json_text.h"
 #include "google/protobuf/util/json_util.h"
 
 namespace berth::http {
@@ -134,8 +135,7 @@ void ReadTemplateVariables(JsonFields& fields, v1::ChatPrompt& chat) {
   const json* value = fields.Object(kName);
   if (value != nullptr) {
     google::protobuf::Struct& variables = *chat.mutable_template_variables();
-    const std::string text = value->dump(-1, ' ', false, json::error_handler_t::replace);
-    if (!google::protobuf::util::JsonStringToMessage(text, &variables).ok()) fields.Fail(kName, "cannot be read");
+    if (!google::protobuf::util::JsonStringToMessage(Dump(*value), &variables).ok()) fields.Fail(kName, "cannot be read");
   }
   if (const auto effort = fields.String(kEffort)) {
     (*chat.mutable_template_variables()->mutable_fields())[kEffort].set_string_value(*effort);
@@ -180,6 +180,12 @@ void AppendContent(JsonFields& fields, const char* name, const std::vector<std::
     }
     text->append(part.String("text").value_or(""));
   });
+}
+
+v1::ChatMessage& AddMessage(v1::ChatPrompt& chat, const char* role) {
+  v1::ChatMessage& message = *chat.add_messages();
+  message.set_role(role);
+  return message;
 }
 
 void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat) {

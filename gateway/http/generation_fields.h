@@ -33,6 +33,8 @@ void ReadTemplateVariables(JsonFields& fields, v1::ChatPrompt& chat);
 // {"type": "text" | "json_object" | "json_schema"}; `schema_holder` is the field that holds {"schema"}, or null: the format
 // itself does.
 void ReadFormat(JsonFields& fields, const char* name, const char* schema_holder, v1::GenerationSpec& spec);
+// One more, at the end, still empty.
+v1::ChatMessage& AddMessage(v1::ChatPrompt& chat, const char* role);
 // An array of messages as chat completions have them.
 void ReadChatMessages(JsonFields& fields, const char* name, v1::ChatPrompt& chat);
 // A string, or an array of parts whose type is among `types` and whose text is appended.

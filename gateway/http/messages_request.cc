@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/http/generation_fields.h"
+#include "gateway/http/json_text.h"
 #include "gateway/http/messages_format.h"
 #include "gateway/http/tool_fields.h"
 
@@ -20,10 +21,9 @@ void ReadBlock(JsonFields& block, v1::ChatPrompt& chat, v1::ChatMessage& message
     call.set_id(block.String("id").value_or(""));
     call.set_name(block.String("name").value_or(""));
     const json* input = block.Object("input");
-    call.set_arguments(input == nullptr ? "{}" : input->dump(-1, ' ', false, json::error_handler_t::replace));
+    call.set_arguments(input == nullptr ? "{}" : Dump(*input));
   } else if (type == "tool_result") {
-    v1::ChatMessage& result = *chat.add_messages();
-    result.set_role("tool");
+    v1::ChatMessage& result = AddMessage(chat, "tool");
     result.set_tool_call_id(block.String("tool_use_id").value_or(""));
     AppendContent(block, "content", {"text"}, result.mutable_content());
   } else if (type != "thinking" && type != "redacted_thinking") {
@@ -43,23 +43,17 @@ void ReadMessage(JsonFields& entry, v1::ChatPrompt& chat) {
   if (!content->is_array()) {
     AppendContent(entry, "content", {}, message.mutable_content());
   } else {
-    for (size_t i = 0; i < content->size(); ++i) {
-      const std::string path = absl::StrCat("content[", i, "]");
-      if (!(*content)[i].is_object()) return entry.WrongType(path, "an object", (*content)[i]);
-      JsonFields block((*content)[i], entry.PathOf(path));
+    entry.EachObject("content", *content, [&](JsonFields& block) {
       ReadBlock(block, chat, message);
       only_results &= block.String("type") == "tool_result";
-      entry.Take(block);
-    }
+    });
   }
   if (!only_results) *chat.add_messages() = std::move(message);
 }
 
 void ReadConversation(JsonFields& fields, v1::ChatPrompt& chat) {
   if (fields.Find("system") != nullptr) {
-    v1::ChatMessage& system = *chat.add_messages();
-    system.set_role("system");
-    AppendContent(fields, "system", {"text"}, system.mutable_content());
+    AppendContent(fields, "system", {"text"}, AddMessage(chat, "system").mutable_content());
   }
   const json* messages = fields.Array("messages");
   if (messages == nullptr || messages->empty()) return fields.Fail("messages", "must be a non-empty array");

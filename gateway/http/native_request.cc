@@ -24,9 +24,7 @@ void ReadTurn(JsonFields& fields, v1::ChatPrompt& chat) {
   const json* prompt = fields.Find("prompt");
   if (prompt == nullptr) return fields.Fail("prompt", "is required");
   if (!prompt->is_string()) return ReadChatMessages(fields, "prompt", chat);
-  v1::ChatMessage& message = *chat.add_messages();
-  message.set_role("user");
-  message.set_content(prompt->get<std::string>());
+  AddMessage(chat, "user").set_content(prompt->get<std::string>());
 }
 
 HttpAnswer NothingGenerated() { return {.body = Dump(InteractiveAnswer("", 0, 0, 0, "stop"))}; }

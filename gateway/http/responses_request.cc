@@ -21,15 +21,13 @@ void ReadItem(JsonFields& item, v1::ChatPrompt& chat) {
   } else if (type == "function_call") {
     // Calls that follow each other were one answer.
     const bool joins = chat.messages_size() > 0 && chat.messages().rbegin()->role() == "assistant";
-    v1::ChatMessage& message = joins ? *chat.mutable_messages()->rbegin() : *chat.add_messages();
-    message.set_role("assistant");
+    v1::ChatMessage& message = joins ? *chat.mutable_messages()->rbegin() : AddMessage(chat, "assistant");
     v1::ToolCall& call = *message.add_tool_calls();
     call.set_id(item.String("call_id").value_or(""));
     call.set_name(item.String("name").value_or(""));
     call.set_arguments(item.String("arguments").value_or(""));
   } else if (type == "function_call_output") {
-    v1::ChatMessage& message = *chat.add_messages();
-    message.set_role("tool");
+    v1::ChatMessage& message = AddMessage(chat, "tool");
     message.set_tool_call_id(item.String("call_id").value_or(""));
     AppendContent(item, "output", {"input_text", "text"}, message.mutable_content());
   } else if (type != "reasoning") {
@@ -39,17 +37,11 @@ void ReadItem(JsonFields& item, v1::ChatPrompt& chat) {
 
 void ReadInput(JsonFields& fields, v1::ChatPrompt& chat) {
   if (const auto instructions = fields.String("instructions")) {
-    v1::ChatMessage& system = *chat.add_messages();
-    system.set_role("system");
-    system.set_content(*instructions);
+    AddMessage(chat, "system").set_content(*instructions);
   }
   const json* input = fields.Find("input");
   if (input == nullptr) return fields.Fail("input", "is required");
-  if (input->is_string()) {
-    v1::ChatMessage& user = *chat.add_messages();
-    user.set_role("user");
-    return user.set_content(input->get<std::string>());
-  }
+  if (input->is_string()) return AddMessage(chat, "user").set_content(input->get<std::string>());
   if (!input->is_array()) return fields.WrongType("input", "a string or an array of items", *input);
   if (input->empty()) return fields.Fail("input", "is empty");
   fields.EachObject("input", *input, [&chat](JsonFields& item) { ReadItem(item, chat); });

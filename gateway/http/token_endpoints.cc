@@ -43,13 +43,11 @@ std::vector<v1::TokenizeRequest> ReadInputs(JsonFields& fields, const v1::Tokeni
   }
   for (const std::string& text : texts) {
     v1::TokenizeRequest& request = requests.emplace_back(base);
-    if (!preprocess) {
+    if (preprocess) {
+      AddMessage(*request.mutable_prompt()->mutable_chat(), "user").set_content(text);
+    } else {
       request.mutable_prompt()->set_text(text);
-      continue;
     }
-    v1::ChatMessage& message = *request.mutable_prompt()->mutable_chat()->add_messages();
-    message.set_role("user");
-    message.set_content(text);
   }
   return requests;
 }

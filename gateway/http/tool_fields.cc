@@ -35,24 +35,22 @@ void CheckName(JsonFields& tool) {
   }
 }
 
-void CheckTool(JsonFields& fields, const std::string& path, const json& value, ToolStyle style) {
-  if (!value.is_object()) return fields.WrongType(path, "an object", value);
-  JsonFields tool(value, path);
-  const char* parameters = style == ToolStyle::kMessages ? "input_schema" : "parameters";
+void CheckFunction(JsonFields& function, const char* parameters) {
+  CheckName(function);
+  function.String("description");
+  function.Object(parameters);
+}
+
+void CheckTool(JsonFields& tool, ToolStyle style) {
   const std::string type = tool.String("type").value_or(style == ToolStyle::kMessages ? "custom" : "");
   const char* wanted = style == ToolStyle::kMessages ? "custom" : "function";
   if (type != wanted) tool.Fail("type", absl::StrCat("is \"", type, "\", only ", wanted, " is supported"));
-  const json* function = style == ToolStyle::kChat ? tool.Object("function") : &value;
-  if (function == nullptr) {
-    tool.Fail("function", "is required");
-  } else {
-    JsonFields inner(*function, style == ToolStyle::kChat ? tool.PathOf("function") : path);
-    CheckName(inner);
-    inner.String("description");
-    inner.Object(parameters);
-    tool.Take(inner);
-  }
-  fields.Take(tool);
+  if (style != ToolStyle::kChat) return CheckFunction(tool, style == ToolStyle::kMessages ? "input_schema" : "parameters");
+  const json* function = tool.Object("function");
+  if (function == nullptr) return tool.Fail("function", "is required");
+  JsonFields inner(*function, tool.PathOf("function"));
+  CheckFunction(inner, "parameters");
+  tool.Take(inner);
 }
 
 // As templates expect them.
@@ -110,7 +108,7 @@ bool ReadTools(JsonFields& fields, ToolStyle style, v1::ChatPrompt& chat) {
     if (const size_t keys = LargestObject(*tools); keys > kMaxKeys) {
       fields.Fail("tools", absl::StrCat("holds an object of ", keys, " keys, at most ", kMaxKeys, " are allowed"));
     }
-    for (size_t i = 0; i < tools->size(); ++i) CheckTool(fields, absl::StrCat("tools[", i, "]"), (*tools)[i], style);
+    fields.EachObject("tools", *tools, [style](JsonFields& tool) { CheckTool(tool, style); });
     if (!fields.status().ok()) return false;
     for (const json& tool : *tools) chat.add_tool_schemas(Schema(tool, style));
   }
