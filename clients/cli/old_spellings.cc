@@ -26,6 +26,7 @@ struct RenamedFlag {
 constexpr RenamedFlag kRenamed[] = {{"--server-name", "--host"},
                                     {"--server-port", "--port"},
                                     {"--instance-num", "--max-batch-size"},
+                                    {"--max-concurrent-requests", "--max-streams"},
                                     {"--request-output-len", "--max-tokens"}};
 
 // Flags of which only some values are what Berth does: those go, others are refused. `values` are separated by spaces; "*":
