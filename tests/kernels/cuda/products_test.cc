@@ -107,8 +107,15 @@ TEST_P(ProductsTest, MlpUp) {
 
 // Every width of a tile, tokens and weight shared by two blocks, tiles without a partner, and ends inside of tiles.
 TEST_P(ProductsTest, GatedMlpUpOfManyRows) {
-  for (const auto& [hidden, inter] : {std::pair<int64_t, int64_t>{512, 1000}, {72, 8600}, {136, 10600}, {64, 12800}, {200, 14800},
-                                      {96, 4400}, {264, 5400}, {64, 6400}, {128, 7400}}) {
+  for (const auto& [hidden, inter] : {std::pair<int64_t, int64_t>{512, 1000},
+                                      {72, 8600},
+                                      {136, 10600},
+                                      {64, 12800},
+                                      {200, 14800},
+                                      {96, 4400},
+                                      {264, 5400},
+                                      {64, 6400},
+                                      {128, 7400}}) {
     Twin& weight = Values({2 * inter, hidden}, 1 / std::sqrt(float(hidden)));
     const Twin &norm = Floats({hidden}, 1, 0.1f), &bias = Floats({2 * inter}, 0, 0.2f);
     for (const int rows : {33, 65, 129, 200, 257, 1100}) {
@@ -185,6 +192,25 @@ TEST_P(ProductsTest, BatchInvariantRowsAreEqualInAllNumbers) {
     for (const int64_t rows : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 127, 128, 129, 200, 256, 257}) {
       const std::vector<float> some = multiply(rows);
       EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << rows << " rows, " << k << " to " << n;
+    }
+  }
+}
+
+TEST_P(ProductsTest, BatchInvariantMlpsAreEqualInAllNumbers) {
+  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 16384});
+  constexpr int64_t kMost = 300;
+  for (const auto& [k, inter] : {std::pair<int64_t, int64_t>{2048, 5400}, {1000, 6400}, {512, 333}}) {
+    const Twin &weight = Values({2 * inter, k}, 1 / std::sqrt(float(k))), &in = Values({kMost, k});
+    const auto multiply = [&, inter = inter](int64_t rows) {
+      const Tensor out = Make(DType::kF32, GetParam(), {kMost, inter}).device.Rows(0, rows);
+      ops->MlpUp({.residual = in.device.Rows(0, rows), .weight = WeightOf(weight.device), .gated = true, .out = out});
+      EXPECT_TRUE(ops->Sync().ok());
+      return Download(out);
+    };
+    const std::vector<float> all = multiply(kMost);
+    for (const int64_t rows : {1, 2, 8, 9, 32, 33, 64, 65, 128, 129, 200, 256, 257}) {
+      const std::vector<float> some = multiply(rows);
+      EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << rows << " rows, " << k << " to " << inter;
     }
   }
 }
