@@ -73,9 +73,23 @@ class Walk {
     };
     int stage = 0;
     uint32_t parity = 0;
+    const auto next = [&] {
+      if (++stage < kStages) return;
+      stage = 0;
+      parity ^= 1;
+    };
     float c[kWidth / 8][4];
     WaitForInputs();
     for (int unit = cluster_; unit < params_.units; unit += clusters_) {
+      const Tile tile = TileOf(unit);
+      const int token = tile.token + group * kGroupTokens;
+      if (token >= params_.token_count || tile.row >= params_.inter) {
+        for (int step = 0; step < params_.steps; ++step, next()) {
+          WaitFor(full_ + stage, parity);
+          release(stage);
+        }
+        continue;
+      }
 #pragma unroll
       for (int j = 0; j < kWidth / 8; ++j) c[j][0] = c[j][1] = c[j][2] = c[j][3] = 0;
       int before = 0;
@@ -90,16 +104,12 @@ class Walk {
         sm90::WaitForProducts<1>();
         if (step > 0) release(before);
         before = stage;
-        if (++stage == kStages) {
-          stage = 0;
-          parity ^= 1;
-        }
+        next();
       }
       sm90::WaitForProducts<0>();
       sm90::Settle(c);
       release(before);
-      const Tile tile = TileOf(unit);
-      Finish(c, tile.token + group * kGroupTokens + warp * 16 + lane / 4, tile.row, lane % 4);
+      Finish(c, token + warp * 16 + lane / 4, tile.row, lane % 4);
     }
   }
 

@@ -6,9 +6,14 @@ namespace {
 
 bool Normed(const Norm* norm) { return norm != nullptr && !norm->weight.empty(); }
 
+// Of a weight that is larger, products of more than kFewTokens are left to others: what a kernel's start costs is little there,
+// and they have more copies under way. Between M1's largest weight and M2's in docs/performance.md.
+constexpr int64_t kLargeBytes = int64_t{96} << 20;
+
 // What both kernels ask of memory and of the norm.
 bool TakesInputs(const ProductInputs& inputs) {
   const LinearWeight& weight = inputs.weight;
+  if (inputs.tokens > kFewTokens && weight.n() * weight.k * 2 > kLargeBytes) return false;
   if (weight.segments.size() != 1 || weight.segments[0].dtype != inputs.in.dtype()) return false;
   if (!TakesVectors(weight.segments[0].data, weight.k) || !TakesVectors(inputs.in.raw(), inputs.in.stride(0))) return false;
   const Norm* norm = inputs.norm;

@@ -17,6 +17,9 @@ struct ProductInputs {
   int64_t run;
 };
 
+// Up to so many the kernel for few tokens is the faster of the two.
+inline constexpr int64_t kFewTokens = 4;
+
 // The parameters of the kernels for few and for more tokens. Nothing if the kernel does not take them.
 std::optional<StreamParams> StreamParamsOf(const Context& context, const ProductInputs& inputs);
 std::optional<WideParams> WideParamsOf(const Context& context, const ProductInputs& inputs);
@@ -24,15 +27,14 @@ std::optional<WideParams> WideParamsOf(const Context& context, const ProductInpu
 // Queues the product on the kernel that takes it; false, with nothing queued, if none does.
 template <typename T, bool kNormed, typename Epilogue>
 bool LaunchProduct(Context& context, const ProductInputs& inputs, const Epilogue& epilogue) {
-  if (const auto params = StreamParamsOf(context, inputs)) {
-    LaunchStream<T, kNormed>(context, *params, epilogue);
+  const auto wide = inputs.tokens > kFewTokens ? WideParamsOf(context, inputs) : std::nullopt;
+  if (wide) {
+    LaunchWide<T, kNormed>(context, *wide, epilogue);
     return true;
   }
-  if (const auto params = WideParamsOf(context, inputs)) {
-    LaunchWide<T, kNormed>(context, *params, epilogue);
-    return true;
-  }
-  return false;
+  const auto few = StreamParamsOf(context, inputs);
+  if (few) LaunchStream<T, kNormed>(context, *few, epilogue);
+  return few.has_value();
 }
 
 }  // namespace berth::kernels::cuda::stream
