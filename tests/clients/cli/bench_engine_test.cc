@@ -89,7 +89,7 @@ TEST(ReadSharesTest, ErrorsNameTheFileAndTheLoad) {
 
 TEST(ReadSharesTest, TheCheckedInChartIsOfTheCheckedInReports) {
   std::vector<ShareTable> tables;
-  for (const char* report : {"tests/bench/reports/m1_h100.json", "tests/bench/reports/m2_h100.json"}) {
+  for (const char* report : {"tests/bench/reports/m1_h200.json", "tests/bench/reports/m2_h200.json"}) {
     const auto table = ReadShares(report, "tests/bench/peers.json");
     ASSERT_TRUE(table.ok()) << table.status();
     for (const ShareRow& row : table->rows) EXPECT_EQ(row.shares.size(), 3u) << report << ", " << row.name;
