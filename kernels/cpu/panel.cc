@@ -14,12 +14,11 @@
 // clang-format on
 
 #include "kernels/cpu/dequantize.inc"
+#include "kernels/cpu/fold.inc"
 
 HWY_BEFORE_NAMESPACE();
 namespace berth::kernels::cpu::HWY_NAMESPACE {
 
-using D = hn::CappedTag<float, kLanes>;
-using V = hn::Vec<D>;
 constexpr int kVectorLanes = hn::MaxLanes(D());
 constexpr int kParts = kLanes / kVectorLanes;  // vectors that hold the 16 lanes
 constexpr bool kWide = kParts == 1;            // 32 registers
@@ -34,71 +33,18 @@ constexpr int64_t kBlockK = kWide ? 1024 : 768;
 static_assert(kStripRows <= kMaxStripRows);
 constexpr int kBlockTiles = 4;  // tiles of x that they are multiplied with before the next
 
+// So few rows of x are one tile: rows of the weight are multiplied with it as they are dequantised, in registers. Of x,
+// kFewValues stay in the first-level cache.
+constexpr int kFewRows = kWide ? 8 : 1;
+constexpr int64_t kFewValues = 6 * 1024;
+
 // Rows of x are cut into as few tiles as hold them, of nearly the same height: low ones leave the multipliers idle.
 struct Tiles {
-  explicit Tiles(int64_t rows) : rows(rows), count((rows + kMaxMr - 1) / kMaxMr), height(rows / count), higher(rows % count) {}
+  explicit Tiles(int64_t rows)
+      : rows(rows), count(rows <= kFewRows ? 1 : (rows + kMaxMr - 1) / kMaxMr), height(rows / count), higher(rows % count) {}
   int64_t Begin(int64_t tile) const { return std::min(tile * height + std::min(tile, higher), rows); }
   int64_t rows, count, height, higher;  // the first `higher` tiles have a row more than `height`
 };
-
-#if HWY_TARGET != HWY_SCALAR
-// Of each block of four lanes in four vectors its sum, (0 + 2) + (1 + 3), side by side.
-template <class DF>
-HWY_INLINE void FoldBlocks(DF d, const hn::Vec<DF> (&four)[4], float* sums) {
-  const hn::Repartition<double, DF> pairs;
-  const auto a = hn::Add(hn::InterleaveLower(d, four[0], four[1]), hn::InterleaveUpper(d, four[0], four[1]));
-  const auto b = hn::Add(hn::InterleaveLower(d, four[2], four[3]), hn::InterleaveUpper(d, four[2], four[3]));
-  const auto a2 = hn::BitCast(pairs, a), b2 = hn::BitCast(pairs, b);
-  hn::StoreU(hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, a2, b2)), hn::BitCast(d, hn::InterleaveUpper(pairs, a2, b2))), d,
-             sums);
-}
-#endif
-
-// Four sums of 16 lanes each, in the order that linear.h names.
-HWY_INLINE void ReduceFour(const float* lanes, float* sums) {
-#if HWY_TARGET == HWY_SCALAR
-  for (int i = 0; i < 4; ++i, lanes += kLanes) {
-    float four[4];
-    for (int j = 0; j < 4; ++j) four[j] = (lanes[j] + lanes[j + 8]) + (lanes[j + 4] + lanes[j + 12]);
-    sums[i] = (four[0] + four[2]) + (four[1] + four[3]);
-  }
-#else
-  const hn::FixedTag<float, 4> d;
-  hn::Vec<decltype(d)> four[4];
-  for (int i = 0; i < 4; ++i, lanes += kLanes) {
-#if HWY_MAX_BYTES >= 32
-    const hn::FixedTag<float, 8> eight;
-    const auto sum = hn::Add(hn::Load(eight, lanes), hn::Load(eight, lanes + 8));
-    four[i] = hn::Add(hn::LowerHalf(d, sum), hn::UpperHalf(d, sum));
-#else
-    four[i] =
-        hn::Add(hn::Add(hn::Load(d, lanes), hn::Load(d, lanes + 8)), hn::Add(hn::Load(d, lanes + 4), hn::Load(d, lanes + 12)));
-#endif
-  }
-  FoldBlocks(d, four, sums);
-#endif
-}
-
-// `count` sums, a multiple of four. Sixteen are folded together where a vector holds as many lanes.
-HWY_INLINE void Reduce(const float* lanes, int count, float* sums) {
-  int i = 0;
-#if HWY_TARGET == HWY_AVX3
-  for (; i + 16 <= count; i += 16) {
-    const D d;
-    V four[4];
-    for (int j = 0; j < 4; ++j) {
-      const auto fold = [&](int a, int b) HWY_ATTR {
-        const V va = hn::Load(d, lanes + (i + a + j) * kLanes), vb = hn::Load(d, lanes + (i + b + j) * kLanes);
-        return hn::Add(hn::ConcatLowerLower(d, vb, va), hn::ConcatUpperUpper(d, vb, va));
-      };
-      const V even = fold(0, 8), odd = fold(4, 12);
-      four[j] = hn::Add(hn::OddEvenBlocks(odd, even), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
-    }
-    FoldBlocks(d, four, sums + i);
-  }
-#endif
-  for (; i < count; i += 4) ReduceFour(lanes + i * kLanes, sums + i);
-}
 
 // Where one row's values go in a packed strip, and the dot product that takes them up where they come.
 struct PackedOut {
@@ -119,6 +65,14 @@ HWY_INLINE void Put(V values, DotOut out) {
   sum = hn::MulAdd(hn::LoadU(D(), out.x), values, sum);
 }
 HWY_INLINE void PutFirst(V values, int64_t, DotOut out) { Put(values, out); }
+
+// Vectors in registers.
+struct ValuesOut {
+  HWY_INLINE ValuesOut operator+(int64_t i) const { return {at + i / kVectorLanes}; }
+  V* at;
+};
+HWY_INLINE void Put(V values, ValuesOut out) { *out.at = values; }
+HWY_INLINE void PutFirst(V values, int64_t, ValuesOut out) { Put(values, out); }
 
 // Rows [first, first + rows) of the panel, columns [k, k + count), for tiles: [count / kVectorLanes][kStripRows][kVectorLanes],
 // padded with zeros.
@@ -179,9 +133,9 @@ HWY_INLINE void TilePart(const Strip& strip, const float* block, const float* x,
   }
 }
 
-template <int kMr>
+template <int kMr, int kNr = TileWidth(kMr)>
 HWY_INLINE void FinishTile(const Panel& panel, const Strip& strip, int64_t m, const float* lanes) {
-  constexpr int kNr = TileWidth(kMr), kSums = kMr * kNr;
+  constexpr int kSums = kMr * kNr;
   for (int n = 0; n < strip.rows; n += kNr, lanes += kSums * kLanes) {
     float sums[kSums];
     Reduce(lanes, kSums, sums);
@@ -198,28 +152,18 @@ HWY_INLINE void FinishTile(const Panel& panel, const Strip& strip, int64_t m, co
   }
 }
 
-// Calls function(std::integral_constant<int, mr>) for 1 <= mr <= kMaxMr.
-template <class Function>
+// Calls function(std::integral_constant<int, mr>) for 1 <= mr <= kMost.
+template <int kMost, class Function>
 HWY_INLINE void ForHeight(int mr, const Function& function) {
-  switch (mr) {
-    case 1:
-      return function(std::integral_constant<int, 1>());
-    case 2:
-      return function(std::integral_constant<int, 2>());
-    case 3:
-      return function(std::integral_constant<int, 3>());
-    case 4:
-      return function(std::integral_constant<int, 4>());
+  if constexpr (kMost > 1) {
+    if (mr < kMost) return ForHeight<kMost - 1>(mr, function);
   }
-  if constexpr (kMaxMr > 4) {
-    if (mr == 5) return function(std::integral_constant<int, 5>());
-    function(std::integral_constant<int, 6>());
-  }
+  function(std::integral_constant<int, kMost>());
 }
 
-// Columns of a block: at most about kBlockK, whole blocks of the dtype, and the blocks of a row about equal.
-int64_t BlockColumns(const Panel& panel) {
-  const int64_t blocks = (panel.padded_k + kBlockK - 1) / kBlockK;
+// Columns of a block: at most about `most`, whole blocks of the dtype, and the blocks of a row about equal.
+int64_t BlockColumns(const Panel& panel, int64_t most) {
+  const int64_t blocks = (panel.padded_k + most - 1) / most;
   const int64_t unit = std::max<int64_t>(kLanes, Info(panel.dtype).block_elements);
   return ((panel.padded_k + blocks - 1) / blocks + unit - 1) / unit * unit;
 }
@@ -263,6 +207,71 @@ HWY_NOINLINE void MultiplyRow(const Panel& panel) {
   }
 }
 
+// kMr rows of x times `blocks` blocks of kNr rows of the weight. `lanes` [kMr][kStripRows][kLanes] holds the running sums,
+// unless the tile begins them. What lies `ahead` bytes further is fetched.
+template <int kMr, int kNr, int64_t kBytes, int64_t kElements, class Block>
+HWY_INLINE void DequantizedTile(const Block& block, const uint8_t* const (&rows)[kNr], int64_t ahead, const float* x,
+                                int64_t blocks, bool begins, float* lanes) {
+  constexpr int kVectors = kElements / kVectorLanes;
+  const D d;
+  V sum[kMr][kNr];
+  for (int m = 0; m < kMr; ++m) {
+    for (int n = 0; n < kNr; ++n) {
+      sum[m][n] = begins ? hn::Zero(d) : hn::Load(d, lanes + (m * kStripRows + n) * kLanes);
+    }
+  }
+  for (int64_t b = 0; b < blocks; ++b, x += kMr * kElements) {
+    V values[kNr][kVectors];
+    for (int n = 0; n < kNr; ++n) {
+      const uint8_t* const w = rows[n] + b * kBytes;
+      for (int64_t at = 0; at < kBytes; at += 64) hwy::Prefetch(w + ahead + at);
+      block(w, ValuesOut{values[n]});
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      for (int m = 0; m < kMr; ++m) {
+        const V xv = hn::Load(d, x + (v * kMr + m) * kVectorLanes);
+        for (int n = 0; n < kNr; ++n) sum[m][n] = hn::MulAdd(xv, values[n][v], sum[m][n]);
+      }
+    }
+  }
+  for (int m = 0; m < kMr; ++m) {
+    for (int n = 0; n < kNr; ++n) hn::Store(sum[m][n], d, lanes + (m * kStripRows + n) * kLanes);
+  }
+}
+
+// Few rows of x, and no strip packed.
+template <int kMr>
+HWY_NOINLINE void MultiplyFew(const Panel& panel) {
+  constexpr int kNr = kMr <= 4 ? 4 : 2;
+  const int64_t row_bytes = RowBytes(panel.dtype, panel.k), block_k = BlockColumns(panel, kFewValues / kMr);
+  for (int first = 0; first < panel.rows; first += kStripRows) {
+    const int rows = std::min(kStripRows, panel.rows - first);
+    HWY_ALIGN float lanes[kMr * kStripRows * kLanes];
+    const uint8_t* const strip = reinterpret_cast<const uint8_t*>(panel.weight) + first * row_bytes;
+    WithFormat(panel.dtype, [&](auto block_bytes, auto elements, const auto& block) HWY_ATTR {
+      for (int64_t k = 0; k < panel.k; k += block_k) {
+        const int64_t count = std::min(block_k, panel.k - k), tail = count % elements;
+        for (int n = 0; n < rows; n += kNr) {
+          const uint8_t* w[kNr];
+          for (int i = 0; i < kNr; ++i) w[i] = strip + std::min(n + i, rows - 1) * row_bytes + k / elements * block_bytes;
+          DequantizedTile<kMr, kNr, block_bytes(), elements()>(block, w, kStripRows * row_bytes, panel.x + k * kMr,
+                                                               count / elements, k == 0, lanes + n * kLanes);
+        }
+        for (int n = 0; tail != 0 && n < rows; ++n) {
+          V values;
+          PutTail(panel.dtype, strip + (n + 1) * row_bytes - RowBytes(panel.dtype, tail), ValuesOut{&values}, tail);
+          for (int m = 0; m < kMr; ++m) {
+            float* const sum = lanes + (m * kStripRows + n) * kLanes;
+            const V x = hn::Load(D(), panel.x + (panel.k - tail) * kMr + m * kVectorLanes);
+            hn::Store(hn::MulAdd(x, values, hn::Load(D(), sum)), D(), sum);
+          }
+        }
+      }
+    });
+    FinishTile<kMr, kStripRows>(panel, {.first = first, .rows = rows, .packed = nullptr}, 0, lanes);
+  }
+}
+
 constexpr int kTileLanes = kMaxMr * kStripRows * kLanes;
 
 // Calls function(std::integral_constant<int, mr>, first row, sums) for tiles [begin, end).
@@ -270,7 +279,7 @@ template <class Function>
 HWY_INLINE void ForTiles(const Tiles& tiles, int64_t begin, int64_t end, float* lanes, const Function& function) {
   for (int64_t tile = begin; tile < end; ++tile, lanes += kTileLanes) {
     const int64_t m = tiles.Begin(tile);
-    ForHeight(static_cast<int>(tiles.Begin(tile + 1) - m), [&](auto mr) { function(mr, m, lanes); });
+    ForHeight<kMaxMr>(static_cast<int>(tiles.Begin(tile + 1) - m), [&](auto mr) { function(mr, m, lanes); });
   }
 }
 
@@ -293,7 +302,12 @@ HWY_INLINE void MultiplyStrip(const Panel& panel, const Tiles& tiles, int64_t be
 
 void MultiplyPanelSimd(const Panel& panel, float* scratch) {
   if (panel.x_rows == 1) return MultiplyRow(panel);
-  const int64_t block_k = BlockColumns(panel);
+  if constexpr (kWide) {
+    if (panel.x_rows <= kFewRows) {
+      return ForHeight<kFewRows>(static_cast<int>(panel.x_rows), [&](auto mr) { MultiplyFew<mr()>(panel); });
+    }
+  }
+  const int64_t block_k = BlockColumns(panel, kBlockK);
   const Tiles tiles(panel.x_rows);
   // As many strips stay packed as the second-level cache holds, so that x comes from beyond it once for all of them.
   const int64_t held = tiles.count <= kBlockTiles ? 1 : std::max<int64_t>(1, kHeldValues / (kStripRows * panel.padded_k));

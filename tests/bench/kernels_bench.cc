@@ -228,7 +228,7 @@ void PartShapes(benchmark::internal::Benchmark* benchmark) {
 
 void ProductShapes(benchmark::internal::Benchmark* benchmark) {
   for (int threads : {1, 2}) {
-    for (int rows : {1, 8, 128, 512}) benchmark->Args({rows, threads});
+    for (int rows : {1, 2, 4, 6, 8, 128, 512}) benchmark->Args({rows, threads});
   }
   benchmark->Unit(benchmark::kMicrosecond)->UseRealTime();
 }

@@ -19,9 +19,10 @@ struct LinearCase {
   int64_t rows, n, k;
 };
 
-// Tiles of every height, panels with a rest, K that is no multiple of the vector length, nothing at all.
-constexpr LinearCase kCases[] = {{0, 7, 32},  {1, 1, 256},  {1, 49, 512},   {2, 48, 256}, {3, 50, 256}, {5, 97, 256},
-                                 {6, 8, 256}, {7, 13, 256}, {19, 101, 512}, {4, 9, 1},    {9, 5, 37},   {13, 51, 100}};
+// Tiles of every height, panels with a rest, K that is no multiple of the vector length or comes in parts, nothing at all.
+constexpr LinearCase kCases[] = {{0, 7, 32},   {1, 1, 256},   {1, 49, 512}, {2, 48, 256},   {3, 50, 256},
+                                 {5, 97, 256}, {6, 8, 256},   {7, 13, 256}, {19, 101, 512}, {4, 9, 1},
+                                 {9, 5, 37},   {13, 51, 100}, {8, 11, 1601}};
 
 std::vector<LinearCase> CasesOf(DType dtype) {
   std::vector<LinearCase> cases;
@@ -69,7 +70,7 @@ TEST_P(LinearTest, MatchesDouble) {
 TEST_P(LinearTest, RowsDoNotDependOnEachOther) {
   const auto [dtype, threads] = GetParam();
   const auto ops = MakeCpuOps({.threads = threads}), single = MakeCpuOps({.threads = 1});
-  const int64_t rows = 40, n = 53, k = 512;
+  const int64_t rows = 40, n = 53, k = 1792;  // more columns than are multiplied at a time
   Random random(8);
   const TestWeight weight = MakeWeight(dtype, n, k, random);
   const std::vector<float> x = random.Normals(rows * k);
