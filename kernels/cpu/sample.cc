@@ -139,13 +139,13 @@ void SampleRow(const SampleArgs& args, int64_t r) {
     std::fill_n(args.top_token.data<int32_t>() + r * args.top_token.stride(0), kMaxLogprobs, -1);
     std::fill_n(args.top_logprob.data<float>() + r * args.top_logprob.stride(0), kMaxLogprobs, kBanned);
   }
-  if (std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isnan(logit); })) return;
+  if (IndexOfMax(logits.data(), vocab) < 0) return;
   const SlotSampling params = LoadParams(args, slot);
   ApplyMaskAndEdits(args, r, logits);
   ApplyPenalties(params, args.counts.data<uint32_t>() + slot * args.counts.stride(0), logits);
-  const int32_t best = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  if (vocab == 0 || logits[best] == kBanned) return;
-  std::vector<float> weights(vocab);
+  const int32_t best = static_cast<int32_t>(IndexOfMax(logits.data(), vocab));
+  if (best < 0 || logits[best] == kBanned) return;
+  std::vector<float> weights(params.temperature > 0 || params.logprobs >= 0 ? vocab : 0);
   const uint32_t position = static_cast<uint32_t>(args.position.data<int32_t>()[r]);
   token = params.temperature > 0 ? Draw(params, position, logits.data(), logits[best], weights) : best;
   if (params.logprobs >= 0) {

@@ -83,6 +83,30 @@ void ActivateSimd(Activation activation, const float* gate, const float* up, flo
   }
 }
 
+int64_t IndexOfMaxSimd(const float* x, int64_t n) {
+  const D d;
+  const int64_t lanes = hn::Lanes(d), whole = n - n % lanes;
+  V highest = hn::Set(d, -std::numeric_limits<float>::infinity()), nans = hn::Zero(d);
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const V v = hn::LoadU(d, x + i);
+    highest = hn::Max(highest, v);
+    nans = hn::IfThenElse(hn::IsNaN(v), v, nans);
+  }
+  float most = hn::GetLane(hn::MaxOfLanes(d, highest));
+  bool nan = !hn::AllFalse(d, hn::IsNaN(nans));
+  for (int64_t i = whole; i < n; ++i) {
+    most = std::max(most, x[i]);
+    nan = nan || std::isnan(x[i]);
+  }
+  if (nan) return -1;
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const intptr_t lane = hn::FindFirstTrue(d, hn::Eq(hn::LoadU(d, x + i), hn::Set(d, most)));
+    if (lane >= 0) return i + lane;
+  }
+  const int64_t i = std::find(x + whole, x + n, most) - x;
+  return i < n ? i : -1;
+}
+
 }  // namespace berth::kernels::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -90,6 +114,7 @@ HWY_AFTER_NAMESPACE();
 namespace berth::kernels::cpu {
 HWY_EXPORT(ExpShifted);
 HWY_EXPORT(ActivateSimd);
+HWY_EXPORT(IndexOfMaxSimd);
 
 double SumOfSquares(const float* x, int64_t n) {
   double sum[4] = {};
@@ -102,6 +127,8 @@ double Sum(const float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum[i % 4] += x[i];
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
+
+int64_t IndexOfMax(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(IndexOfMaxSimd)(x, n); }
 
 void ExpShifted(const float* x, float shift, float scale, float* out, int64_t n) {
   HWY_DYNAMIC_DISPATCH(ExpShifted)(x, shift, scale, out, n);

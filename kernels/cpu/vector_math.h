@@ -13,6 +13,9 @@ namespace berth::kernels::cpu {
 double SumOfSquares(const float* x, int64_t n);
 double Sum(const float* x, int64_t n);
 
+// The lowest index of the largest value; -1 if there is none or one is NaN.
+int64_t IndexOfMax(const float* x, int64_t n);
+
 // out[i] = exp(scale * (x[i] - shift)); NaN stays NaN. `out` may be `x`.
 void ExpShifted(const float* x, float shift, float scale, float* out, int64_t n);
 

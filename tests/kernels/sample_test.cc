@@ -186,6 +186,18 @@ TEST(Invalid, NanRowAndNothingAllowedGiveNoToken) {
   }
 }
 
+// Wherever in the row it is, whole vectors and their rest.
+TEST(Greedy, FindsTheFirstOfEqualsAndEveryNan) {
+  const SlotSampling greedy{.temperature = 0};
+  for (int i = 0; i < 37; ++i) {
+    std::vector<float> logits(37, -1.f);
+    logits[36] = logits[i] = 2;
+    EXPECT_EQ(SampleOne({.logits = logits, .params = greedy}).token, i);
+    logits[i] = kNan;
+    EXPECT_EQ(SampleOne({.logits = logits, .params = greedy}).token, -1) << i;
+  }
+}
+
 TEST(Masks, ForbidTokens) {
   const SlotSampling greedy{.temperature = 0};
   std::vector<float> logits(70);
