@@ -81,31 +81,40 @@ HWY_INLINE void AddValues(const float* p, const float* values, int64_t dim, int 
   for (; i < dim; i += kVectorLanes) add(i, std::integral_constant<int, 1>());
 }
 
-// keys[i][j] = lines[j][i] for j < 4, where a row of `keys` has the 64 tokens of a block.
-HWY_INLINE void TransposeFour(const float* lines, int64_t dim, float* keys) {
+#if HWY_TARGET != HWY_SCALAR
+// A vector of groups of four numbers, `stride` apart.
+template <class DF>
+HWY_INLINE hn::Vec<DF> LoadGroups(DF d, const float* from, int64_t stride) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    return hn::LoadU(d, from);
+  } else {
+    const hn::Half<DF> half;
+    return hn::Combine(d, LoadGroups(half, from + hn::MaxLanes(half) / 4 * stride, stride), LoadGroups(half, from, stride));
+  }
+}
+#endif
+
+// keys[i][j] = lines[j][i] for j < kVectorLanes, where a row of `keys` has the 64 tokens of a block.
+HWY_INLINE void Transpose(const float* lines, int64_t dim, float* keys) {
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
   const D d;
   const hn::Repartition<double, D> pairs;
-  const hn::FixedTag<float, 4> four;
-  for (; i + kVectorLanes <= dim; i += kVectorLanes) {
-    const V a = hn::LoadU(d, lines + i), b = hn::LoadU(d, lines + dim + i);
-    const V c = hn::LoadU(d, lines + 2 * dim + i), e = hn::LoadU(d, lines + 3 * dim + i);
+  for (; i + 4 <= dim; i += 4) {
+    // Each group of four lanes is a 4 x 4 transpose of its own.
+    const auto load = [&](int line) HWY_ATTR { return LoadGroups(d, lines + line * dim + i, 4 * dim); };
+    const V a = load(0), b = load(1), c = load(2), e = load(3);
     const auto ab0 = hn::BitCast(pairs, hn::InterleaveLower(d, a, b)), ab2 = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
     const auto ce0 = hn::BitCast(pairs, hn::InterleaveLower(d, c, e)), ce2 = hn::BitCast(pairs, hn::InterleaveUpper(d, c, e));
-    // Each group of four lanes is a 4 x 4 transpose of its own.
-    HWY_ALIGN float column[4][kVectorLanes];
-    hn::Store(hn::BitCast(d, hn::InterleaveLower(pairs, ab0, ce0)), d, column[0]);
-    hn::Store(hn::BitCast(d, hn::InterleaveUpper(pairs, ab0, ce0)), d, column[1]);
-    hn::Store(hn::BitCast(d, hn::InterleaveLower(pairs, ab2, ce2)), d, column[2]);
-    hn::Store(hn::BitCast(d, hn::InterleaveUpper(pairs, ab2, ce2)), d, column[3]);
-    for (int lane = 0; lane < kVectorLanes; ++lane) {
-      hn::StoreU(hn::Load(four, column[lane % 4] + lane / 4 * 4), four, keys + (i + lane) * kKvBlockTokens);
-    }
+    float* const row = keys + i * kKvBlockTokens;
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab0, ce0)), d, row);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab0, ce0)), d, row + kKvBlockTokens);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab2, ce2)), d, row + 2 * kKvBlockTokens);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab2, ce2)), d, row + 3 * kKvBlockTokens);
   }
 #endif
   for (; i < dim; ++i) {
-    for (int j = 0; j < 4; ++j) keys[i * kKvBlockTokens + j] = lines[j * dim + i];
+    for (int j = 0; j < kVectorLanes; ++j) keys[i * kKvBlockTokens + j] = lines[j * dim + i];
   }
 }
 
@@ -168,13 +177,13 @@ class Walker {
     const DType dtype = args_.kv.dtype;
     const int64_t value_stride = args_.kv.value_stride();
     const size_t key_bytes = RowBytes(dtype, key_dim_), value_bytes = RowBytes(dtype, value_stride);
-    for (int t = 0; t < tokens; t += 4) {
+    for (int t = 0; t < tokens; t += kVectorLanes) {
       const float* lines = reinterpret_cast<const float*>(keys + t * key_bytes);
       if (dtype != DType::kF32) {
-        Dequantize(dtype, keys + t * key_bytes, scratch_.lines, 4 * key_dim_);
+        Dequantize(dtype, keys + t * key_bytes, scratch_.lines, kVectorLanes * key_dim_);
         lines = scratch_.lines;
       }
-      TransposeFour(lines, key_dim_, scratch_.keys + t);
+      Transpose(lines, key_dim_, scratch_.keys + t);
     }
     values_ = reinterpret_cast<const float*>(values);
     if (dtype == DType::kF32 && value_stride == padded_dim_) return;

@@ -27,7 +27,8 @@ inline int64_t PaddedDim(int64_t dim) { return (dim + 15) / 16 * 16; }
 // What a task keeps while it walks over the KV blocks, carved from one thread's scratch.
 struct AttendScratch {
   static size_t Size(int64_t key_dim, int64_t value_dim, int64_t rows) {
-    return kKvBlockTokens * (key_dim + kMicroTileRows + PaddedDim(value_dim)) + rows * (PaddedDim(value_dim) + 2) + 4 * key_dim;
+    return kKvBlockTokens * (key_dim + kMicroTileRows + PaddedDim(value_dim)) + rows * (PaddedDim(value_dim) + 2) +
+           16 * key_dim;
   }
   AttendScratch(float* memory, int64_t key_dim, int64_t value_dim, int64_t rows)
       : keys(memory),
@@ -44,7 +45,7 @@ struct AttendScratch {
   float* sum;      // [rows, padded value_dim] Σ exp(score - highest) v
   float* highest;  // [rows]
   float* weight;   // [rows] Σ exp(score - highest)
-  float* lines;    // [4, key_dim]
+  float* lines;    // [16, key_dim]
 };
 
 }  // namespace berth::kernels::cpu
