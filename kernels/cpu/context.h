@@ -43,7 +43,7 @@ struct Context {
 };
 
 // Rows that one task takes when an op works row by row: few enough to share out, many enough to pay for the hand-over.
-inline constexpr int kRowsPerTask = 8;
+inline constexpr int kRowsPerTask = 4;
 
 inline int RowTasks(int64_t rows) { return static_cast<int>((rows + kRowsPerTask - 1) / kRowsPerTask); }
 
