@@ -304,7 +304,8 @@ void MultiplyPanelSimd(const Panel& panel, float* scratch) {
   if (panel.x_rows == 1) return MultiplyRow(panel);
   if constexpr (kWide) {
     if (panel.x_rows <= kFewRows) {
-      return ForHeight<kFewRows>(static_cast<int>(panel.x_rows), [&](auto mr) { MultiplyFew<mr()>(panel); });
+      return ForHeight<kFewRows - 1>(static_cast<int>(panel.x_rows - 1),
+                                     [&](auto others) { MultiplyFew<others() + 1>(panel); });
     }
   }
   const int64_t block_k = BlockColumns(panel, kBlockK);
