@@ -6,13 +6,6 @@
 namespace berth::kernels::cuda {
 namespace {
 
-using gated::kPair;
-
-int Units(int64_t size, int64_t tile, bool paired) {
-  const int64_t tiles = (size + tile - 1) / tile;
-  return static_cast<int>(paired ? (tiles + kPair - 1) / kPair : tiles);
-}
-
 bool Takes(const Context& context, const MlpUpArgs& args, const Tensor& normed) {
   if (!context.hopper || !args.gated || args.activation != Activation::kSilu || args.weight.segments.size() != 1) return false;
   const LinearWeight::Segment& segment = args.weight.segments[0];
@@ -27,10 +20,10 @@ bool GatedMlpUp(Context& context, const MlpUpArgs& args, const Tensor& normed) {
   const int64_t tokens = args.out.dim(0), inter = args.out.dim(1), k = args.weight.k;
   const gated::GatedPlan plan = gated::PlanGated(tokens, inter, context.multiprocessors, context.stream_tuning.gated_width);
   const bool shares_tokens = plan.shared == gated::Shared::kTokens;
-  const int64_t tile_tokens = plan.groups * gated::kGroupTokens, token_box = tile_tokens / (shares_tokens ? kPair : 1);
+  const int64_t tile_tokens = plan.groups * gated::kGroupTokens, token_box = tile_tokens / (shares_tokens ? gated::kPair : 1);
   gated::GatedParams params{.steps = static_cast<int>((k + gated::kStep - 1) / gated::kStep),
-                            .token_units = Units(tokens, tile_tokens, !shares_tokens),
-                            .width_units = Units(2 * inter, plan.width, shares_tokens),
+                            .token_units = static_cast<int>(plan.token_units),
+                            .width_units = static_cast<int>(plan.width_units),
                             .token_count = tokens,
                             .inter = inter,
                             .bias = static_cast<const float*>(args.bias.raw()),

@@ -10,11 +10,16 @@ constexpr int64_t kBytesPerCycle = 36;
 
 int64_t Tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
 
-int64_t Cycles(int64_t tokens, int64_t inter, int multiprocessors, const GatedPlan& plan) {
-  const int64_t token_tiles = Tiles(tokens, plan.groups * kGroupTokens), width_tiles = Tiles(2 * inter, plan.width);
+GatedPlan Cut(int64_t tokens, int64_t inter, GatedPlan plan) {
   const bool weight = plan.shared == Shared::kWeight;
-  const int64_t units = Tiles(token_tiles, weight ? kPair : 1) * Tiles(width_tiles, weight ? 1 : kPair);
-  const int64_t waves = Tiles(units, multiprocessors / kPair);
+  plan.token_units = Tiles(Tiles(tokens, plan.groups * kGroupTokens), weight ? kPair : 1);
+  plan.width_units = Tiles(Tiles(2 * inter, plan.width), weight ? 1 : kPair);
+  return plan;
+}
+
+int64_t Cycles(const GatedPlan& plan, int multiprocessors) {
+  const bool weight = plan.shared == Shared::kWeight;
+  const int64_t waves = Tiles(plan.token_units * plan.width_units, multiprocessors / kPair);
   const int64_t token_bytes = int64_t{plan.groups} * kGroupTokens * kStep * 2 / (weight ? 1 : kPair);
   const int64_t weight_bytes = int64_t{plan.width} * kStep * 2 / (weight ? kPair : 1);
   const int64_t products = int64_t{plan.groups} * plan.width * 2;  // 4,096 operations a cycle
@@ -30,8 +35,8 @@ GatedPlan PlanGated(int64_t tokens, int64_t inter, int multiprocessors, int widt
   const bool even = Tiles(tokens, groups * kGroupTokens) % kPair == 0;
   for (int candidate = kMaxWidth; candidate >= kMinWidth; candidate -= kWidthStep) {
     if (width != 0 && candidate != width) continue;
-    const GatedPlan plan{candidate, groups, even ? Shared::kWeight : Shared::kTokens};
-    const int64_t cycles = Cycles(tokens, inter, multiprocessors, plan);
+    const GatedPlan plan = Cut(tokens, inter, {candidate, groups, even ? Shared::kWeight : Shared::kTokens});
+    const int64_t cycles = Cycles(plan, multiprocessors);
     if (least != 0 && cycles >= least) continue;
     least = cycles;
     best = plan;

@@ -21,6 +21,7 @@ struct GatedPlan {
   int width = kMaxWidth;  // rows of the weight in a tile, half of them gates
   int groups = 2;         // a tile has kGroupTokens times as many tokens
   Shared shared = Shared::kWeight;
+  int64_t token_units = 0, width_units = 0;  // of the tiles that a cluster takes at once
 };
 
 constexpr int StageBytes(int width, int groups) { return (width + groups * kGroupTokens) * kStep * 2; }
