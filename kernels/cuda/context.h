@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -15,10 +16,21 @@ namespace berth::kernels::cuda {
 
 // How the streaming product uses an SM; `step_bench` tries others.
 struct StreamTuning {
-  int shared_bytes = 104 << 10;  // of a CTA: less than half of an SM's
-  int chunk = 512;               // elements of K per stage, halved where there is no room for enough stages
-  int ctas_per_sm = 2;           // of one kernel; with 1 a step took 2 to 17 % longer
-  int gated_width = 0;           // GatedPlan's width, 0: the one that PlanGated chooses
+  int stages = 12;       // of a chain, where there is room
+  int links = 4;         // of a chain
+  int flying = 3;        // stages of a chain whose copies are under way at once: with more, all else waits for them
+  bool together = true;  // a chain's blocks wait for each other
+  int ctas_per_sm = 2;   // of the wide kernel
+  int gated_width = 0;   // GatedPlan's width, 0: the one that PlanGated chooses
+};
+
+struct Context;
+
+// Products that were asked for and are queued together, before anything else is. See stream/chain_launch.h.
+class PendingProducts {
+ public:
+  virtual ~PendingProducts() = default;
+  virtual void Launch(Context& context) = 0;
 };
 
 // Of how many tokens all products take the plan in a context that is batch-invariant.
@@ -53,6 +65,8 @@ struct Context {
   MoeResources moe;
   BlasPlans blas_plans;
   StreamTuning stream_tuning;
+  Buffer chain_arrivals;  // u64 [1], see ChainParams
+  std::unique_ptr<PendingProducts> pending;
   int multiprocessors = 0;
   bool batch_invariant = false;  // all products take one plan and all rows one attention, whatever rows are beside them
   bool hopper = false;           // kernels of sm_90 may be used
@@ -61,6 +75,9 @@ struct Context {
 
   // Fills in what the kernels have to know of the device. `generic`: kernels of one architecture are not used.
   void ReadDevice(int device, bool generic);
+
+  // Queues what is pending. Whatever is put on the stream otherwise comes after it.
+  void Flush();
 
   // Keeps the first error of launches and library calls.
   void Note(cudaError_t error, std::string_view what);

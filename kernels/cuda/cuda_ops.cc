@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <array>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -10,6 +11,7 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/recordings.h"
 #include "kernels/cuda/stages.h"
+#include "kernels/cuda/stream/chain.h"
 
 namespace berth::kernels {
 namespace cuda {
@@ -22,6 +24,10 @@ void Context::Note(cudaError_t error, std::string_view what) {
 void Context::Note(cublasStatus_t status, std::string_view what) {
   if (status == CUBLAS_STATUS_SUCCESS || !fault.ok()) return;
   fault = absl::UnavailableError(absl::StrCat("cuBLASLt fault in ", std::string(what), ": ", cublasLtGetStatusString(status)));
+}
+
+void Context::Flush() {
+  if (const auto products = std::exchange(pending, nullptr)) products->Launch(*this);
 }
 
 void Context::ReadDevice(int device, bool generic) {
@@ -74,18 +80,24 @@ class CudaOps : public Ops {
     BERTH_ASSIGN_OR_RETURN(context_.product, allocator->Allocate(rows * options.max_product * sizeof(float)));
     BERTH_ASSIGN_OR_RETURN(context_.sample_parts, allocator->Allocate(rows * cuda::kSamplePartBytes));
     BERTH_RETURN_IF_ERROR(cuda::ReserveAttend(context_, *allocator));
+    BERTH_RETURN_IF_ERROR(cuda::ReserveChains(context_, *allocator));
     BERTH_RETURN_IF_ERROR(cuda::ReserveMoe(context_, options.moe, options.max_tokens, options.max_hidden, *allocator));
     return absl::OkStatus();
   }
 
   void Attach() override { context_.Note(cudaSetDevice(device_), "selecting the device"); }
   void Upload(void* device, const void* host, size_t bytes) override {
+    context_.Flush();
     context_.Note(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, context_.stream), "an upload");
   }
   void Download(void* host, const void* device, size_t bytes) override {
+    context_.Flush();
     context_.Note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.stream), "a download");
   }
-  void Mark(int mark) override { context_.Note(cudaEventRecord(marks_.at(mark), context_.stream), "marking a step"); }
+  void Mark(int mark) override {
+    context_.Flush();
+    context_.Note(cudaEventRecord(marks_.at(mark), context_.stream), "marking a step");
+  }
   absl::Status Wait(int mark) override {
     context_.Note(cudaGetLastError(), "a launch");
     context_.Note(cudaEventSynchronize(marks_.at(mark)), "a step");
@@ -97,6 +109,7 @@ class CudaOps : public Ops {
   void Replay(int recording) override { recordings_.Replay(context_, recording); }
 
   absl::Status Sync() override {
+    context_.Flush();
     context_.Note(cudaGetLastError(), "a launch");
     context_.Note(cudaStreamSynchronize(context_.stream), "a step");
     return std::exchange(context_.fault, absl::OkStatus());

@@ -52,6 +52,7 @@ void Product(Context& context, const Tensor& in, const LinearWeight::Segment& we
         << "cuBLASLt has no product for n " << n << ", k " << k << ", alignment " << alignment;
     if (made) plan = *std::move(made);
   }
+  context.Flush();
   SetRows(context, plan.in, m, in.stride(0));
   SetRows(context, plan.out, m, out_stride);
   const float alpha = 1;

@@ -10,6 +10,7 @@ Recordings::~Recordings() {
 }
 
 void Recordings::Begin(Context& context) {
+  context.Flush();
   context.Note(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), "beginning a recording");
 }
 
@@ -18,6 +19,7 @@ absl::StatusOr<int> Recordings::End(Context& context) {
   const absl::Cleanup destroy = [&graph] {
     if (graph != nullptr) cudaGraphDestroy(graph);
   };
+  context.Flush();
   context.Note(cudaStreamEndCapture(context.stream, &graph), "ending a recording");
   BERTH_RETURN_IF_ERROR(context.fault);
   cudaGraphExec_t executable = nullptr;
@@ -31,6 +33,7 @@ absl::StatusOr<int> Recordings::End(Context& context) {
 }
 
 void Recordings::Replay(Context& context, int recording) const {
+  context.Flush();
   context.Note(cudaGraphLaunch(graphs_.at(recording), context.stream), "replaying a recording");
 }
 

@@ -13,6 +13,7 @@
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/stages.h"
+#include "kernels/cuda/stream/chain.h"
 #include "tests/bench/bulk_read.cuh"
 
 namespace berth::kernels {
@@ -66,10 +67,11 @@ class Bench {
     context_.product = Allocate(size_t{256} << 20);
     context_.sample_parts = Allocate(512 * cuda::kSamplePartBytes);
     BERTH_CHECK(cuda::ReserveAttend(context_, *allocator_).ok());
+    BERTH_CHECK(cuda::ReserveChains(context_, *allocator_).ok());
     cudaDeviceProp properties;
     Check(cudaGetDeviceProperties(&properties, 0));
-    std::printf("%s, %d SMs; shared %d KiB, chunk %d, %d CTAs per SM\n", properties.name, properties.multiProcessorCount,
-                options.tuning.shared_bytes >> 10, options.tuning.chunk, options.tuning.ctas_per_sm);
+    std::printf("%s, %d SMs; %d stages, %d links\n", properties.name, properties.multiProcessorCount, options.tuning.stages,
+                options.tuning.links);
   }
 
   void Anchors() {
@@ -139,7 +141,11 @@ class Bench {
   }
 
   // Median time in µs of what `queue` queues, replayed as a graph.
-  double Time(const std::function<void()>& queue, int repeats = kRepeats) {
+  double Time(const std::function<void()>& work, int repeats = kRepeats) {
+    const auto queue = [&] {
+      work();
+      context_.Flush();
+    };
     queue();
     Check(cudaStreamSynchronize(context_.stream));
     cudaGraph_t graph;
@@ -334,11 +340,13 @@ Options Parse(int count, char** arguments) {
       if (name == "attend") options.attend = value != 0;
       if (name == "blas") options.blas = value != 0;
       if (name == "ops") options.ops = value != 0;
-      if (name == "shared") options.tuning.shared_bytes = value << 10;
+      if (name == "stages") options.tuning.stages = value;
+      if (name == "together") options.tuning.together = value != 0;
+      if (name == "flying") options.tuning.flying = value;
+      if (name == "links") options.tuning.links = value;
       if (name == "invariant") options.batch_invariant = value != 0;
       if (name == "context") options.context = value;
       if (name == "width") options.tuning.gated_width = value;
-      if (name == "chunk") options.tuning.chunk = value;
       if (name == "ctas") options.tuning.ctas_per_sm = value;
     } else if (std::atoi(argument.c_str()) > 0) {
       options.tokens.push_back(std::atoi(argument.c_str()));

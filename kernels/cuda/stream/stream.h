@@ -5,14 +5,13 @@
 
 namespace berth::kernels::cuda {
 
-// The stage ops and plain products on the streaming kernels (stream_product_sm90.cuh, wide_product_sm90.cuh), each as one
-// kernel. False, with nothing queued, where they do not take the shape: see stream_params.h; weights in several segments, norms
+// The stage ops and plain products on the streaming kernels (chain_sm90.cuh, wide_product_sm90.cuh). False, with nothing queued, where they do not take the shape: see stream_params.h; weights in several segments, norms
 // other than RMS, unaligned rows.
 
 // Not with norms of q or k, nor where a head is rotated in part.
 bool StreamAttnIn(Context& context, const AttnInArgs& args);
 bool StreamMlpUp(Context& context, const MlpUpArgs& args);
-// At most 8 tokens: only that kernel picks rows.
+// At most 8 tokens: only chains pick rows.
 bool StreamHead(Context& context, const HeadArgs& args);
 
 // out = (in · Wᵀ + bias) * scale, plus what `out` holds if `accumulate`. `out` is f32 or the activations' dtype.

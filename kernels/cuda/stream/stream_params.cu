@@ -6,34 +6,29 @@ namespace {
 
 bool Normed(const Norm* norm) { return norm != nullptr && !norm->weight.empty(); }
 
-// Of a weight that is larger, products of more than kFewTokens are left to others: what a kernel's start costs is little there,
+// Of a weight that is larger, products of more than kMaxTokens are left to others: what a kernel's start costs is little there,
 // and they have more copies under way. Between M1's largest weight and M2's in docs/performance.md.
 constexpr int64_t kLargeBytes = int64_t{96} << 20;
 
 // What both kernels ask of memory and of the norm.
 bool TakesInputs(const ProductInputs& inputs) {
   const LinearWeight& weight = inputs.weight;
-  if (inputs.tokens > kFewTokens && weight.n() * weight.k * 2 > kLargeBytes) return false;
+  if (inputs.tokens > kMaxTokens && weight.n() * weight.k * 2 > kLargeBytes) return false;
   if (weight.segments.size() != 1 || weight.segments[0].dtype != inputs.in.dtype()) return false;
   if (!TakesVectors(weight.segments[0].data, weight.k) || !TakesVectors(inputs.in.raw(), inputs.in.stride(0))) return false;
   const Norm* norm = inputs.norm;
   return !Normed(norm) || (norm->kind == NormKind::kRms && norm->bias.empty() && TakesVectors(norm->weight.raw(), 0));
 }
 
-// The weight as [runs, 2, run, k] or [1, 1, rows, k], whose box is a chunk of a tile, and the tokens.
-bool MapInputs(const Context& context, const ProductInputs& inputs, StreamParams& params) {
+// The weight as [runs, 2, run, k] or [1, 1, rows, k], whose box is a chunk of a tile.
+bool MapWeight(const Context& context, const ProductInputs& inputs, LinkProduct& params) {
   const int64_t run = params.run == 0 ? params.rows : params.run, halves = params.run == 0 ? 1 : 2, row_bytes = params.k * 2;
-  const MapDimension inner{params.k / kMapElements, 0, params.plan.chunk / kMapElements};
-  const MapDimension weight[] = {inner,
+  const MapDimension weight[] = {{params.k / kMapElements, 0, kChunkBytes / 2 / kMapElements},
                                  {run, row_bytes, kTileRows / halves},
                                  {halves, run * row_bytes, halves},
                                  {params.rows / (run * halves), run * halves * row_bytes, 1}};
-  const MapDimension tokens[] = {
-      inner, {params.tokens, params.in_stride, params.tokens}, {1, params.in_stride, 1}, {1, params.in_stride, 1}};
-  const auto map = [&](const std::byte* data, std::span<const MapDimension> dimensions, CUtensorMap& to) {
-    return MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, CU_TENSOR_MAP_SWIZZLE_NONE, data, dimensions, to);
-  };
-  return map(inputs.weight.segments[0].data, weight, params.map) && map(params.in, tokens, params.token_map);
+  return MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, CU_TENSOR_MAP_SWIZZLE_NONE, inputs.weight.segments[0].data, weight,
+                   params.map);
 }
 
 // The weight as [runs, groups, 2, 8, k] or [1, 1, 1, rows, k], and the tokens. A row of a box is as wide as the swizzle.
@@ -57,25 +52,23 @@ bool MapInputs(const Context& context, const ProductInputs& inputs, WideParams& 
 
 }  // namespace
 
-std::optional<StreamParams> StreamParamsOf(const Context& context, const ProductInputs& inputs) {
-  if (!TakesInputs(inputs)) return std::nullopt;
-  const int64_t run = inputs.run;
-  StreamParams params{.k = inputs.weight.k,
-                      .rows = static_cast<int>(inputs.weight.n()),
+std::optional<LinkProduct> LinkProductOf(const Context& context, const ProductInputs& inputs) {
+  const int64_t k = inputs.weight.k, run = inputs.run;
+  if (!context.hopper || context.batch_invariant || inputs.tokens > kMaxTokens || k % 32 != 0) return std::nullopt;
+  if (!TakesInputs(inputs) || (Normed(inputs.norm) && NormBytes(k) > kMaxNormBytes)) return std::nullopt;
+  LinkProduct product{.rows = static_cast<int>(inputs.weight.n()),
                       .run = static_cast<int>(run),
                       .tiles_of_run = static_cast<int>((run + kTilePairs - 1) / kTilePairs),
                       .tokens = static_cast<int>(inputs.tokens),
+                      .k = k,
                       .in = static_cast<const std::byte*>(inputs.in.raw()),
                       .in_stride = inputs.in.stride(0) * 2,
                       .row = static_cast<const int32_t*>(inputs.row.raw()),
                       .norm = inputs.norm == nullptr ? NormView() : NormView::Of(*inputs.norm)};
-  params.tiles = run == 0 ? (params.rows + kTileRows - 1) / kTileRows : params.rows / (2 * params.run) * params.tiles_of_run;
-  const std::optional<StreamPlan> plan =
-      PlanStream(context, inputs.tokens, inputs.weight.k, params.tiles, inputs.norm != nullptr);
-  if (!plan) return std::nullopt;
-  params.plan = *plan;
-  if (!MapInputs(context, inputs, params)) return std::nullopt;
-  return params;
+  product.tiles =
+      run == 0 ? (product.rows + kTileRows - 1) / kTileRows : product.rows / (2 * product.run) * product.tiles_of_run;
+  if (!MapWeight(context, inputs, product)) return std::nullopt;
+  return product;
 }
 
 std::optional<WideParams> WideParamsOf(const Context& context, const ProductInputs& inputs) {

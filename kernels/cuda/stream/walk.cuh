@@ -2,12 +2,13 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/stream/stream_plan.h"
 #include "kernels/cuda/util/vector.cuh"
 
 namespace berth::kernels::cuda::stream {
 
 // What the two streaming kernels share.
+inline constexpr int kConsumerWarps = 8;
+inline constexpr int kThreads = (kConsumerWarps + 1) * 32;  // the last warp produces
 
 #if __CUDA_ARCH__ >= 900
 

@@ -42,7 +42,7 @@ void LaunchWide(Context& context, const WideParams& params, const Epilogue& epil
   LaunchClusters(context, kernel, ranks, blocks, kThreads, shared_bytes, params, epilogue);
 }
 
-// `params` comes from WideParamsOf; `Epilogue` as for LaunchStream.
+// `params` comes from WideParamsOf; `Epilogue`: see epilogues.cuh.
 template <typename T, bool kNormed, typename Epilogue>
 void LaunchWide(Context& context, const WideParams& params, const Epilogue& epilogue) {
   if (params.padded_tokens == kWideMinTokens) {

@@ -29,7 +29,7 @@ constexpr int WideFixedBytes(int padded_tokens) {
 
 // Products of up to 32 tokens, whose time is that of reading the weight as well. A tile is 128 rows of the weight, the M of two
 // groups of four warps; the tokens are the N of their products. Within 16 rows the first eight are the partners of the second
-// eight, see StreamParams, so that a thread holds both results of a pair.
+// eight, see LinkProduct, so that a thread holds both results of a pair.
 //
 // A tile is cut along K among the blocks of a cluster, where that makes more blocks than there are tiles, so that two blocks
 // per SM have copies under way. Every block sends the others their tokens' share of its sums; a block adds up in the order of
@@ -42,7 +42,7 @@ struct WideParams {
   CUtensorMap token_map{};  // the tokens [tokens, k]
   int64_t k = 0;
   int rows = 0;
-  int run = 0;           // as in StreamParams, a multiple of kWideGroup
+  int run = 0;           // as in LinkProduct, a multiple of kWideGroup
   int pairs_of_run = 0;  // in a tile
   int runs_of_tile = 0;
   int tiles_of_run = 0;

@@ -43,33 +43,50 @@ void AllowShared(Context& context, void (*kernel)(Parameters...), size_t shared_
   }
 }
 
-// Queues `kernel` on the context's stream as a programmatic dependent of what precedes it, in clusters of `ranks` blocks. A
-// fault is kept in the context.
+// Which blocks of a kernel run at once: those of a cluster, or all of them, which may then wait for each other.
+struct Placement {
+  int ranks = 1;  // blocks of a cluster
+  bool together = false;
+};
+
+// Queues `kernel` on the context's stream as a programmatic dependent of what precedes it. A fault is kept in the context.
 template <typename... Parameters, typename... Arguments>
-void LaunchClusters(Context& context, void (*kernel)(Parameters...), int ranks, dim3 grid, dim3 block, size_t shared_bytes,
-                    Arguments&&... arguments) {
+void LaunchPlaced(Context& context, void (*kernel)(Parameters...), Placement placement, dim3 grid, dim3 block,
+                  size_t shared_bytes, Arguments&&... arguments) {
+  context.Flush();
   AllowShared(context, kernel, shared_bytes);
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = ranks;
-  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[3] = {};
   cudaLaunchConfig_t config{};
+  const auto next = [&](cudaLaunchAttributeID id) -> cudaLaunchAttributeValue& {
+    attributes[config.numAttrs].id = id;
+    return attributes[config.numAttrs++].val;
+  };
+  next(cudaLaunchAttributeProgrammaticStreamSerialization).programmaticStreamSerializationAllowed = 1;
+  if (placement.ranks > 1) {
+    auto& cluster = next(cudaLaunchAttributeClusterDimension).clusterDim;
+    cluster.x = placement.ranks;
+    cluster.y = cluster.z = 1;
+  }
+  if (placement.together) next(cudaLaunchAttributeCooperative).cooperative = 1;
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = context.stream;
   config.attrs = attributes;
-  config.numAttrs = ranks > 1 ? 2 : 1;
   context.Note(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(std::forward<Arguments>(arguments))...), "a launch");
+}
+
+template <typename... Parameters, typename... Arguments>
+void LaunchClusters(Context& context, void (*kernel)(Parameters...), int ranks, dim3 grid, dim3 block, size_t shared_bytes,
+                    Arguments&&... arguments) {
+  LaunchPlaced(context, kernel, {.ranks = ranks}, grid, block, shared_bytes, std::forward<Arguments>(arguments)...);
 }
 
 // The same without clusters.
 template <typename... Parameters, typename... Arguments>
 void Launch(Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
             Arguments&&... arguments) {
-  LaunchClusters(context, kernel, 1, grid, block, shared_bytes, std::forward<Arguments>(arguments)...);
+  LaunchPlaced(context, kernel, {}, grid, block, shared_bytes, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace berth::kernels::cuda
