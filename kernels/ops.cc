@@ -265,7 +265,8 @@ void Ops::Sample(const SampleArgs& args) {
   const int64_t rows = args.logits.dim(0), vocab = args.logits.dim(1), slots = args.params.dim(0);
   CheckTensor("logits", args.logits, DType::kF32, {rows, vocab});
   CheckTensor("slot", args.slot, DType::kI32, {rows});
-  CheckTensor("position", args.position, DType::kI32, {rows});
+  if (args.target.empty()) CheckTensor("position", args.position, DType::kI32, {rows});
+  CheckOptional("target", args.target, DType::kI32, {rows});
   CheckTensor("params", args.params, DType::kU8, {slots, static_cast<int64_t>(sizeof(SlotSampling))});
   CheckTensor("counts", args.counts, DType::kU32, {slots, vocab});
   CheckOptional("last_token", args.last_token, DType::kI32, {slots});

@@ -238,10 +238,12 @@ struct AdmitArgs {
 // temperature 1 → temperature → top-k → top-p → min-p → draw. The draw's uniform number is Philox4x32-10 keyed by (seed,
 // choice, position): never by slot or batch; it falls into the kept tokens' probabilities in order of id. Afterwards
 // counts[slot][token] is incremented and last_token[slot] is the token, or 0 when there is none.
+// With targets nothing is drawn and nothing stored: each row reports its target, without edits and penalties.
 struct SampleArgs {
   Tensor logits;           // f32 [rows, vocab], overwritten
   Tensor slot;             // i32 [rows]
-  Tensor position;         // i32 [rows] absolute position of the token that is drawn
+  Tensor position;         // i32 [rows] absolute position of the token that is drawn; unused with targets
+  Tensor target;           // i32 [rows] below tokenizer_size, or empty
   Tensor params;           // u8 [slots, sizeof(SlotSampling)]
   Tensor counts;           // u32 [slots, vocab]
   Tensor last_token;       // out i32 [slots] or empty

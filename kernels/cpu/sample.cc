@@ -142,12 +142,18 @@ void SampleRow(const SampleArgs& args, int64_t r) {
   if (IndexOfMax(logits.data(), vocab) < 0) return;
   const SlotSampling params = LoadParams(args, slot);
   ApplyMaskAndEdits(args, r, logits);
-  ApplyPenalties(params, args.counts.data<uint32_t>() + slot * args.counts.stride(0), logits);
+  if (args.target.empty()) ApplyPenalties(params, args.counts.data<uint32_t>() + slot * args.counts.stride(0), logits);
   const int32_t best = static_cast<int32_t>(IndexOfMax(logits.data(), vocab));
   if (best < 0 || logits[best] == kBanned) return;
   std::vector<float> weights(params.temperature > 0 || params.logprobs >= 0 ? vocab : 0);
-  const uint32_t position = static_cast<uint32_t>(args.position.data<int32_t>()[r]);
-  token = params.temperature > 0 ? Draw(params, position, logits.data(), logits[best], weights) : best;
+  if (!args.target.empty()) {
+    token = args.target.data<int32_t>()[r];
+    BERTH_CHECK(token >= 0 && token < args.tokenizer_size) << "target " << token;
+  } else if (params.temperature > 0) {
+    token = Draw(params, static_cast<uint32_t>(args.position.data<int32_t>()[r]), logits.data(), logits[best], weights);
+  } else {
+    token = best;
+  }
   if (params.logprobs >= 0) {
     const double log_total = LogTotal(logits, logits[best], weights);
     logprob = static_cast<float>(logits[token] - log_total);
@@ -168,7 +174,7 @@ void StoreDraws(const SampleArgs& args) {
 
 void Sample(Context& context, const SampleArgs& args) {
   context.pool.Run(static_cast<int>(args.logits.dim(0)), [&](int row, int) { SampleRow(args, row); });
-  StoreDraws(args);
+  if (args.target.empty()) StoreDraws(args);
 }
 
 }  // namespace berth::kernels::cpu

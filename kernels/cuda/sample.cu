@@ -25,7 +25,7 @@ struct SampleParams {
   int64_t logits_stride;
   bool vectors;  // rows may be read four logits at a time
   int vocab, tokenizer_size;
-  const int32_t *slot, *position;
+  const int32_t *slot, *position, *target;  // target: null, or what is reported instead of a draw
   const SlotSampling* params;
   uint32_t* counts;
   int64_t counts_stride;
@@ -57,7 +57,7 @@ struct Adjustment {
       : params(params), sampling(sampling) {
     mask = params.bitmask == nullptr ? nullptr : params.bitmask + row * params.bitmask_stride;
     const bool none = sampling.repetition_penalty == 1 && sampling.presence_penalty == 0 && sampling.frequency_penalty == 0;
-    counts = none ? nullptr : params.counts + params.slot[row] * params.counts_stride;
+    counts = none || params.target != nullptr ? nullptr : params.counts + params.slot[row] * params.counts_stride;
   }
   __device__ float Allowed(int id, float logit) const {
     const bool allowed = id < params.tokenizer_size && (mask == nullptr || (mask[id / 32] >> (id % 32) & 1) != 0);
@@ -162,6 +162,7 @@ __device__ void Report(const SampleParams& params, const Row& row, int r, int to
 __device__ void Finish(const SampleParams& params, int r, int token) {
   const int slot = params.slot[r];
   params.token[r] = token;
+  if (params.target != nullptr) return;
   if (token >= 0) ++params.counts[slot * params.counts_stride + token];
   if (params.last_token != nullptr) params.last_token[slot] = max(token, 0);
 }
@@ -194,7 +195,12 @@ __global__ void __launch_bounds__(kThreads) DrawRow(SampleParams params, int par
     if (threadIdx.x == 0) Finish(params, r, -1);
     return;
   }
-  const int token = sampling.temperature > 0 ? row.Draw(sampling, params.position[r]) : IdOf(best);
+  int token = IdOf(best);
+  if (params.target != nullptr) {
+    token = params.target[r];
+  } else if (sampling.temperature > 0) {
+    token = row.Draw(sampling, params.position[r]);
+  }
   if (sampling.logprobs >= 0) Report(params, row, r, token, IdOf(best), sampling.logprobs);
   if (threadIdx.x == 0) Finish(params, r, token);
 }
@@ -211,7 +217,8 @@ void Sample(Context& context, const SampleArgs& args) {
       .vocab = static_cast<int>(args.logits.dim(1)),
       .tokenizer_size = args.tokenizer_size,
       .slot = args.slot.data<int32_t>(),
-      .position = args.position.data<int32_t>(),
+      .position = static_cast<const int32_t*>(args.position.raw()),
+      .target = static_cast<const int32_t*>(args.target.raw()),
       .params = static_cast<const SlotSampling*>(args.params.raw()),
       .counts = args.counts.data<uint32_t>(),
       .counts_stride = args.counts.stride(0),

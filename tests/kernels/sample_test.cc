@@ -319,6 +319,37 @@ TEST(Logprobs, NumberOfAlternatives) {
   EXPECT_EQ(more_than_there_are.top_token[2], -1);
 }
 
+// A target's log-probability is the model's own, whatever the slot's sampling, and leaves no trace.
+TEST(Targets, AreReportedInsteadOfADraw) {
+  const std::vector<double> probability = Softmax({0.5f, 2, -1, 2});
+  const std::vector<float> row = {0.5f, 2, -1, 2, 9};
+  std::vector<float> logits = row, logprob(3), top_logprob(3 * kMaxLogprobs);
+  logits.insert(logits.end(), row.begin(), row.end());
+  logits.insert(logits.end(), {1, kNan, 0, 0, 0});
+  std::vector<int32_t> slot = {1, 0, 1}, target = {2, 3, 0}, token(3), last = {7, 7}, top_token(3 * kMaxLogprobs);
+  std::vector<SlotSampling> params = {{.temperature = 0, .logprobs = 0}, {.repetition_penalty = 3, .logprobs = 2}};
+  std::vector<uint32_t> counts(2 * 5, 1);
+  MakeCpuOps({.threads = 2})
+      ->Sample({.logits = Tensor(logits.data(), DType::kF32, {3, 5}),
+                .slot = Ints(slot),
+                .target = Ints(target),
+                .params = Tensor(params.data(), DType::kU8, {2, sizeof(SlotSampling)}),
+                .counts = Tensor(counts.data(), DType::kU32, {2, 5}),
+                .last_token = Ints(last),
+                .tokenizer_size = 4,
+                .token = Ints(token),
+                .logprob = Floats(logprob),
+                .top_token = Tensor(top_token.data(), DType::kI32, {3, kMaxLogprobs}),
+                .top_logprob = Tensor(top_logprob.data(), DType::kF32, {3, kMaxLogprobs})});
+  EXPECT_EQ(token, (std::vector<int32_t>{2, 3, -1}));
+  EXPECT_NEAR(logprob[0], std::log(probability[2]), 1e-6);
+  EXPECT_NEAR(logprob[1], std::log(probability[3]), 1e-6);
+  EXPECT_EQ((std::vector<int32_t>{top_token.begin(), top_token.begin() + 3}), (std::vector<int32_t>{1, 3, -1}));
+  EXPECT_EQ(top_token[kMaxLogprobs], -1);
+  EXPECT_EQ(counts, std::vector<uint32_t>(10, 1));
+  EXPECT_EQ(last, (std::vector<int32_t>{7, 7}));
+}
+
 const std::vector<float> kLogits = {1.2f, -0.4f, 2.1f, 0.3f, 1.2f, -3, 1.9f, 0};
 
 TEST(Distribution, FollowsTheTemperature) {

@@ -23,10 +23,17 @@ struct PoolResult {
   std::vector<float> sum;
 };
 
+struct ScoreResult {
+  int32_t slot = 0;
+  uint32_t generation = 0;
+  std::vector<TokenLogprobs> logprobs;  // not a number: the position's logits held a NaN
+};
+
 struct StepResult {
   uint64_t step = 0;
-  std::vector<RowResult> rows;    // one per row with sample = 1, in plan order
-  std::vector<PoolResult> pools;  // one per row that is the last of a pooled sequence, in plan order
+  std::vector<RowResult> rows;      // one per row with sample = 1, in plan order
+  std::vector<PoolResult> pools;    // one per row that is the last of a pooled sequence, in plan order
+  std::vector<ScoreResult> scores;  // one per row with score > 0, in plan order
 };
 
 // What the device side offers, fixed at start.

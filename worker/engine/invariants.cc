@@ -50,7 +50,7 @@ absl::Status Scheduler::CheckSequence(const Sequence& sequence) const {
                                             ", planned ", at.planned, ", computed ", at.computed, ", drawing ", at.drawing,
                                             ", blocks ", at.blocks.size()));
   };
-  if (sequence.output() >= sequence.limit) return fail("should have ended");
+  if (sequence.output() >= sequence.limit && sequence.scored >= sequence.to_score()) return fail("should have ended");
   if (sequence.spec.deadline < absl::InfiniteDuration() && !deadlines_.contains({sequence.spec.deadline, sequence.spec.id})) {
     return fail("has lost its deadline");
   }
@@ -60,7 +60,7 @@ absl::Status Scheduler::CheckSequence(const Sequence& sequence) const {
   if (at.sound > at.computed || at.computed > at.planned || at.planned > room) return fail("is planned beyond its blocks");
   if (room >= sequence.length() + at.drawing + 2 * kBlockTokens) return fail("holds blocks it does not need");
   if (at.decoding && at.planned != sequence.length() + at.drawing - 1) return fail("decodes at the wrong position");
-  const bool computed_all = at.planned >= sequence.length() && !sequence.spec.pool;
+  const bool computed_all = at.planned >= sequence.length() && sequence.draws();
   if (!at.decoding && (at.drawing > 0 || computed_all)) return fail("has nothing to prefill");
   return absl::OkStatus();
 }

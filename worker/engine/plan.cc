@@ -84,8 +84,8 @@ bool Scheduler::AwaitsSharedPrompt(const Sequence& sequence) const {
 // All or nothing: the blocks of all tokens it has, leaving one for each running sequence to grow into.
 bool Scheduler::TryAdmit(Sequence& sequence) {
   std::vector<int32_t> hits;
-  if (options_.prefix_cache && !sequence.spec.pool) {
-    hits = index_.Find(sequence.spec.cache_salt, sequence.tokens, (sequence.length() - 1) / kBlockTokens);
+  if (options_.prefix_cache) {
+    hits = index_.Find(sequence.spec.cache_salt, sequence.tokens, sequence.reusable() / kBlockTokens);
   }
   const int fresh = BlocksFor(sequence.length()) - static_cast<int>(hits.size());
   const auto revived = std::count_if(hits.begin(), hits.end(), [this](int32_t block) { return pool_.is_available(block); });
@@ -184,23 +184,32 @@ void Scheduler::EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& fl
     builder.Block({.slot = at.slot, .index = at.blocks_sent, .block = at.blocks[at.blocks_sent]});
   }
   const bool last = chunk.count == (at.decoding ? 1 : sequence.prompt_left()), pool = sequence.spec.pool;
-  const bool sample = last && !pool;
+  const bool sample = last && sequence.draws();
   RowRecord row{.slot = at.slot, .generation = at.generation, .position = at.planned, .sample = static_cast<int32_t>(sample)};
   if (pool) row.pool = last ? RowRecord::Pool::kLast : RowRecord::Pool::kAdd;
   if (sample && sequence.spec.constraint != nullptr) builder.Mask(*sequence.spec.constraint, row);
+  const int score_end = std::min(at.planned + chunk.count, sequence.to_score());
+  if (score_end > std::max(at.planned, sequence.scored)) row.score = score_end - at.planned;
   if (at.decoding) {
     builder.DecodeRow(row);
   } else {
-    builder.Row(row, absl::MakeConstSpan(sequence.tokens).subspan(at.planned, chunk.count));
+    const absl::Span<const int32_t> tokens = absl::MakeConstSpan(sequence.tokens).subspan(at.planned);
+    builder.Row(row, tokens.first(chunk.count), tokens.subspan(chunk.count, row.score == chunk.count ? 1 : 0));
   }
+  const int begin = at.planned;
   at.planned += chunk.count;
   at.turn = ++turn_;
   if (sample) {
     at.decoding = true;
     ++at.drawing;
   }
-  flight.rows.push_back(
-      {.slot = at.slot, .generation = at.generation, .end = at.planned, .sample = sample, .pooled = pool && last});
+  flight.rows.push_back({.slot = at.slot,
+                         .generation = at.generation,
+                         .end = at.planned,
+                         .sample = sample,
+                         .pooled = pool && last,
+                         .score_begin = begin,
+                         .scores = row.score});
 }
 
 }  // namespace berth::engine

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -57,10 +58,11 @@ std::vector<SequenceUpdate> Scheduler::Commit(StepResult result) {
   flights_.pop_front();
   pool_.CommitStep(flight.step);
   ++counters_.steps;
-  size_t next = 0, next_pool = 0;
+  size_t next = 0, next_pool = 0, next_score = 0;
   for (const FlightRow& row : flight.rows) {
     const RowResult* drawn = nullptr;
     PoolResult* pooled = nullptr;
+    ScoreResult* scored = nullptr;
     if (row.sample) {
       BERTH_CHECK(next < result.rows.size()) << "step " << result.step << " has only " << result.rows.size() << " results";
       drawn = &result.rows[next++];
@@ -71,10 +73,18 @@ std::vector<SequenceUpdate> Scheduler::Commit(StepResult result) {
       pooled = &result.pools[next_pool++];
       BERTH_CHECK(pooled->slot == row.slot && pooled->generation == row.generation) << "a sum is another's";
     }
+    if (row.scores > 0) {
+      BERTH_CHECK(next_score < result.scores.size()) << "step " << result.step << " has " << result.scores.size() << " scores";
+      scored = &result.scores[next_score++];
+      BERTH_CHECK(scored->slot == row.slot && scored->generation == row.generation) << "scores are another's";
+    }
     Sequence* sequence = slots_[row.slot];
     if (sequence == nullptr || sequence->at.generation != row.generation) continue;
     sequence->at.computed = row.end;
     if (!sequence->started) UpdateOf(*sequence);
+    if (scored != nullptr) CommitScores(*sequence, row.score_begin, std::move(scored->logprobs));
+    // Its scores may have ended it.
+    if (slots_[row.slot] != sequence) continue;
     if (drawn != nullptr) CommitToken(*sequence, *drawn);
     if (pooled != nullptr) CommitPool(*sequence, std::move(pooled->sum));
   }
@@ -138,7 +148,22 @@ void Scheduler::CommitPool(Sequence& sequence, std::vector<float> sum) {
   End(sequence, FinishReason::kFinished);
 }
 
+// A sequence that was preempted computes positions again whose scores it has.
+void Scheduler::CommitScores(Sequence& sequence, int begin, std::vector<TokenLogprobs> scores) {
+  if (std::any_of(scores.begin(), scores.end(), [](const TokenLogprobs& score) { return std::isnan(score.logprob); })) {
+    return End(sequence, FinishReason::kError, "INTERNAL: the model's output was not a number");
+  }
+  const int end = begin + static_cast<int>(scores.size());
+  sequence.at.sound = std::max(sequence.at.sound, end);
+  std::vector<TokenLogprobs>& out = UpdateOf(sequence).prompt_logprobs;
+  out.insert(out.end(), std::make_move_iterator(scores.begin() + (sequence.scored - begin)),
+             std::make_move_iterator(scores.end()));
+  sequence.scored = end;
+  EndIfDone(sequence);
+}
+
 void Scheduler::EndIfDone(Sequence& sequence) {
+  if (sequence.scored < sequence.to_score()) return;
   const std::vector<int32_t>& stops = sequence.spec.stop_tokens;
   const bool finished = sequence.limit_reason == FinishReason::kFinished && sequence.output() >= sequence.limit;
   if (!finished && sequence.output() > 0 && std::find(stops.begin(), stops.end(), sequence.tokens.back()) != stops.end()) {

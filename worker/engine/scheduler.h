@@ -93,6 +93,7 @@ class Scheduler {
     bool admitted = false;       // at least once
     bool prompt_cached = false;  // the given tokens' full blocks were published
     int cached_tokens = 0;
+    int scored = 0;  // positions whose score an update has
     Residence at;
 
     bool active() const { return at.slot >= 0; }
@@ -100,6 +101,11 @@ class Scheduler {
     int output() const { return length() - spec.prompt_length; }
     int planned_output() const { return output() + at.drawing; }
     int prompt_left() const { return at.decoding ? 0 : length() - at.planned; }
+    // Positions to score, behind each of which there is a token of the prompt.
+    int to_score() const { return spec.score_prompt ? spec.prompt_length - 1 : 0; }
+    // The tokens whose KV may come from the cache.
+    int reusable() const { return spec.pool ? 0 : scored < to_score() ? scored : length() - 1; }
+    bool draws() const { return !spec.pool && limit > 0; }
   };
   struct InOrder {
     bool operator()(const Sequence* a, const Sequence* b) const {
@@ -116,6 +122,8 @@ class Scheduler {
     int end = 0;  // position behind the row
     bool sample = false;
     bool pooled = false;  // the last of a pooled sequence
+    int score_begin = 0;  // position of the first score
+    int scores = 0;
   };
   struct Flight {
     uint64_t step = 0;
@@ -140,6 +148,7 @@ class Scheduler {
   Sequence* Lookup(SequenceId id) const;
   void CommitToken(Sequence& sequence, const RowResult& result);
   void CommitPool(Sequence& sequence, std::vector<float> sum);
+  void CommitScores(Sequence& sequence, int begin, std::vector<TokenLogprobs> scores);
   void EndIfDone(Sequence& sequence);
   void End(Sequence& sequence, FinishReason reason, std::string error = {});
   SequenceUpdate& UpdateOf(Sequence& sequence);

@@ -55,6 +55,9 @@ struct SequenceSpec {
   int rope_variant = 0;
   // No token is drawn: it finishes with the sum of its tokens' hidden states. Needs all of them, so the cache is not looked at.
   bool pool = false;
+  // The log-probabilities of the prompt's tokens are reported, with the alternatives that `sampling` asks for, as the model has
+  // them: without penalties, biases and bans. `max_tokens` may be 0 then. What is not scored yet is not taken from the cache.
+  bool score_prompt = false;
   std::shared_ptr<TokenConstraint> constraint;  // has accepted the output in `tokens`; null: any token
   // Choices 1 … n-1 of a request name choice 0 here and start when its prompt is in the cache, so that the prompt's full
   // blocks are computed once. 0: none.
@@ -80,11 +83,12 @@ struct TokenLogprobs {
 // What one step did to one sequence.
 struct SequenceUpdate {
   SequenceId id = 0;
-  bool started = false;                 // first update: the fields below it are set
-  int cached_tokens = 0;                // prompt tokens found in the prefix cache
-  std::vector<int32_t> tokens;          // new output
-  std::vector<TokenLogprobs> logprobs;  // one per token when asked for
-  std::vector<float> hidden_sum;        // of a pooled sequence: over its tokens, of what the final norm made of them
+  bool started = false;                        // first update: the fields below it are set
+  int cached_tokens = 0;                       // prompt tokens found in the prefix cache
+  std::vector<int32_t> tokens;                 // new output
+  std::vector<TokenLogprobs> logprobs;         // one per token when asked for
+  std::vector<TokenLogprobs> prompt_logprobs;  // the next ones of the prompt, from its second token on; all before any output
+  std::vector<float> hidden_sum;               // of a pooled sequence: over its tokens, of what the final norm made of them
   FinishReason finish = FinishReason::kNone;
   int output_tokens = 0;  // with finish: the final count of output tokens, after any truncation
   std::string error;      // with kError: canonical code, colon, text; a device fault is UNAVAILABLE, a NaN INTERNAL

@@ -27,7 +27,7 @@ struct Header {
 constexpr size_t kRecordBytes[kSections] = {sizeof(RetireRecord), sizeof(AdmitRecord), sizeof(BlockRecord), sizeof(RowRecord),
                                             sizeof(BiasRecord),   sizeof(int32_t),     sizeof(uint32_t)};
 static_assert(sizeof(Header) == 48 && sizeof(RetireRecord) == 8 && sizeof(AdmitRecord) == 104 && sizeof(BlockRecord) == 16 &&
-                  sizeof(RowRecord) == 36 && sizeof(BiasRecord) == 8,
+                  sizeof(RowRecord) == 40 && sizeof(BiasRecord) == 8,
               "the layout is the format: raise StepPlan::kVersion");
 static_assert(std::is_trivially_copyable_v<AdmitRecord> && std::is_trivially_copyable_v<RowRecord>);
 
@@ -94,7 +94,9 @@ absl::Status CheckRows(const StepPlan& plan) {
         row.token_begin == RowRecord::kLastSampled ? row.count == 1 : InRange(row.token_begin, row.count, plan.tokens().size());
     const bool fits = int64_t{row.position} + row.count <= INT32_MAX;
     const bool mask = InRange(row.mask_begin, row.mask_words, plan.masks().size());
-    if (row.slot < 0 || row.position < 0 || row.count < 1 || !fits || !tokens || (row.sample | 1) != 1 || !mask)
+    const bool score = row.score == 0 || (row.score > 0 && row.score <= row.count && row.token_begin >= 0 &&
+                                          InRange(row.token_begin, int64_t{row.score} + 1, plan.tokens().size()));
+    if (row.slot < 0 || row.position < 0 || row.count < 1 || !fits || !tokens || (row.sample | 1) != 1 || !mask || !score)
       return Bad("row", i);
     slots.push_back(row.slot);
   }
@@ -181,10 +183,11 @@ void StepPlanBuilder::Admit(AdmitRecord record, const SequenceSpec& spec, absl::
   admits_.push_back(record);
 }
 
-void StepPlanBuilder::Row(RowRecord record, absl::Span<const int32_t> tokens) {
+void StepPlanBuilder::Row(RowRecord record, absl::Span<const int32_t> tokens, absl::Span<const int32_t> next) {
   record.count = static_cast<int32_t>(tokens.size());
   record.token_begin = static_cast<int32_t>(tokens_.size());
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  tokens_.insert(tokens_.end(), next.begin(), next.end());
   rows_.push_back(record);
 }
 

@@ -67,12 +67,13 @@ struct RowRecord {
   int32_t mask_begin = 0;   // into masks()
   int32_t mask_words = 0;   // 0: every token may be drawn
   Pool pool = Pool::kNone;  // instead of a draw
+  int32_t score = 0;        // of so many of its positions, from the first on, the token behind is given in tokens() and scored
 };
 
 // A flat, pointer-free, versioned buffer; under tensor parallelism its bytes are what rank 0 sends. Immutable once built.
 class StepPlan {
  public:
-  static constexpr uint32_t kVersion = 3;
+  static constexpr uint32_t kVersion = 4;
 
   StepPlan() = default;
   // INVALID_ARGUMENT when the bytes are not a plan of this version.
@@ -103,8 +104,8 @@ class StepPlanBuilder {
   // `record` needs slot and generation; the rest comes from the sequence. `tokens`: prompt and all output so far.
   void Admit(AdmitRecord record, const SequenceSpec& spec, absl::Span<const int32_t> tokens);
   void Block(BlockRecord record) { blocks_.push_back(record); }
-  // A row with literal tokens.
-  void Row(RowRecord record, absl::Span<const int32_t> tokens);
+  // A row with literal tokens. `next`: the token behind them, if there is one.
+  void Row(RowRecord record, absl::Span<const int32_t> tokens, absl::Span<const int32_t> next = {});
   // A row whose single token is the one the slot sampled last.
   void DecodeRow(RowRecord record);
   // Adds the mask that `row` draws under.

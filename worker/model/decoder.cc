@@ -112,15 +112,18 @@ void Decoder::Forward(const DecoderInput& input) {
     pool.norm = weights_.final_norm;
     ops_.Pool(pool);
   }
-  if (input.logit_row.empty()) return;
-  ops_.Head({.residual = residual,
-             .row = input.logit_row,
+  if (!input.logit_row.empty()) Head(input.batch.tokens, input.logit_row, input.logits);
+}
+
+void Decoder::Head(int64_t tokens, const Tensor& row, const Tensor& logits) {
+  ops_.Head({.residual = residual_.Rows(0, tokens),
+             .row = row,
              .norm = weights_.final_norm,
              .weight = weights_.head,
              .bias = weights_.head_bias,
              .scale = spec_.logit_scale,
              .softcap = spec_.logit_softcap,
-             .logits = input.logits});
+             .logits = logits});
 }
 
 // In parallel layers attention and MLP read the same residual: all of both but their additions comes first.

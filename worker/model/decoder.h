@@ -37,6 +37,8 @@ class Decoder {
                                                          kernels::Ops& ops, kernels::Allocator& allocator,
                                                          const DecoderOptions& options);
   void Forward(const DecoderInput& input);
+  // Logits of more rows of the step of `tokens` tokens that Forward computed last: f32 [rows, vocab].
+  void Head(int64_t tokens, const kernels::Tensor& row, const kernels::Tensor& logits);
 
  private:
   Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops, kernels::DType dtype)

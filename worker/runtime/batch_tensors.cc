@@ -16,6 +16,15 @@ using Pool = engine::RowRecord::Pool;
 
 static_assert(engine::kBlockTokens == kernels::kKvBlockTokens);
 
+// What sampling wrote, as the host has it.
+template <typename Results>
+kernels::SampleArgs OnHost(const Results& results) {
+  return {.token = results.token.host,
+          .logprob = results.logprob.host,
+          .top_token = results.top_token.host,
+          .top_logprob = results.top_logprob.host};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BatchTensors>> BatchTensors::Create(const SlotTable& slots, const BatchOptions& options,
@@ -33,15 +42,22 @@ absl::Status BatchTensors::Reserve(const RunnerMemory& memory) {
                                                                         {&counts_, DType::kU32, slots + 1, options_.vocab},
                                                                         {&last_token_, DType::kI32, slots + 1},
                                                                         {&hidden_sum_, DType::kF32, slots, options_.hidden}}));
-  MirrorArea rows, results;
-  CutRows(rows, {.tokens = options_.max_step_tokens, .entries = slots, .samples = slots, .chunks = slots});
+  MirrorArea rows, results, scored;
+  CutRows(rows, {.tokens = options_.max_step_tokens,
+                 .entries = slots,
+                 .samples = slots,
+                 .chunks = slots,
+                 .scores = options_.max_step_tokens});
   CutResults(results, slots, /*top=*/true);
+  CutResults(scored, options_.max_step_tokens, /*top=*/true);
   BERTH_ASSIGN_OR_RETURN(rows_, memory.device.Allocate(rows.used()));
   BERTH_ASSIGN_OR_RETURN(results_, memory.device.Allocate(results.used()));
+  BERTH_ASSIGN_OR_RETURN(scored_, memory.device.Allocate(scored.used()));
   for (int i = 0; i < options_.areas; ++i) {
     StagingArea& area = staging_.emplace_back();
     BERTH_ASSIGN_OR_RETURN(area.rows, memory.staging.Allocate(rows.used()));
     BERTH_ASSIGN_OR_RETURN(area.results, memory.staging.Allocate(results.used()));
+    BERTH_ASSIGN_OR_RETURN(area.scored, memory.staging.Allocate(scored.used()));
     BERTH_ASSIGN_OR_RETURN(area.pooled, memory.staging.Allocate(sizeof(float) * hidden_sum_.elements()));
   }
   return extras_.Reserve();
@@ -66,6 +82,9 @@ BatchTensors::Rows BatchTensors::CutRows(MirrorArea& area, const Counts& counts)
   rows.block_table = area.Cut(DType::kI32, {counts.entries, slots_.max_blocks()});
   for (Mirrored* tensor : {&rows.pool_begin, &rows.pool_end, &rows.pool_slot, &rows.pool_fresh}) {
     *tensor = area.Cut(DType::kI32, {counts.chunks});
+  }
+  for (Mirrored* tensor : {&rows.score_row, &rows.score_slot, &rows.score_target}) {
+    *tensor = area.Cut(DType::kI32, {counts.scores});
   }
   return rows;
 }
@@ -94,12 +113,14 @@ absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, con
       begin += row.count;
     }
     const bool top = FillSamples(plan, rows);
+    const bool score_top = FillScores(plan, rows);
     FillPools(plan, rows);
     FillPadding(rows, counts, entry, place.scratch_block, slots_.shape().slots);
     step.token = rows.token.device;
     step.batch = MakeBatch(rows, counts, place);
     step.rows = {.to = area.device(), .from = area.host(), .bytes = area.used()};
     if (counts.samples > 0) SetSample(rows, counts, top, place.area, step);
+    if (counts.scores > 0) SetScores(rows, counts, score_top, place.area, step);
     if (counts.chunks > 0) SetPool(plan, rows, counts, place.area, step);
   }
   step.admit = {.slot_params = params_, .slot_counts = counts_};
@@ -115,6 +136,7 @@ BatchTensors::Counts BatchTensors::Count(const engine::StepPlan& plan, const Bat
     counts.samples += row.sample;
     counts.chunks += row.pool != Pool::kNone;
     counts.pools += row.pool == Pool::kLast;
+    counts.scores += row.score;
   }
   BERTH_CHECK(counts.entries <= slots_.shape().slots) << counts.entries << " rows for " << slots_.shape().slots << " slots";
   BERTH_CHECK(counts.tokens <= options_.max_step_tokens) << "a step of more than " << options_.max_step_tokens << " tokens";
@@ -154,6 +176,22 @@ bool BatchTensors::FillSamples(const engine::StepPlan& plan, const Rows& rows) {
     slots_.AppendEdits(row.slot, position, edits_);
     top = top || slots_.sampling(row.slot).logprobs > 0;
     ++sample;
+  }
+  return top;
+}
+
+bool BatchTensors::FillScores(const engine::StepPlan& plan, const Rows& rows) const {
+  int entry = 0, next = 0;
+  bool top = false;
+  for (const engine::RowRecord& row : plan.rows()) {
+    const int32_t begin = rows.query_start.host.data<int32_t>()[entry++];
+    if (row.score == 0) continue;
+    int32_t* const position = rows.score_row.host.data<int32_t>() + next;
+    std::iota(position, position + row.score, begin);
+    std::fill_n(rows.score_slot.host.data<int32_t>() + next, row.score, row.slot);
+    std::copy_n(plan.tokens().begin() + row.token_begin + 1, row.score, rows.score_target.host.data<int32_t>() + next);
+    top = top || slots_.sampling(row.slot).logprobs > 0;
+    next += row.score;
   }
   return top;
 }
@@ -224,10 +262,33 @@ void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, i
                  .logprob = results.logprob.device,
                  .top_token = results.top_token.device,
                  .top_logprob = results.top_logprob.device};
-  step.drawn = {.token = results.token.host,
-                .logprob = results.logprob.host,
-                .top_token = results.top_token.host,
-                .top_logprob = results.top_logprob.host};
+  step.drawn = OnHost(results);
+  step.results.push_back({.to = memory.host(), .from = memory.device(), .bytes = memory.used()});
+}
+
+void BatchTensors::SetScores(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const {
+  const kernels::Buffer& staging = staging_[area].scored;
+  MirrorArea memory(staging.data(), scored_.data(), staging.bytes());
+  const Results results = CutResults(memory, counts.scores, top);
+  const int64_t most = logits_.dim(0);
+  for (int64_t begin = 0; begin < counts.scores; begin += most) {
+    const int64_t count = std::min(most, counts.scores - begin);
+    const auto part = [&](const Mirrored& tensor) {
+      return tensor.device.empty() ? kernels::Tensor() : tensor.device.Rows(begin, count);
+    };
+    step.scores.push_back({.row = part(rows.score_row),
+                           .sample = {.logits = logits_.Rows(0, count),
+                                      .slot = part(rows.score_slot),
+                                      .target = part(rows.score_target),
+                                      .params = params_,
+                                      .counts = counts_,
+                                      .tokenizer_size = options_.tokenizer_size,
+                                      .token = part(results.token),
+                                      .logprob = part(results.logprob),
+                                      .top_token = part(results.top_token),
+                                      .top_logprob = part(results.top_logprob)}});
+  }
+  step.scored = OnHost(results);
   step.results.push_back({.to = memory.host(), .from = memory.device(), .bytes = memory.used()});
 }
 

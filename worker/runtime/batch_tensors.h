@@ -30,18 +30,26 @@ struct BatchPlace {
   int32_t scratch_block = 0;
 };
 
+// Some of a step's positions to score, after its draws: the logits' rows are used for one piece after the other.
+struct ScorePiece {
+  kernels::Tensor row;  // i32 [positions]
+  kernels::SampleArgs sample;
+};
+
 // One step's work, in order. Tensors are on the device, cut to the step's size. Those of the batch and of plain sampling lie
 // where the numbers of tokens, entries and samples put them, whatever the step.
 struct StepTensors {
-  QueuedCopy extras, rows;          // to the device
-  kernels::AdmitArgs admit;         // without slots: none
-  kernels::Tensor token;            // i32 [tokens]; ~slot: the slot's last token
-  kernels::Batch batch;             // without tokens: nothing to compute
-  kernels::Tensor logit_row;        // i32 [rows that sample], empty when none does
-  kernels::SampleArgs sample;       // its logits are the decoder's output
-  kernels::PoolArgs pool;           // without slots: none
+  QueuedCopy extras, rows;     // to the device
+  kernels::AdmitArgs admit;    // without slots: none
+  kernels::Tensor token;       // i32 [tokens]; ~slot: the slot's last token
+  kernels::Batch batch;        // without tokens: nothing to compute
+  kernels::Tensor logit_row;   // i32 [rows that sample], empty when none does
+  kernels::SampleArgs sample;  // its logits are the decoder's output
+  kernels::PoolArgs pool;      // without slots: none
+  std::vector<ScorePiece> scores;
   std::vector<QueuedCopy> results;  // to the host
   kernels::SampleArgs drawn;        // token, logprob, top_token and top_logprob as the host then has them
+  kernels::SampleArgs scored;       // the same of all positions to score
   kernels::Tensor pooled;           // f32 [pooled sequences that end, hidden], on the host
 };
 
@@ -61,19 +69,20 @@ class BatchTensors {
 
  private:
   struct Counts {
-    int tokens = 0, entries = 0, samples = 0, chunks = 0, pools = 0;
+    int tokens = 0, entries = 0, samples = 0, chunks = 0, pools = 0, scores = 0;
   };
   struct Rows {
     Mirrored token, position, sequence_of;                            // per token of the step
     Mirrored query_start, context_length, rope_variant, block_table;  // per entry of the batch
     Mirrored logit_row, sample_slot, sample_position;                 // per sample
     Mirrored pool_begin, pool_end, pool_slot, pool_fresh;             // per chunk of a pooled sequence
+    Mirrored score_row, score_slot, score_target;                     // per position to score
   };
   struct Results {
-    Mirrored token, logprob, top_token, top_logprob;  // per sample
+    Mirrored token, logprob, top_token, top_logprob;  // per sample or position to score
   };
   struct StagingArea {
-    kernels::Buffer rows, results, pooled;
+    kernels::Buffer rows, results, scored, pooled;
   };
 
   BatchTensors(const SlotTable& slots, const BatchOptions& options, kernels::Ops& ops, const RunnerMemory& memory)
@@ -88,16 +97,19 @@ class BatchTensors {
   // Returns whether any row wants alternatives reported.
   bool FillSamples(const engine::StepPlan& plan, const Rows& rows);
   void FillPools(const engine::StepPlan& plan, const Rows& rows) const;
+  // Returns as FillSamples.
+  bool FillScores(const engine::StepPlan& plan, const Rows& rows) const;
   void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const;
   kernels::Batch MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const;
   void SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
+  void SetScores(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
   void SetPool(const engine::StepPlan& plan, const Rows& rows, const Counts& counts, int area, StepTensors& step) const;
 
   const SlotTable& slots_;
   const BatchOptions options_;
   StepExtras extras_;
   std::vector<StagingArea> staging_;
-  kernels::Buffer rows_, results_, state_;  // on the device
+  kernels::Buffer rows_, results_, scored_, state_;  // on the device
   kernels::Tensor logits_, params_, counts_, last_token_, hidden_sum_;
   LogitEdits edits_;  // of the step being filled
 };

@@ -1,6 +1,7 @@
 #include "worker/runtime/model_runner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,7 +20,7 @@ std::vector<int> RecordedSizes(int slots) {
 }
 
 engine::TokenLogprobs ReadLogprobs(const kernels::SampleArgs& drawn, int row, int alternatives) {
-  engine::TokenLogprobs logprobs{.logprob = drawn.logprob.data<float>()[row]};
+  engine::TokenLogprobs logprobs{.logprob = drawn.token.data<int32_t>()[row] < 0 ? NAN : drawn.logprob.data<float>()[row]};
   for (int i = 0; i < std::min(alternatives, kernels::kMaxLogprobs); ++i) {
     const int at = row * kernels::kMaxLogprobs + i;
     logprobs.top.emplace_back(drawn.top_token.data<int32_t>()[at], drawn.top_logprob.data<float>()[at]);
@@ -86,11 +87,14 @@ absl::Status ModelRunner::Submit(const engine::StepPlan& plan) {
   ops_.Mark(next_area_);
 
   Flight& flight = flights_.emplace_back();
-  flight = {.step = plan.step(), .area = next_area_, .drawn = step.drawn, .pooled = step.pooled};
+  flight = {.step = plan.step(), .area = next_area_, .drawn = step.drawn, .scored = step.scored, .pooled = step.pooled};
   for (const engine::RowRecord& row : plan.rows()) {
     if (row.pool == engine::RowRecord::Pool::kLast) flight.pools.push_back({.slot = row.slot, .generation = row.generation});
-    if (row.sample == 0) continue;
-    flight.samples.push_back({.slot = row.slot, .generation = row.generation, .logprobs = slots_.sampling(row.slot).logprobs});
+    const int32_t logprobs = slots_.sampling(row.slot).logprobs;
+    if (row.score > 0) {
+      flight.scores.push_back({.slot = row.slot, .generation = row.generation, .count = row.score, .logprobs = logprobs});
+    }
+    if (row.sample > 0) flight.samples.push_back({.slot = row.slot, .generation = row.generation, .logprobs = logprobs});
   }
   next_area_ = (next_area_ + 1) % options_.depth;
   return absl::OkStatus();
@@ -136,6 +140,10 @@ void ModelRunner::Compute(const StepTensors& step) {
                      .logits = step.sample.logits,
                      .pool = step.pool});
   if (!step.logit_row.empty()) ops_.Sample(step.sample);
+  for (const ScorePiece& piece : step.scores) {
+    decoder_->Head(step.batch.tokens, piece.row, piece.sample.logits);
+    ops_.Sample(piece.sample);
+  }
 }
 
 absl::StatusOr<engine::StepResult> ModelRunner::Await() {
@@ -159,6 +167,14 @@ absl::StatusOr<engine::StepResult> ModelRunner::Collect() {
     engine::RowResult& out = result.rows.emplace_back();
     out = {.slot = sample.slot, .generation = sample.generation, .token = token};
     if (sample.logprobs >= 0 && token >= 0) out.logprobs = ReadLogprobs(flight.drawn, row, sample.logprobs);
+  }
+  int position = 0;
+  for (const Scored& scored : flight.scores) {
+    engine::ScoreResult& out = result.scores.emplace_back();
+    out = {.slot = scored.slot, .generation = scored.generation};
+    for (const int end = position + scored.count; position < end; ++position) {
+      out.logprobs.push_back(ReadLogprobs(flight.scored, position, scored.logprobs));
+    }
   }
   for (const Pooled& pooled : flight.pools) {
     const int64_t hidden = flight.pooled.dim(1);

@@ -57,7 +57,8 @@ class ModelRunner {
   absl::StatusOr<engine::StepResult> Await();
 
   KvCache& kv_cache() { return *kv_cache_; }
-  // Of the rows that the last queued plan samples, in its order: f32 [slots, vocab] on the device, as sampling leaves them.
+  // Of the rows that the last queued plan samples, in its order: f32 [slots, vocab] on the device, as sampling leaves them,
+  // unless it scores positions too.
   const kernels::Tensor& logits() const { return batch_->logits(); }
 
  private:
@@ -65,6 +66,12 @@ class ModelRunner {
     int32_t slot = 0;
     uint32_t generation = 0;
     int32_t logprobs = -1;  // alternatives to report
+  };
+  struct Scored {
+    int32_t slot = 0;
+    uint32_t generation = 0;
+    int32_t count = 0;
+    int32_t logprobs = -1;  // as of Sample
   };
   struct Pooled {
     int32_t slot = 0;
@@ -76,6 +83,8 @@ class ModelRunner {
     int area = 0;
     std::vector<Sample> samples;
     kernels::SampleArgs drawn;
+    std::vector<Scored> scores;
+    kernels::SampleArgs scored;
     std::vector<Pooled> pools;
     kernels::Tensor pooled;
   };

@@ -63,6 +63,7 @@ absl::StatusOr<StepResult> SimDevice::Run(const StepPlan& plan) {
   StepResult result{.step = plan.step()};
   for (const RowRecord& row : plan.rows()) {
     RowResult drawn = RunRow(row, plan.masks().subspan(row.mask_begin, row.mask_words));
+    if (row.score > 0) result.scores.push_back(Score(row));
     if (row.sample) result.rows.push_back(std::move(drawn));
     if (row.pool != RowRecord::Pool::kLast) continue;
     std::vector<float> sum = slots_[row.slot].hidden_sum;
@@ -134,6 +135,11 @@ absl::Status SimDevice::CheckRow(const StepPlan& plan, const RowRecord& row) con
       return Wrong(row.slot, "tokens from ", row.position, " on are not its history");
     }
   }
+  const auto scored = plan.tokens().subspan(row.score > 0 ? row.token_begin + 1 : 0, row.score);
+  if (row.position + row.score >= length ||
+      !std::equal(scored.begin(), scored.end(), slot.history.begin() + row.position + 1)) {
+    return Wrong(row.slot, "scored tokens from ", row.position + 1, " on are not its history");
+  }
   return CheckContext(slot, row);
 }
 
@@ -167,6 +173,17 @@ RowResult SimDevice::RunRow(const RowRecord& row, absl::Span<const uint32_t> mas
   // After a NaN the device goes on with some token until the sequence is retired.
   Push(slot, std::max(result.token, 0));
   slot.drawn = true;
+  return result;
+}
+
+engine::ScoreResult SimDevice::Score(const RowRecord& row) const {
+  const Slot& slot = slots_[row.slot];
+  engine::ScoreResult result{.slot = row.slot, .generation = row.generation};
+  for (int position = row.position; position < row.position + row.score; ++position) {
+    result.logprobs.push_back(
+        SimScore(options_.vocabulary, slot.rules, Kv(slot, position), position + 1, slot.history[position + 1]));
+    if (slot.poisoned) result.logprobs.back().logprob = NAN;
+  }
   return result;
 }
 

@@ -48,6 +48,7 @@ class SimDevice {
   absl::Status CheckRow(const engine::StepPlan& plan, const engine::RowRecord& row) const;
   absl::Status CheckContext(const Slot& slot, const engine::RowRecord& row) const;
   engine::RowResult RunRow(const engine::RowRecord& row, absl::Span<const uint32_t> mask);
+  engine::ScoreResult Score(const engine::RowRecord& row) const;
   int32_t Draw(const Slot& slot, uint64_t state, int position, engine::TokenLogprobs* logprobs) const;
   void Push(Slot& slot, int32_t token) const;
   const uint64_t& Kv(const Slot& slot, int position) const;

@@ -52,6 +52,14 @@ int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint
   return token;
 }
 
+engine::TokenLogprobs SimScore(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint64_t state, int position,
+                               int32_t token) {
+  engine::TokenLogprobs logprobs;
+  if (SimDraw(vocabulary, rules, state, position, &logprobs) == token) return logprobs;
+  logprobs.logprob -= static_cast<float>(1 + Unit(SimAdvance(state, token)));
+  return logprobs;
+}
+
 void SimAddHidden(uint64_t state, std::vector<float>& sum) {
   sum.resize(kSimHidden);
   for (int i = 0; i < kSimHidden; ++i) sum[i] += static_cast<float>(2 * Unit(base::HashCombine(state, i)) - 1);

@@ -42,6 +42,10 @@ uint64_t SimAdvance(uint64_t state, int32_t token);
 int32_t SimDraw(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint64_t state, int position,
                 engine::TokenLogprobs* logprobs);
 
+// How probable the model finds a given `token` there: as it reports its own draw, and less when it would have drawn another.
+engine::TokenLogprobs SimScore(const SimVocabulary& vocabulary, const SimDrawRules& rules, uint64_t state, int position,
+                               int32_t token);
+
 // A simulated hidden state, as a sequence's sum gets it added.
 inline constexpr int kSimHidden = 16;
 void SimAddHidden(uint64_t state, std::vector<float>& sum);

@@ -98,6 +98,7 @@ class World {
     SequenceSpec spec;
     std::vector<int32_t> alone;   // all output of an undisturbed run
     std::vector<int32_t> output;  // as updates brought it, given output included
+    int scored = 0;               // tokens of the prompt
     int finish_at = -1;           // the smallest cut asked for
     bool started = false;
     bool cancelled = false;
@@ -141,6 +142,7 @@ class World {
     } else if (Below(4) == 0) {
       Resume(spec);
     }
+    spec.score_prompt = !spec.pool && spec.id % 3 == 0;
     Start(std::move(spec));
   }
 
@@ -154,11 +156,13 @@ class World {
   void AddChoices() {
     SequenceSpec spec = RandomSpec();
     const SequenceId first = spec.id;
+    spec.score_prompt = spec.id % 3 == 0;
     for (int choice = 0; choice < 3; ++choice) {
       spec.sampling.choice = choice;
       Start(spec);
       spec.id = next_id_++;
       spec.share_prompt_of = first;
+      spec.score_prompt = false;
     }
   }
 
@@ -225,7 +229,8 @@ class World {
     ASSERT_EQ(run.finish, FinishReason::kNone) << "an update after the last";
     EXPECT_EQ(update.started, !run.started);
     run.started = true;
-    EXPECT_LE(update.cached_tokens, run.spec.prompt_length);
+    EXPECT_LE(update.cached_tokens, run.spec.score_prompt ? 0 : run.spec.prompt_length);
+    CheckScores(run, update);
     run.output.insert(run.output.end(), update.tokens.begin(), update.tokens.end());
     EXPECT_EQ(update.logprobs.size(), run.spec.sampling.logprobs < 0 ? 0 : update.tokens.size());
     run.finish = update.finish;
@@ -234,6 +239,28 @@ class World {
         run.output.size() <= run.alone.size() && std::equal(run.output.begin(), run.output.end(), run.alone.begin());
     EXPECT_TRUE(prefix) << "other tokens than alone";
     CheckFinish(run, update);
+  }
+
+  // In order, each once, as they are alone.
+  void CheckScores(Run& run, const SequenceUpdate& update) const {
+    const std::vector<int32_t>& tokens = run.spec.tokens;
+    const runtime::SimDrawRules rules{.sampling = run.spec.sampling,
+                                      .min_length = run.spec.prompt_length + run.spec.min_tokens,
+                                      .stop_tokens = run.spec.stop_tokens,
+                                      .logit_bias = {}};
+    uint64_t state = runtime::kSimEmptyState;
+    for (int i = 0; i <= run.scored; ++i) state = runtime::SimAdvance(state, tokens[i]);
+    for (const TokenLogprobs& score : update.prompt_logprobs) {
+      ++run.scored;
+      ASSERT_LT(run.scored, run.spec.prompt_length);
+      const TokenLogprobs want = runtime::SimScore(vocabulary_, rules, state, run.scored, tokens[run.scored]);
+      EXPECT_EQ(score.logprob, want.logprob) << "token " << run.scored;
+      EXPECT_EQ(score.top, want.top);
+      state = runtime::SimAdvance(state, tokens[run.scored]);
+    }
+    const bool whole = !update.tokens.empty() || update.finish == FinishReason::kLength;
+    const int want = run.spec.score_prompt ? run.spec.prompt_length - 1 : 0;
+    EXPECT_TRUE(whole ? run.scored == want : run.scored <= want) << run.scored << " scores, want " << want;
   }
 
   static std::vector<float> SimSum(const std::vector<int32_t>& tokens) {

@@ -111,7 +111,7 @@ TEST(StepPlanTest, RefusesOtherBytes) {
   EXPECT_FALSE(FromBytesWith(plan, bytes.data(), 1).ok()) << "magic";
   const absl::Status version = FromBytesWith(plan, bytes.data() + 4, 99);
   EXPECT_EQ(version.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(version.message()), HasSubstr("version 99, want 3"));
+  EXPECT_THAT(std::string(version.message()), HasSubstr("version 99, want 4"));
 }
 
 TEST(StepPlanTest, RefusesRecordsThatPointOutside) {
@@ -144,6 +144,9 @@ TEST(StepPlanTest, RefusesRecordsThatPointOutside) {
       {"no tokens", &row.count, 0},
       {"row's tokens", &row.token_begin, 1000},
       {"sample", &row.sample, 2},
+      {"more scores than tokens", &row.score, 4},
+      {"negative score", &row.score, -1},
+      {"score of a last sampled token", &decode.score, 1},
       {"two last sampled tokens", &decode.count, 2},
       {"two rows of a slot", &decode.slot, 3},
   };
@@ -169,6 +172,7 @@ TEST(StepPlanTest, DamagedBytesNeverReadOutside) {
     for (const RowRecord& row : damaged->rows()) {
       if (row.token_begin < 0) continue;
       for (const int32_t token : damaged->tokens().subspan(row.token_begin, row.count)) sum += token;
+      if (row.score > 0) sum += damaged->tokens()[row.token_begin + row.score];
     }
     EXPECT_NE(sum, INT64_MAX);
   }

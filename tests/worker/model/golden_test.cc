@@ -226,6 +226,36 @@ TEST_P(GoldenTest, EveryFieldCounts) {
   }
 }
 
+// Log-probabilities of prompts, through the engine.
+class ScoreTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ScoreTest, EqualsTheReference) {
+  const berth::testing::TempDir directory;
+  berth::testing::WriteTinyModel(GetParam(), directory.path());
+  const loader::LoadedModel model = loader::LoadModel(directory.path()).value();
+  runtime::EngineRunner engine({model.spec, model.weights, model.spec.vocab}, {.engine = {.step_tokens = 32}});
+  int compared = 0;
+  for (const GoldenPrompt& prompt : berth::testing::TinyGolden(GetParam())) {
+    const int length = static_cast<int>(prompt.tokens.size());
+    engine::SequenceSpec spec{.id = 1, .tokens = prompt.tokens, .prompt_length = length, .sampling = {.logprobs = 2}};
+    spec.score_prompt = true;
+    const std::vector<engine::TokenLogprobs> scores = engine.Run({spec})[spec.id].prompt_logprobs;
+    ASSERT_EQ(scores.size(), static_cast<size_t>(length - 1));
+    for (size_t i = 0; i < prompt.positions.size() && prompt.positions[i] + 1 < length; ++i, ++compared) {
+      const std::vector<float>& logits = prompt.logits[i];
+      double total = 0;
+      for (const double x : logits) total += std::exp(x);
+      const int position = prompt.positions[i];
+      EXPECT_NEAR(scores[position].logprob, logits[prompt.tokens[position + 1]] - std::log(total), 1e-3) << position;
+      EXPECT_EQ(scores[position].top[0].first, std::max_element(logits.begin(), logits.end()) - logits.begin()) << position;
+    }
+  }
+  EXPECT_GT(compared, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, ScoreTest, ::testing::Values("llama", "gemma2", "falcon"),
+                         [](const auto& info) { return info.param; });
+
 // Mean-pooled and normalised hidden states, through the engine.
 class EmbeddingTest : public ::testing::TestWithParam<std::string> {};
 

@@ -22,6 +22,7 @@ struct Output {
   std::vector<engine::TokenLogprobs> logprobs;
   engine::FinishReason finish = engine::FinishReason::kNone;
   int cached_tokens = 0;
+  std::vector<engine::TokenLogprobs> prompt_logprobs;
   std::vector<float> hidden_sum;
 };
 
@@ -89,6 +90,7 @@ class EngineRunner {
     if (update.started) output.cached_tokens = update.cached_tokens;
     output.tokens.insert(output.tokens.end(), update.tokens.begin(), update.tokens.end());
     output.logprobs.insert(output.logprobs.end(), update.logprobs.begin(), update.logprobs.end());
+    output.prompt_logprobs.insert(output.prompt_logprobs.end(), update.prompt_logprobs.begin(), update.prompt_logprobs.end());
     if (!update.hidden_sum.empty()) output.hidden_sum = update.hidden_sum;
     output.finish = update.finish;
     return update.finish != engine::FinishReason::kNone;

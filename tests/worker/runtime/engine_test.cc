@@ -153,6 +153,49 @@ TEST_P(SameTokensTest, PooledInChunksAmongOthersAndPreempted) {
   }
 }
 
+// What a text has as prompt and as output is the same to the bit, whatever runs beside it, in pieces of fewer rows than a
+// chunk. Penalties and biases play no part.
+TEST_P(SameTokensTest, ScoredPromptsHaveTheLogprobsOfTheSameTextDrawn) {
+  RunnerConfig whole;
+  whole.executor.max_step_tokens = 256;
+  EngineRunner alone(Of(model_), whole);
+  std::vector<SequenceSpec> scored;
+  for (int i = 0; i < 6; ++i) {
+    SequenceSpec spec = Prompt(200 + i, 1 + i, 130 - 25 * i);
+    spec.sampling.logprobs = 3;
+    const Output drawn = alone.Run({spec})[spec.id];
+    spec.tokens.insert(spec.tokens.end(), drawn.tokens.begin(), drawn.tokens.end());
+    spec.prompt_length = static_cast<int>(spec.tokens.size());
+    spec.max_tokens = 3 * (i % 2);
+    spec.score_prompt = true;
+    spec.sampling.repetition_penalty = 1.5f;
+    spec.logit_bias = {{5, 50.f}};
+    scored.push_back(spec);
+  }
+  RunnerConfig config = MakeConfig();
+  config.engine.step_tokens = 40;
+  config.executor.slots = 10;
+  EngineRunner service(Of(model_), config);
+  auto specs = MixedRequests();
+  specs.insert(specs.begin() + 5, scored.begin(), scored.end());
+  const auto outputs = service.Run(specs);
+  EXPECT_EQ(Tokens(outputs).at(115), Alone({specs.back()}).at(115));
+  for (int i = 0; i < 6; ++i) {
+    SCOPED_TRACE(i);
+    SequenceSpec spec = Prompt(200 + i, 1 + i, 130 - 25 * i);
+    spec.sampling.logprobs = 3;
+    const std::vector<engine::TokenLogprobs> want = alone.Run({spec})[spec.id].logprobs;
+    const Output& output = outputs.at(spec.id);
+    EXPECT_EQ(output.tokens.size(), static_cast<size_t>(3 * (i % 2)));
+    EXPECT_EQ(output.finish, FinishReason::kLength);
+    ASSERT_EQ(output.prompt_logprobs.size(), i + want.size());
+    for (size_t k = 0; k < want.size(); ++k) {
+      EXPECT_EQ(output.prompt_logprobs[i + k].logprob, want[k].logprob) << k;
+      EXPECT_EQ(output.prompt_logprobs[i + k].top, want[k].top) << k;
+    }
+  }
+}
+
 TEST_P(SameTokensTest, Resumed) {
   SequenceSpec whole = Prompt(1, 40, 30);
   whole.sampling = {.temperature = 1, .repetition_penalty = 1.2f, .presence_penalty = 0.4f, .seed = 5};
