@@ -44,6 +44,7 @@ absl::Status Progress::Take(v1::StreamGenerateResponse& message) {
 }
 
 absl::Status Progress::TakeTokens(v1::Delta& delta) {
+  seen_.set_prompt_logprobs(seen_.prompt_logprobs() + delta.prompt_logprobs_size());
   if (delta.token_ids().empty()) return absl::OkStatus();
   const int index = delta.choice_index();
   while (seen_.choices_size() <= index) seen_.add_choices()->set_index(seen_.choices_size() - 1);

@@ -7,6 +7,7 @@ namespace {
 
 bool CanJoin(const v1::Delta& delta, const v1::Delta& next) {
   if (delta.choice_index() != next.choice_index()) return false;
+  if (delta.prompt_logprobs_size() + next.prompt_logprobs_size() > 0) return false;
   if (delta.content_case() == v1::Delta::CONTENT_NOT_SET || next.content_case() == v1::Delta::CONTENT_NOT_SET) return true;
   if (delta.content_case() != next.content_case()) return false;
   return !delta.has_tool_call() || delta.tool_call().index() == next.tool_call().index();
@@ -42,7 +43,7 @@ bool MergeDelta(v1::Delta& delta, const v1::Delta& next) {
 }
 
 void Outbox::Push(v1::StreamGenerateResponse message) {
-  pending_bytes_ += message.ByteSizeLong();
+  if (message.delta().prompt_logprobs().empty()) pending_bytes_ += message.ByteSizeLong();
   if (message.has_delta()) {
     // The choices of a request interleave; the order between them means nothing.
     for (auto it = pending_.rbegin(); it != pending_.rend() && it->has_delta(); ++it) {

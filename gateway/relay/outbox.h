@@ -30,7 +30,8 @@ class Outbox {
 
   bool has_pending() const { return !pending_.empty() || end_.has_value(); }
   bool ended() const { return end_.has_value(); }
-  // Serialized size of what was pushed and not taken.
+  // Serialized size of what was pushed and not taken, but for the prompt's log-probabilities: they come at once, and are
+  // bounded by the prompt.
   size_t pending_bytes() const { return pending_bytes_; }
   // Of the next message that is taken, and of the first that was not pushed yet.
   uint64_t next_seq() const { return next_seq_; }
@@ -43,7 +44,8 @@ class Outbox {
   std::optional<absl::Status> end_;
 };
 
-// Appends `next` to `delta` when both are of one choice and one kind of content. Otherwise false, and nothing changes.
+// Appends `next` to `delta` when both are of one choice and one kind of content, and `next` has nothing of the prompt.
+// Otherwise false, and nothing changes.
 bool MergeDelta(v1::Delta& delta, const v1::Delta& next);
 
 }  // namespace berth::relay

@@ -15,6 +15,7 @@ absl::Status Relay::OnHello(int worker, const v1::WorkerHello& hello, bool same)
     reattach.set_request_id(stream->spec().request_id());
     reattach.set_tenant(stream->generation.request().tenant);
     for (int32_t count : stream->generation.received_tokens()) reattach.add_received_tokens(count);
+    reattach.set_received_prompt_logprobs(stream->generation.received_prompt_logprobs());
     links_[worker]->Reattach(std::move(reattach));
   }
   if (on_change_) on_change_();

@@ -118,7 +118,9 @@ absl::Status GenerationStream::OnDelta(v1::Delta& delta) {
     has_tokens_ = true;
   }
   if (!request_.spec.output().token_ids()) delta.clear_token_ids();
-  if (delta.token_ids().empty() && delta.logprobs().empty() && delta.content_case() == v1::Delta::CONTENT_NOT_SET) {
+  progress_.set_prompt_logprobs(progress_.prompt_logprobs() + delta.prompt_logprobs_size());
+  if (delta.token_ids().empty() && delta.logprobs().empty() && delta.prompt_logprobs().empty() &&
+      delta.content_case() == v1::Delta::CONTENT_NOT_SET) {
     return absl::OkStatus();
   }
   v1::StreamGenerateResponse message;

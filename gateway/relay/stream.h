@@ -63,6 +63,7 @@ class GenerationStream {
   const std::vector<std::string>& lost_holders() const { return lost_holders_; }
   // Per choice, as Reattach names them.
   std::vector<int32_t> received_tokens() const;
+  int32_t received_prompt_logprobs() const { return progress_.prompt_logprobs(); }
   // Received, of all choices.
   int64_t output_tokens() const;
   // Of the prompt and the output, as the worker counted them at the end; 0 before.

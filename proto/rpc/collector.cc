@@ -23,6 +23,7 @@ void Collector::AddDelta(v1::Delta& delta) {
   v1::GenerateResponse::Choice& choice = Choice(delta.choice_index());
   choice.mutable_token_ids()->MergeFrom(delta.token_ids());
   choice.mutable_logprobs()->MergeFrom(delta.logprobs());
+  choice.mutable_prompt_logprobs()->MergeFrom(delta.prompt_logprobs());
   choice.mutable_text()->append(delta.text());
   choice.mutable_reasoning()->append(delta.reasoning());
   if (!delta.has_tool_call()) return;

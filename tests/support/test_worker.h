@@ -26,6 +26,7 @@ struct Outcome {
   std::map<int, std::string> text;
   std::map<int, std::vector<int32_t>> tokens;
   std::map<int, int> logprobs;  // how many
+  int prompt_logprobs = 0;      // how many
   v1::Started started;
   bool has_started = false;
   v1::Finished finished;
@@ -42,6 +43,7 @@ struct Outcome {
     tokens[choice].insert(tokens[choice].end(), delta.token_ids().begin(), delta.token_ids().end());
     text[choice] += delta.text();
     logprobs[choice] += delta.logprobs_size();
+    prompt_logprobs += delta.prompt_logprobs_size();
     ++deltas;
   }
   std::map<int, int> skipped;  // tokens of an earlier attempt

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "worker/service/prompt_scores.h"
+
 namespace berth::service {
 
 OutputRules RulesFor(const v1::GenerationSpec& spec) {
@@ -25,7 +27,9 @@ bool ChoiceOutput::Append(absl::Span<const int32_t> tokens, absl::Span<const eng
                           bool last_is_stop) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     tokens_.push_back(tokens[i]);
-    if (logprobs_wanted_) AddLogprobs(tokens[i], i < logprobs.size() ? logprobs[i] : engine::TokenLogprobs{});
+    if (logprobs_wanted_) {
+      logprobs_.push_back(MakeLogprob(tokenizer_, tokens[i], i < logprobs.size() ? logprobs[i] : engine::TokenLogprobs{}));
+    }
     if (last_is_stop && i + 1 == tokens.size() && !include_stop_) {
       EndToken();
       break;
@@ -110,18 +114,6 @@ void ChoiceOutput::TakeDelta(int64_t* budget, v1::Delta* delta) {
   content_.Fill(sent_content_, content_end, delta);
   sent_tokens_ = next;
   sent_content_ = content_end;
-}
-
-void ChoiceOutput::AddLogprobs(int32_t token, const engine::TokenLogprobs& logprobs) {
-  v1::TokenLogprob& out = logprobs_.emplace_back();
-  out.set_logprob(logprobs.logprob);
-  out.set_token(std::string(tokenizer_.TokenBytes(token, true)));
-  for (const auto& [id, logprob] : logprobs.top) {
-    v1::TokenLogprob::Alternative& alternative = *out.add_alternatives();
-    alternative.set_token_id(id);
-    alternative.set_logprob(logprob);
-    alternative.set_token(std::string(tokenizer_.TokenBytes(id, true)));
-  }
 }
 
 }  // namespace berth::service

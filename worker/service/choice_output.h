@@ -63,7 +63,6 @@ class ChoiceOutput {
   void AppendText(std::string_view text);
   void EndToken();
   size_t content_end(int token) const { return token < 0 ? 0 : ends_[token].content; }
-  void AddLogprobs(int32_t token, const engine::TokenLogprobs& logprobs);
 
   const text::Tokenizer& tokenizer_;
   const bool include_stop_, logprobs_wanted_;

@@ -128,7 +128,7 @@ void GenerationCore::TakeOver(Request& request, const v1::ResumeFrom& resume, Re
   for (const v1::ResumeFrom::Choice& choice : resume.choices()) {
     if (choice.index() < static_cast<int>(sent.size())) sent[choice.index()] = choice.token_ids_size();
   }
-  request.SetSent(sent);
+  request.SetSent(sent, resume.prompt_logprobs());
   if (request.has_events()) sink.OnEvents(request);
 }
 
@@ -189,7 +189,7 @@ absl::StatusOr<Request*> GenerationCore::Reattach(const v1::Reattach& reattach, 
   request->parked_by.clear();
   request->sink = &sink;
   request->stream_id = stream_id;
-  request->SetSent({reattach.received_tokens().begin(), reattach.received_tokens().end()});
+  request->SetSent({reattach.received_tokens().begin(), reattach.received_tokens().end()}, reattach.received_prompt_logprobs());
   return request;
 }
 

@@ -111,6 +111,9 @@ absl::Status GenerationCore::Start(Request& request) {
     request.choices.emplace_back().output =
         std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, OutputRulesFor(request, i), tail);
   }
+  if (spec.output().prompt_logprobs()) {
+    request.prompt_scores = PromptScores(*parts_.model.tokenizer, request.prompt.tokens, spec.resume().prompt_logprobs());
+  }
   const int max_tokens = MaxTokens(request);
   for (const v1::ResumeFrom::Choice& given : spec.resume().choices()) {
     Replay(request, request.choices[given.index()], given, max_tokens);
@@ -121,6 +124,7 @@ absl::Status GenerationCore::Start(Request& request) {
     if (choice.finished()) continue;
     engine::SequenceSpec sequence = MakeSequence(request, i, max_tokens);
     sequence.share_prompt_of = first;
+    sequence.score_prompt = first == 0 && request.prompt_scores.missing();
     choice.sequence = sequence.id;
     if (first == 0) first = sequence.id;
     BERTH_RETURN_IF_ERROR(parts_.engine.Add(std::move(sequence)));
@@ -146,7 +150,7 @@ void GenerationCore::Replay(Request& request, Choice& choice, const v1::ResumeFr
     choice.reason = v1::FINISH_REASON_STOP_STRING;
   } else if (stopped) {
     choice.reason = v1::FINISH_REASON_STOP_TOKEN;
-  } else if (count >= max_tokens) {
+  } else if (count > 0 && count >= max_tokens) {
     choice.reason = v1::FINISH_REASON_LENGTH;
   } else if (given.finished()) {
     choice.reason = given.finish_reason();

@@ -50,6 +50,7 @@ void GenerationCore::Apply(const engine::SequenceUpdate& update, absl::Duration 
   Request& request = *owner;
   Choice& choice = request.choices[index];
   Record(request, update, now);
+  request.prompt_scores.Append(update.prompt_logprobs);
   const bool ends = update.finish != engine::FinishReason::kNone;
   if (ends) {
     sequences_.erase(found);

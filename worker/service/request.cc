@@ -6,7 +6,8 @@ namespace berth::service {
 
 bool Request::has_events() const {
   if (claiming) return false;
-  if (ended() || (started_ready && !started_sent)) return true;
+  if (ended() || (started_ready && (!started_sent || prompt_scores.has_unsent()))) return true;
+  if (prompt_scores.missing()) return false;
   for (const Choice& choice : choices) {
     if (choice.output->has_unsent(false)) return true;
   }
@@ -24,7 +25,11 @@ bool Request::TakeEvents(int64_t* budget, google::protobuf::RepeatedPtrField<v1:
     *add()->mutable_started() = started;
     *budget -= static_cast<int64_t>(started.ByteSizeLong()) + 16;
   }
-  for (size_t i = 0; i < choices.size(); ++i) {
+  while (started_ready && prompt_scores.has_unsent()) {
+    if (*budget <= 0) return false;
+    prompt_scores.TakeDelta(budget, add()->mutable_delta());
+  }
+  for (size_t i = 0; i < choices.size() && (ended() || !prompt_scores.missing()); ++i) {
     while (choices[i].output->has_unsent(ended() && error.ok())) {
       if (*budget <= 0) return false;
       v1::Delta* delta = add()->mutable_delta();
@@ -43,8 +48,9 @@ bool Request::TakeEvents(int64_t* budget, google::protobuf::RepeatedPtrField<v1:
   return true;
 }
 
-void Request::SetSent(const std::vector<int>& tokens) {
-  bool any = false;
+void Request::SetSent(const std::vector<int>& tokens, int prompt_logprobs) {
+  bool any = prompt_logprobs > 0;
+  prompt_scores.SetSent(prompt_logprobs);
   for (size_t i = 0; i < choices.size(); ++i) {
     const int sent = i < tokens.size() ? tokens[i] : 0;
     choices[i].output->SetSent(sent);

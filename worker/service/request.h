@@ -14,6 +14,7 @@
 #include "worker/engine/sequence.h"
 #include "worker/service/choice_output.h"
 #include "worker/service/prompt.h"
+#include "worker/service/prompt_scores.h"
 #include "worker/session/session_store.h"
 
 namespace berth::service {
@@ -78,6 +79,7 @@ struct Request {
   PreparedPrompt prompt;
   int prompt_tokens = 0;
   int cached_tokens = 0;
+  PromptScores prompt_scores;  // of none, unless they are asked for
   std::vector<Choice> choices;
 
   bool started_ready = false, started_sent = false;
@@ -99,8 +101,9 @@ struct Request {
   // Appends events in order, as much as fits into `budget` bytes, which it charges. Only when there are any. True when the last
   // event was appended: the request is to be released.
   bool TakeEvents(int64_t* budget, google::protobuf::RepeatedPtrField<v1::StreamEvent>* events);
-  // What a peer that has so many output tokens per choice still lacks is to be sent again.
-  void SetSent(const std::vector<int>& tokens);
+  // What a peer that has so many output tokens per choice, and log-probabilities of the prompt, still lacks is to be sent
+  // again.
+  void SetSent(const std::vector<int>& tokens, int prompt_logprobs);
 };
 
 }  // namespace berth::service

@@ -48,6 +48,20 @@ TEST(OutboxTest, UntakenDeltasMergeIntoOne) {
   EXPECT_FALSE(outbox.has_pending());
 }
 
+// They come in pieces that fit a message, and a caller who has not taken a long prompt's yet is not slow.
+TEST(OutboxTest, APromptsLogprobsStayInPiecesAndDoNotCountAsUnread) {
+  Outbox outbox(0);
+  v1::StreamGenerateResponse piece;
+  piece.mutable_delta()->add_prompt_logprobs()->set_logprob(-1);
+  outbox.Push(piece);
+  outbox.Push(piece);
+  EXPECT_EQ(outbox.pending_bytes(), 0u);
+  outbox.Push(Token(0, "a"));
+  EXPECT_GT(outbox.pending_bytes(), 0u);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(outbox.Take()->message->delta().prompt_logprobs_size(), 1);
+  EXPECT_EQ(outbox.Take()->message->delta().text(), "a");
+}
+
 TEST(OutboxTest, ChoicesMergeEachForItself) {
   Outbox outbox(0);
   for (int i = 0; i < 3; ++i) {

@@ -187,6 +187,19 @@ TEST(GenerationStreamTest, ResumesWithAllThatWasGenerated) {
   FAIL() << "no Resumed";
 }
 
+TEST(GenerationStreamTest, APromptsLogprobsAreAskedForOnce) {
+  GenerationStream stream = MakeStream();
+  ASSERT_TRUE(stream.OnStarted(StartedBy(42)).ok());
+  for (int i = 0; i < 2; ++i) {
+    v1::Delta piece;
+    for (int k = 0; k < 3; ++k) piece.add_prompt_logprobs();
+    ASSERT_TRUE(stream.OnDelta(piece).ok());
+  }
+  EXPECT_EQ(stream.outbox().end_seq(), 3u);
+  EXPECT_EQ(stream.ResumeSpec("w0").resume().prompt_logprobs(), 6);
+  EXPECT_EQ(stream.received_prompt_logprobs(), 6);
+}
+
 TEST(GenerationStreamTest, BeforeAStartTheRequestIsSimplySentAgain) {
   GenerationStream stream = MakeStream();
   const v1::GenerationSpec again = stream.ResumeSpec("w0");

@@ -265,6 +265,35 @@ TEST_F(LinkTest, AReattachContinuesWhereTheGatewayStands) {
   for (int i = 0; i < 2; ++i) EXPECT_EQ(got.text[i] + rest.text[i], whole.text.at(i)) << "choice " << i;
 }
 
+TEST_F(LinkTest, AReattachGoesOnInThePromptsLogprobs) {
+  v1::GenerationSpec spec = ChatSpec("parked", std::string(500, 'x'), 600, 9);
+  spec.mutable_output()->set_top_logprobs(1);
+  spec.mutable_output()->set_prompt_logprobs(true);
+  {
+    TestLink link(worker_, "g1", 1);
+    link.Submit(1, spec);
+    ASSERT_TRUE(link.Until([&] { return link.streams[1].tokens[0].size() > 5; }));
+    EXPECT_EQ(link.streams[1].prompt_logprobs, link.streams[1].started.prompt_tokens());
+    link.Break();
+  }
+  v1::GatewayHello hello;
+  hello.set_gateway_id("g1");
+  hello.set_epoch(2);
+  *hello.mutable_expected_incarnation() = worker_.Info().incarnation();
+  TestLink link(worker_, hello);
+  v1::AttachRequest request;
+  v1::Reattach& reattach = *request.add_reattaches();
+  reattach.set_stream_id(12);
+  reattach.set_request_id("parked");
+  reattach.set_tenant("tenant");
+  reattach.set_received_prompt_logprobs(100);
+  link.Send(request);
+  Outcome& rest = link.Await(12);
+  ASSERT_TRUE(rest.error.ok()) << rest.error;
+  EXPECT_EQ(rest.prompt_logprobs, rest.finished.usage().prompt_tokens() - 100);
+  EXPECT_EQ(rest.tokens.at(0).size(), 600u);
+}
+
 TEST_F(LinkTest, AGatewayThatGaveItsStreamsUpMaySubmitThemAnew) {
   {
     TestLink link(worker_, "g1", 1);

@@ -57,6 +57,15 @@ TEST(CheckSpec, EveryBadFieldIsNamed) {
       {"stop.stop_token_ids", [](auto& s) { s.mutable_stop()->add_stop_token_ids(-1); }},
       {"stop.bad_words", [](auto& s) { s.mutable_stop()->add_bad_words(""); }},
       {"output.top_logprobs", [](auto& s) { s.mutable_output()->set_top_logprobs(21); }},
+      {"output.prompt_logprobs", [](auto& s) { s.mutable_output()->set_prompt_logprobs(true); }},
+      {"output.prompt_logprobs",
+       [](auto& s) {
+         s.mutable_output()->set_top_logprobs(0);
+         s.mutable_output()->set_prompt_logprobs(true);
+         s.set_session_id("a");
+         s.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+       }},
+      {"resume.prompt_logprobs", [](auto& s) { s.mutable_resume()->set_prompt_logprobs(-1); }},
       {"priority", [](auto& s) { s.set_priority(101); }},
       {"prompt", [](auto& s) { s.clear_prompt(); }},
       {"prompt.text", [](auto& s) { s.mutable_prompt()->set_text(""); }},
