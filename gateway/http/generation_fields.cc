@@ -83,8 +83,8 @@ void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling, int most_cho
   ReadLogitBias(fields, sampling);
 }
 
-std::optional<int32_t> ReadMaxTokens(JsonFields& fields, std::initializer_list<const char*> names) {
-  return ReadAlias(fields, names, 1);
+std::optional<int32_t> ReadMaxTokens(JsonFields& fields, std::initializer_list<const char*> names, int32_t least) {
+  return ReadAlias(fields, names, least);
 }
 
 void ReadStop(JsonFields& fields, v1::StopCriteria& stop) {

@@ -17,8 +17,8 @@ namespace berth::http {
 void ReadModel(JsonFields& fields, v1::GenerationSpec& spec);
 // `most_choices`: of n.
 void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling, int most_choices = rpc::kMaxChoices);
-// Of the field that goes by these names, at least 1. Null: absent.
-std::optional<int32_t> ReadMaxTokens(JsonFields& fields, std::initializer_list<const char*> names);
+// Of the field that goes by these names, at least `least`. Null: absent.
+std::optional<int32_t> ReadMaxTokens(JsonFields& fields, std::initializer_list<const char*> names, int32_t least = 1);
 // min_tokens, stop_token_ids, bad_words, ignore_eos and the like; not the limit of tokens, nor stop strings.
 void ReadStop(JsonFields& fields, v1::StopCriteria& stop);
 // `name` of the field with the stop strings.

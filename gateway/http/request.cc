@@ -23,7 +23,8 @@ void ReadCommon(JsonFields& fields, CompletionRequest& request) {
   ReadModel(fields, spec);
   ReadSampling(fields, *spec.mutable_sampling());
   v1::StopCriteria& stop = *spec.mutable_stop();
-  if (const auto limit = ReadMaxTokens(fields, {"max_tokens", "max_completion_tokens"})) stop.set_max_tokens(*limit);
+  const int least = request.chat ? 1 : 0;
+  if (const auto limit = ReadMaxTokens(fields, {"max_tokens", "max_completion_tokens"}, least)) stop.set_max_tokens(*limit);
   ReadStop(fields, stop);
   ReadStopStrings(fields, "stop", stop);
   ReadSession(fields, spec);
@@ -48,10 +49,15 @@ void ReadTextPrompts(JsonFields& fields, CompletionRequest& request) {
   request.more_prompts.erase(request.more_prompts.begin());
 }
 
-// The prompt, before the text of every choice.
+// The prompt, before the text of every choice, and its log-probabilities before the choice's.
 void ReadEcho(JsonFields& fields, CompletionRequest& request) {
-  if (!fields.Bool("echo").value_or(false)) return;
-  if (request.spec.output().has_top_logprobs()) fields.Fail("echo", "is not supported together with logprobs");
+  const bool echo = fields.Bool("echo").value_or(false);
+  v1::OutputOptions& output = *request.spec.mutable_output();
+  output.set_prompt_logprobs(echo && output.has_top_logprobs());
+  if (request.spec.stop().max_tokens() == 0 && !output.prompt_logprobs()) {
+    fields.Fail("max_tokens", "is 0, want at least 1, or echo and logprobs with it");
+  }
+  if (!echo) return;
   request.echoes.push_back(request.spec.prompt());
   request.echoes.insert(request.echoes.end(), request.more_prompts.begin(), request.more_prompts.end());
 }
@@ -60,6 +66,7 @@ void ReadEcho(JsonFields& fields, CompletionRequest& request) {
 void ReadSuffix(JsonFields& fields, CompletionRequest& request) {
   const std::string suffix = fields.String("suffix").value_or("");
   if (suffix.empty()) return;
+  if (request.spec.output().prompt_logprobs()) fields.Fail("suffix", "is not supported together with echo and logprobs");
   const auto fill_in = [&](v1::Prompt& prompt) {
     if (prompt.has_token_ids()) return fields.Fail("suffix", "is not supported for prompts of token ids");
     v1::InfillPrompt infill;

@@ -38,32 +38,21 @@ json ChatLogprobs(const Logprobs& logprobs) {
   return {{"content", std::move(content)}};
 }
 
-int64_t Characters(const std::string& text) {
-  int64_t count = 0;
-  for (unsigned char byte : text) count += (byte & 0xC0) != 0x80;
-  return count;
-}
-
-json TextLogprobs(const Logprobs& logprobs, int64_t& offset) {
-  json tokens = json::array(), values = json::array(), top = json::array(), offsets = json::array();
-  for (const v1::TokenLogprob& token : logprobs) {
-    tokens.push_back(token.token());
-    values.push_back(token.logprob());
-    json alternatives = json::object();
-    for (const auto& other : token.alternatives()) alternatives[other.token()] = other.logprob();
-    top.push_back(std::move(alternatives));
-    offsets.push_back(offset);
-    offset += Characters(token.token());
-  }
-  return {{"tokens", std::move(tokens)},
-          {"token_logprobs", std::move(values)},
-          {"top_logprobs", std::move(top)},
-          {"text_offset", std::move(offsets)}};
-}
-
-json LogprobsOf(const ResponseHead& head, const Logprobs& logprobs, int64_t& offset) {
+json OutputLogprobs(const ResponseHead& head, const Logprobs& logprobs, TextPlace& place) {
   if (!head.logprobs || logprobs.empty()) return nullptr;
-  return head.chat ? ChatLogprobs(logprobs) : TextLogprobs(logprobs, offset);
+  if (head.chat) return ChatLogprobs(logprobs);
+  TextLogprobs list;
+  list.AddOutput(logprobs, place);
+  return list.Take();
+}
+
+json WholeLogprobs(const ResponseHead& head, const Logprobs& prompt, const std::string& echo, const Logprobs& output) {
+  TextPlace place, output_place{.characters = CountCharacters(echo)};
+  if (prompt.empty()) return OutputLogprobs(head, output, place);
+  TextLogprobs list;
+  list.AddPrompt(prompt, echo, place);
+  list.AddOutput(output, output_place);
+  return list.Take();
 }
 
 json Envelope(const ResponseHead& head, const char* object, json choices) {
@@ -132,10 +121,12 @@ std::string FinishName(v1::FinishReason reason) {
 
 EventFormatter::EventFormatter(ResponseHead head) : head_(std::move(head)) {}
 
-std::string EventFormatter::TakeEcho(int choice) {
-  if (head_.echoes.empty() || !echoed_.insert(choice).second) return "";
-  return head_.echoes[choice / head_.choice_count];
+const std::string& EventFormatter::EchoOf(int choice) const {
+  static const std::string& nothing = *new std::string;
+  return head_.echoes.empty() ? nothing : head_.echoes[choice / head_.choice_count];
 }
+
+std::string EventFormatter::TakeEcho(int choice) { return echoed_.insert(choice).second ? EchoOf(choice) : ""; }
 
 std::string EventFormatter::Format(const v1::StreamGenerateResponse& message) {
   if (!message.request_id().empty()) head_.request_id = message.request_id();
@@ -156,7 +147,23 @@ std::string EventFormatter::FormatStarted(const v1::Started& started) {
   return events;
 }
 
+// Every choice of the prompt repeats it. Their outputs begin behind the echo.
+std::string EventFormatter::FormatPrompt(const v1::Delta& delta) {
+  const int first = delta.choice_index();
+  const std::string& echo = EchoOf(first);
+  TextLogprobs list;
+  list.AddPrompt(delta.prompt_logprobs(), echo, prompt_places_[first]);
+  const json logprobs = list.Take();
+  std::string events;
+  for (int i = first; i < first + head_.choice_count; ++i) {
+    events += ChoiceChunk(head_, i, TakeEcho(i), logprobs, nullptr);
+    places_[i].characters = CountCharacters(echo);
+  }
+  return events;
+}
+
 std::string EventFormatter::FormatDelta(const v1::Delta& delta) {
+  if (delta.prompt_logprobs_size() > 0) return FormatPrompt(delta);
   json content = head_.chat ? "" : TakeEcho(delta.choice_index()) + delta.text();
   if (head_.chat) {
     content = json::object();
@@ -171,7 +178,7 @@ std::string EventFormatter::FormatDelta(const v1::Delta& delta) {
       content["tool_calls"] = json::array({std::move(entry)});
     }
   }
-  json logprobs = LogprobsOf(head_, delta.logprobs(), offsets_[delta.choice_index()]);
+  json logprobs = OutputLogprobs(head_, delta.logprobs(), places_[delta.choice_index()]);
   return ChoiceChunk(head_, delta.choice_index(), std::move(content), std::move(logprobs), nullptr);
 }
 
@@ -200,9 +207,9 @@ std::string EventFormatter::Whole(const v1::GenerateResponse& response) {
   head_.model = response.started().model();
   json choices = json::array();
   for (const v1::GenerateResponse::Choice& choice : response.choices()) {
-    int64_t offset = 0;
+    const v1::GenerateResponse::Choice& first = response.choices(choice.index() / head_.choice_count * head_.choice_count);
     json entry = {{"index", choice.index()},
-                  {"logprobs", LogprobsOf(head_, choice.logprobs(), offset)},
+                  {"logprobs", WholeLogprobs(head_, first.prompt_logprobs(), EchoOf(choice.index()), choice.logprobs())},
                   {"finish_reason", FinishName(choice.finish_reason())}};
     if (head_.chat) {
       entry["message"] = MessageOf(choice);

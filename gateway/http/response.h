@@ -8,6 +8,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "gateway/http/answer_format.h"
+#include "gateway/http/text_logprobs.h"
 #include "proto/berth/v1/inference.pb.h"
 #include "proto/berth/v1/model.pb.h"
 
@@ -42,14 +43,18 @@ class EventFormatter : public AnswerFormat {
  private:
   std::string FormatStarted(const v1::Started& started);
   std::string FormatDelta(const v1::Delta& delta);
+  std::string FormatPrompt(const v1::Delta& delta);
   std::string FormatFinished(const v1::Finished& finished);
-  // What the choice's text begins with; nothing the second time.
+  // What the choice's text begins with.
+  const std::string& EchoOf(int choice) const;
+  // The same; nothing the second time.
   std::string TakeEcho(int choice);
 
   ResponseHead head_;
-  // Per choice: characters of the tokens so far, for text offsets.
   // By choice, as they come: nobody has checked yet how many the caller asks for.
-  absl::flat_hash_map<int, int64_t> offsets_;
+  absl::flat_hash_map<int, TextPlace> places_;
+  // By the first choice of each prompt.
+  absl::flat_hash_map<int, TextPlace> prompt_places_;
   absl::flat_hash_set<int> echoed_;
   int finished_prompts_ = 0;
 };

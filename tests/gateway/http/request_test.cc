@@ -272,7 +272,10 @@ TEST(TextRequestTest, RefusesWhatItCannotDo) {
   EXPECT_EQ(TextFault({{"prompt", json::array()}}), "prompt");
   EXPECT_EQ(TextFault({{"prompt", {1, "b"}}}), "prompt[1]");
   EXPECT_EQ(TextFault({{"prompt", 3}}), "prompt");
-  EXPECT_EQ(TextFault({{"echo", true}, {"logprobs", 1}}), "echo");
+  EXPECT_EQ(TextFault({{"echo", true}, {"logprobs", 1}, {"suffix", "x"}}), "suffix");
+  EXPECT_EQ(TextFault({{"max_tokens", 0}}), "max_tokens");
+  EXPECT_EQ(TextFault({{"max_tokens", 0}, {"echo", true}}), "max_tokens");
+  EXPECT_EQ(TextFault({{"max_tokens", -1}, {"echo", true}, {"logprobs", 0}}), "max_tokens");
   EXPECT_EQ(TextFault({{"prompt", {1, 2}}, {"suffix", "x"}}), "suffix");
   EXPECT_EQ(TextFault({{"suffix", 1}}), "suffix");
   EXPECT_EQ(TextFault({{"best_of", 3}}), "best_of");
@@ -288,6 +291,16 @@ TEST(TextRequestTest, ASuffixIsForEveryPromptToGoUpTo) {
   EXPECT_EQ(request->more_prompts[0].infill().prefix(), "b");
   EXPECT_THAT(request->echoes, ElementsAre(Property(&v1::Prompt::text, "a"), Property(&v1::Prompt::text, "b")));
   EXPECT_EQ(ParseBody(ReadTextCompletion, Text({{"suffix", ""}}).dump())->spec.prompt().text(), "hi") << "nothing to go up to";
+}
+
+TEST(TextRequestTest, AnEchoWithLogprobsAsksForThePrompts) {
+  const json scored = {{"echo", true}, {"logprobs", 0}, {"max_tokens", 0}};
+  const auto request = ParseBody(ReadTextCompletion, Text(scored).dump());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_TRUE(request->spec.output().prompt_logprobs());
+  EXPECT_EQ(request->spec.stop().max_tokens(), 0);
+  EXPECT_FALSE(ParseBody(ReadTextCompletion, Text({{"logprobs", 0}}).dump())->spec.output().prompt_logprobs());
+  EXPECT_FALSE(ParseBody(ReadTextCompletion, Text({{"echo", true}}).dump())->spec.output().prompt_logprobs());
 }
 
 TEST(TextRequestTest, EchoesItsPrompts) {

@@ -32,6 +32,12 @@ void AddLogprob(v1::Delta& delta, const std::string& token, float logprob) {
   other.set_logprob(-9);
 }
 
+void AddPromptLogprobs(google::protobuf::RepeatedPtrField<v1::TokenLogprob>& logprobs, const std::vector<std::string>& tokens) {
+  v1::Delta delta;
+  for (const std::string& token : tokens) AddLogprob(delta, token, -2);
+  logprobs.MergeFrom(delta.logprobs());
+}
+
 v1::StreamGenerateResponse Finished(v1::FinishReason reason) {
   v1::StreamGenerateResponse message;
   v1::Finished& finished = *message.mutable_finished();
@@ -165,6 +171,49 @@ TEST(FormatWholeTest, AChatAnswer) {
   EXPECT_EQ(body["choices"][0]["finish_reason"], "stop");
   EXPECT_TRUE(body["choices"][0]["logprobs"].is_null());
   EXPECT_EQ(body["usage"]["total_tokens"], 3);
+}
+
+// Two choices for each of two prompts. A special token takes no place in the text, nor does the blank before the first word.
+TEST(EventFormatterTest, AnEchosLogprobsComeWithEveryChoice) {
+  EventFormatter formatter({.logprobs = true, .choice_count = 2, .prompt_count = 2, .echoes = {"ä", "hé you"}});
+  v1::StreamGenerateResponse message;
+  message.mutable_delta()->set_choice_index(2);
+  AddPromptLogprobs(*message.mutable_delta()->mutable_prompt_logprobs(), {"<s>", " hé"});
+  const std::vector<json> first = Events(formatter.Format(message));
+  message.mutable_delta()->clear_prompt_logprobs();
+  AddPromptLogprobs(*message.mutable_delta()->mutable_prompt_logprobs(), {" you"});
+  const std::vector<json> second = Events(formatter.Format(message));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(first[i]["choices"][0]["index"], 2 + i);
+    EXPECT_EQ(first[i]["choices"][0]["text"], "hé you");
+    const json& logprobs = first[i]["choices"][0]["logprobs"];
+    EXPECT_EQ(logprobs["tokens"], (json{"<s>", " hé"}));
+    EXPECT_EQ(logprobs["token_logprobs"], (json{nullptr, -2}));
+    EXPECT_EQ(logprobs["top_logprobs"], (json{nullptr, {{"alt", -9}}}));
+    EXPECT_EQ(logprobs["text_offset"], (json{0, 0}));
+    EXPECT_EQ(second[i]["choices"][0]["text"], "");
+    EXPECT_EQ(second[i]["choices"][0]["logprobs"]["token_logprobs"], json{-2});
+    EXPECT_EQ(second[i]["choices"][0]["logprobs"]["text_offset"], json{2});
+  }
+  v1::StreamGenerateResponse output = Text("!", 3);
+  AddLogprob(*output.mutable_delta(), "!", -1);
+  const json last = Events(formatter.Format(output))[0]["choices"][0];
+  EXPECT_EQ(last["text"], "!");
+  EXPECT_EQ(last["logprobs"]["text_offset"], json{6});
+}
+
+TEST(FormatWholeTest, AnEchosLogprobsGoBeforeTheOutputs) {
+  v1::GenerateResponse response;
+  for (int i = 0; i < 2; ++i) response.add_choices()->set_index(i);
+  AddPromptLogprobs(*response.mutable_choices(0)->mutable_prompt_logprobs(), {"a", "b"});
+  response.mutable_choices(1)->set_text("c");
+  AddPromptLogprobs(*response.mutable_choices(1)->mutable_logprobs(), {"c"});
+  const json body = json::parse(EventFormatter({.logprobs = true, .choice_count = 2, .echoes = {"ab"}}).Whole(response));
+  EXPECT_EQ(body["choices"][0]["logprobs"]["token_logprobs"], (json{nullptr, -2}));
+  EXPECT_EQ(body["choices"][1]["text"], "abc");
+  EXPECT_EQ(body["choices"][1]["logprobs"]["tokens"], (json{"a", "b", "c"}));
+  EXPECT_EQ(body["choices"][1]["logprobs"]["token_logprobs"], (json{nullptr, -2, -2}));
+  EXPECT_EQ(body["choices"][1]["logprobs"]["text_offset"], (json{0, 1, 2}));
 }
 
 TEST(FormatWholeTest, ACompletionAnswerWithLogprobs) {
