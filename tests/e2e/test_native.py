@@ -289,6 +289,55 @@ def test_echo(cluster, n):
     assert streamed_texts(cluster, {**body, "echo": True}) == echoed
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_echo_with_logprobs_scores_the_prompt_like_the_same_text_as_an_answer(cluster, n):
+    ids = post(cluster, "/v1/tokenize", {"prompt": "one, two, three"})["tokens"]
+    body = {"model": name_of(cluster), "prompt": ids, "max_tokens": 90, "seed": 1, "ignore_eos": True, "temperature": 0, "logprobs": 2}
+    answer = post(cluster, "/generate", {"input_ids": ids, "max_tokens": 90, "seed": 1, "ignore_eos": True, "temperature": 0})
+    drawn = post(cluster, "/v1/completions", body)["choices"][0]["logprobs"]
+    whole = ids + answer["output_ids"]
+    scored = {**body, "prompt": [whole, ids, "one, two"], "echo": True, "max_tokens": 2, "n": n}
+    choices = post(cluster, "/v1/completions", scored)["choices"]
+    assert len(choices) == 3 * n
+    for i, choice in enumerate(choices):
+        logprobs = choice["logprobs"]
+        assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
+        assert all(value <= 0 for value in logprobs["token_logprobs"][1:])
+        assert logprobs["text_offset"][0] == 0 and logprobs["text_offset"] == sorted(logprobs["text_offset"])
+        assert len({len(values) for values in logprobs.values()}) == 1
+        if i < n:
+            assert len(logprobs["tokens"]) == len(whole) + 2
+            assert logprobs["tokens"][len(ids) : -2] == drawn["tokens"]
+            assert logprobs["token_logprobs"][len(ids) : -2] == drawn["token_logprobs"]
+            assert logprobs["top_logprobs"][len(ids) : -2] == drawn["top_logprobs"]
+    connection, response = cluster.open_stream(scored)
+    streamed = [{"text": "", "logprobs": {name: [] for name in choices[0]["logprobs"]}} for _ in choices]
+    for event in events(response):
+        for piece in event["choices"]:
+            streamed[piece["index"]]["text"] += piece["text"]
+            for name, values in (piece["logprobs"] or {}).items():
+                streamed[piece["index"]]["logprobs"][name] += values
+    connection.close()
+    assert streamed == [{"text": choice["text"], "logprobs": choice["logprobs"]} for choice in choices]
+
+
+def test_a_prompt_is_scored_without_any_answer(cluster):
+    ids = post(cluster, "/v1/tokenize", {"prompt": "one, two, three"})["tokens"]
+    body = {"model": name_of(cluster), "echo": True, "logprobs": 0, "max_tokens": 0, "seed": 1, "temperature": 0}
+    whole = post(cluster, "/v1/completions", {**body, "prompt": ids})
+    assert whole["usage"]["completion_tokens"] == 0
+    assert whole["choices"][0]["finish_reason"] == "length"
+    assert whole["choices"][0]["text"] == post(cluster, "/v1/detokenize", {"tokens": ids})["prompt"]
+    assert len(whole["choices"][0]["logprobs"]["token_logprobs"]) == len(ids)
+    longer = post(cluster, "/v1/completions", {**body, "prompt": ids, "max_tokens": 1, "stop": [","]})["choices"][0]["logprobs"]
+    assert longer["token_logprobs"][: len(ids)] == whole["choices"][0]["logprobs"]["token_logprobs"]
+    one = post(cluster, "/v1/completions", {**body, "prompt": ids[:1]})["choices"][0]["logprobs"]
+    assert (one["token_logprobs"], one["top_logprobs"], one["text_offset"]) == ([None], [None], [0])
+    for wrong, param in [({"prompt": ""}, "prompt.text"), ({"echo": False}, "max_tokens"), ({"logprobs": None}, "max_tokens")]:
+        status, _, answer = cluster.post("/v1/completions", {**body, "prompt": ids, **wrong})
+        assert (status, answer["error"]["param"]) == (400, param)
+
+
 def test_an_echo_shows_special_tokens_like_the_answer(demo):
     body = {"model": name_of(demo), "prompt": post(demo, "/v1/tokenize", {"prompt": "<|im_start|>hi"})["tokens"], "max_tokens": 1}
     for skip, prompt in [(True, "hi"), (False, "<|im_start|>hi")]:

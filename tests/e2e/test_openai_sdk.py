@@ -65,6 +65,22 @@ def test_the_seed_decides(client, model):
     assert len({text(seed) for seed in range(4)}) > 1
 
 
+# As evaluation harnesses ask how likely a text is.
+def test_a_text_is_scored(client, model):
+    def ask(**more):
+        options = {"prompt": "One, two, three, four", "echo": True, "logprobs": 1, "temperature": 0, "seed": 1, **more}
+        return client.completions.create(model=model, **options)
+
+    scores = ask(max_tokens=0).choices[0].logprobs
+    assert scores.token_logprobs[0] is None and sum(scores.token_logprobs[1:]) < 0
+    assert all(top is None or len(top) == 1 for top in scores.top_logprobs)
+    with_answer = ask(max_tokens=1).choices[0]
+    assert with_answer.text.startswith("One, two, three, four")
+    assert with_answer.logprobs.token_logprobs[:-1] == scores.token_logprobs
+    streamed = [chunk.choices[0].logprobs for chunk in ask(max_tokens=1, stream=True)]
+    assert [value for piece in streamed if piece for value in piece.token_logprobs] == with_answer.logprobs.token_logprobs
+
+
 def test_logprobs(client, model):
     answer = ask(client, model, temperature=0, logprobs=True, top_logprobs=3)
     tokens = answer.choices[0].logprobs.content

@@ -6,6 +6,7 @@ namespace berth::service {
 
 v1::TokenLogprob MakeLogprob(const text::Tokenizer& tokenizer, int32_t token, const engine::TokenLogprobs& logprobs) {
   v1::TokenLogprob out;
+  out.set_token_id(token);
   out.set_logprob(logprobs.logprob);
   out.set_token(std::string(tokenizer.TokenBytes(token, true)));
   for (const auto& [id, logprob] : logprobs.top) {

@@ -90,6 +90,7 @@ class Client:
                     spec.resume.next_seq = message.seq + 1
                     if message.HasField("started"):
                         spec.resume.model_fingerprint = message.started.model_fingerprint
+                    spec.resume.prompt_logprobs += len(message.delta.prompt_logprobs)
                     if message.delta.token_ids:
                         received.setdefault(message.delta.choice_index, []).extend(message.delta.token_ids)
                     yield message

@@ -37,7 +37,8 @@ class GenerationConfig:
 
     n: answers for each prompt; not in sessions. do_sample: False is greedy. None samples if any of temperature, top_p,
     top_k and min_p is given, else is greedy. Those that are None take the model's own defaults. max_new_tokens: None is
-    what the context leaves. logprobs: alternatives per token. random_seed: drawn when None. response_format: {"type":
+    what the context leaves. logprobs: alternatives per token. prompt_logprobs: of the
+    prompt's tokens too, with `logprobs`; max_new_tokens may be 0 then. random_seed: drawn when None. response_format: {"type":
     "json_object"}, {"type": "json_schema", "json_schema": …} or {"type": "regex_schema", "regex_schema": …}.
     """
 
@@ -63,6 +64,7 @@ class GenerationConfig:
     spaces_between_special_tokens: bool = True
     include_stop_str_in_output: bool = False
     logprobs: int | None = None
+    prompt_logprobs: bool = False
     response_format: Mapping[str, Any] | None = None
 
     def _greedy(self) -> bool:
@@ -80,6 +82,7 @@ class GenerationConfig:
         spec.output.token_ids = True  # what a stream needs to go on after a loss
         spec.output.skip_special_tokens = self.skip_special_tokens
         _set(spec.output, "top_logprobs", self.logprobs, "logprobs")
+        _set(spec.output, "prompt_logprobs", self.prompt_logprobs)
         if self.response_format is not None:
             _fill_constraint(spec.constraint, self.response_format)
 
@@ -152,7 +155,8 @@ class Response:
 
     text, token_ids, logprobs: of a piece, what is new. generate_token_len: output tokens so far. finish_reason: None
     until the last piece, then "stop", "length", "abort" or "tool_calls". logprobs: per token, id to log-probability of
-    the alternatives and of the token itself. session_id: of the session, else the prompt's index. index: of the prompt
+    the alternatives and of the token itself. prompt_logprobs: the same of the prompt's tokens, None for the first, in
+    answers and pieces of choice 0. session_id: of the session, else the prompt's index. index: of the prompt
     in its list. choice: which of the prompt's `n` answers.
     """
 
@@ -163,6 +167,7 @@ class Response:
     finish_reason: str | None = None
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[dict[int, float]] | None = None
+    prompt_logprobs: list[dict[int, float] | None] | None = None
     index: int = 0
     cached_tokens: int = 0
     reasoning: str = ""
@@ -246,6 +251,15 @@ def read_logprobs(token_ids: Sequence[int], logprobs: Sequence[v1.TokenLogprob])
     return rows
 
 
+def read_prompt_logprobs(logprobs: Sequence[v1.TokenLogprob], known: int = 0) -> list[dict[int, float] | None] | None:
+    """`known`: how many of the prompt's tokens came before."""
+    rows: list[dict[int, float] | None] = []
+    rows += read_logprobs([entry.token_id for entry in logprobs], logprobs) or []
+    if rows and known == 0:
+        rows[0] = None
+    return rows or None
+
+
 def read_answers(answer: inference_pb2.GenerateResponse, index: int, session_id: int | str) -> list[Response]:
     """One for each choice."""
     return [
@@ -257,6 +271,7 @@ def read_answers(answer: inference_pb2.GenerateResponse, index: int, session_id:
             finish_reason=finish_reason(choice.finish_reason),
             token_ids=list(choice.token_ids),
             logprobs=read_logprobs(choice.token_ids, choice.logprobs),
+            prompt_logprobs=read_prompt_logprobs(choice.prompt_logprobs),
             index=index,
             cached_tokens=answer.usage.cached_tokens,
             reasoning=choice.reasoning,
@@ -274,6 +289,7 @@ class StreamReader:
         self._session_id = session_id
         self._started = v1.Started()
         self._generated: collections.Counter[int] = collections.Counter()
+        self._prompt_logprobs = 0
         self.position = 0  # length of the session's history, once the stream has ended
 
     def read(self, message: inference_pb2.StreamGenerateResponse) -> list[Response]:
@@ -295,7 +311,9 @@ class StreamReader:
             reasoning=delta.reasoning,
             token_ids=list(delta.token_ids),
             logprobs=read_logprobs(delta.token_ids, delta.logprobs),
+            prompt_logprobs=read_prompt_logprobs(delta.prompt_logprobs, self._prompt_logprobs),
         )
+        self._prompt_logprobs += len(delta.prompt_logprobs)
         return [piece]
 
     def _piece(self, choice: int, text: str = "", **more: Any) -> Response:

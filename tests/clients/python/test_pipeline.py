@@ -75,6 +75,18 @@ def test_stop_words_and_logprobs(pipe):
     assert streamed == answer.logprobs
 
 
+def test_a_prompt_is_scored(pipe):
+    config = berth.GenerationConfig(max_new_tokens=0, logprobs=1, prompt_logprobs=True, random_seed=7)
+    answer = pipe(QUESTIONS[0], config)
+    assert (answer.text, answer.finish_reason) == ("", "length")
+    first, *rest = answer.prompt_logprobs
+    assert first is None and len(rest) == answer.input_token_len - 1
+    assert all(row and max(row.values()) <= 0 for row in rest)
+    streamed = [row for piece in pipe.stream_infer(QUESTIONS[0], config) for row in piece.prompt_logprobs or []]
+    assert streamed == answer.prompt_logprobs
+    assert pipe(QUESTIONS[0], berth.GenerationConfig(max_new_tokens=1)).prompt_logprobs is None
+
+
 def test_several_answers_for_each_prompt(pipe):
     config = dataclasses.replace(CONFIG, n=3, temperature=1.0)
     answers = pipe(QUESTIONS[:2], config)
@@ -195,6 +207,7 @@ def test_threads_share_a_pipeline(pipe):
     ({"top_p": 0.0}, "sampling.top_p", "is 0"),
     ({"max_new_tokens": 0}, "stop.max_tokens", "is 0"),
     ({"logprobs": 50}, "output.top_logprobs", "is 50"),
+    ({"prompt_logprobs": True}, "output.prompt_logprobs", "needs top_logprobs"),
     ({"max_new_tokens": "many"}, "max_new_tokens", "is 'many'"),
     ({"random_seed": -1}, "random_seed", "is -1"),
     ({"stop_words": "end"}, "stop_words", "want a list"),
