@@ -164,14 +164,15 @@ runtime::CpuExecutorOptions MakeCpuOptions(const WorkerOptions& options) {
   return cpu;
 }
 
-absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
+absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options, const loader::Progress& progress) {
   BERTH_ASSIGN_OR_RETURN(const DeviceChoice choice, ParseDevice(options.device));
   const absl::Status gpu_usable = CheckGpu(choice);
   if (choice.cuda) BERTH_RETURN_IF_ERROR(gpu_usable);
   const runtime::GpuOptions gpu = MakeGpuOptions(options, choice.index);
   loader::LoadOptions load{
       .format = options.load_format == "random" ? loader::LoadFormat::kRandom : loader::LoadFormat::kCheckpoint,
-      .seed = options.seed};
+      .seed = options.seed,
+      .progress = progress};
   std::unique_ptr<kernels::WeightUploader> uploader;
   if (gpu_usable.ok()) {
     BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(gpu));
@@ -201,8 +202,8 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options) {
 
 }  // namespace
 
-absl::StatusOr<Backend> MakeBackend(const WorkerOptions& options) {
-  return options.sim.enabled ? MakeSimBackend(options) : MakeModelBackend(options);
+absl::StatusOr<Backend> MakeBackend(const WorkerOptions& options, const loader::Progress& progress) {
+  return options.sim.enabled ? MakeSimBackend(options) : MakeModelBackend(options, progress);
 }
 
 }  // namespace berth::worker

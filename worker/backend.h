@@ -4,6 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "worker/engine/executor.h"
+#include "worker/loader/progress.h"
 #include "worker/options.h"
 #include "worker/service/served_model.h"
 
@@ -19,6 +20,7 @@ struct Backend {
 
 // Loads the model onto the device that the options ask for, or makes the simulated one. Errors are the loader's and the
 // executor's; FAILED_PRECONDITION: --device cuda, and no GPU can be used.
-absl::StatusOr<Backend> MakeBackend(const WorkerOptions& options);
+// `progress` hears of a model's weights.
+absl::StatusOr<Backend> MakeBackend(const WorkerOptions& options, const loader::Progress& progress = nullptr);
 
 }  // namespace berth::worker

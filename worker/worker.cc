@@ -16,6 +16,7 @@
 #include "proto/rpc/process.h"
 #include "proto/rpc/status.h"
 #include "spdlog/spdlog.h"
+#include "worker/notify_socket.h"
 #include "worker/session/redis_journal.h"
 
 namespace berth::worker {
@@ -54,13 +55,29 @@ std::string StateName(v1::WorkerState state) {
   return absl::AsciiStrToLower(v1::WorkerState_Name(state).substr(sizeof("WORKER_STATE_") - 1));
 }
 
+// Not so often that the socket's short queue overflows, and at the end.
+constexpr absl::Duration kLoadingPeriod = absl::Milliseconds(100);
+
+// Null: no supervisor listens.
+absl::StatusOr<loader::Progress> TellLoading(const std::string& notify_socket) {
+  if (notify_socket.empty()) return nullptr;
+  BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const NotifySocket> supervisor, NotifySocket::Open(notify_socket));
+  return [supervisor, next = absl::ZeroDuration()](int64_t done, int64_t total) mutable {
+    const absl::Duration now = base::SystemClock().Monotonic();
+    if (done < total && now < next) return;
+    next = now + kLoadingPeriod;
+    supervisor->SayLoaded(static_cast<int>(100 * done / total));
+  };
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options, std::function<void()> on_fault) {
   BERTH_RETURN_IF_ERROR(options.Validate());
   BERTH_RETURN_IF_ERROR(rpc::SetLogLevel(options.log_level));
   BERTH_ASSIGN_OR_RETURN(std::unique_ptr<session::Journal> journal, MakeJournal(options));
-  BERTH_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options));
+  BERTH_ASSIGN_OR_RETURN(const loader::Progress progress, TellLoading(options.notify_socket));
+  BERTH_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options, progress));
   std::unique_ptr<Worker> worker(new Worker(options, std::move(backend)));
   BERTH_RETURN_IF_ERROR(worker->Serve(std::move(journal), std::move(on_fault)));
   return worker;

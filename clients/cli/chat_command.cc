@@ -81,7 +81,8 @@ absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& fla
   BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(flags.own));
   std::cerr << "starting " << (flags.own.sim ? "the simulated engine" : serve.model) << " …" << std::endl;
   std::optional<ElapsedLine> starting("starting");
-  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<LocalServer> local, LocalServer::Start(std::move(arguments)));
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<LocalServer> local,
+                         LocalServer::Start(std::move(arguments), [&](int percent) { starting->SetPercent(percent); }));
   starting.reset();
   if (!flags.prompt.has_value()) {
     std::cerr << "ready; also at http://" << serve.host << ":" << local->ready().http_port << std::endl;

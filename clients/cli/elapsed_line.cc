@@ -7,14 +7,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "clients/cli/progress_bar.h"
 
 namespace berth::cli {
 
 ElapsedLine::ElapsedLine(std::string what) : what_(std::move(what)), terminal_(isatty(STDERR_FILENO) != 0) {
   if (!terminal_) return;
-  Show(0);
+  {
+    base::MutexLock lock(mutex_);
+    Show();
+  }
   thread_ = std::thread([this] {
-    for (int seconds = 1; !done_.WaitFor(absl::Seconds(1)); ++seconds) Show(seconds);
+    while (!done_.WaitFor(absl::Seconds(1))) {
+      base::MutexLock lock(mutex_);
+      ++seconds_;
+      Show();
+    }
   });
 }
 
@@ -25,7 +33,16 @@ ElapsedLine::~ElapsedLine() {
   std::cerr << "\x1b[K" << std::flush;
 }
 
+void ElapsedLine::SetPercent(int percent) {
+  base::MutexLock lock(mutex_);
+  percent_ = percent;
+  if (terminal_) Show();
+}
+
 // The cursor goes back to the begin of the line, over which a log writes.
-void ElapsedLine::Show(int seconds) const { std::cerr << absl::StrCat(what_, ", ", seconds, " s\x1b[K\r") << std::flush; }
+void ElapsedLine::Show() const {
+  const std::string share = percent_ < 0 ? "" : absl::StrCat(" ", BarText(percent_), " of the weights");
+  std::cerr << absl::StrCat(what_, ", ", seconds_, " s", share, "\x1b[K\r") << std::flush;
+}
 
 }  // namespace berth::cli

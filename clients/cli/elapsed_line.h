@@ -7,18 +7,24 @@
 
 namespace berth::cli {
 
-// While it exists, a terminal at standard error shows how long something has taken, each second. What others write there
-// meanwhile takes its place. Nothing where that is no terminal.
+// While it exists, a terminal at standard error shows how long something has taken, each second, and how much of it is done, if
+// that is known. What others write there meanwhile takes its place. Nothing where that is no terminal.
 class ElapsedLine {
  public:
   explicit ElapsedLine(std::string what);
   ~ElapsedLine();
 
+  // Any thread.
+  void SetPercent(int percent);
+
  private:
-  void Show(int seconds) const;
+  void Show() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string what_;
   const bool terminal_;
+  base::Mutex mutex_;
+  int seconds_ ABSL_GUARDED_BY(mutex_) = 0;
+  int percent_ ABSL_GUARDED_BY(mutex_) = -1;  // negative: not known
   base::Notification done_;
   std::thread thread_;
 };

@@ -14,16 +14,18 @@ constexpr size_t kLogLines = 30;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LocalServer>> LocalServer::Start(std::vector<std::string> arguments) {
+absl::StatusOr<std::unique_ptr<LocalServer>> LocalServer::Start(std::vector<std::string> arguments,
+                                                                std::function<void(int percent)> on_loaded) {
   BERTH_ASSIGN_OR_RETURN(std::unique_ptr<ChildProcess> child, ChildProcess::Start({.arguments = std::move(arguments)}));
-  std::unique_ptr<LocalServer> server(new LocalServer(std::move(child)));
+  std::unique_ptr<LocalServer> server(new LocalServer(std::move(child), std::move(on_loaded)));
   server->settled_.Wait();
   base::MutexLock lock(server->mutex_);
   if (server->is_ready_) return server;
   return absl::UnavailableError(absl::StrCat("the server did not start:\n", absl::StrJoin(server->log_, "\n")));
 }
 
-LocalServer::LocalServer(std::unique_ptr<ChildProcess> child) : child_(std::move(child)), reader_([this] { Read(); }) {}
+LocalServer::LocalServer(std::unique_ptr<ChildProcess> child, std::function<void(int)> on_loaded)
+    : child_(std::move(child)), on_loaded_(std::move(on_loaded)), reader_([this] { Read(); }) {}
 
 LocalServer::~LocalServer() {
   child_->Signal(SIGTERM);
@@ -43,8 +45,10 @@ void LocalServer::Read() {
     const std::vector<std::string> written = output.Read(), logged = errors.Read();
     base::MutexLock lock(mutex_);
     for (const std::string& line : written) {
+      if (is_ready_) continue;
+      if (const absl::StatusOr<int> percent = ParseLoadedLine(line); percent.ok()) on_loaded_(*percent);
       const absl::StatusOr<ReadyLine> ready = ParseReadyLine(line);
-      if (!ready.ok() || is_ready_) continue;
+      if (!ready.ok()) continue;
       ready_ = *ready;
       is_ready_ = true;
       settled_.Notify();

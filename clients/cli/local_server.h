@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -17,18 +18,20 @@ namespace berth::cli {
 class LocalServer {
  public:
   // `arguments`: the program and its flags. Returns when it is ready; UNAVAILABLE with the last lines of its log when it ends
-  // before.
-  static absl::StatusOr<std::unique_ptr<LocalServer>> Start(std::vector<std::string> arguments);
+  // before. `on_loaded` hears meanwhile how much of the weights is loaded, from another thread.
+  static absl::StatusOr<std::unique_ptr<LocalServer>> Start(std::vector<std::string> arguments,
+                                                            std::function<void(int percent)> on_loaded);
   // Stops it in order.
   ~LocalServer();
 
   const ReadyLine& ready() const { return ready_; }
 
  private:
-  explicit LocalServer(std::unique_ptr<ChildProcess> child);
+  LocalServer(std::unique_ptr<ChildProcess> child, std::function<void(int)> on_loaded);
   // Reads what the child writes until it closes its pipes: the reader's thread.
   void Read();
   const std::unique_ptr<ChildProcess> child_;
+  const std::function<void(int)> on_loaded_;  // not after it is ready
   ReadyLine ready_;
   base::Mutex mutex_;
   base::Notification settled_;  // ready, or never

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <cstdio>
 #include <iostream>
 #include <map>
@@ -13,6 +11,7 @@
 #include "clients/cli/inspect.h"
 #include "clients/cli/model_name.h"
 #include "clients/cli/parse_line.h"
+#include "clients/cli/progress_bar.h"
 #include "worker/loader/convert.h"
 
 namespace berth::cli {
@@ -32,23 +31,6 @@ const std::map<std::string, DType>& PlainTypes() {
       *new std::map<std::string, DType>{{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
   return types;
 }
-
-// A bar on a terminal, else a line for every tenth.
-class ProgressBar {
- public:
-  void Show(uint64_t done, uint64_t total) {
-    const int percent = static_cast<int>(total == 0 ? 100 : 100 * done / total);
-    if (percent == shown_ || (!terminal_ && percent / 10 == shown_ / 10 && shown_ >= 0)) return;
-    shown_ = percent;
-    const std::string bar = terminal_ ? absl::StrFormat("\r[%-50s] ", std::string(percent / 2, '=')) : "";
-    std::cerr << absl::StrFormat("%s%3d %% of %.2f GB%s", bar, percent, total / 1e9, terminal_ && percent < 100 ? "" : "\n")
-              << std::flush;
-  }
-
- private:
-  const bool terminal_ = isatty(STDERR_FILENO) != 0;
-  int shown_ = -1;
-};
 
 absl::Status RunConvert(Flags flags) {
   BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(flags.model, getenv));

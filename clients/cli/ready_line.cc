@@ -3,6 +3,11 @@
 #include <nlohmann/json.hpp>
 
 namespace berth::cli {
+namespace {
+
+constexpr char kLoaded[] = "loaded_percent";
+
+}  // namespace
 
 absl::StatusOr<ReadyLine> ParseReadyLine(const std::string& line) {
   const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
@@ -16,5 +21,15 @@ absl::StatusOr<ReadyLine> ParseReadyLine(const std::string& line) {
 std::string FormatReadyLine(const ReadyLine& ready) {
   return nlohmann::ordered_json{{"ready", true}, {"http_port", ready.http_port}, {"grpc_port", ready.grpc_port}}.dump();
 }
+
+absl::StatusOr<int> ParseLoadedLine(const std::string& line) {
+  const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains(kLoaded) || !json[kLoaded].is_number_integer()) {
+    return absl::NotFoundError("not a line of what is loaded");
+  }
+  return json[kLoaded].get<int>();
+}
+
+std::string FormatLoadedLine(int percent) { return nlohmann::json{{kLoaded, percent}}.dump(); }
 
 }  // namespace berth::cli

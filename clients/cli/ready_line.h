@@ -17,4 +17,8 @@ struct ReadyLine {
 absl::StatusOr<ReadyLine> ParseReadyLine(const std::string& line);
 std::string FormatReadyLine(const ReadyLine& ready);
 
+// The line that tells how much of the weights is loaded: {"loaded_percent":42}.
+absl::StatusOr<int> ParseLoadedLine(const std::string& line);
+std::string FormatLoadedLine(int percent);
+
 }  // namespace berth::cli

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -32,9 +33,11 @@ sigset_t ServeSignals() {
 
 class Supervisor {
  public:
-  Supervisor(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready)
+  Supervisor(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready,
+             const std::function<void(int)>& on_loaded)
       : options_(options),
         on_ready_(on_ready),
+        on_loaded_(on_loaded),
         signals_([] {
           const sigset_t set = ServeSignals();
           return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -179,6 +182,7 @@ class Supervisor {
     for (SupervisedProgram* program : All()) Fail(program->Tick(Now()));
     const bool workers_ready =
         std::all_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->ready().has_value(); });
+    if (!gateway_started_) TellLoaded();
     if (workers_ready && !gateway_started_) {
       gateway_started_ = true;
       Fail(gateway_->Start(Now()));
@@ -187,6 +191,13 @@ class Supervisor {
       announced_ = true;
       on_ready_(*gateway_->ready());
     }
+  }
+
+  void TellLoaded() {
+    int sum = 0;
+    for (const auto& worker : workers_) sum += worker->loaded_percent();
+    const int percent = sum / static_cast<int>(workers_.size());
+    if (percent != std::exchange(loaded_percent_, percent)) on_loaded_(percent);
   }
 
   // While stopping: tells those whose turn it is, once, and kills those that take too long.
@@ -213,6 +224,8 @@ class Supervisor {
 
   const ServeOptions options_;
   const std::function<void(const ReadyLine&)> on_ready_;
+  const std::function<void(int)> on_loaded_;
+  int loaded_percent_ = 0;  // as on_loaded_ was told
   const int signals_;
   int lifeline_;  // negative once it has ended
   std::unique_ptr<spdlog::logger> log_;
@@ -232,8 +245,9 @@ void BlockServeSignals() {
 
 int ShareOfCores(int cores, int workers, int index) { return std::max(1, cores / workers + (index < cores % workers ? 1 : 0)); }
 
-absl::Status Serve(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready) {
-  return Supervisor(options, on_ready).Run();
+absl::Status Serve(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready,
+                   const std::function<void(int percent)>& on_loaded) {
+  return Supervisor(options, on_ready, on_loaded).Run();
 }
 
 }  // namespace berth::cli

@@ -35,9 +35,11 @@ struct ServeOptions {
 // said that it is alive (the datagram WATCHDOG=1 of systemd's protocol) and then is silent for 2 s is killed and started again.
 // What the programs write goes to standard error with their name before each line.
 //
-// `on_ready` runs once, when the gateway accepts requests and all workers are attached. Returns when all children are gone; the
-// status says what could not be started. Thread: the process's main thread, with SIGINT, SIGTERM and SIGCHLD blocked in all.
-absl::Status Serve(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready);
+// `on_loaded` runs before whenever another percent of the workers' weights is loaded. `on_ready` runs once, when the gateway
+// accepts requests and all workers are attached. Returns when all children are gone; the status says what could not be started.
+// Thread: the process's main thread, with SIGINT, SIGTERM and SIGCHLD blocked in all.
+absl::Status Serve(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready,
+                   const std::function<void(int percent)>& on_loaded);
 
 // Blocks the signals that Serve waits for. Call it before any thread is started.
 void BlockServeSignals();

@@ -152,6 +152,8 @@ void AddServeFlags(CLI::App& app, ServeFlags& flags) {
   app.add_option("model", flags.serve.model,
                  "A GGUF file, a Hugging Face directory, a workspace, or org/model of the Hugging Face hub");
   app.add_flag("--ready-line", flags.ready_line, "Print the ports as a line of JSON when ready");
+  app.add_flag("--loaded-lines", flags.loaded_lines,
+               "Before that, a line of JSON for each percent of the weights that is loaded");
   app.add_flag_callback(
       "--stop-with-stdin", [&flags] { flags.serve.lifeline = STDIN_FILENO; },
       "Stop when standard input is closed: for a program that starts this one");
@@ -176,7 +178,11 @@ absl::Status RunServe(ServeFlags flags) {
   BERTH_ASSIGN_OR_RETURN(serve.program_folder, ProgramFolder());
   serve.cores = CoreCount();
   std::optional<ElapsedLine> starting("starting");
-  return Serve(serve, [&](const ReadyLine& ready) {
+  const auto on_loaded = [&](int percent) {
+    starting->SetPercent(percent);
+    if (flags.loaded_lines) std::cout << FormatLoadedLine(percent) << std::endl;
+  };
+  const auto on_ready = [&](const ReadyLine& ready) {
     starting.reset();
     if (flags.ready_line) {
       std::cout << FormatReadyLine(ready) << std::endl;
@@ -185,13 +191,14 @@ absl::Status RunServe(ServeFlags flags) {
       std::cout << "serving at " << (tls ? "https://" : "http://") << serve.host << ":" << ready.http_port << " (OpenAI) and "
                 << serve.host << ":" << ready.grpc_port << " (gRPC)" << std::endl;
     }
-  });
+  };
+  return Serve(serve, on_ready, on_loaded);
 }
 
 absl::StatusOr<std::vector<std::string>> ServeArguments(const ServeFlags& flags) {
   BERTH_ASSIGN_OR_RETURN(const std::string folder, ProgramFolder());
   const ServeOptions& serve = flags.serve;
-  std::vector<std::string> arguments = {folder + "/berth", "serve", "--ready-line"};
+  std::vector<std::string> arguments = {folder + "/berth", "serve", "--ready-line", "--loaded-lines"};
   const auto add = [&](const char* name, const std::string& value) { arguments.insert(arguments.end(), {name, value}); };
   arguments.push_back(flags.sim ? "--sim" : serve.model);
   if (!serve.journal.empty()) add("--journal", serve.journal);

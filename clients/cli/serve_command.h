@@ -14,6 +14,7 @@ namespace berth::cli {
 struct ServeFlags {
   ServeOptions serve;
   bool ready_line = false;
+  bool loaded_lines = false;
   bool sim = false;
 };
 

@@ -66,7 +66,11 @@ std::optional<std::string> SupervisedProgram::Hear(absl::Duration now) {
   const bool ended = child_->Ended();  // before reading: its last words are in the pipes then
   HearLines(*output_, true);
   HearLines(*errors_, false);
-  if (watchdog_ != nullptr && watchdog_->TakeBeats()) silent_at_ = now + kWatchdogPatience;
+  if (watchdog_ != nullptr) {
+    const WatchdogSocket::Heard heard = watchdog_->Take();
+    if (heard.well) silent_at_ = now + kWatchdogPatience;
+    loaded_percent_ = heard.loaded_percent.value_or(loaded_percent_);
+  }
   if (!ended) return std::nullopt;
   const std::string how = DescribeExit(child_->exit_status());
   child_ = nullptr;

@@ -34,6 +34,9 @@ class SupervisedProgram {
   // Its last ready line, from the start that printed it on; never unset again.
   const std::optional<ReadyLine>& ready() const { return ready_; }
 
+  // How much of its model's weights it has loaded, as far as it says.
+  int loaded_percent() const { return loaded_percent_; }
+
   absl::Status Start(absl::Duration now);
   void Signal(int number) const;
 
@@ -58,6 +61,7 @@ class SupervisedProgram {
   std::optional<LineReader> output_, errors_;
   std::optional<ReadyLine> ready_;
   bool awaiting_ready_ = false;
+  int loaded_percent_ = 0;
   absl::Duration started_at_;
   absl::Duration pause_;  // before the next restart
   absl::Duration restart_at_ = absl::InfiniteDuration();

@@ -4,12 +4,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <string_view>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace berth::cli {
 
@@ -37,13 +40,19 @@ std::vector<std::pair<std::string, std::string>> WatchdogSocket::Environment() c
   return {{"NOTIFY_SOCKET", address_}, {"WATCHDOG_USEC", absl::StrCat(absl::ToInt64Microseconds(kWatchdogPatience))}};
 }
 
-bool WatchdogSocket::TakeBeats() {
-  bool well = false;
+WatchdogSocket::Heard WatchdogSocket::Take() {
+  constexpr absl::string_view kLoaded = "X_BERTH_LOADED_PERCENT=";
+  Heard heard;
   char buffer[256];
   while (true) {
     const ssize_t count = recv(descriptor_, buffer, sizeof(buffer), 0);
-    if (count < 0) return well;
-    well = well || std::string_view(buffer, count).find("WATCHDOG=1") != std::string_view::npos;
+    if (count < 0) return heard;
+    for (absl::string_view line : absl::StrSplit(absl::string_view(buffer, count), '\n')) {
+      heard.well = heard.well || line == "WATCHDOG=1";
+      int percent = 0;
+      if (!absl::ConsumePrefix(&line, kLoaded) || !absl::SimpleAtoi(line, &percent)) continue;
+      heard.loaded_percent = std::clamp(percent, 0, 100);
+    }
   }
 }
 

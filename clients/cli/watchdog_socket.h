@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,7 +15,7 @@ namespace berth::cli {
 inline constexpr absl::Duration kWatchdogPatience = absl::Seconds(2);
 
 // The supervisor's end of systemd's watchdog protocol: a datagram socket to which the program sends "WATCHDOG=1" while it is
-// well. Thread: the owner's.
+// well, and before that "X_BERTH_LOADED_PERCENT=…" while it loads a model. Thread: the owner's.
 class WatchdogSocket {
  public:
   // INTERNAL when the system refuses.
@@ -24,8 +25,12 @@ class WatchdogSocket {
   int descriptor() const { return descriptor_; }
   // NOTIFY_SOCKET and WATCHDOG_USEC, for the program.
   std::vector<std::pair<std::string, std::string>> Environment() const;
-  // Takes all datagrams that have come: whether the program said that it is well. Does not wait.
-  bool TakeBeats();
+  struct Heard {
+    bool well = false;
+    std::optional<int> loaded_percent;
+  };
+  // What the program said in all datagrams that have come. Does not wait.
+  Heard Take();
 
  private:
   WatchdogSocket(int descriptor, std::string address) : descriptor_(descriptor), address_(std::move(address)) {}

@@ -28,7 +28,7 @@ ROOMS = {
     "clients/cli": ["*"],
 }
 # The mains and the wiring beside them.
-WIRING = re.compile(r"^(worker|gateway)/(main\.cc|options\.(h|cc)|worker\.(h|cc)|backend\.(h|cc)|watchdog\.(h|cc)|gateway\.(h|cc))$")
+WIRING = re.compile(r"^(worker|gateway)/(main\.cc|options\.(h|cc)|worker\.(h|cc)|backend\.(h|cc)|notify_socket\.(h|cc)|watchdog\.(h|cc)|gateway\.(h|cc))$")
 
 THIRD_PARTY = {
     "grpc": r"^(grpc|grpcpp|google/protobuf)/",

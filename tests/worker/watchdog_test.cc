@@ -53,6 +53,14 @@ TEST(WatchdogTest, SpeaksAgainAndAgainFromTheShard) {
   while (last != "STOPPING=1") last = supervisor.Hear();
 }
 
+TEST(NotifySocketTest, TellsPeopleAndProgramsWhatIsLoaded) {
+  Supervisor supervisor;
+  const auto socket = NotifySocket::Open(supervisor.name());
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  (*socket)->SayLoaded(42);
+  EXPECT_EQ(supervisor.Hear(), "STATUS=loading weights: 42 %\nX_BERTH_LOADED_PERCENT=42");
+}
+
 TEST(WatchdogTest, ASupervisorThatIsGoneDoesNoHarm) {
   auto supervisor = std::make_unique<Supervisor>();
   rpc::Shard shard(std::make_unique<grpc::CompletionQueue>());

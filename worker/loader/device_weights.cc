@@ -1,5 +1,6 @@
 #include "worker/loader/device_weights.h"
 
+#include <algorithm>
 #include <list>
 #include <utility>
 #include <vector>
@@ -41,19 +42,19 @@ float ConstantValue(const model::DecoderSpec& spec, Slot slot, int layer) {
   }
 }
 
-absl::Status Reserve(const model::DecoderSpec& spec, kernels::WeightUploader& uploader) {
+int64_t Numbers(const SlotShape& shape) { return shape.rows() * std::max<int64_t>(shape.columns, 1); }
+
+// Returns how many numbers there will be.
+absl::StatusOr<int64_t> Reserve(const model::DecoderSpec& spec, kernels::WeightUploader& uploader) {
   kernels::WeightSizes sizes;
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) {
     if (IsTied(spec, slot) || IsLeftOut(slot)) return absl::OkStatus();
     ++sizes.weights;
-    if (shape.columns > 0) {
-      sizes.matrix_elements += shape.rows() * shape.columns;
-    } else {
-      sizes.vector_elements += shape.rows();
-    }
+    (shape.columns > 0 ? sizes.matrix_elements : sizes.vector_elements) += Numbers(shape);
     return absl::OkStatus();
   }));
-  return uploader.Reserve(sizes);
+  BERTH_RETURN_IF_ERROR(uploader.Reserve(sizes));
+  return sizes.matrix_elements + sizes.vector_elements;
 }
 
 absl::StatusOr<MaterializedWeights> Finish(model::DecoderWeights weights, kernels::WeightUploader& uploader) {
@@ -76,29 +77,36 @@ LinearWeight TiedHead(const LinearWeight& host_embed, const LinearWeight& host_h
 }  // namespace
 
 absl::StatusOr<MaterializedWeights> UploadWeights(const model::DecoderSpec& spec, const model::DecoderWeights& host,
-                                                  kernels::WeightUploader& uploader) {
-  BERTH_RETURN_IF_ERROR(Reserve(spec, uploader));
+                                                  kernels::WeightUploader& uploader, const Progress& progress) {
+  BERTH_ASSIGN_OR_RETURN(const int64_t total, Reserve(spec, uploader));
+  ProgressMeter meter(progress, total);
   model::DecoderWeights weights = host;
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) -> absl::Status {
     LinearWeight* const matrix = MatrixMember(weights, slot, layer);
     if (IsLeftOut(slot)) {
       *matrix = {};
-    } else if (IsTied(spec, slot)) {
+      return absl::OkStatus();
+    }
+    if (IsTied(spec, slot)) {
       *matrix = TiedHead(host.embed, host.head, weights.embed);
-    } else if (matrix != nullptr) {
+      return absl::OkStatus();
+    }
+    if (matrix != nullptr) {
       BERTH_ASSIGN_OR_RETURN(*matrix, uploader.Matrix(*matrix));
     } else {
       Tensor& vector = VectorMember(weights, slot, layer);
       BERTH_ASSIGN_OR_RETURN(vector, uploader.Vector(vector));
     }
+    meter.Add(Numbers(shape));
     return absl::OkStatus();
   }));
   return Finish(std::move(weights), uploader);
 }
 
 absl::StatusOr<MaterializedWeights> RandomWeights(const model::DecoderSpec& spec, uint64_t seed,
-                                                  kernels::WeightUploader& uploader) {
-  BERTH_RETURN_IF_ERROR(Reserve(spec, uploader));
+                                                  kernels::WeightUploader& uploader, const Progress& progress) {
+  BERTH_ASSIGN_OR_RETURN(const int64_t total, Reserve(spec, uploader));
+  ProgressMeter meter(progress, total);
   model::DecoderWeights weights = EmptyWeights(spec);
   std::list<std::vector<float>> vectors;  // stay until the uploader has copied them
   const auto constant = [&](int64_t size, float value) {
@@ -110,12 +118,15 @@ absl::StatusOr<MaterializedWeights> RandomWeights(const model::DecoderSpec& spec
     if (IsLeftOut(slot)) return absl::OkStatus();
     if (IsTied(spec, slot)) {
       *matrix = weights.embed;
-    } else if (matrix != nullptr) {
+      return absl::OkStatus();
+    }
+    if (matrix != nullptr) {
       const uint64_t own_seed = base::HashCombine(base::HashCombine(seed, static_cast<uint64_t>(slot)), layer);
       BERTH_ASSIGN_OR_RETURN(*matrix, uploader.Random(shape.rows(), shape.columns, own_seed, kRandomScale));
     } else {
       BERTH_ASSIGN_OR_RETURN(VectorMember(weights, slot, layer), constant(shape.rows(), ConstantValue(spec, slot, layer)));
     }
+    meter.Add(Numbers(shape));
     return absl::OkStatus();
   }));
   return Finish(std::move(weights), uploader);

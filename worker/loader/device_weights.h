@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/weight_uploader.h"
 #include "worker/loader/materialize.h"
+#include "worker/loader/progress.h"
 #include "worker/model/decoder_spec.h"
 #include "worker/model/weights.h"
 
@@ -13,10 +14,10 @@ namespace berth::loader {
 // Copies of `host`, which may go when this returns, in the uploader's memory: every matrix one segment of its dtype, every
 // vector f32. A tied head shares the embedding's storage; adapters on rows of images stay out. Errors are the uploader's.
 absl::StatusOr<MaterializedWeights> UploadWeights(const model::DecoderSpec& spec, const model::DecoderWeights& host,
-                                                  kernels::WeightUploader& uploader);
+                                                  kernels::WeightUploader& uploader, const Progress& progress = nullptr);
 
 // Weights of no checkpoint: matrices of deviation 0.02, each a function of (seed, slot, layer); norms 1, biases 0.
 absl::StatusOr<MaterializedWeights> RandomWeights(const model::DecoderSpec& spec, uint64_t seed,
-                                                  kernels::WeightUploader& uploader);
+                                                  kernels::WeightUploader& uploader, const Progress& progress = nullptr);
 
 }  // namespace berth::loader

@@ -33,34 +33,36 @@ uint64_t HashBytes(absl::Span<const std::byte> bytes, uint64_t seed) {
 }
 
 // The checkpoint's weights where its files have them, and then wherever the uploader brings them.
-absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
+absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const LoadOptions& options) {
   for (const auto& file : files.checkpoint.files) WillNeed(file->bytes());
   BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
   BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights,
-                         Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator()));
-  if (uploader != nullptr) return UploadWeights(files.spec, weights.weights, *uploader);
+                         Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator(),
+                                     options.uploader == nullptr ? options.progress : nullptr));
+  if (options.uploader != nullptr) return UploadWeights(files.spec, weights.weights, *options.uploader, options.progress);
   weights.memory.insert(weights.memory.end(), files.checkpoint.files.begin(), files.checkpoint.files.end());
   weights.memory.insert(weights.memory.end(), files.checkpoint.memory.begin(), files.checkpoint.memory.end());
   return weights;
 }
 
 // Checksums are of the bytes that the uploader copies, which are read once.
-absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, kernels::WeightUploader* uploader) {
+absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, const LoadOptions& options) {
   const std::shared_ptr<WeightVerifier> verifier = files.checkpoint.verifier;
-  if (verifier == nullptr) return BringWeights(files, uploader);
-  if (uploader != nullptr) {
-    uploader->set_copy([verifier](std::byte* to, const std::byte* from, size_t bytes) { verifier->Copy(to, from, bytes); });
+  if (verifier == nullptr) return BringWeights(files, options);
+  if (options.uploader != nullptr) {
+    options.uploader->set_copy(
+        [verifier](std::byte* to, const std::byte* from, size_t bytes) { verifier->Copy(to, from, bytes); });
   }
-  BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights, BringWeights(files, uploader));
+  BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights, BringWeights(files, options));
   BERTH_RETURN_IF_ERROR(verifier->Verify());
   return weights;
 }
 
 absl::StatusOr<MaterializedWeights> MakeRandomWeights(const ModelFiles& files, const LoadOptions& options) {
-  if (options.uploader != nullptr) return RandomWeights(files.spec, options.seed, *options.uploader);
+  if (options.uploader != nullptr) return RandomWeights(files.spec, options.seed, *options.uploader, options.progress);
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const auto uploader = kernels::MakeCpuWeightUploader({.dtype = kernels::DType::kBF16, .threads = threads});
-  return RandomWeights(files.spec, options.seed, *uploader);
+  return RandomWeights(files.spec, options.seed, *uploader, options.progress);
 }
 
 // Ids that the embedding lacks would be read from nowhere.
@@ -134,8 +136,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path, const LoadOptions
     if (absl::Status status = options.accept(files.spec); !status.ok()) return InFile(path, status);
   }
   const bool random = options.format == LoadFormat::kRandom;
-  absl::StatusOr<MaterializedWeights> weights =
-      random ? MakeRandomWeights(files, options) : LoadWeights(files, options.uploader);
+  absl::StatusOr<MaterializedWeights> weights = random ? MakeRandomWeights(files, options) : LoadWeights(files, options);
   if (!weights.ok()) return InFile(path, weights.status());
 
   LoadedModel model{.name = files.name.empty() ? ModelName(path) : files.name, .fingerprint = Fingerprint(files)};

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/weight_uploader.h"
+#include "worker/loader/progress.h"
 #include "worker/model/decoder_spec.h"
 #include "worker/model/weights.h"
 #include "worker/text/tokenizer_data.h"
@@ -45,6 +46,7 @@ struct LoadOptions {
   uint64_t seed = 0;                                              // kRandom
   std::function<absl::Status(const model::DecoderSpec&)> accept;  // asked before weights are read; null: takes every model
   kernels::WeightUploader* uploader = nullptr;  // where weights go. Null: host memory, in the form that LoadModel describes
+  Progress progress;
 };
 
 // `path`: a GGUF file or a Hugging Face directory. Without an uploader weights stay in the checkpoint's dtype, mapped where no

@@ -112,6 +112,14 @@ TEST(ServeTest, CoresAreSharedOut) {
   EXPECT_EQ(ShareOfCores(2, 5, 4), 1);
 }
 
+TEST(LoadedLineTest, ComesBackAndNothingElseIsOne) {
+  EXPECT_EQ(ParseLoadedLine(FormatLoadedLine(42)).value(), 42);
+  EXPECT_FALSE(ParseReadyLine(FormatLoadedLine(100)).ok());
+  for (const char* line : {"", "42", "[]", R"({"loaded_percent":"x"})", R"({"ready":true})"}) {
+    EXPECT_FALSE(ParseLoadedLine(line).ok()) << line;
+  }
+}
+
 TEST(WatchdogSocketTest, OnlyItsOwnWordCounts) {
   const auto watchdog = WatchdogSocket::Open();
   ASSERT_TRUE(watchdog.ok()) << watchdog.status();
@@ -129,13 +137,23 @@ TEST(WatchdogSocketTest, OnlyItsOwnWordCounts) {
                      offsetof(sockaddr_un, sun_path) + name.size()),
               0);
   };
-  EXPECT_FALSE((*watchdog)->TakeBeats());
+  EXPECT_FALSE((*watchdog)->Take().well);
   send("STATUS=loading");
-  EXPECT_FALSE((*watchdog)->TakeBeats());
+  EXPECT_FALSE((*watchdog)->Take().well);
   send("WATCHDOG=1");
   send("WATCHDOG=1");
-  EXPECT_TRUE((*watchdog)->TakeBeats());
-  EXPECT_FALSE((*watchdog)->TakeBeats());
+  EXPECT_TRUE((*watchdog)->Take().well);
+  EXPECT_FALSE((*watchdog)->Take().well);
+  EXPECT_EQ((*watchdog)->Take().loaded_percent, std::nullopt);
+  send("STATUS=loading weights: 41 %\nX_BERTH_LOADED_PERCENT=41");
+  send("STATUS=loading weights: 42 %\nX_BERTH_LOADED_PERCENT=42");
+  const WatchdogSocket::Heard heard = (*watchdog)->Take();
+  EXPECT_EQ(heard.loaded_percent, 42);
+  EXPECT_FALSE(heard.well);
+  for (const std::string_view nonsense : {"X_BERTH_LOADED_PERCENT=", "X_BERTH_LOADED_PERCENT=much", "LOADED_PERCENT=3"}) {
+    send(nonsense);
+    EXPECT_EQ((*watchdog)->Take().loaded_percent, std::nullopt) << nonsense;
+  }
   close(sender);
 }
 

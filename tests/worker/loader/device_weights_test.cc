@@ -92,6 +92,27 @@ TEST_P(DeviceWeightsTest, TheCopyComputesWhatTheOriginalDoes) {
 INSTANTIATE_TEST_SUITE_P(Models, DeviceWeightsTest, ::testing::ValuesIn(testing::TinyModelNames()),
                          [](const auto& info) { return info.param; });
 
+// Whichever way the weights come, their progress rises and ends with all of them.
+TEST_P(DeviceWeightsTest, ProgressReachesTheWhole) {
+  if (GetParam() == "xcomposer2") GTEST_SKIP() << "no device takes its adapters";
+  const auto uploader = kernels::MakeCpuWeightUploader({.dtype = DType::kBF16});
+  const LoadOptions ways[] = {{}, {.format = LoadFormat::kRandom}, {.uploader = uploader.get()}};
+  std::vector<int64_t> totals;
+  for (LoadOptions options : ways) {
+    int64_t last = 0, total = 0;
+    options.progress = [&](int64_t done, int64_t all) {
+      EXPECT_GT(done, last);
+      last = done;
+      total = all;
+    };
+    ASSERT_TRUE(LoadModel(directory_.path(), options).ok());
+    EXPECT_EQ(last, total);
+    EXPECT_GT(total, 1000);
+    totals.push_back(total);
+  }
+  EXPECT_THAT(totals, ::testing::Each(totals[0]));
+}
+
 class RandomWeightsTest : public ::testing::Test {
  protected:
   MaterializedWeights Make(uint64_t seed, DType dtype = DType::kF32, int threads = 1) {
