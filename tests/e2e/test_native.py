@@ -289,6 +289,17 @@ def test_echo(cluster, n):
     assert streamed_texts(cluster, {**body, "echo": True}) == echoed
 
 
+def gathered(stream, count):
+    """Text and log-probabilities of each choice."""
+    texts, logprobs = [""] * count, [{} for _ in range(count)]
+    for event in stream:
+        for piece in event["choices"]:
+            texts[piece["index"]] += piece["text"]
+            for name, values in (piece["logprobs"] or {}).items():
+                logprobs[piece["index"]].setdefault(name, []).extend(values)
+    return list(zip(texts, logprobs))
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_an_echo_with_logprobs_scores_the_prompt_like_the_same_text_as_an_answer(cluster, n):
     ids = post(cluster, "/v1/tokenize", {"prompt": "one, two, three"})["tokens"]
@@ -311,14 +322,27 @@ def test_an_echo_with_logprobs_scores_the_prompt_like_the_same_text_as_an_answer
             assert logprobs["token_logprobs"][len(ids) : -2] == drawn["token_logprobs"]
             assert logprobs["top_logprobs"][len(ids) : -2] == drawn["top_logprobs"]
     connection, response = cluster.open_stream(scored)
-    streamed = [{"text": "", "logprobs": {name: [] for name in choices[0]["logprobs"]}} for _ in choices]
-    for event in events(response):
-        for piece in event["choices"]:
-            streamed[piece["index"]]["text"] += piece["text"]
-            for name, values in (piece["logprobs"] or {}).items():
-                streamed[piece["index"]]["logprobs"][name] += values
+    assert gathered(events(response), len(choices)) == [(choice["text"], choice["logprobs"]) for choice in choices]
     connection.close()
-    assert streamed == [{"text": choice["text"], "logprobs": choice["logprobs"]} for choice in choices]
+
+
+@pytest.mark.parametrize("pieces", [1, 20])
+def test_a_scored_prompt_goes_on_when_its_worker_dies(doomed, pieces):
+    """While the prompt is computed, and behind it."""
+    prompt = [300 + i % 700 for i in range(4000)]
+    body = {"model": "sim", "prompt": prompt, "max_tokens": 300, "echo": True, "logprobs": 1, "seed": 1, "ignore_eos": True}
+    undisturbed = post(doomed, "/v1/completions", body)["choices"][0]
+    connection, response = doomed.open_stream(body)
+
+    def watched():
+        for i, event in enumerate(events(response)):
+            if i == pieces:
+                doomed.workers[response.headers["X-Worker-Hint"].split("/")[0]].kill()
+            yield event
+
+    assert gathered(watched(), 1) == [(undisturbed["text"], undisturbed["logprobs"])]
+    connection.close()
+    assert doomed.metric(doomed.gateway, "berth_gateway_failovers_total", result="ok") == 1, "no stream was hit"
 
 
 def test_a_prompt_is_scored_without_any_answer(cluster):
