@@ -18,6 +18,7 @@ class SchedulerDriver {
  public:
   struct Output {
     std::vector<int32_t> tokens;
+    std::vector<float> prompt_logprobs;
     bool started = false;
     int cached_tokens = 0;
     FinishReason finish = FinishReason::kNone;
@@ -95,6 +96,7 @@ class SchedulerDriver {
       if (update.started) output.cached_tokens = update.cached_tokens;
       output.started |= update.started;
       output.tokens.insert(output.tokens.end(), update.tokens.begin(), update.tokens.end());
+      for (const TokenLogprobs& score : update.prompt_logprobs) output.prompt_logprobs.push_back(score.logprob);
       output.finish = update.finish;
       output.error = update.error;
       if (update.finish != FinishReason::kNone) output.tokens.resize(update.output_tokens);

@@ -312,5 +312,39 @@ TEST(SchedulerTest, StatsCountWhatWasDone) {
   EXPECT_EQ(stats.kv_blocks_total, 8);
 }
 
+// A decoding sequence takes the blocks of a prompt that is half scored, wherever in a block that stands.
+TEST(SchedulerScoreTest, APreemptedPromptTellsEveryScoreOnce) {
+  SequenceSpec scored = SchedulerDriver::Spec(2, 100, 0, 1);
+  scored.score_prompt = true;
+  scored.sampling.logprobs = 0;
+  SchedulerDriver alone({.slots = 2, .kv_blocks = 4, .step_tokens = 128});
+  alone.Add(scored);
+  alone.Drain();
+  const std::vector<float> want = alone.output(2).prompt_logprobs;
+  ASSERT_EQ(want.size(), 99u);
+  for (int length = 57; length <= 60; ++length) {
+    SCOPED_TRACE(length);
+    SchedulerDriver driver({.slots = 2, .kv_blocks = 4, .step_tokens = 2});
+    driver.Add(SchedulerDriver::Spec(1, length, 130 - length));
+    while (driver.output(1).tokens.empty()) driver.Step();
+    driver.Add(scored);
+    driver.Drain();
+    EXPECT_EQ(driver.scheduler().stats().preemptions, 1u);
+    EXPECT_EQ(driver.output(2).prompt_logprobs, want);
+    EXPECT_EQ(driver.output(2).finish, FinishReason::kLength);
+  }
+}
+
+TEST(SchedulerScoreTest, APromptThatIsNotANumberFails) {
+  SchedulerDriver driver({.slots = 2, .kv_blocks = 4, .step_tokens = 64});
+  SequenceSpec scored = SchedulerDriver::Spec(1, 100, 0);
+  scored.tokens[90] = SchedulerDriver::kNanToken;
+  scored.score_prompt = true;
+  driver.Add(scored);
+  driver.Drain();
+  EXPECT_EQ(driver.output(1).finish, FinishReason::kError);
+  EXPECT_EQ(driver.output(1).error, "INTERNAL: the model's output was not a number");
+}
+
 }  // namespace
 }  // namespace berth::engine
