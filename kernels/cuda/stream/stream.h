@@ -5,7 +5,8 @@
 
 namespace berth::kernels::cuda {
 
-// The stage ops and plain products on the streaming kernels (chain_sm90.cuh, wide_product_sm90.cuh). False, with nothing queued, where they do not take the shape: see stream_params.h; weights in several segments, norms
+// The stage ops and plain products on the streaming kernels (chain_sm90.cuh, wide_product_sm90.cuh): queued, or pending in the
+// context. False, with nothing done, where they do not take the shape: see stream_params.h; weights in several segments, norms
 // other than RMS, unaligned rows.
 
 // Not with norms of q or k, nor where a head is rotated in part.
