@@ -64,16 +64,12 @@ def prediction_layer(config, shapes):
     return out | {f"{layer}{name}.weight": shape for name, shape in around.items()}
 
 
-def image_parts(config, shapes):
-    """XComposer2's low-rank additions to a decoder's products, its CLIP tower of 35 x 35 patches and its projector."""
-    hidden, rank, width, inter = config["hidden_size"], 256, 1024, 4096
-    out = {}
-    for name, (rows, *columns) in shapes.items():
-        if columns and re.search(r"\.(wqkv|wo|w[123])\.", name):
-            out |= {name.replace("weight", "Plora_A.weight"): [rank, *columns], name.replace("weight", "Plora_B.weight"): [rows, rank]}
+def image_parts(config):
+    """XComposer2's CLIP tower, whose positions its code resizes to the image's patches of 14 x 14, and its projector."""
+    hidden, width, inter, patches = config["hidden_size"], 1024, 4096, config["img_size"] // 14
     tower = "vit.vision_tower.vision_model."
-    out |= {f"{tower}embeddings.class_embedding": [width], f"{tower}embeddings.patch_embedding.weight": [width, 3, 14, 14],
-            f"{tower}embeddings.position_embedding.weight": [35 * 35 + 1, width]}
+    out = {f"{tower}embeddings.class_embedding": [width], f"{tower}embeddings.patch_embedding.weight": [width, 3, 14, 14],
+           f"{tower}embeddings.position_embedding.weight": [patches * patches + 1, width]}
     linears = {"self_attn.k_proj": (width, width), "self_attn.v_proj": (width, width), "self_attn.q_proj": (width, width),
                "self_attn.out_proj": (width, width), "mlp.fc1": (inter, width), "mlp.fc2": (width, inter)}
     layers = [f"encoder.layers.{i}." for i in range(24)]
@@ -98,7 +94,7 @@ def main():
         if config.get("num_nextn_predict_layers"):
             shapes |= prediction_layer(config, shapes)
         if config["architectures"] == ["InternLMXComposer2ForCausalLM"]:
-            shapes |= image_parts(config, shapes)
+            shapes |= image_parts(config)
         entries = [(n, f"{dtype} {'x'.join(map(str, s))}") for n, s in shapes.items()]
         if name in FREQUENCIES:
             head_dim = config["hidden_size"] // config["num_attention_heads"]
