@@ -59,7 +59,13 @@ absl::StatusOr<Checkpoint> OpenShards(ModelDirectory& directory, std::string_vie
   absl::StatusOr<std::map<std::string, std::string>> weight_map = ParseWeightMap(text);
   if (!weight_map.ok()) return InFile(directory.PathOf(index_name), weight_map.status());
   std::set<std::string> names;
-  for (const auto& [tensor, file] : *weight_map) names.insert(file);
+  for (const auto& [tensor, file] : *weight_map) {
+    if (!directory.Has(file)) {
+      return absl::NotFoundError(
+          absl::StrFormat("%s is missing, where %s says that tensor %s is", directory.PathOf(file), index_name, tensor));
+    }
+    names.insert(file);
+  }
 
   Checkpoint checkpoint;
   for (const std::string& name : names) BERTH_RETURN_IF_ERROR(AddFile(directory, name, checkpoint));
