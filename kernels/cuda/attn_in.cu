@@ -119,11 +119,12 @@ void AttnIn(Context& context, const AttnInArgs& args) {
   const int64_t rows = args.batch.tokens, hidden = args.qkv.k, n = args.qkv.n();
   const DType dtype = args.residual.dtype();
   BERTH_CHECK(args.kv.dtype == dtype) << "KV is " << Info(args.kv.dtype).name << ", want " << Info(dtype).name;
-  if (StreamAttnIn(context, args)) return;
+  if (!TakesAdapter(context, args.adapter) && StreamAttnIn(context, args)) return;
   const Tensor normed(context.normed.data(), dtype, {rows, hidden});
   const Tensor product(context.product.data(), dtype, {rows, n});
   NormRows(context, args.norm, args.residual, Tensor(), normed);
   Linear(context, normed, args.qkv, 0, product);
+  AddAdapter(context, args.adapter, normed, product);
   const AttnFinish finish = AttnFinish::Of(args);
   WithActivation(dtype, [&](auto type) {
     using T = decltype(type);

@@ -60,6 +60,7 @@ struct Context {
   Buffer blas_workspace;
   Buffer normed;        // [max_tokens, max_hidden] activations
   Buffer product;       // [max_tokens, max_product] f32 or activations
+  Buffer adapted;       // [max_tokens, max_adapter_rank] activations
   Buffer sample_parts;  // [max_tokens] × kSamplePartBytes
   AttendResources attend;
   MoeResources moe;

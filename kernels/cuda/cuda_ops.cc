@@ -78,6 +78,9 @@ class CudaOps : public Ops {
     BERTH_ASSIGN_OR_RETURN(context_.blas_workspace, allocator->Allocate(cuda::kBlasWorkspaceBytes));
     BERTH_ASSIGN_OR_RETURN(context_.normed, allocator->Allocate(rows * options.max_hidden * sizeof(uint16_t)));
     BERTH_ASSIGN_OR_RETURN(context_.product, allocator->Allocate(rows * options.max_product * sizeof(float)));
+    if (options.max_adapter_rank > 0) {
+      BERTH_ASSIGN_OR_RETURN(context_.adapted, allocator->Allocate(rows * options.max_adapter_rank * sizeof(uint16_t)));
+    }
     BERTH_ASSIGN_OR_RETURN(context_.sample_parts, allocator->Allocate(rows * cuda::kSamplePartBytes));
     BERTH_RETURN_IF_ERROR(cuda::ReserveAttend(context_, *allocator));
     BERTH_RETURN_IF_ERROR(cuda::ReserveChains(context_, *allocator));
@@ -116,25 +119,13 @@ class CudaOps : public Ops {
   }
 
  private:
-  // Rows of images have no kernels here: their step fails.
-  bool Accepts(const ImageAdapter& adapter) {
-    if (adapter.row.empty()) return true;
-    if (context_.fault.ok()) context_.fault = absl::UnimplementedError("rows of images are computed on the CPU only");
-    return false;
-  }
   void DoEmbed(const EmbedArgs& args) override { cuda::Embed(context_, args); }
-  void DoAttnIn(const AttnInArgs& args) override {
-    if (Accepts(args.adapter)) cuda::AttnIn(context_, args);
-  }
+  void DoAttnIn(const AttnInArgs& args) override { cuda::AttnIn(context_, args); }
   void DoLatentIn(const LatentInArgs& args) override { cuda::LatentIn(context_, args); }
   void DoAttend(const AttendArgs& args) override { cuda::Attend(context_, args); }
   void DoLatentOut(const LatentOutArgs& args) override { cuda::LatentOut(context_, args); }
-  void DoProjectOut(const ProjectOutArgs& args) override {
-    if (Accepts(args.adapter)) cuda::ProjectOut(context_, args);
-  }
-  void DoMlpUp(const MlpUpArgs& args) override {
-    if (Accepts(args.adapter)) cuda::MlpUp(context_, args);
-  }
+  void DoProjectOut(const ProjectOutArgs& args) override { cuda::ProjectOut(context_, args); }
+  void DoMlpUp(const MlpUpArgs& args) override { cuda::MlpUp(context_, args); }
   void DoMoe(const MoeArgs& args) override { cuda::Moe(context_, args); }
   void DoHead(const HeadArgs& args) override { cuda::Head(context_, args); }
   void DoPool(const PoolArgs& args) override { cuda::Pool(context_, args); }

@@ -32,6 +32,7 @@ struct CudaOpsOptions {
   int max_tokens = 0;            // rows of one step
   int64_t max_hidden = 0;        // widest residual stream
   int64_t max_product = 0;  // widest product before its activation: QKV, gate and up together, or what of latents and queries
+  int64_t max_adapter_rank = 0;  // of adapters on rows of images; 0: none
   MoeLimits moe;
 };
 

@@ -40,7 +40,7 @@ __global__ void AddBranch(NormView norm, float* branch, const float* bias, float
 }  // namespace
 
 void ProjectOut(Context& context, const ProjectOutArgs& args) {
-  if (args.post_norm.weight.empty()) {
+  if (args.post_norm.weight.empty() && !TakesAdapter(context, args.adapter)) {
     const LinearFinish finish{.bias = args.bias, .scale = args.scale, .accumulate = true};
     if (StreamLinear(context, args.in, args.weight, finish, args.residual)) return;
     if (args.bias.empty() && args.scale == 1) {
@@ -51,6 +51,7 @@ void ProjectOut(Context& context, const ProjectOutArgs& args) {
   const int64_t rows = args.residual.dim(0), hidden = args.residual.dim(1);
   const Tensor branch(context.product.data(), DType::kF32, {rows, hidden});
   Linear(context, args.in, args.weight, /*beta=*/0, branch);
+  AddAdapter(context, args.adapter, args.in, branch);
   const bool vectors = TakesVectors(args.residual.raw(), args.residual.stride(0)) && hidden % 8 == 0 &&
                        TakesVectors(args.post_norm.weight.raw(), 0) && TakesVectors(args.post_norm.bias.raw(), 0);
   WithActivation(args.residual.dtype(), [&](auto type) {

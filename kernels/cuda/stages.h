@@ -32,4 +32,10 @@ void NormRows(Context& context, const Norm& norm, const Tensor& in, const Tensor
 // dtype.
 void Linear(Context& context, const Tensor& in, const LinearWeight& weight, float beta, const Tensor& out);
 
+// Whether a product takes the adapter, and so cannot be a part of a larger kernel. Where rows are to have the same bits
+// whatever is beside them, all of a model with adapters do.
+bool TakesAdapter(const Context& context, const ImageAdapter& adapter);
+// product[r] += up · (down · in[r]) for the adapter's rows r. Takes context.adapted.
+void AddAdapter(Context& context, const ImageAdapter& adapter, const Tensor& in, const Tensor& product);
+
 }  // namespace berth::kernels::cuda

@@ -21,9 +21,6 @@ constexpr float kRandomScale = 0.02f;
 
 bool IsTied(const model::DecoderSpec& spec, Slot slot) { return slot == Slot::kHead && spec.tied_head; }
 
-// Devices compute no rows of images, so that what only these need takes none of their memory.
-bool IsLeftOut(Slot slot) { return model::Info(slot).adapter; }
-
 // 1 where a norm multiplies, 0 for biases.
 float ConstantValue(const model::DecoderSpec& spec, Slot slot, int layer) {
   switch (slot) {
@@ -45,10 +42,10 @@ float ConstantValue(const model::DecoderSpec& spec, Slot slot, int layer) {
 int64_t Numbers(const SlotShape& shape) { return shape.rows() * std::max<int64_t>(shape.columns, 1); }
 
 // Returns how many numbers there will be.
-absl::StatusOr<int64_t> Reserve(const model::DecoderSpec& spec, kernels::WeightUploader& uploader) {
+absl::StatusOr<int64_t> Reserve(const model::DecoderSpec& spec, bool image_rows, kernels::WeightUploader& uploader) {
   kernels::WeightSizes sizes;
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) {
-    if (IsTied(spec, slot) || IsLeftOut(slot)) return absl::OkStatus();
+    if (IsTied(spec, slot) || (model::Info(slot).adapter && !image_rows)) return absl::OkStatus();
     ++sizes.weights;
     (shape.columns > 0 ? sizes.matrix_elements : sizes.vector_elements) += Numbers(shape);
     return absl::OkStatus();
@@ -77,13 +74,14 @@ LinearWeight TiedHead(const LinearWeight& host_embed, const LinearWeight& host_h
 }  // namespace
 
 absl::StatusOr<MaterializedWeights> UploadWeights(const model::DecoderSpec& spec, const model::DecoderWeights& host,
-                                                  kernels::WeightUploader& uploader, const Progress& progress) {
-  BERTH_ASSIGN_OR_RETURN(const int64_t total, Reserve(spec, uploader));
+                                                  kernels::WeightUploader& uploader, const Progress& progress,
+                                                  bool image_rows) {
+  BERTH_ASSIGN_OR_RETURN(const int64_t total, Reserve(spec, image_rows, uploader));
   ProgressMeter meter(progress, total);
   model::DecoderWeights weights = host;
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) -> absl::Status {
     LinearWeight* const matrix = MatrixMember(weights, slot, layer);
-    if (IsLeftOut(slot)) {
+    if (model::Info(slot).adapter && !image_rows) {
       *matrix = {};
       return absl::OkStatus();
     }
@@ -105,7 +103,7 @@ absl::StatusOr<MaterializedWeights> UploadWeights(const model::DecoderSpec& spec
 
 absl::StatusOr<MaterializedWeights> RandomWeights(const model::DecoderSpec& spec, uint64_t seed,
                                                   kernels::WeightUploader& uploader, const Progress& progress) {
-  BERTH_ASSIGN_OR_RETURN(const int64_t total, Reserve(spec, uploader));
+  BERTH_ASSIGN_OR_RETURN(const int64_t total, Reserve(spec, /*image_rows=*/false, uploader));
   ProgressMeter meter(progress, total);
   model::DecoderWeights weights = EmptyWeights(spec);
   std::list<std::vector<float>> vectors;  // stay until the uploader has copied them
@@ -115,7 +113,7 @@ absl::StatusOr<MaterializedWeights> RandomWeights(const model::DecoderSpec& spec
   };
   BERTH_RETURN_IF_ERROR(ForEachSlot(spec, [&](Slot slot, int layer, const SlotShape& shape) -> absl::Status {
     LinearWeight* const matrix = MatrixMember(weights, slot, layer);
-    if (IsLeftOut(slot)) return absl::OkStatus();
+    if (model::Info(slot).adapter) return absl::OkStatus();
     if (IsTied(spec, slot)) {
       *matrix = weights.embed;
       return absl::OkStatus();

@@ -39,7 +39,9 @@ absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const 
   BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights,
                          Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator(),
                                      options.uploader == nullptr ? options.progress : nullptr));
-  if (options.uploader != nullptr) return UploadWeights(files.spec, weights.weights, *options.uploader, options.progress);
+  if (options.uploader != nullptr) {
+    return UploadWeights(files.spec, weights.weights, *options.uploader, options.progress, options.image_rows);
+  }
   weights.memory.insert(weights.memory.end(), files.checkpoint.files.begin(), files.checkpoint.files.end());
   weights.memory.insert(weights.memory.end(), files.checkpoint.memory.begin(), files.checkpoint.memory.end());
   return weights;

@@ -47,6 +47,7 @@ struct LoadOptions {
   std::function<absl::Status(const model::DecoderSpec&)> accept;  // asked before weights are read; null: takes every model
   kernels::WeightUploader* uploader = nullptr;  // where weights go. Null: host memory, in the form that LoadModel describes
   Progress progress;
+  bool image_rows = false;  // an uploader gets what only rows of images need, too; host memory always has it
 };
 
 // `path`: a GGUF file or a Hugging Face directory. Without an uploader weights stay in the checkpoint's dtype, mapped where no

@@ -99,6 +99,8 @@ absl::Status Decoder::MakeAlibiSlopes(kernels::Allocator& allocator) {
 void Decoder::Forward(const DecoderInput& input) {
   BERTH_CHECK(input.kv.size() == spec_.layers.size()) << input.kv.size() << " KV layers, want " << spec_.layers.size();
   const Tensor residual = residual_.Rows(0, input.batch.tokens);
+  BERTH_CHECK(input.image_row.empty() || spec_.layers[0].image_rank == 0 || !weights_.layers[0].qkv_adapter.down.empty())
+      << "rows of images, but the weights are those of text";
   image_row_ = input.image_row;
   ops_.Embed({.token = input.token,
               .last_token = input.last_token,

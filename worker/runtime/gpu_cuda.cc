@@ -35,6 +35,7 @@ kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOpti
     if (latent.rank > 0) {
       ops.max_product = std::max<int64_t>(ops.max_product, layer.attention.head_dim + queries + latent.q_rank);
     }
+    ops.max_adapter_rank = std::max<int64_t>(ops.max_adapter_rank, layer.image_rank);
     ops.moe.experts = std::max(ops.moe.experts, layer.moe.routing.experts);
     ops.moe.top_k = std::max(ops.moe.top_k, layer.moe.routing.top_k);
     ops.moe.intermediate = std::max<int64_t>(ops.moe.intermediate, layer.moe.intermediate);

@@ -87,6 +87,7 @@ TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
     Twin &residual = Values({host_batch_.tokens, hidden}), &weight = Values({n, hidden}, 0.07f);
     Twin& pool = Values({kBlocks, c.kv_heads, 2 * kKvBlockTokens, c.head_dim});
     Twin& q = Values({host_batch_.tokens, c.q_heads, c.head_dim});
+    const Twin &down = Values({32, hidden}, 0.07f), &up = Values({n, 32}, 0.2f), &image_row = Ints({2, 70, 69, 103});
     const Twin &norm = Floats({hidden}, 1, 0.1f), &bias = Floats({n}, 0, 0.3f), &head_norm = Floats({c.head_dim}, 1, 0.1f);
     Twin& frequency = Make(DType::kF32, DType::kF32, {1, everything ? 16 : 32});
     for (int i = 0; i < frequency.host.dim(1); ++i) {
@@ -97,6 +98,7 @@ TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
       AttnInArgs args{.residual = side(residual),
                       .norm = {.weight = side(norm)},
                       .qkv = WeightOf(side(weight)),
+                      .adapter = {.down = WeightOf(side(down)), .up = WeightOf(side(up))},
                       .rope = {.inverse_frequency = side(frequency)},
                       .q_heads = c.q_heads,
                       .kv_heads = c.kv_heads,
@@ -106,6 +108,7 @@ TEST_P(CudaAttentionTest, AttnInMatchesTheCpu) {
                       .q = side(q)};
       if (everything) {
         args.bias = side(bias);
+        args.adapter.row = side(image_row);
         args.clip = 1.5f;
         args.log_length = 100;
         args.q_norm = {.weight = side(head_norm)};

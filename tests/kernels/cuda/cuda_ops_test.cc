@@ -45,6 +45,33 @@ TEST_P(CudaOpsTest, MlpAndProjectionsMatchTheCpu) {
   }
 }
 
+// Of rows of images alone, of some and of none beside text.
+TEST_P(CudaOpsTest, AdaptersOnRowsOfImagesMatchTheCpu) {
+  for (const int64_t rank : {48, 64}) {
+    for (const std::vector<int32_t>& images : {std::vector<int32_t>{0}, {6, 1, 3}, {128, 5}}) {
+      const int64_t rows = images.size() == 1 ? 1 : images[0] + 2, hidden = 320, inter = 448;
+      Twin &residual = Values({rows, hidden}), &up = Values({2 * inter, hidden}, 0.06f), &out = Values({rows, inter});
+      Twin &in = Values({rows, inter}), &down = Values({hidden, inter}, 0.05f), &sum = Values({rows, hidden});
+      const Twin &norm = Floats({hidden}, 1, 0.1f), &row = Ints(images), &up_a = Values({2 * rank, hidden}, 0.06f),
+                 &up_b = Values({2 * inter, rank}, 0.2f), &down_a = Values({rank, inter}, 0.05f),
+                 &down_b = Values({hidden, rank}, 0.2f);
+      RunBoth([&](Ops& ops, auto side) {
+        ops.MlpUp({.residual = side(residual),
+                   .norm = {.weight = side(norm)},
+                   .weight = WeightOf(side(up)),
+                   .adapter = {.down = WeightOf(side(up_a)), .up = WeightOf(side(up_b)), .row = side(row)},
+                   .out = side(out)});
+        ops.MlpDown({.in = side(in),
+                     .weight = WeightOf(side(down)),
+                     .adapter = {.down = WeightOf(side(down_a)), .up = WeightOf(side(down_b)), .row = side(row)},
+                     .residual = side(sum)});
+      });
+      ExpectClose(out, 1.5 * Tolerance());  // what is between the two matrices is rounded, too
+      ExpectClose(sum, 1.5 * Tolerance());
+    }
+  }
+}
+
 // Without a norm, so that both sides route by the same numbers.
 TEST_P(CudaOpsTest, MixturesOfExpertsMatchTheCpu) {
   const Routing routings[] = {

@@ -25,6 +25,7 @@ class TwinTensors : public ::testing::TestWithParam<DType> {
                              .max_tokens = 2048,
                              .max_hidden = 4096,
                              .max_product = 32768,
+                             .max_adapter_rank = 64,
                              .moe = {.experts = 16, .top_k = 4, .intermediate = 128}});
     if (!made.ok()) GTEST_SKIP() << made.status();
     cuda_ = *std::move(made);

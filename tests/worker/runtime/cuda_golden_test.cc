@@ -33,7 +33,8 @@ class CudaGoldenTest : public ::testing::TestWithParam<CudaGoldenCase> {
     berth::testing::WriteTinyModel(GetParam().model, directory.path());
     const auto uploader = MakeGpuUploader(options_);
     ASSERT_TRUE(uploader.ok()) << uploader.status();
-    auto model = loader::LoadModel(directory.path(), {.accept = CheckGpuModel, .uploader = uploader->get()});
+    auto model =
+        loader::LoadModel(directory.path(), {.accept = CheckGpuModel, .uploader = uploader->get(), .image_rows = true});
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
   }
@@ -79,8 +80,8 @@ TEST_P(CudaGoldenTest, LogitsAreTheReferences) {
     for (const int step_tokens : {0, 16, 1}) {
       CudaGoldenError error;
       for (const GoldenPrompt& prompt : berth::testing::TinyGolden(name)) {
-        error.Add(prompt,
-                  berth::testing::PromptLogits(model_.spec, model_.weights, prompt.tokens, step_tokens, *device, dtype));
+        error.Add(prompt, berth::testing::PromptLogits(model_.spec, model_.weights, prompt.tokens, step_tokens, *device, dtype,
+                                                       prompt.image_positions));
       }
       RecordProperty(absl::StrCat(generic ? "generic_" : "", "error_", step_tokens), absl::StrCat(error.Relative()));
       EXPECT_LT(error.Relative(), dtype == kernels::DType::kBF16 ? 0.1 : 0.02)
@@ -95,7 +96,8 @@ TEST_P(CudaGoldenTest, BatchInvariantLogitsDependOnNoStep) {
   ASSERT_TRUE(device.ok()) << device.status();
   for (const GoldenPrompt& prompt : berth::testing::TinyGolden(GetParam().model)) {
     const auto logits = [&](int step_tokens) {
-      return berth::testing::PromptLogits(model_.spec, model_.weights, prompt.tokens, step_tokens, *device, GetParam().dtype);
+      return berth::testing::PromptLogits(model_.spec, model_.weights, prompt.tokens, step_tokens, *device, GetParam().dtype,
+                                          prompt.image_positions);
     };
     const auto whole = logits(0);
     for (const int step_tokens : {16, 7, 1}) EXPECT_EQ(logits(step_tokens), whole) << "in steps of " << step_tokens;
@@ -113,7 +115,6 @@ TEST_P(CudaGoldenTest, RecordedStepsGiveTheSameTokens) {
 std::vector<CudaGoldenCase> CudaGoldenCases() {
   std::vector<CudaGoldenCase> cases;
   for (const std::string& model : berth::testing::TinyModelNames()) {
-    if (model == "xcomposer2") continue;  // rows of images are computed on the CPU only
     for (const kernels::DType dtype : {kernels::DType::kBF16, kernels::DType::kF16}) cases.push_back({model, dtype});
   }
   return cases;
