@@ -96,6 +96,8 @@ class Streaming : public Generation<StreamGenerateCall> {
     call_->WriteAndFinish(message);
   }
 
+  int connection() override { return call_->socket(); }
+
   void OnGivenUp(const absl::Status& status) override {
     Finish(status);
     call_->shard().After(kStatusGrace, [call = call_] { call->context().TryCancel(); });

@@ -58,6 +58,8 @@ class StreamSink {
  public:
   virtual ~StreamSink() = default;
   virtual void OnReadable() = 0;
+  // Sinks with the same number write to one connection. -1: nothing is written for them alone.
+  virtual int connection() { return -1; }
   // The caller does not read: the stream is over and forgotten, whatever was pending is dropped.
   virtual void OnGivenUp(const absl::Status& status) = 0;
 };
@@ -172,6 +174,7 @@ class Relay : private WorkerLink::Owner {
 
   // relay_delivery.cc: what callers read, Read among it.
   void MarkReady(Stream& stream);
+  void SharedFirst();
   void FlushReady();
   void CheckSlowness(Stream& stream);
   void GiveUp(Stream& stream);

@@ -1,7 +1,10 @@
 // What callers read: they are told once per turn, and given up when they do not read.
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "gateway/relay/relay_state.h"
 #include "proto/rpc/status.h"
 
@@ -33,7 +36,23 @@ void Relay::MarkReady(Stream& stream) {
   ready_.push_back(stream.id);
 }
 
+// What is written to one connection leaves together, and costs a fraction of what leaves alone: those who share one come first,
+// so that few wait for the writes of many, and these little longer.
+void Relay::SharedFirst() {
+  absl::flat_hash_map<int, int> ready_of;
+  std::vector<std::pair<uint64_t, int>> connections;
+  for (const uint64_t id : ready_) {
+    const auto it = streams_.find(id);
+    connections.emplace_back(id, it == streams_.end() ? -1 : it->second->sink->connection());
+    ++ready_of[connections.back().second];
+  }
+  std::stable_partition(connections.begin(), connections.end(),
+                        [&](const auto& each) { return each.second < 0 || ready_of[each.second] > 1; });
+  std::transform(connections.begin(), connections.end(), ready_.begin(), [](const auto& each) { return each.first; });
+}
+
 void Relay::FlushReady() {
+  if (ready_.size() > 1) SharedFirst();
   for (size_t i = 0; i < ready_.size(); ++i) {
     const uint64_t id = ready_[i];
     auto it = streams_.find(id);

@@ -135,6 +135,11 @@ class WritingCall : public ServerCall {
     BeforeWrite();
     stream_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK, FinishTag());
   }
+  // Of its connection, which other calls may share; -1: unknown.
+  int socket() {
+    if (!socket_.has_value()) socket_ = this->shard_.gather().SocketOf(this->context_.peer());
+    return *socket_;
+  }
   // Runs after each write that the transport took, unless the call has ended.
   void OnWritten(absl::AnyInvocable<void()> callback) { on_written_ = std::move(callback); }
 
@@ -153,10 +158,7 @@ class WritingCall : public ServerCall {
   Stream stream_;
 
  private:
-  void BeforeWrite() {
-    if (!socket_.has_value()) socket_ = this->shard_.gather().SocketOf(this->context_.peer());
-    this->shard_.gather().BeforeWrite(*socket_);
-  }
+  void BeforeWrite() { this->shard_.gather().BeforeWrite(socket()); }
   void FinishNow() {
     BeforeWrite();
     stream_.Finish(*final_, FinishTag());
