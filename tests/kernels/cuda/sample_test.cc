@@ -20,7 +20,8 @@ class CudaSampleTest : public TwinTensors {
 
   // Every row has a slot of its own with `params`; the logits of row r are `logits(r)`.
   template <typename Logits>
-  std::pair<Result, Result> Sample(int rows, int vocab, const SlotSampling& params, Logits make, bool edits = false) {
+  std::pair<Result, Result> Sample(int rows, int vocab, const SlotSampling& params, Logits make, bool edits = false,
+                                   const std::vector<int32_t>& targets = {}) {
     Twin& logits = Make(DType::kF32, DType::kF32, {rows, vocab});
     Twin& slots = Make(DType::kU8, DType::kU8, {rows, static_cast<int64_t>(sizeof(SlotSampling))});
     Twin& counts = Make(DType::kU32, DType::kU32, {rows, vocab});
@@ -55,10 +56,12 @@ class CudaSampleTest : public TwinTensors {
     Twin& top_token = Make(DType::kI32, DType::kI32, {rows, kMaxLogprobs});
     Twin& top_logprob = Make(DType::kF32, DType::kF32, {rows, kMaxLogprobs});
     const Twin &slot_twin = Ints(slot), &position_twin = Ints(position), &start = Ints(edit_start), &tokens = Ints(edit_token);
+    const Twin* target = targets.empty() ? nullptr : &Ints(targets);
     const auto run = [&](Ops& ops, auto side) {
       ops.Sample({.logits = side(logits),
                   .slot = side(slot_twin),
                   .position = side(position_twin),
+                  .target = target == nullptr ? Tensor() : side(*target),
                   .params = side(slots),
                   .counts = side(counts),
                   .edit_start = side(start),
@@ -110,6 +113,19 @@ TEST_P(CudaSampleTest, GreedyPenaltiesEditsAndLogprobsMatchTheCpu) {
         EXPECT_NEAR(cpu.top_logprob[i], cuda.top_logprob[i], 1e-4);
       }
     }
+  }
+}
+
+TEST_P(CudaSampleTest, TargetsAreReportedInsteadOfADraw) {
+  constexpr int kVocab = 1000;
+  for (const float temperature : {0.f, 1.f}) {
+    const SlotSampling params{.temperature = temperature, .repetition_penalty = 2, .logprobs = 3};
+    const std::vector<int32_t> targets = {0, 994, 500};
+    const auto [cpu, cuda] = Sample(
+        3, kVocab, params, [&](int) { return Normals(kVocab, 2); }, /*edits=*/false, targets);
+    EXPECT_EQ(cuda.token, targets);
+    EXPECT_EQ(cpu.top_token, cuda.top_token);
+    for (size_t i = 0; i < targets.size(); ++i) EXPECT_NEAR(cpu.logprob[i], cuda.logprob[i], 1e-4);
   }
 }
 

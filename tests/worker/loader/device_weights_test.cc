@@ -53,7 +53,9 @@ TEST_P(DeviceWeightsTest, EverySlotArrivesInOneSegment) {
   const auto uploader = kernels::MakeCpuWeightUploader({.dtype = DType::kBF16, .threads = 2});
   const auto another = kernels::MakeCpuWeightUploader({.dtype = DType::kBF16, .threads = 2});
   MaterializedWeights copy = UploadWeights(model_.spec, model_.weights, *uploader).value(),
-                      for_images = UploadWeights(model_.spec, model_.weights, *another, /*image_rows=*/true).value();
+                      for_images =
+                          UploadWeights(model_.spec, model_.weights, *another, /*progress=*/nullptr, /*image_rows=*/true)
+                              .value();
   int slots = 0;
   const absl::Status status =
       ForEachSlot(model_.spec, [&](Slot slot, int layer, const model::SlotShape& shape) -> absl::Status {
