@@ -72,6 +72,9 @@ class CudaOps : public Ops {
     }
     context_.ReadDevice(options.device, options.generic_kernels);
     context_.batch_invariant = options.batch_invariant;
+    int shared = 0;
+    context_.Note(cudaDeviceGetAttribute(&shared, cudaDevAttrMpsEnabled, options.device), "asking the device");
+    context_.stream_tuning.together = !options.alone || shared != 0;
     BERTH_RETURN_IF_ERROR(context_.fault);
     const std::unique_ptr<Allocator> allocator = MakeCudaAllocator(options.device);
     const auto rows = static_cast<size_t>(options.max_tokens);

@@ -24,6 +24,7 @@ kernels::CudaOpsOptions OpsOptions(const model::DecoderSpec& spec, const GpuOpti
   kernels::CudaOpsOptions ops{.device = options.device,
                               .generic_kernels = options.generic_kernels,
                               .batch_invariant = options.batch_invariant,
+                              .alone = true,
                               .max_tokens = options.max_step_tokens,
                               .max_hidden = spec.hidden};
   for (const model::LayerSpec& layer : spec.layers) {
