@@ -29,11 +29,11 @@ struct CudaOpsOptions {
   int device = 0;
   bool generic_kernels = false;  // only those that run on every device
   bool batch_invariant = false;  // a row's results are the same bits whatever rows are beside it; slower
-  // No other ops of this process work on the device. Then kernels whose blocks wait for each other need not be launched as such,
-  // which costs a step of one row 4 %; the device's processes take turns, unless they share it by MPS.
+  // No other ops of this process work on the device. Then kernels whose blocks wait for each other need not be launched as
+  // such, which costs a step of one row 4 %; the device's processes take turns, unless they share it by MPS.
   bool alone = false;
-  int max_tokens = 0;            // rows of one step
-  int64_t max_hidden = 0;        // widest residual stream
+  int max_tokens = 0;       // rows of one step
+  int64_t max_hidden = 0;   // widest residual stream
   int64_t max_product = 0;  // widest product before its activation: QKV, gate and up together, or what of latents and queries
   int64_t max_adapter_rank = 0;  // of adapters on rows of images; 0: none
   MoeLimits moe;
