@@ -12,6 +12,22 @@ using berth::testing::TestWorker;
 
 class LinkTest : public ::testing::Test {
  protected:
+  // What gateway g1 says when its first link broke.
+  v1::GatewayHello SecondHello() {
+    v1::GatewayHello hello;
+    hello.set_gateway_id("g1");
+    hello.set_epoch(2);
+    *hello.mutable_expected_incarnation() = worker_.Info().incarnation();
+    return hello;
+  }
+  static v1::Reattach& AddReattach(int stream, const std::string& request_id, v1::AttachRequest& request) {
+    v1::Reattach& reattach = *request.add_reattaches();
+    reattach.set_stream_id(stream);
+    reattach.set_request_id(request_id);
+    reattach.set_tenant("tenant");
+    return reattach;
+  }
+
   TestWorker worker_;
 };
 
@@ -237,24 +253,14 @@ TEST_F(LinkTest, AReattachContinuesWhereTheGatewayStands) {
     got = link.streams[1];
     link.Break();
   }
-  v1::GatewayHello hello;
-  hello.set_gateway_id("g1");
-  hello.set_epoch(2);
-  *hello.mutable_expected_incarnation() = worker_.Info().incarnation();
-  TestLink link(worker_, hello);
+  TestLink link(worker_, SecondHello());
   v1::AttachRequest request;
-  v1::Reattach& reattach = *request.add_reattaches();
-  reattach.set_stream_id(12);
-  reattach.set_request_id("parked");
-  reattach.set_tenant("tenant");
+  v1::Reattach& reattach = AddReattach(12, "parked", request);
   for (int i = 0; i < 2; ++i) {
     reattach.add_received_tokens(static_cast<int>(got.tokens[i].size()));
     link.streams[12].skipped[i] = static_cast<int>(got.tokens[i].size());
   }
-  v1::Reattach& unknown = *request.add_reattaches();
-  unknown.set_stream_id(13);
-  unknown.set_request_id("other");
-  unknown.set_tenant("tenant");
+  AddReattach(13, "other", request);
   link.Send(request);
   EXPECT_EQ(rpc::Reason(link.Await(13).error), "NOT_PARKED");
   Outcome& rest = link.Await(12);
@@ -276,16 +282,9 @@ TEST_F(LinkTest, AReattachGoesOnInThePromptsLogprobs) {
     EXPECT_EQ(link.streams[1].prompt_logprobs, link.streams[1].started.prompt_tokens());
     link.Break();
   }
-  v1::GatewayHello hello;
-  hello.set_gateway_id("g1");
-  hello.set_epoch(2);
-  *hello.mutable_expected_incarnation() = worker_.Info().incarnation();
-  TestLink link(worker_, hello);
+  TestLink link(worker_, SecondHello());
   v1::AttachRequest request;
-  v1::Reattach& reattach = *request.add_reattaches();
-  reattach.set_stream_id(12);
-  reattach.set_request_id("parked");
-  reattach.set_tenant("tenant");
+  v1::Reattach& reattach = AddReattach(12, "parked", request);
   reattach.set_received_prompt_logprobs(100);
   link.Send(request);
   Outcome& rest = link.Await(12);
@@ -311,10 +310,7 @@ TEST_F(LinkTest, OnlyTheGatewayThatLostAStreamMayTakeItUp) {
   ASSERT_TRUE(link.Until([&] { return link.streams[1].tokens[0].size() > 3; }));
   TestLink thief(worker_, "g2", 1);
   v1::AttachRequest request;
-  v1::Reattach& reattach = *request.add_reattaches();
-  reattach.set_stream_id(1);
-  reattach.set_request_id("mine");
-  reattach.set_tenant("tenant");
+  v1::Reattach& reattach = AddReattach(1, "mine", request);
   thief.Send(request);
   EXPECT_EQ(rpc::Reason(thief.Await(1).error), "NOT_PARKED");
 }
