@@ -310,7 +310,7 @@ TEST_F(LinkTest, OnlyTheGatewayThatLostAStreamMayTakeItUp) {
   ASSERT_TRUE(link.Until([&] { return link.streams[1].tokens[0].size() > 3; }));
   TestLink thief(worker_, "g2", 1);
   v1::AttachRequest request;
-  v1::Reattach& reattach = AddReattach(1, "mine", request);
+  AddReattach(1, "mine", request);
   thief.Send(request);
   EXPECT_EQ(rpc::Reason(thief.Await(1).error), "NOT_PARKED");
 }
