@@ -115,6 +115,15 @@ void Ops::Embed(const EmbedArgs& args) {
   if (tokens > 0) DoEmbed(args);
 }
 
+void Ops::Gather(const GatherArgs& args) {
+  BERTH_CHECK(args.in.rank() == 2 && args.row.rank() == 1) << args.in.DebugString() << ", " << args.row.DebugString();
+  const int64_t rows = args.row.dim(0);
+  CheckActivation("in", args.in, {args.in.dim(0), args.in.dim(1)});
+  CheckTensor("row", args.row, DType::kI32, {rows});
+  CheckTensor("out", args.out, args.in.dtype(), {rows, args.in.dim(1)});
+  if (rows > 0) DoGather(args);
+}
+
 void Ops::AttnIn(const AttnInArgs& args) {
   const int64_t tokens = args.batch.tokens;
   const int64_t n = (args.q_heads + 2 * args.kv_heads) * static_cast<int64_t>(args.head_dim);

@@ -66,6 +66,13 @@ struct EmbedArgs {
   Tensor out;  // residual [tokens, hidden]
 };
 
+// out[i] = in[row[i]].
+struct GatherArgs {
+  Tensor in;   // activations [tokens, width]
+  Tensor row;  // i32 [rows]
+  Tensor out;  // [rows, width], not where `in` is
+};
+
 // norm → QKV → bias → clip → q/k norm → RoPE → KV write.
 struct AttnInArgs {
   Tensor residual;  // [tokens, hidden]
@@ -270,6 +277,7 @@ class Ops {
   virtual void Attach() = 0;
 
   void Embed(const EmbedArgs& args);
+  void Gather(const GatherArgs& args);
   void AttnIn(const AttnInArgs& args);
   void LatentIn(const LatentInArgs& args);
   void Attend(const AttendArgs& args);
@@ -304,6 +312,7 @@ class Ops {
 
  private:
   virtual void DoEmbed(const EmbedArgs& args) = 0;
+  virtual void DoGather(const GatherArgs& args) = 0;
   virtual void DoAttnIn(const AttnInArgs& args) = 0;
   virtual void DoLatentIn(const LatentInArgs& args) = 0;
   virtual void DoAttend(const AttendArgs& args) = 0;

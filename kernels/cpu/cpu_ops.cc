@@ -46,6 +46,7 @@ class CpuOps final : public Ops {
   }
 
   void DoEmbed(const EmbedArgs& args) override { Queue(cpu::Embed, args); }
+  void DoGather(const GatherArgs& args) override { Queue(cpu::Gather, args); }
   void DoAttnIn(const AttnInArgs& args) override { Queue(cpu::AttnIn, args); }
   void DoLatentIn(const LatentInArgs& args) override { Queue(cpu::LatentIn, args); }
   void DoAttend(const AttendArgs& args) override { Queue(cpu::Attend, args); }

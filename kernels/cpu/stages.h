@@ -7,6 +7,7 @@ namespace berth::kernels::cpu {
 
 // The stage ops of kernels/ops.h, one file each; arguments are checked by Ops. Activations are f32.
 void Embed(Context& context, const EmbedArgs& args);
+void Gather(Context& context, const GatherArgs& args);
 void AttnIn(Context& context, const AttnInArgs& args);
 void LatentIn(Context& context, const LatentInArgs& args);
 void Attend(Context& context, const AttendArgs& args);

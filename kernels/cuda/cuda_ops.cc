@@ -123,6 +123,7 @@ class CudaOps : public Ops {
 
  private:
   void DoEmbed(const EmbedArgs& args) override { cuda::Embed(context_, args); }
+  void DoGather(const GatherArgs& args) override { cuda::Gather(context_, args); }
   void DoAttnIn(const AttnInArgs& args) override { cuda::AttnIn(context_, args); }
   void DoLatentIn(const LatentInArgs& args) override { cuda::LatentIn(context_, args); }
   void DoAttend(const AttendArgs& args) override { cuda::Attend(context_, args); }

@@ -8,6 +8,7 @@ namespace berth::kernels::cuda {
 
 // The stage ops of kernels/ops.h, one file each; arguments are checked by Ops. Queued on the context's stream.
 void Embed(Context& context, const EmbedArgs& args);
+void Gather(Context& context, const GatherArgs& args);
 void AttnIn(Context& context, const AttnInArgs& args);
 void LatentIn(Context& context, const LatentInArgs& args);
 void Attend(Context& context, const AttendArgs& args);

@@ -202,6 +202,18 @@ TEST(ProjectOut, AddsTheNormedAndScaledBranch) {
   }
 }
 
+TEST(Gather, CopiesTheNamedRows) {
+  Random random(5);
+  const std::vector<float> x = random.Normals(4 * 40);
+  std::vector<int32_t> row = {3, 0, 3};
+  GuardedRows in(4, 40, 4, x), out(3, 40, 2);
+  MakeCpuOps({.threads = 2})->Gather({.in = in.tensor(), .row = Ints(row), .out = out.tensor()});
+  Doubles expected;
+  for (const int32_t from : row) Append(expected, Row(x, from, 40));
+  ExpectClose(out.values(), expected, 0);
+  out.ExpectGuardsIntact();
+}
+
 TEST(Pool, AddsNormedRowsToTheSlotsOfTheirChunks) {
   const int64_t tokens = 7, hidden = 40;
   Random random(4);

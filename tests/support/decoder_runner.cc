@@ -32,9 +32,10 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
   kernels::Allocator& memory = device.memory == nullptr ? kernels::HostAllocator() : *device.memory;
   const absl::StatusOr<runtime::KvCache> kv = runtime::KvCache::Create(spec, dtype, blocks, memory);
   BERTH_CHECK(kv.ok()) << kv.status();
-  const auto decoder = model::Decoder::Create(spec, weights, ops, memory, {.max_tokens = count, .dtype = dtype});
+  const auto decoder =
+      model::Decoder::Create(spec, weights, ops, memory, {.max_tokens = count, .max_last_rows = 1, .dtype = dtype});
   BERTH_CHECK(decoder.ok()) << decoder.status();
-  Tensor token, position, sequence_of, start, length, variant, table, image_row, logits;
+  Tensor token, position, sequence_of, start, length, variant, table, image_row, last_row, last_start, logits;
   const absl::StatusOr<kernels::Buffer> buffer = model::AllocateTensors(memory, {{&token, DType::kI32, count},
                                                                                  {&position, DType::kI32, count},
                                                                                  {&sequence_of, DType::kI32, count},
@@ -43,6 +44,8 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
                                                                                  {&variant, DType::kI32, 1},
                                                                                  {&table, DType::kI32, 1, blocks},
                                                                                  {&image_row, DType::kI32, count},
+                                                                                 {&last_row, DType::kI32, 1},
+                                                                                 {&last_start, DType::kI32, 2},
                                                                                  {&logits, DType::kF32, count, spec.vocab}});
   BERTH_CHECK(buffer.ok()) << buffer.status();
   const auto sync = [&] {
@@ -56,6 +59,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
   std::vector<int32_t> rising(std::max(count, blocks));
   std::iota(rising.begin(), rising.end(), 0);
   put(token, tokens);
+  put(last_start, {0, 1});
   put(position, rising);
   put(table, rising);
   const auto& lengths = spec.rope_lengths;
@@ -71,20 +75,33 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
     }
     const Tensor images = image_row.Rows(0, static_cast<int64_t>(image_rows.size()));
     if (!image_rows.empty()) put(images, image_rows);
-    (*decoder)->Forward({.token = token.Rows(first, rows),
-                         .batch = {.tokens = rows,
-                                   .sequences = 1,
-                                   .decode_sequences = most == 1 ? 1 : 0,
-                                   .position = position.Rows(first, rows),
-                                   .sequence_of = sequence_of.Rows(0, rows),
-                                   .query_start = start,
-                                   .context_length = length,
-                                   .rope_variant = variant,
-                                   .block_table = table},
-                         .image_row = image_rows.empty() ? Tensor() : images,
-                         .kv = kv->layers(),
-                         .logit_row = position.Rows(0, rows),
-                         .logits = logits.Rows(first, rows)});
+    model::DecoderInput input{.token = token.Rows(first, rows),
+                              .batch = {.tokens = rows,
+                                        .sequences = 1,
+                                        .decode_sequences = most == 1 ? 1 : 0,
+                                        .position = position.Rows(first, rows),
+                                        .sequence_of = sequence_of.Rows(0, rows),
+                                        .query_start = start,
+                                        .context_length = length,
+                                        .rope_variant = variant,
+                                        .block_table = table},
+                              .image_row = image_rows.empty() ? Tensor() : images,
+                              .kv = kv->layers(),
+                              .logit_row = position.Rows(0, rows),
+                              .logits = logits.Rows(first, rows)};
+    (*decoder)->Forward(input);
+    if (rows > 1 && image_rows.empty()) {
+      const int last = first + rows - 1;
+      put(last_row, {rows - 1});
+      input.last = {.row = last_row, .batch = input.batch};
+      input.last.batch.tokens = input.last.batch.decode_sequences = 1;
+      input.last.batch.position = position.Rows(last, 1);
+      input.last.batch.sequence_of = sequence_of.Rows(0, 1);
+      input.last.batch.query_start = last_start;
+      input.logit_row = position.Rows(0, 1);
+      input.logits = logits.Rows(last, 1);
+      (*decoder)->Forward(input);
+    }
     sync();
   }
   std::vector<float> all(logits.elements());

@@ -10,7 +10,8 @@
 namespace berth::testing {
 
 // The logits at every position of one prompt on the CPU backend with an f32 cache, in steps of `step_tokens`; 0: one step.
-// The rows at `image_positions`, which rise, are of images.
+// The rows at `image_positions`, which rise, are of images. A step's last row is computed with the others and again alone in
+// the last layer, as an engine does that draws from it; its logits are those of the second time.
 std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, const model::DecoderWeights& weights,
                                              const std::vector<int32_t>& tokens, int step_tokens = 0,
                                              const std::vector<int>& image_positions = {});

@@ -26,6 +26,10 @@ kernels::ImageAdapter OnRows(kernels::ImageAdapter adapter, const Tensor& row) {
   return adapter;
 }
 
+Tensor HeadsOf(const Tensor& query, int64_t tokens, const AttentionSpec& spec) {
+  return Tensor(query.raw(), query.dtype(), {tokens, spec.q_heads, spec.head_dim});
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec, const DecoderWeights& weights,
@@ -35,22 +39,25 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec
       << spec.layers.size() << " layers, " << weights.layers.size() << " weights";
   BERTH_CHECK(options.max_tokens > 0);
   std::unique_ptr<Decoder> decoder(new Decoder(spec, weights, ops, options.dtype));
-  BERTH_RETURN_IF_ERROR(decoder->MakeActivations(allocator, options.max_tokens));
+  BERTH_RETURN_IF_ERROR(decoder->MakeActivations(allocator, options));
   BERTH_RETURN_IF_ERROR(decoder->MakeRopeTables(allocator));
   BERTH_RETURN_IF_ERROR(decoder->MakeAlibiSlopes(allocator));
   return decoder;
 }
 
-absl::Status Decoder::MakeActivations(kernels::Allocator& allocator, int max_tokens) {
+absl::Status Decoder::MakeActivations(kernels::Allocator& allocator, const DecoderOptions& options) {
   int query = 0, intermediate = 0;
   for (const LayerSpec& layer : spec_.layers) {
     query = std::max(query, layer.attention.q_heads * std::max(layer.attention.head_dim, layer.attention.value_dim()));
     intermediate = std::max(intermediate, layer.mlp.intermediate);
   }
-  BERTH_ASSIGN_OR_RETURN(activations_, AllocateTensors(allocator, {{&residual_, dtype_, max_tokens, spec_.hidden},
-                                                                   {&query_, dtype_, max_tokens, query},
-                                                                   {&attended_, dtype_, max_tokens, query},
-                                                                   {&intermediate_, dtype_, max_tokens, intermediate}}));
+  BERTH_ASSIGN_OR_RETURN(activations_,
+                         AllocateTensors(allocator, {{&residual_, dtype_, options.max_tokens, spec_.hidden},
+                                                     {&query_, dtype_, options.max_tokens, query},
+                                                     {&attended_, dtype_, options.max_tokens, query},
+                                                     {&intermediate_, dtype_, options.max_tokens, intermediate},
+                                                     {&last_residual_, dtype_, options.max_last_rows, spec_.hidden},
+                                                     {&last_query_, dtype_, options.max_last_rows, query}}));
   return absl::OkStatus();
 }
 
@@ -98,27 +105,36 @@ absl::Status Decoder::MakeAlibiSlopes(kernels::Allocator& allocator) {
 
 void Decoder::Forward(const DecoderInput& input) {
   BERTH_CHECK(input.kv.size() == spec_.layers.size()) << input.kv.size() << " KV layers, want " << spec_.layers.size();
-  const Tensor residual = residual_.Rows(0, input.batch.tokens);
   BERTH_CHECK(input.image_row.empty() || spec_.layers[0].image_rank == 0 || !weights_.layers[0].qkv_adapter.down.empty())
       << "rows of images, but the weights are those of text";
+  const bool keep_last = !input.last.row.empty();
+  BERTH_CHECK(!keep_last || (input.image_row.empty() && input.pool.slot.empty())) << "images or pools beside last rows";
+  Rows rows{.residual = residual_.Rows(0, input.batch.tokens), .query = query_, .batch = input.batch};
   image_row_ = input.image_row;
   ops_.Embed({.token = input.token,
               .last_token = input.last_token,
               .table = weights_.embed,
               .scale = spec_.embed_scale,
-              .out = residual});
-  for (size_t i = 0; i < spec_.layers.size(); ++i) Layer(i, residual, input.batch, input.kv[i]);
+              .out = rows.residual});
+  for (size_t i = 0; i < spec_.layers.size(); ++i) {
+    Query(i, rows, input.kv[i]);
+    if (keep_last && i + 1 == spec_.layers.size()) rows = KeepLast(i, rows, input.last);
+    Attend(i, rows, input.kv[i]);
+    Finish(i, rows.residual);
+  }
   if (!input.pool.slot.empty()) {
     kernels::PoolArgs pool = input.pool;
-    pool.residual = residual;
+    pool.residual = rows.residual;
     pool.norm = weights_.final_norm;
     ops_.Pool(pool);
   }
-  if (!input.logit_row.empty()) Head(input.batch.tokens, input.logit_row, input.logits);
+  if (!input.logit_row.empty()) HeadOf(rows.residual, input.logit_row, input.logits);
 }
 
-void Decoder::Head(int64_t tokens, const Tensor& row, const Tensor& logits) {
-  ops_.Head({.residual = residual_.Rows(0, tokens),
+void Decoder::Head(int64_t tokens, const Tensor& row, const Tensor& logits) { HeadOf(residual_.Rows(0, tokens), row, logits); }
+
+void Decoder::HeadOf(const Tensor& residual, const Tensor& row, const Tensor& logits) {
+  ops_.Head({.residual = residual,
              .row = row,
              .norm = weights_.final_norm,
              .weight = weights_.head,
@@ -128,42 +144,18 @@ void Decoder::Head(int64_t tokens, const Tensor& row, const Tensor& logits) {
              .logits = logits});
 }
 
-// In parallel layers attention and MLP read the same residual: all of both but their additions comes first.
-void Decoder::Layer(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv) {
-  const LayerSpec& spec = spec_.layers[layer];
-  Attention(layer, residual, batch, kv);
-  if (!spec.parallel) AttentionOut(layer, residual);
-  if (spec.mlp.intermediate > 0) MlpUp(layer, residual);
-  if (spec.parallel) AttentionOut(layer, residual);
-  if (spec.moe.routing.experts > 0) Moe(layer, residual);
-  if (spec.mlp.intermediate > 0) MlpDown(layer, residual);
-}
-
-void Decoder::Attention(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv) {
-  const AttentionSpec& spec = spec_.layers[layer].attention;
-  const int64_t tokens = residual.dim(0);
-  const Tensor query(query_.raw(), dtype_, {tokens, spec.q_heads, spec.head_dim});
-  const Tensor attended(attended_.raw(), dtype_, {tokens, spec.q_heads, kv.value_dim});
-  if (spec.latent.rank > 0) {
-    LatentIn(layer, residual, batch, kv, query);
+void Decoder::Query(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
+  if (spec_.layers[layer].attention.latent.rank > 0) {
+    LatentIn(layer, rows, kv);
   } else {
-    AttnIn(layer, residual, batch, kv, query);
+    AttnIn(layer, rows, kv);
   }
-  ops_.Attend({.q = query,
-               .batch = batch,
-               .kv = kv,
-               .scale = spec.scale,
-               .window = spec.window,
-               .softcap = spec.softcap,
-               .alibi_slope = alibi_slope_[layer],
-               .out = attended});
 }
 
-void Decoder::AttnIn(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
-                     const Tensor& query) {
+void Decoder::AttnIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const LayerWeights& weights = weights_.layers[layer];
-  ops_.AttnIn({.residual = residual,
+  ops_.AttnIn({.residual = rows.residual,
                .norm = weights.attention_norm,
                .qkv = weights.qkv,
                .adapter = OnRows(weights.qkv_adapter, image_row_),
@@ -176,16 +168,15 @@ void Decoder::AttnIn(size_t layer, const Tensor& residual, const kernels::Batch&
                .q_heads = spec.q_heads,
                .kv_heads = spec.kv_heads,
                .head_dim = spec.head_dim,
-               .batch = batch,
+               .batch = rows.batch,
                .kv = kv,
-               .q = query});
+               .q = HeadsOf(rows.query, rows.batch.tokens, spec)});
 }
 
-void Decoder::LatentIn(size_t layer, const Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
-                       const Tensor& query) {
+void Decoder::LatentIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const LayerWeights& weights = weights_.layers[layer];
-  ops_.LatentIn({.residual = residual,
+  ops_.LatentIn({.residual = rows.residual,
                  .norm = weights.attention_norm,
                  .q_down = weights.q_down,
                  .q_down_norm = weights.q_down_norm,
@@ -198,9 +189,42 @@ void Decoder::LatentIn(size_t layer, const Tensor& residual, const kernels::Batc
                  .key_dim = spec.latent.key_dim,
                  .value_dim = spec.latent.value_dim,
                  .rank = spec.latent.rank,
-                 .batch = batch,
+                 .batch = rows.batch,
                  .kv = kv,
-                 .q_out = query});
+                 .q_out = HeadsOf(rows.query, rows.batch.tokens, spec)});
+}
+
+Decoder::Rows Decoder::KeepLast(size_t layer, const Rows& rows, const LastRows& last) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  const int64_t tokens = rows.batch.tokens, kept = last.batch.tokens, width = int64_t{spec.q_heads} * spec.head_dim;
+  const Rows out{.residual = last_residual_.Rows(0, kept), .query = last_query_, .batch = last.batch};
+  ops_.Gather({.in = rows.residual, .row = last.row, .out = out.residual});
+  ops_.Gather({.in = Tensor(rows.query.raw(), dtype_, {tokens, width}),
+               .row = last.row,
+               .out = Tensor(out.query.raw(), dtype_, {kept, width})});
+  return out;
+}
+
+void Decoder::Attend(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
+  const AttentionSpec& spec = spec_.layers[layer].attention;
+  ops_.Attend({.q = HeadsOf(rows.query, rows.batch.tokens, spec),
+               .batch = rows.batch,
+               .kv = kv,
+               .scale = spec.scale,
+               .window = spec.window,
+               .softcap = spec.softcap,
+               .alibi_slope = alibi_slope_[layer],
+               .out = Tensor(attended_.raw(), dtype_, {rows.batch.tokens, spec.q_heads, kv.value_dim})});
+}
+
+// In parallel layers attention and MLP read the same residual: all of both but their additions comes first.
+void Decoder::Finish(size_t layer, const Tensor& residual) {
+  const LayerSpec& spec = spec_.layers[layer];
+  if (!spec.parallel) AttentionOut(layer, residual);
+  if (spec.mlp.intermediate > 0) MlpUp(layer, residual);
+  if (spec.parallel) AttentionOut(layer, residual);
+  if (spec.moe.routing.experts > 0) Moe(layer, residual);
+  if (spec.mlp.intermediate > 0) MlpDown(layer, residual);
 }
 
 // Each head's own values of what it attended to. They take the queries' place.

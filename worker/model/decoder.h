@@ -12,11 +12,20 @@
 
 namespace berth::model {
 
+// The last row of every entry of a batch, as a batch of its own.
+struct LastRows {
+  kernels::Tensor row;  // i32 [sequences] its rows in the whole batch; empty: there is no such batch
+  kernels::Batch batch;
+};
+
 // One step's input to the decoder. Tensors live where the ops run.
 struct DecoderInput {
   kernels::Tensor token;       // i32 [tokens]
   kernels::Tensor last_token;  // i32 [slots] or empty, as in EmbedArgs
   kernels::Batch batch;
+  // Given, nobody reads other rows after the layers: the last layer puts all rows into its KV cache and goes on with these
+  // alone, and logit_row counts them. Not beside images or pools.
+  LastRows last;
   kernels::Tensor image_row;              // i32 [image rows] the step's rows that are of images, or empty: none
   absl::Span<const kernels::KvLayer> kv;  // one per layer
   kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted; empty: none
@@ -26,6 +35,7 @@ struct DecoderInput {
 
 struct DecoderOptions {
   int max_tokens = 0;                           // of one step
+  int max_last_rows = 0;                        // of one step
   kernels::DType dtype = kernels::DType::kF32;  // of the activations
 };
 
@@ -37,26 +47,35 @@ class Decoder {
                                                          kernels::Ops& ops, kernels::Allocator& allocator,
                                                          const DecoderOptions& options);
   void Forward(const DecoderInput& input);
-  // Logits of more rows of the step of `tokens` tokens that Forward computed last: f32 [rows, vocab].
+  // Logits of more rows of the step of `tokens` tokens, all of them kept, that Forward computed last: f32 [rows, vocab].
   void Head(int64_t tokens, const kernels::Tensor& row, const kernels::Tensor& logits);
 
  private:
   Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops, kernels::DType dtype)
       : spec_(spec), weights_(weights), ops_(ops), dtype_(dtype) {}
-  absl::Status MakeActivations(kernels::Allocator& allocator, int max_tokens);
+  // What goes through a layer.
+  struct Rows {
+    kernels::Tensor residual;  // [tokens, hidden]
+    kernels::Tensor query;     // at least [tokens, q_heads * head_dim]
+    kernels::Batch batch;
+  };
+
+  absl::Status MakeActivations(kernels::Allocator& allocator, const DecoderOptions& options);
   absl::Status MakeRopeTables(kernels::Allocator& allocator);
   absl::Status MakeAlibiSlopes(kernels::Allocator& allocator);
-  void Layer(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
-  void Attention(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv);
-  void AttnIn(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
-              const kernels::Tensor& query);
-  void LatentIn(size_t layer, const kernels::Tensor& residual, const kernels::Batch& batch, const kernels::KvLayer& kv,
-                const kernels::Tensor& query);
+  void Query(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
+  void AttnIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
+  void LatentIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
+  Rows KeepLast(size_t layer, const Rows& rows, const LastRows& last);
+  void Attend(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
+  // What follows attention.
+  void Finish(size_t layer, const kernels::Tensor& residual);
   kernels::Tensor LatentOut(size_t layer, int64_t tokens);
   void AttentionOut(size_t layer, const kernels::Tensor& residual);
   void MlpUp(size_t layer, const kernels::Tensor& residual);
   void MlpDown(size_t layer, const kernels::Tensor& residual);
   void Moe(size_t layer, const kernels::Tensor& residual);
+  void HeadOf(const kernels::Tensor& residual, const kernels::Tensor& row, const kernels::Tensor& logits);
 
   const DecoderSpec& spec_;
   const DecoderWeights& weights_;
@@ -64,6 +83,7 @@ class Decoder {
   const kernels::DType dtype_;
   kernels::Buffer activations_;
   kernels::Tensor residual_, query_, attended_, intermediate_;  // views of activations_, max_tokens rows each
+  kernels::Tensor last_residual_, last_query_;                  // the same, max_last_rows rows each
   kernels::Tensor image_row_;                                   // of the step that runs
   std::vector<kernels::Rope> rope_;                             // per layer; equal specs share one table
   kernels::Buffer rope_tables_;

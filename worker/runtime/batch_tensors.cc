@@ -47,7 +47,8 @@ absl::Status BatchTensors::Reserve(const RunnerMemory& memory) {
                  .entries = slots,
                  .samples = slots,
                  .chunks = slots,
-                 .scores = options_.max_step_tokens});
+                 .scores = options_.max_step_tokens,
+                 .last_rows = slots});
   CutResults(results, slots, /*top=*/true);
   CutResults(scored, options_.max_step_tokens, /*top=*/true);
   BERTH_ASSIGN_OR_RETURN(rows_, memory.device.Allocate(rows.used()));
@@ -76,6 +77,8 @@ BatchTensors::Rows BatchTensors::CutRows(MirrorArea& area, const Counts& counts)
   rows.query_start = area.Cut(DType::kI32, {counts.entries + 1});
   rows.context_length = area.Cut(DType::kI32, {counts.entries});
   if (options_.rope_variants) rows.rope_variant = area.Cut(DType::kI32, {counts.entries});
+  for (Mirrored* tensor : {&rows.last_row, &rows.last_position}) *tensor = area.Cut(DType::kI32, {counts.last_rows});
+  rows.last_index = area.Cut(DType::kI32, {counts.last_rows + 1});
   for (Mirrored* tensor : {&rows.logit_row, &rows.sample_slot, &rows.sample_position}) {
     *tensor = area.Cut(DType::kI32, {counts.samples});
   }
@@ -112,12 +115,14 @@ absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, con
       FillRow(plan, row, rows, entry++, begin);
       begin += row.count;
     }
-    const bool top = FillSamples(plan, rows);
+    FillLastRows(rows);
+    const bool top = FillSamples(plan, rows, counts);
     const bool score_top = FillScores(plan, rows);
     FillPools(plan, rows);
     FillPadding(rows, counts, entry, place.scratch_block, slots_.shape().slots);
     step.token = rows.token.device;
     step.batch = MakeBatch(rows, counts, place);
+    if (counts.last_rows > 0) step.last = MakeLastRows(rows, counts, step.batch);
     step.rows = {.to = area.device(), .from = area.host(), .bytes = area.used()};
     if (counts.samples > 0) SetSample(rows, counts, top, place.area, step);
     if (counts.scores > 0) SetScores(rows, counts, score_top, place.area, step);
@@ -138,6 +143,7 @@ BatchTensors::Counts BatchTensors::Count(const engine::StepPlan& plan, const Bat
     counts.pools += row.pool == Pool::kLast;
     counts.scores += row.score;
   }
+  if (counts.tokens > counts.entries && counts.chunks == 0 && counts.scores == 0) counts.last_rows = counts.entries;
   BERTH_CHECK(counts.entries <= slots_.shape().slots) << counts.entries << " rows for " << slots_.shape().slots << " slots";
   BERTH_CHECK(counts.tokens <= options_.max_step_tokens) << "a step of more than " << options_.max_step_tokens << " tokens";
   return counts;
@@ -163,14 +169,25 @@ void BatchTensors::FillRow(const engine::StepPlan& plan, const engine::RowRecord
   std::copy(blocks.begin(), blocks.end(), rows.block_table.host.data<int32_t>() + int64_t{entry} * slots_.max_blocks());
 }
 
-bool BatchTensors::FillSamples(const engine::StepPlan& plan, const Rows& rows) {
+void BatchTensors::FillLastRows(const Rows& rows) const {
+  const int32_t* const start = rows.query_start.host.data<int32_t>();
+  const int32_t* const length = rows.context_length.host.data<int32_t>();
+  int32_t* const index = rows.last_index.host.data<int32_t>();
+  std::iota(index, index + rows.last_index.host.dim(0), 0);
+  for (int64_t i = 0; i < rows.last_row.host.dim(0); ++i) {
+    rows.last_row.host.data<int32_t>()[i] = start[i + 1] - 1;
+    rows.last_position.host.data<int32_t>()[i] = length[i] - 1;
+  }
+}
+
+bool BatchTensors::FillSamples(const engine::StepPlan& plan, const Rows& rows, const Counts& counts) {
   int sample = 0, entry = 0;
   bool top = false;
   for (const engine::RowRecord& row : plan.rows()) {
-    const int last = rows.query_start.host.data<int32_t>()[++entry] - 1;
+    const int at = entry++;
     if (row.sample == 0) continue;
     const int position = row.position + row.count;
-    rows.logit_row.host.data<int32_t>()[sample] = last;
+    rows.logit_row.host.data<int32_t>()[sample] = counts.last_rows > 0 ? at : rows.query_start.host.data<int32_t>()[at + 1] - 1;
     rows.sample_slot.host.data<int32_t>()[sample] = row.slot;
     rows.sample_position.host.data<int32_t>()[sample] = position;
     slots_.AppendEdits(row.slot, position, edits_);
@@ -244,6 +261,15 @@ kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, c
           .context_length = rows.context_length.device,
           .rope_variant = options_.rope_variants ? rows.rope_variant.device : kernels::Tensor(),
           .block_table = rows.block_table.device};
+}
+
+model::LastRows BatchTensors::MakeLastRows(const Rows& rows, const Counts& counts, const kernels::Batch& batch) {
+  model::LastRows last{.row = rows.last_row.device, .batch = batch};
+  last.batch.tokens = last.batch.decode_sequences = counts.last_rows;
+  last.batch.position = rows.last_position.device;
+  last.batch.sequence_of = rows.last_index.device.Rows(0, counts.last_rows);
+  last.batch.query_start = rows.last_index.device;
+  return last;
 }
 
 void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const {

@@ -7,6 +7,7 @@
 #include "kernels/buffer.h"
 #include "kernels/ops.h"
 #include "worker/engine/step_plan.h"
+#include "worker/model/decoder.h"
 #include "worker/runtime/mirror_area.h"
 #include "worker/runtime/slot_table.h"
 #include "worker/runtime/step_extras.h"
@@ -43,7 +44,8 @@ struct StepTensors {
   kernels::AdmitArgs admit;    // without slots: none
   kernels::Tensor token;       // i32 [tokens]; ~slot: the slot's last token
   kernels::Batch batch;        // without tokens: nothing to compute
-  kernels::Tensor logit_row;   // i32 [rows that sample], empty when none does
+  model::LastRows last;        // of a step with rows that nobody reads after the layers
+  kernels::Tensor logit_row;   // i32 [rows that sample], of the last rows if there are such, empty when none does
   kernels::SampleArgs sample;  // its logits are the decoder's output
   kernels::PoolArgs pool;      // without slots: none
   std::vector<ScorePiece> scores;
@@ -70,10 +72,12 @@ class BatchTensors {
  private:
   struct Counts {
     int tokens = 0, entries = 0, samples = 0, chunks = 0, pools = 0, scores = 0;
+    int last_rows = 0;  // all entries, or none
   };
   struct Rows {
     Mirrored token, position, sequence_of;                            // per token of the step
     Mirrored query_start, context_length, rope_variant, block_table;  // per entry of the batch
+    Mirrored last_row, last_position, last_index;                     // per last row; of the index one more
     Mirrored logit_row, sample_slot, sample_position;                 // per sample
     Mirrored pool_begin, pool_end, pool_slot, pool_fresh;             // per chunk of a pooled sequence
     Mirrored score_row, score_slot, score_target;                     // per position to score
@@ -94,13 +98,15 @@ class BatchTensors {
 
   Counts Count(const engine::StepPlan& plan, const BatchPlace& place) const;
   void FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, const Rows& rows, int entry, int begin) const;
+  void FillLastRows(const Rows& rows) const;
   // Returns whether any row wants alternatives reported.
-  bool FillSamples(const engine::StepPlan& plan, const Rows& rows);
+  bool FillSamples(const engine::StepPlan& plan, const Rows& rows, const Counts& counts);
   void FillPools(const engine::StepPlan& plan, const Rows& rows) const;
   // Returns as FillSamples.
   bool FillScores(const engine::StepPlan& plan, const Rows& rows) const;
   void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const;
   kernels::Batch MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const;
+  static model::LastRows MakeLastRows(const Rows& rows, const Counts& counts, const kernels::Batch& batch);
   void SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
   void SetScores(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
   void SetPool(const engine::StepPlan& plan, const Rows& rows, const Counts& counts, int area, StepTensors& step) const;

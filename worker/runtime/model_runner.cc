@@ -47,9 +47,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerMod
                                    .rope_variants = !model.spec.rope_lengths.empty(),
                                    .areas = options.depth};
   BERTH_ASSIGN_OR_RETURN(runner->batch_, BatchTensors::Create(runner->slots_, batch_options, ops, memory));
-  BERTH_ASSIGN_OR_RETURN(runner->decoder_,
-                         model::Decoder::Create(runner->model_.spec, runner->model_.weights, ops, memory.device,
-                                                {.max_tokens = options.max_step_tokens, .dtype = options.dtype}));
+  BERTH_ASSIGN_OR_RETURN(
+      runner->decoder_,
+      model::Decoder::Create(runner->model_.spec, runner->model_.weights, ops, memory.device,
+                             {.max_tokens = options.max_step_tokens, .max_last_rows = options.slots, .dtype = options.dtype}));
   return runner;
 }
 
@@ -135,6 +136,7 @@ void ModelRunner::Compute(const StepTensors& step) {
   decoder_->Forward({.token = step.token,
                      .last_token = batch_->last_token(),
                      .batch = step.batch,
+                     .last = step.last,
                      .kv = kv_cache_->layers(),
                      .logit_row = step.logit_row,
                      .logits = step.sample.logits,

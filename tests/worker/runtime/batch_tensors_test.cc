@@ -60,7 +60,15 @@ TEST_F(BatchTensorsTest, MixesDecodeRowsAndPromptChunks) {
   EXPECT_EQ(Ints(step.batch.block_table.Rows(0, 1))[0], 10);
   EXPECT_THAT(std::vector<int32_t>(Ints(step.batch.block_table.Rows(1, 1))).at(1), 20);
   EXPECT_EQ(Ints(step.batch.block_table.Rows(2, 1))[0], 13);
-  EXPECT_THAT(Ints(step.logit_row), ElementsAre(0, 5));
+  EXPECT_THAT(Ints(step.last.row), ElementsAre(0, 2, 5));
+  EXPECT_EQ(step.last.batch.tokens, 3);
+  EXPECT_EQ(step.last.batch.sequences, 3);
+  EXPECT_EQ(step.last.batch.decode_sequences, 3);
+  EXPECT_THAT(Ints(step.last.batch.position), ElementsAre(9, 64, 2));
+  EXPECT_THAT(Ints(step.last.batch.sequence_of), ElementsAre(0, 1, 2));
+  EXPECT_THAT(Ints(step.last.batch.query_start), ElementsAre(0, 1, 2, 3));
+  EXPECT_EQ(step.last.batch.block_table.raw(), step.batch.block_table.raw());
+  EXPECT_THAT(Ints(step.logit_row), ElementsAre(0, 2)) << "of the last rows";
   EXPECT_THAT(Ints(step.sample.slot), ElementsAre(0, 3));
   EXPECT_THAT(Ints(step.sample.position), ElementsAre(10, 3));
   EXPECT_EQ(step.sample.tokenizer_size, 9);

@@ -49,28 +49,32 @@ class Harness {
         ops_(kernels::MakeCpuOps({.threads = options.threads})),
         kv_(*runtime::KvCache::Create(model.spec, options.kv_dtype, kBlocksPerSequence * kMaxSequences,
                                       kernels::HostAllocator())),
-        decoder_(*Decoder::Create(model.spec, model.weights, *ops_, kernels::HostAllocator(), {.max_tokens = kMaxTokens})) {
+        decoder_(*Decoder::Create(model.spec, model.weights, *ops_, kernels::HostAllocator(),
+                                  {.max_tokens = kMaxTokens, .max_last_rows = kMaxSequences})) {
     if (!options.poison) return;
     for (int i = 0; i < kv_.blocks(); ++i) std::memset(kv_.block(i).data(), 0xff, kv_.block(i).size());
   }
 
-  // The logits of every token of every chunk, in order.
-  std::vector<std::vector<float>> Run(const std::vector<Chunk>& chunks) {
-    std::vector<int32_t> token, position, sequence_of, start = {0}, length, table;
+  // The logits of every token of every chunk, in order, or of the last token of each.
+  std::vector<std::vector<float>> Run(const std::vector<Chunk>& chunks, bool last = false) {
+    std::vector<int32_t> token, position, sequence_of, start = {0}, length, table, last_row, last_position;
     for (const Chunk& chunk : chunks) {
       token.insert(token.end(), chunk.tokens.begin(), chunk.tokens.end());
       for (size_t i = 0; i < chunk.tokens.size(); ++i) position.push_back(chunk.position + static_cast<int>(i));
       sequence_of.insert(sequence_of.end(), chunk.tokens.size(), static_cast<int>(length.size()));
       start.push_back(static_cast<int>(token.size()));
       length.push_back(position.back() + 1);
+      last_row.push_back(static_cast<int32_t>(token.size()) - 1);
+      last_position.push_back(position.back());
       for (int i = 0; i < kBlocksPerSequence; ++i) table.push_back(chunk.sequence + i * kMaxSequences);
     }
-    std::vector<int32_t> rows(token.size());
-    std::iota(rows.begin(), rows.end(), 0);
-    std::vector<float> logits(token.size() * vocab_);
-    const auto ints = [](std::vector<int32_t>& v) { return Tensor(v.data(), DType::kI32, {static_cast<int64_t>(v.size())}); };
     const int sequences = static_cast<int>(chunks.size()), tokens = static_cast<int>(token.size());
-    decoder_->Forward({.token = ints(token),
+    const int rows = last ? sequences : tokens;
+    std::vector<int32_t> index(tokens + 1);
+    std::iota(index.begin(), index.end(), 0);
+    std::vector<float> logits(static_cast<size_t>(rows) * vocab_);
+    const auto ints = [](std::vector<int32_t>& v) { return Tensor(v.data(), DType::kI32, {static_cast<int64_t>(v.size())}); };
+    DecoderInput input{.token = ints(token),
                        .batch = {.tokens = tokens,
                                  .sequences = sequences,
                                  .position = ints(position),
@@ -79,11 +83,19 @@ class Harness {
                                  .context_length = ints(length),
                                  .block_table = Tensor(table.data(), DType::kI32, {sequences, kBlocksPerSequence})},
                        .kv = kv_.layers(),
-                       .logit_row = ints(rows),
-                       .logits = Tensor(logits.data(), DType::kF32, {tokens, vocab_})});
+                       .logit_row = ints(index).Rows(0, rows),
+                       .logits = Tensor(logits.data(), DType::kF32, {rows, vocab_})};
+    if (last) {
+      input.last = {.row = ints(last_row), .batch = input.batch};
+      input.last.batch.tokens = input.last.batch.decode_sequences = sequences;
+      input.last.batch.position = ints(last_position);
+      input.last.batch.sequence_of = ints(index).Rows(0, sequences);
+      input.last.batch.query_start = ints(index).Rows(0, sequences + 1);
+    }
+    decoder_->Forward(input);
     EXPECT_TRUE(ops_->Sync().ok());
     std::vector<std::vector<float>> result;
-    for (int i = 0; i < tokens; ++i) result.emplace_back(logits.begin() + i * vocab_, logits.begin() + (i + 1) * vocab_);
+    for (int i = 0; i < rows; ++i) result.emplace_back(logits.begin() + i * vocab_, logits.begin() + (i + 1) * vocab_);
     return result;
   }
 
@@ -147,6 +159,24 @@ TEST(DecoderTest, BatchedEqualsSingle) {
     Harness single(model);
     for (const auto& logits : single.Run({prompts[s]})) ASSERT_EQ(logits, *prompt_at++) << "sequence " << s;
     for (const auto& logits : single.Run({decodes[s]})) ASSERT_EQ(logits, *decode_at++) << "sequence " << s;
+  }
+}
+
+// A chunk in the middle of a prompt, a whole prompt and a decode row, then the next token of each.
+TEST(DecoderTest, ALastLayerThatKeepsLastRowsChangesNothing) {
+  TinyModel plain, parallel;
+  for (LayerSpec& layer : parallel.spec.layers) layer.parallel = true;
+  for (TinyModel* model : {&plain, &parallel}) {
+    const std::vector<Chunk> chunks = {{.sequence = 0, .tokens = RandomTokens(1, 30)},
+                                       {.sequence = 1, .tokens = RandomTokens(70, 31)},
+                                       {.sequence = 2, .tokens = RandomTokens(9, 32)}};
+    const std::vector<Chunk> next = {{.sequence = 0, .position = 1, .tokens = {3}},
+                                     {.sequence = 1, .position = 70, .tokens = {4, 5}},
+                                     {.sequence = 2, .position = 9, .tokens = {6}}};
+    Harness whole(*model), kept(*model);
+    const auto all = whole.Run(chunks);
+    EXPECT_EQ(kept.Run(chunks, /*last=*/true), (std::vector{all[0], all[70], all[79]}));
+    EXPECT_EQ(kept.Run(next), whole.Run(next)) << "the cache has every row";
   }
 }
 
