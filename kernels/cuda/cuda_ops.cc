@@ -94,10 +94,12 @@ class CudaOps : public Ops {
   void Attach() override { context_.Note(cudaSetDevice(device_), "selecting the device"); }
   void Upload(void* device, const void* host, size_t bytes) override {
     context_.Flush();
+    if (cuda::CopySmall(context_, device, host, bytes, host)) return;
     context_.Note(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, context_.stream), "an upload");
   }
   void Download(void* host, const void* device, size_t bytes) override {
     context_.Flush();
+    if (cuda::CopySmall(context_, host, device, bytes, host)) return;
     context_.Note(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.stream), "a download");
   }
   void Mark(int mark) override {

@@ -26,6 +26,10 @@ absl::Status ReserveAttend(Context& context, Allocator& allocator);
 absl::Status ReserveMoe(Context& context, const MoeLimits& limits, int64_t max_tokens, int64_t max_hidden,
                         Allocator& allocator);
 
+// A copy between the device and pinned memory of `host` as a kernel: the stream passes it faster than one by a copy engine.
+// False: it is not small, not aligned or not pinned, and nothing has been done.
+bool CopySmall(Context& context, void* to, const void* from, size_t bytes, const void* host);
+
 // `out` [rows, hidden] = norm of the rows of `in`, or of those that `row` (i32, may be empty) names. Equal dtypes.
 void NormRows(Context& context, const Norm& norm, const Tensor& in, const Tensor& row, const Tensor& out);
 
