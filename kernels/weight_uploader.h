@@ -2,13 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <functional>
-#include <utility>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "kernels/buffer.h"
 #include "kernels/dtype.h"
 #include "kernels/linear_weight.h"
@@ -33,11 +32,6 @@ class WeightUploader {
  public:
   virtual ~WeightUploader() = default;
 
-  // How an uploader that copies from the host does it, from several threads; before the first weight. Every byte of a weight
-  // is copied once. Unless set: std::memcpy.
-  using Copy = std::function<void(std::byte* to, const std::byte* from, size_t bytes)>;
-  void set_copy(Copy copy) { copy_ = std::move(copy); }
-
   // Once, before the first weight. RESOURCE_EXHAUSTED says how much memory is missing.
   virtual absl::Status Reserve(const WeightSizes& sizes) = 0;
 
@@ -50,8 +44,12 @@ class WeightUploader {
   // Waits for all copies. The memory of all weights, to be kept as long as they are used.
   virtual absl::StatusOr<std::vector<Buffer>> Finish() = 0;
 
- protected:
-  Copy copy_ = [](std::byte* to, const std::byte* from, size_t bytes) { std::memcpy(to, from, bytes); };
+  // base::Hash64 of runs of the host's bytes that were handed in, of their copies as they have arrived; after Finish, while its
+  // buffers are kept. Nothing for a run of which there is no copy in one piece, for it was converted or left where it was.
+  using Bytes = absl::Span<const std::byte>;
+  virtual absl::StatusOr<std::vector<std::optional<uint64_t>>> HashCopies(absl::Span<const Bytes> runs) {
+    return std::vector<std::optional<uint64_t>>(runs.size());
+  }
 };
 
 }  // namespace berth::kernels

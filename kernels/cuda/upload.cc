@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <map>
+#include <optional>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -15,6 +18,7 @@
 #include "base/status.h"
 #include "kernels/cuda/convert.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/hash_runs.h"
 #include "kernels/cuda/piece_queue.h"
 #include "kernels/weight_memory.h"
 
@@ -33,8 +37,8 @@ absl::Status Fault(cudaError_t error, std::string_view what) {
 // One thread's way to the device: while one of its two chunks is fetched and converted, it fills the other.
 class Lane {
  public:
-  Lane(const CudaWeightUploaderOptions& options, const WeightUploader::Copy& copy, PieceQueue& queue)
-      : options_(options), copy_(copy), queue_(queue), thread_([this] { Run(); }) {}
+  Lane(const CudaWeightUploaderOptions& options, PieceQueue& queue)
+      : options_(options), queue_(queue), thread_([this] { Run(); }) {}
   void Join() { thread_.join(); }
 
  private:
@@ -68,7 +72,7 @@ class Lane {
     const size_t bytes = RowBytes(piece.from, piece.elements);
     const bool convert = piece.from != piece.to;
     BERTH_RETURN_IF_ERROR(Fault(cudaEventSynchronize(chunk.done), "waiting"));
-    copy_(chunk.pinned, piece.source, bytes);
+    std::memcpy(chunk.pinned, piece.source, bytes);
     std::byte* const target = convert ? chunk.staging : piece.out;
     BERTH_RETURN_IF_ERROR(Fault(cudaMemcpyAsync(target, chunk.pinned, bytes, cudaMemcpyHostToDevice, stream_), "a copy"));
     if (convert) cuda::ConvertWeights(piece.from, chunk.staging, piece.elements, piece.to, piece.out, stream_);
@@ -87,7 +91,6 @@ class Lane {
   }
 
   const CudaWeightUploaderOptions options_;
-  const WeightUploader::Copy& copy_;
   PieceQueue& queue_;
   cudaStream_t stream_ = nullptr;
   std::array<Chunk, 2> chunks_;
@@ -127,21 +130,15 @@ class CudaWeightUploader final : public WeightUploader {
     const LinearWeight weight = memory_.TakeMatrix(options_.dtype, host.n(), host.k);
     std::byte* out = Data(weight);
     for (const LinearWeight::Segment& segment : host.segments) {
-      const DTypeInfo& info = Info(segment.dtype);
-      const int64_t total = segment.rows * host.k, most = options_.chunk_bytes / info.block_bytes * info.block_elements;
-      for (int64_t at = 0; at < total; at += most) {
-        const int64_t elements = std::min(most, total - at);
-        Push({segment.dtype, segment.data + RowBytes(segment.dtype, at), elements, options_.dtype, out});
-        out += RowBytes(options_.dtype, elements);
-      }
+      const int64_t elements = segment.rows * host.k;
+      Push({segment.dtype, segment.data, elements, options_.dtype, out});
+      out += RowBytes(options_.dtype, elements);
     }
     return weight;
   }
 
   absl::StatusOr<Tensor> Vector(const Tensor& host) override {
-    const size_t bytes = RowBytes(DType::kF32, host.elements());
-    BERTH_CHECK(bytes <= options_.chunk_bytes) << host.DebugString() << " does not fit into a chunk";
-    std::byte* const out = memory_.Take(bytes);
+    std::byte* const out = memory_.Take(RowBytes(DType::kF32, host.elements()));
     Push({DType::kF32, static_cast<const std::byte*>(host.raw()), host.elements(), DType::kF32, out});
     return Tensor(out, DType::kF32, {host.elements()});
   }
@@ -163,14 +160,48 @@ class CudaWeightUploader final : public WeightUploader {
     return buffers;
   }
 
+  absl::StatusOr<std::vector<std::optional<uint64_t>>> HashCopies(absl::Span<const Bytes> runs) override {
+    std::vector<size_t> known;
+    std::vector<cuda::HashRun> copies;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      if (const std::byte* const copy = CopyOf(runs[i])) {
+        known.push_back(i);
+        copies.push_back({copy, static_cast<int64_t>(runs[i].size())});
+      }
+    }
+    std::vector<std::optional<uint64_t>> hashes(runs.size());
+    if (copies.empty()) return hashes;
+    std::vector<uint64_t> values(copies.size());
+    BERTH_RETURN_IF_ERROR(Fault(cudaSetDevice(options_.device), "selecting the device"));
+    BERTH_RETURN_IF_ERROR(Fault(cuda::HashRuns(copies, absl::MakeSpan(values)), "hashing"));
+    for (size_t i = 0; i < known.size(); ++i) hashes[known[i]] = values[i];
+    return hashes;
+  }
+
  private:
   static size_t Mebibytes(size_t bytes) { return (bytes + (size_t{1} << 20) - 1) >> 20; }
   static std::byte* Data(const LinearWeight& weight) { return const_cast<std::byte*>(weight.segments.front().data); }
 
-  void Push(const Piece& piece) {
-    while (static_cast<int>(lanes_.size()) < options_.threads)
-      lanes_.push_back(std::make_unique<Lane>(options_, copy_, queue_));
-    queue_.Push(piece);
+  // In pieces that fit into a chunk.
+  void Push(const Piece& whole) {
+    while (static_cast<int>(lanes_.size()) < options_.threads) lanes_.push_back(std::make_unique<Lane>(options_, queue_));
+    if (whole.from == whole.to) copied_[whole.source] = {RowBytes(whole.from, whole.elements), whole.out};
+    const DTypeInfo& info = Info(whole.from);
+    const int64_t most = options_.chunk_bytes / info.block_bytes * info.block_elements;
+    for (int64_t at = 0; at < whole.elements; at += most) {
+      queue_.Push({whole.from, whole.source + RowBytes(whole.from, at), std::min(most, whole.elements - at), whole.to,
+                   whole.out + RowBytes(whole.to, at)});
+    }
+  }
+
+  // Null: there is none, or a kernel cannot read it.
+  const std::byte* CopyOf(Bytes run) const {
+    auto copied = copied_.upper_bound(run.data());
+    if (copied == copied_.begin()) return nullptr;
+    const auto& [source, copy] = *--copied;
+    const size_t at = run.data() - source;
+    if (at + run.size() > copy.bytes) return nullptr;
+    return reinterpret_cast<uintptr_t>(copy.out + at) % cuda::kHashAlignment == 0 ? copy.out + at : nullptr;
   }
 
   void JoinLanes() {
@@ -183,6 +214,11 @@ class CudaWeightUploader final : public WeightUploader {
   WeightMemory memory_;
   PieceQueue queue_;
   std::vector<std::unique_ptr<Lane>> lanes_;
+  struct Copied {
+    size_t bytes = 0;
+    const std::byte* out = nullptr;
+  };
+  std::map<const std::byte*, Copied> copied_;  // by where it was on the host
 };
 
 }  // namespace

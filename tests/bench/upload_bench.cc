@@ -1,11 +1,15 @@
 // How fast weights reach the device: a file in the page cache, mapped afresh, to bf16 in the device's memory.
 //
 // usage: upload_bench FOLDER GIGABYTES [THREADS…]      writes a file of that size into FOLDER, and removes it
-//        upload_bench --load THREADS MODEL…            loads models in turn, each beside an upload of its largest file alone
+//        upload_bench --load THREADS MODEL…            loads models in turn, each beside an upload of its largest file alone,
+//        and
+//                                                      as much from pinned memory
+#include <cuda_runtime.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -16,6 +20,7 @@
 #include "absl/time/time.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/upload.h"
 #include "worker/loader/model_loader.h"
 
@@ -84,6 +89,19 @@ void Load(const std::string& model, int threads) {
   std::printf("%s, %d threads: loaded in %.3f s\n", model.c_str(), threads, Now() - start);
 }
 
+// The bus alone.
+void CopyPinned(size_t bytes) {
+  constexpr size_t kBytes = size_t{1} << 30;
+  const Buffer host = *MakePinnedAllocator(0)->Allocate(kBytes), device = *MakeCudaAllocator(0)->Allocate(kBytes);
+  const double start = Now();
+  for (size_t at = 0; at < bytes; at += kBytes) {
+    cudaMemcpyAsync(device.data(), host.data(), std::min(kBytes, bytes - at), cudaMemcpyHostToDevice, nullptr);
+  }
+  BERTH_CHECK(cudaStreamSynchronize(nullptr) == cudaSuccess);
+  const double seconds = Now() - start;
+  std::printf("pinned memory to the device: %.3f s, %.1f GB/s\n", seconds, static_cast<double>(bytes) / seconds / 1e9);
+}
+
 void LoadAndCopy(const std::string& model, int threads) {
   Load(model, threads);
   std::filesystem::directory_entry largest;
@@ -91,6 +109,7 @@ void LoadAndCopy(const std::string& model, int threads) {
     if (file.is_regular_file() && (largest.path().empty() || file.file_size() > largest.file_size())) largest = file;
   }
   Upload(largest.path().string(), largest.file_size(), DType::kBF16, threads);
+  CopyPinned(largest.file_size());
 }
 
 }  // namespace
@@ -113,7 +132,7 @@ int main(int argc, char** argv) {
   const size_t bytes = static_cast<size_t>(std::atof(argv[2]) * 1e9);
   std::vector<int> threads;
   for (int i = 3; i < argc; ++i) threads.push_back(std::atoi(argv[i]));
-  if (threads.empty()) threads = {1, 2, 4, 8};
+  if (threads.empty()) threads = {1, 2, 4, 8, 12};
   berth::kernels::WriteFile(path, bytes);
   for (const int count : threads) {
     for (const DType dtype : {DType::kBF16, DType::kQ8_0, DType::kQ4_K}) {

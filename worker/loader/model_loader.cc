@@ -47,16 +47,9 @@ absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const 
   return weights;
 }
 
-// Checksums are of the bytes that the uploader copies, which are read once.
 absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, const LoadOptions& options) {
-  const std::shared_ptr<WeightVerifier> verifier = files.checkpoint.verifier;
-  if (verifier == nullptr) return BringWeights(files, options);
-  if (options.uploader != nullptr) {
-    options.uploader->set_copy(
-        [verifier](std::byte* to, const std::byte* from, size_t bytes) { verifier->Copy(to, from, bytes); });
-  }
   BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights, BringWeights(files, options));
-  BERTH_RETURN_IF_ERROR(verifier->Verify());
+  if (files.checkpoint.verifier != nullptr) BERTH_RETURN_IF_ERROR(files.checkpoint.verifier->Verify(options.uploader));
   return weights;
 }
 

@@ -3,11 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "kernels/weight_uploader.h"
 
 namespace berth::loader {
 
@@ -25,7 +26,7 @@ class WeightChecksum {
   uint64_t value_ = 0;
 };
 
-// Compares the checksums of a file's tensors while their bytes are read once: by whoever copies them, else by Verify.
+// Compares the checksums of a file's tensors.
 class WeightVerifier {
  public:
   struct Tensor {
@@ -34,29 +35,16 @@ class WeightVerifier {
     uint64_t checksum = 0;  // that it should have
   };
 
-  // `file` begins errors. Tensors share no byte; their data must stay.
-  WeightVerifier(std::string file, std::vector<Tensor> tensors);
+  // `file` begins errors. The tensors' data must stay.
+  WeightVerifier(std::string file, std::vector<Tensor> tensors) : file_(std::move(file)), tensors_(std::move(tensors)) {}
 
-  // std::memcpy, which hashes on the way what it copies of a tensor: a piece by the copy of its last byte. Thread-safe, but no
-  // byte may be copied twice.
-  void Copy(std::byte* to, const std::byte* from, size_t bytes);
-
-  // After all copies. Reads what none of them hashed, on all cores. DATA_LOSS names the file, the tensor and both checksums.
-  absl::Status Verify();
+  // Asks the uploader, which may be null and is done, for hashes of its copies; reads the rest on all cores. DATA_LOSS names
+  // the file, the tensor and both checksums.
+  absl::Status Verify(kernels::WeightUploader* uploader = nullptr) const;
 
  private:
-  struct Pieces {
-    Tensor tensor;
-    std::vector<uint64_t> hashes;
-    std::vector<uint8_t> done;
-  };
-  using Reading = absl::FunctionRef<void(absl::Span<const std::byte>)>;
-
-  // Hashes pieces [piece, end) of a tensor; `reading` comes before each part that is read.
-  static void Hash(Pieces& pieces, size_t piece, size_t end, Reading reading);
-
   const std::string file_;
-  std::vector<Pieces> tensors_;
+  const std::vector<Tensor> tensors_;
 };
 
 }  // namespace berth::loader

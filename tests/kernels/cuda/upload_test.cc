@@ -3,10 +3,13 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "kernels/cpu/upload.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/kernels/weights.h"
@@ -14,7 +17,7 @@
 namespace berth::kernels {
 namespace {
 
-constexpr WeightSizes kRoom = {.matrix_elements = 1 << 20, .vector_elements = 1 << 12, .weights = 16};
+constexpr WeightSizes kRoom = {.matrix_elements = 1 << 20, .vector_elements = 1 << 17, .weights = 16};
 constexpr size_t kChunk = 20000;  // cuts the test's matrices into pieces
 
 // One upload on both backends, whose results must be the same bits.
@@ -100,6 +103,27 @@ TEST_P(CudaUploadTest, ManyUnevenWeightsAndVectors) {
     EXPECT_EQ(device_vectors[i].dim(0), static_cast<int64_t>(vectors[i].size()));
     EXPECT_EQ(std::memcmp(Fetch(device_vectors[i].raw(), bytes).data(), vectors[i].data(), bytes), 0) << "vector " << i;
   }
+}
+
+TEST_P(CudaUploadTest, CopiesHaveTheHashesOfWhatWasHandedIn) {
+  using Bytes = WeightUploader::Bytes;
+  Random random(8);
+  const TestWeight own = MakeWeight(GetParam(), 61, 1024, random), converted = MakeWeight(DType::kQ8_0, 4, 512, random);
+  const std::vector<float> vector = random.Normals(70'001);
+  ASSERT_TRUE(cuda_->Matrix(own.view).ok() && cuda_->Matrix(converted.view).ok());
+  ASSERT_TRUE(cuda_->Vector(Tensor(const_cast<float*>(vector.data()), DType::kF32, {70'001})).ok());
+  const auto keep = cuda_->Finish();
+  ASSERT_TRUE(keep.ok()) << keep.status();
+  const Bytes matrix(own.view.segments[0].data, 61 * 2048), floats(reinterpret_cast<const std::byte*>(vector.data()), 280'004);
+  const std::vector<Bytes> runs = {matrix, matrix.subspan(4096, 1024), matrix.subspan(16, 100), floats, floats.subspan(16, 0)};
+  const auto hashes = cuda_->HashCopies(runs);
+  ASSERT_TRUE(hashes.ok()) << hashes.status();
+  for (size_t i = 0; i < runs.size(); ++i) {
+    EXPECT_EQ((*hashes)[i], base::Hash64({reinterpret_cast<const char*>(runs[i].data()), runs[i].size()})) << "run " << i;
+  }
+  const std::vector<Bytes> unknown = {Bytes(converted.view.segments[0].data, 16), Bytes(matrix.data(), matrix.size() + 16),
+                                      matrix.subspan(8, 16)};
+  EXPECT_EQ(*cuda_->HashCopies(unknown), std::vector<std::optional<uint64_t>>(3)) << "converted, too long, not aligned";
 }
 
 TEST_P(CudaUploadTest, RandomWeightsAreTheCpus) {
