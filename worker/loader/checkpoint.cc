@@ -9,6 +9,11 @@ namespace berth::loader {
 
 std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
+absl::Status WrongShape(const TensorInfo& tensor, absl::Span<const int64_t> want) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("tensor ", tensor.name, " has shape ", ShapeText(tensor.shape), ", want ", ShapeText(want)));
+}
+
 absl::StatusOr<size_t> TensorBytes(kernels::DType dtype, absl::Span<const int64_t> shape) {
   const kernels::DTypeInfo& info = kernels::Info(dtype);
   int64_t elements = 1;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/dtype.h"
 #include "worker/loader/mapped_file.h"
@@ -18,7 +19,7 @@ struct TensorInfo {
   std::string name;
   kernels::DType dtype = kernels::DType::kF32;
   std::vector<int64_t> shape;
-  size_t file = 0;  // index into Checkpoint::files
+  std::string file;  // the path of the one that holds it; empty where none does
   absl::Span<const std::byte> data;
 
   // Matrices: rows and columns; vectors: rows and 0.
@@ -40,6 +41,9 @@ struct Checkpoint {
 
 // "[8192, 2048]"
 std::string ShapeText(absl::Span<const int64_t> shape);
+
+// INVALID_ARGUMENT: "tensor NAME has shape [64, 96], want [96, 64]".
+absl::Status WrongShape(const TensorInfo& tensor, absl::Span<const int64_t> want);
 
 // Bytes of a tensor of that type and shape. INVALID_ARGUMENT for a negative dimension, a size over 2^63 - 1, and a last
 // dimension that is no multiple of the type's block.

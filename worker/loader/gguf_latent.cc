@@ -20,8 +20,7 @@ constexpr char kKeys[] = "attn_k_b.weight", kValues[] = "attn_v_b.weight", kJoin
 
 absl::Status CheckShape(const TensorInfo& tensor, const std::vector<int64_t>& want) {
   if (tensor.shape == want) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("tensor ", tensor.name, " has shape ", ShapeText(tensor.shape), ", want ", ShapeText(want)));
+  return InFile(tensor.file, WrongShape(tensor, want));
 }
 
 DType JoinedType(DType keys, DType values) {

@@ -32,7 +32,7 @@ absl::StatusOr<GgufFile> OpenPart(const std::string& path, GgufParts& parts) {
   BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
   absl::StatusOr<GgufFile> gguf = ParseGguf(file->bytes());
   if (!gguf.ok()) return InFile(path, gguf.status());
-  for (TensorInfo& tensor : gguf->tensors) tensor.file = parts.files.size();
+  for (TensorInfo& tensor : gguf->tensors) tensor.file = path;
   parts.files.push_back(std::move(file));
   return gguf;
 }

@@ -29,7 +29,7 @@ absl::Status AddFile(ModelDirectory& directory, const std::string& name, Checkpo
   absl::StatusOr<CheckpointIndex> tensors = ParseSafetensors(file->bytes());
   if (!tensors.ok()) return InFile(path, tensors.status());
   for (TensorInfo& tensor : *tensors) {
-    tensor.file = checkpoint.files.size();
+    tensor.file = path;
     checkpoint.tensors.push_back(std::move(tensor));
   }
   checkpoint.files.push_back(std::move(file));
@@ -71,7 +71,7 @@ absl::StatusOr<Checkpoint> OpenShards(ModelDirectory& directory, std::string_vie
   for (const std::string& name : names) BERTH_RETURN_IF_ERROR(AddFile(directory, name, checkpoint));
   std::set<std::string> seen;
   for (const TensorInfo& tensor : checkpoint.tensors) {
-    const std::string& path = checkpoint.files[tensor.file]->path();
+    const std::string& path = tensor.file;
     const auto entry = weight_map->find(tensor.name);
     if (entry == weight_map->end() || directory.PathOf(entry->second) != path || !seen.insert(tensor.name).second) {
       return absl::InvalidArgumentError(

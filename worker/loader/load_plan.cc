@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "base/status.h"
+#include "worker/loader/mapped_file.h"
 
 namespace berth::loader {
 namespace {
@@ -85,7 +86,9 @@ class Planner {
       : spec_(spec), rules_(rules), index_(index), shard_(shard) {}
 
   absl::StatusOr<LoadPlan> Build() {
-    for (size_t tensor = 0; tensor < index_.size(); ++tensor) BERTH_RETURN_IF_ERROR(Claim(tensor));
+    for (size_t tensor = 0; tensor < index_.size(); ++tensor) {
+      if (absl::Status status = Claim(tensor); !status.ok()) return InFile(index_[tensor].file, status);
+    }
     for (int i = 0; i < model::kSlotCount; ++i) {
       const Slot slot = static_cast<Slot>(i);
       const int layers = model::Info(slot).per_layer ? static_cast<int>(spec_.layers.size()) : 1;
@@ -166,10 +169,7 @@ class Planner {
     for (int part = source.part; part < source.part + source.parts; ++part) want[0] += shape.part_rows[part];
     if (shape.columns != 0) want.push_back(shape.columns);
     if (transform == model::Transform::kTransposedParts) want = {source.parts * want[1], want[0] / source.parts};
-    if (info.shape != want) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("tensor ", info.name, " has shape ", ShapeText(info.shape), ", want ", ShapeText(want)));
-    }
+    if (info.shape != want) return WrongShape(info, want);
     const bool rows_only = shape.columns != 0 && IsRowOrder(transform);
     if (!IsWeightType(info.dtype) || (!rows_only && kernels::IsQuantized(info.dtype))) {
       return absl::UnimplementedError(
@@ -266,9 +266,10 @@ class Planner {
       const TensorInfo& a = index_[duplicate.tensor];
       const TensorInfo& b = index_[original->tensor];
       if (a.shape != b.shape || a.dtype != b.dtype) {
-        return absl::InvalidArgumentError(absl::StrFormat("tensor %s is %s%s, want %s%s as %s, to which it is tied", a.name,
-                                                          kernels::Info(a.dtype).name, ShapeText(a.shape),
-                                                          kernels::Info(b.dtype).name, ShapeText(b.shape), b.name));
+        return InFile(a.file,
+                      absl::InvalidArgumentError(absl::StrFormat("tensor %s is %s%s, want %s%s as %s, to which it is tied",
+                                                                 a.name, kernels::Info(a.dtype).name, ShapeText(a.shape),
+                                                                 kernels::Info(b.dtype).name, ShapeText(b.shape), b.name)));
       }
       plan_.duplicates.push_back({duplicate.tensor, original->tensor});
     }

@@ -43,7 +43,8 @@ struct LoadPlan {
 };
 
 // Pure. Demands an exact cover: every slot of the spec filled once, every tensor used, shapes as the spec has them.
-// INVALID_ARGUMENT names the tensor that is missing, doubled, of another shape or unused.
+// INVALID_ARGUMENT names the tensor that is missing, doubled, of another shape or unused, behind the path of the file that has
+// it.
 absl::StatusOr<LoadPlan> BuildPlan(const model::DecoderSpec& spec, absl::Span<const model::WeightRule> rules,
                                    const CheckpointIndex& index, const Shard& shard);
 

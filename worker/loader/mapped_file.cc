@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -57,6 +58,7 @@ void WillNeed(absl::Span<const std::byte> mapped) {
 }
 
 absl::Status InFile(const std::string& path, const absl::Status& status) {
+  if (absl::StartsWith(status.message(), path)) return status;
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 

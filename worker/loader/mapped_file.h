@@ -31,7 +31,7 @@ class MappedFile {
 // Asks the system to read that part of a mapped file ahead.
 void WillNeed(absl::Span<const std::byte> mapped);
 
-// The same error with the path in front.
+// The same error with the path in front, unless it begins with that, as errors of the files of a directory do.
 absl::Status InFile(const std::string& path, const absl::Status& status);
 
 }  // namespace berth::loader

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "kernels/cpu/dequantize.h"
+#include "worker/loader/mapped_file.h"
 #include "worker/loader/slot_members.h"
 
 namespace berth::loader {
@@ -101,7 +102,8 @@ class Materializer {
     const TensorInfo& a = index_[duplicate.tensor];
     const TensorInfo& b = index_[duplicate.original];
     if (std::memcmp(a.data.data(), b.data.data(), a.data.size()) == 0) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", a.name, " differs from ", b.name, ", to which it is tied"));
+    return InFile(
+        a.file, absl::InvalidArgumentError(absl::StrCat("tensor ", a.name, " differs from ", b.name, ", to which it is tied")));
   }
 
   const CheckpointIndex& index_;

@@ -84,7 +84,8 @@ absl::StatusOr<WorkspaceTensor> ParseWorkspaceTensor(const JsonFields& fields, i
   return tensor;
 }
 
-absl::StatusOr<CheckpointIndex> PlaceTensors(const WorkspaceManifest& manifest, absl::Span<const std::byte> file) {
+absl::StatusOr<CheckpointIndex> PlaceTensors(const WorkspaceManifest& manifest, const MappedFile& mapped) {
+  const absl::Span<const std::byte> file = mapped.bytes();
   CheckpointIndex index;
   uint64_t end = 0;
   for (const WorkspaceTensor& tensor : manifest.tensors) {
@@ -96,8 +97,11 @@ absl::StatusOr<CheckpointIndex> PlaceTensors(const WorkspaceManifest& manifest, 
       return absl::InvalidArgumentError(absl::StrCat("truncated: tensor ", tensor.name, " has ", tensor.bytes,
                                                      " bytes at offset ", tensor.offset, " of ", file.size()));
     }
-    index.push_back(
-        {.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape, .data = file.subspan(tensor.offset, tensor.bytes)});
+    index.push_back({.name = tensor.name,
+                     .dtype = tensor.dtype,
+                     .shape = tensor.shape,
+                     .file = mapped.path(),
+                     .data = file.subspan(tensor.offset, tensor.bytes)});
     end = tensor.offset + tensor.bytes;
   }
   return index;
@@ -171,7 +175,7 @@ absl::StatusOr<Checkpoint> OpenWorkspaceWeights(const std::string& directory, co
   }
   const std::string path = absl::StrCat(directory, "/", WorkspaceWeightsFile(shard));
   BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Open(path));
-  absl::StatusOr<CheckpointIndex> index = PlaceTensors(manifest, file->bytes());
+  absl::StatusOr<CheckpointIndex> index = PlaceTensors(manifest, *file);
   if (!index.ok()) return InFile(path, index.status());
   Checkpoint checkpoint{.tensors = *std::move(index), .files = {std::move(file)}};
   std::vector<WeightVerifier::Tensor> tensors;

@@ -249,6 +249,13 @@ TEST_F(SplitGgufTest, NamesThePartThatIsWrong) {
   EXPECT_THAT(Error(kNames[0]), HasSubstr(kNames[2]));
 }
 
+TEST_F(SplitGgufTest, NamesThePartOfATensorThatHasNoPlace) {
+  berth::testing::GgufWriter writer = tiny_.writer;
+  writer.Add(berth::testing::RandomMatrix("more.weight", DType::kQ8_0, 2, 32));  // the last one
+  Write(writer.Split(3));
+  EXPECT_THAT(Error(kNames[0]), HasSubstr(std::string(kNames[2]) + ": tensor more.weight [2, 32] has no place"));
+}
+
 // The divisors of Llama 3.1 (factor 8), as converters compute them.
 std::vector<float> Llama3Divisors(double theta, int head_dim) {
   std::vector<float> divisors;
