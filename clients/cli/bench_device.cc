@@ -36,7 +36,7 @@ runtime::CpuExecutorOptions CpuOptions(const BenchDeviceOptions& options, const 
 
 }  // namespace
 
-absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options) {
+absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options, const loader::Progress& progress) {
   if (options.device != "cpu" && options.device != "cuda") {
     return absl::InvalidArgumentError(absl::StrCat("device is ", options.device, ", want cpu or cuda"));
   }
@@ -47,7 +47,7 @@ absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options) {
     const absl::Duration before = std::exchange(mark, base::SystemClock().Monotonic());
     return absl::ToDoubleSeconds(mark - before);
   };
-  loader::LoadOptions load{.format = options.load_format, .seed = options.seed};
+  loader::LoadOptions load{.format = options.load_format, .seed = options.seed, .progress = progress};
   std::unique_ptr<kernels::WeightUploader> uploader;
   if (on_gpu) {
     BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(GpuOptions(options)));

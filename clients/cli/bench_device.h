@@ -32,7 +32,8 @@ struct BenchDevice {
   double start_seconds = 0;    // memory, warm-up or recording of steps
 };
 
-// The one place that knows which devices there are. Errors are the loader's and the executor's.
-absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options);
+// The one place that knows which devices there are. `progress` hears of the weights. Errors are the loader's and the
+// executor's.
+absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options, const loader::Progress& progress);
 
 }  // namespace berth::cli

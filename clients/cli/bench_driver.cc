@@ -56,8 +56,12 @@ class EngineDriver::Submitter {
   size_t next_ = 0;
 };
 
-EngineDriver::EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab, const base::Clock& clock)
-    : vocab_(vocab), clock_(clock), engine_({.depth = depth, .prefix_cache = false}, std::move(executor), clock) {
+EngineDriver::EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab, BenchProgress& progress,
+                           const base::Clock& clock)
+    : vocab_(vocab),
+      progress_(progress),
+      clock_(clock),
+      engine_({.depth = depth, .prefix_cache = false}, std::move(executor), clock) {
   engine_.Start();
 }
 
@@ -89,6 +93,7 @@ absl::Status EngineDriver::Collect(Submitter& submitter, bool refill, RunTimes& 
     if (tokens > 0) times.tokens.emplace_back(now, tokens);
     times.end = now;
     unfinished -= finished;
+    progress_.Ended(finished);
     if (refill) BERTH_RETURN_IF_ERROR(submitter.Submit(finished));
   }
   return absl::OkStatus();

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "clients/cli/bench_progress.h"
 #include "worker/engine/engine.h"
 
 namespace berth::cli {
@@ -45,8 +46,8 @@ struct RunTimes {
 // prompts are fresh random ids, no prefix is found in a cache.
 class EngineDriver {
  public:
-  // `depth`: plans in flight. `vocab`: ids that prompts are drawn from; at least 4.
-  EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab,
+  // `depth`: plans in flight. `vocab`: ids that prompts are drawn from; at least 4. `progress` outlives it.
+  EngineDriver(std::unique_ptr<engine::Executor> executor, int depth, int vocab, BenchProgress& progress,
                const base::Clock& clock = base::SystemClock());
 
   const engine::ExecutorLimits& limits() const { return engine_.limits(); }
@@ -62,6 +63,7 @@ class EngineDriver {
   absl::Status RunAtArrivals(const std::vector<BenchRequest>& requests, Submitter& submitter, RunTimes& times);
 
   const int vocab_;
+  BenchProgress& progress_;
   const base::Clock& clock_;
   std::mt19937 random_{1};
   engine::SequenceId next_id_ = 1;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -9,6 +10,8 @@
 #include "base/status.h"
 #include "clients/cli/bench_driver.h"
 #include "clients/cli/bench_profile.h"
+#include "clients/cli/bench_progress.h"
+#include "clients/cli/elapsed_line.h"
 
 namespace berth::cli {
 namespace {
@@ -66,6 +69,16 @@ std::vector<BenchRequest> WarmUp(const BenchLoad& load) {
   return requests;
 }
 
+// Of all runs.
+size_t RequestCount(const EngineBenchOptions& options, const std::vector<SmallCase>& cases) {
+  size_t count = 0;
+  for (const SmallCase& one : cases) count += one.requests.size() * (1 + options.repeats);
+  for (const BenchLoad& load : options.loads) {
+    count += WarmUp(load).size() + load.requests.size() * (options.repeats + (options.profile ? 1 : 0));
+  }
+  return count;
+}
+
 // `profiler` may be null.
 absl::StatusOr<LoadRow> RunLoad(EngineDriver& driver, const EngineBenchOptions& options, const model::DecoderSpec& spec,
                                 const BenchLoad& load, KernelProfiler* profiler) {
@@ -116,9 +129,14 @@ absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& optio
   if (options.profile) {
     BERTH_ASSIGN_OR_RETURN(profiler, MakeKernelProfiler());
   }
-  BERTH_ASSIGN_OR_RETURN(BenchDevice device, OpenBenchDevice(DeviceOptions(options, cases)));
+  std::optional<ElapsedLine> loading("loading");
+  BERTH_ASSIGN_OR_RETURN(BenchDevice device, OpenBenchDevice(DeviceOptions(options, cases), [&](int64_t done, int64_t total) {
+                           loading->SetPercent(static_cast<int>(100 * done / total));
+                         }));
+  loading.reset();
   const loader::LoadedModel& model = *device.model;
-  EngineDriver driver(std::move(device.executor), options.depth, model.spec.vocab);
+  BenchProgress progress(RequestCount(options, cases));
+  EngineDriver driver(std::move(device.executor), options.depth, model.spec.vocab, progress);
   EngineBenchReport report{.model = model.name,
                            .device = options.device.device,
                            .threads = options.device.threads,

@@ -85,7 +85,7 @@ absl::Status Run(Flags& flags) {
     BERTH_ASSIGN_OR_RETURN(flags.bench.trace, ReadTrace(flags.trace, flags.trace_requests, flags.shorten));
   }
   BERTH_ASSIGN_OR_RETURN(const EngineBenchReport report, RunEngineBench(flags.bench, [](const LoadRow& row) {
-                           std::cerr << FormatRow(row) << "\n" << FormatKernels(row.kernels, kKernelsShown) << std::flush;
+                           std::cerr << FormatRow(row) + "\n" + FormatKernels(row.kernels, kKernelsShown) << std::flush;
                          }));
   std::cout << ToJson(report) << "\n";
   return absl::OkStatus();

@@ -14,6 +14,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "clients/cli/bench_metrics.h"
+#include "clients/cli/bench_progress.h"
 
 namespace berth::cli {
 namespace {
@@ -40,7 +41,8 @@ struct Run {
 // One caller's streams of a run. Thread: the caller's, but for Begin and Wait.
 class StreamReader {
  public:
-  StreamReader(Run& run, BenchCaller& caller, RunTimes& shared) : run_(run), caller_(caller), requests_(shared.requests) {}
+  StreamReader(Run& run, BenchCaller& caller, RunTimes& shared, BenchProgress& progress)
+      : run_(run), caller_(caller), requests_(shared.requests), progress_(progress) {}
 
   // Keeps `streams` requests or conversations running until none is left.
   void Begin(size_t streams) {
@@ -84,6 +86,7 @@ class StreamReader {
   // The conversation goes on, or another begins.
   void Ended(size_t request, BenchAsk ask, const std::string& said, const absl::Status& status) {
     failure_.Update(status);
+    progress_.Ended(1);
     const size_t next = request + 1;
     if (!status.ok() || next == run_.requests.size() || !run_.requests[next].follows) return Next();
     const BenchAsk& turn = run_.asks[next];
@@ -119,6 +122,7 @@ class StreamReader {
   Run& run_;
   BenchCaller& caller_;
   std::vector<RequestTimes>& requests_;  // every thread writes to its own streams' entries
+  BenchProgress& progress_;
   size_t open_ = 0;
   absl::Status failure_;
   base::Notification done_;
@@ -175,8 +179,8 @@ class Prompts {
 
 class ServedDriver {
  public:
-  ServedDriver(const ServeBenchOptions& options, const base::Clock& clock)
-      : options_(options), clock_(clock), prompts_(options.vocab) {}
+  ServedDriver(const ServeBenchOptions& options, BenchProgress& progress, const base::Clock& clock)
+      : options_(options), progress_(progress), clock_(clock), prompts_(options.vocab) {}
 
   // So that no measured run has to.
   absl::Status Connect() {
@@ -196,7 +200,7 @@ class ServedDriver {
     RunTimes times;
     times.requests.resize(requests.size());
     std::vector<std::unique_ptr<StreamReader>> readers;
-    for (const auto& caller : callers_) readers.push_back(std::make_unique<StreamReader>(run, *caller, times));
+    for (const auto& caller : callers_) readers.push_back(std::make_unique<StreamReader>(run, *caller, times, progress_));
     const size_t streams = in_flight > 0 ? in_flight : run.begins.size(), count = readers.size();
     for (size_t i = 0; i < count; ++i) readers[i]->Begin(streams / count + (i < streams % count ? 1 : 0));
     absl::Status ended;
@@ -216,10 +220,25 @@ class ServedDriver {
   }
 
   const ServeBenchOptions& options_;
+  BenchProgress& progress_;
   const base::Clock& clock_;
   Prompts prompts_;
   std::vector<std::unique_ptr<BenchCaller>> callers_;
 };
+
+std::vector<BenchRequest> WarmUp(const BenchLoad& load) {
+  std::vector<BenchRequest> requests = load.requests;
+  requests.resize(std::min(requests.size(), kWarmUp));
+  for (BenchRequest& request : requests) request.arrival = 0;
+  return requests;
+}
+
+// Of all runs.
+size_t RequestCount(const ServeBenchOptions& options) {
+  size_t count = 0;
+  for (const BenchLoad& load : options.loads) count += WarmUp(load).size() + load.requests.size() * options.repeats;
+  return count;
+}
 
 }  // namespace
 
@@ -234,14 +253,12 @@ absl::StatusOr<std::vector<LoadRow>> RunServeBench(const ServeBenchOptions& opti
                                                    const std::function<void(const LoadRow&)>& on_row,
                                                    const base::Clock& clock) {
   BERTH_RETURN_IF_ERROR(options.Validate());
-  ServedDriver driver(options, clock);
+  BenchProgress progress(RequestCount(options));
+  ServedDriver driver(options, progress, clock);
   BERTH_RETURN_IF_ERROR(driver.Connect());
   std::vector<LoadRow> rows;
   for (const BenchLoad& load : options.loads) {
-    std::vector<BenchRequest> warm_up = load.requests;
-    warm_up.resize(std::min(warm_up.size(), kWarmUp));
-    for (BenchRequest& request : warm_up) request.arrival = 0;
-    BERTH_RETURN_IF_ERROR(driver.Measure(warm_up, load.in_flight).status());
+    BERTH_RETURN_IF_ERROR(driver.Measure(WarmUp(load), load.in_flight).status());
     std::vector<RunTimes> runs;
     for (int i = 0; i < options.repeats; ++i) {
       BERTH_ASSIGN_OR_RETURN(runs.emplace_back(), driver.Measure(load.requests, load.in_flight));

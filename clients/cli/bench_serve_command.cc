@@ -86,8 +86,9 @@ absl::Status RunServeBenchCommand(ServeBenchFlags& flags) {
   }
   EngineBenchReport report{
       .model = flags.bench.target.model, .device = flags.bench.target.server, .repeats = flags.bench.repeats};
-  BERTH_ASSIGN_OR_RETURN(report.rows,
-                         RunServeBench(flags.bench, [](const LoadRow& row) { std::cerr << FormatRow(row) << std::endl; }));
+  BERTH_ASSIGN_OR_RETURN(
+      report.rows, RunServeBench(flags.bench, [](const LoadRow& row) { std::cerr << FormatRow(row) + "\n"
+                                                                                 << std::flush; }));
   std::cout << ToJson(report) << std::endl;
   if (!flags.plot.empty()) plot << PlotSvg(report.rows);
   return absl::OkStatus();

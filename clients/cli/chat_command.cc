@@ -76,16 +76,17 @@ absl::Status Answer(Conversation& conversation, const ChatFlags& flags) {
 
 // A server for the model of the command line; null when there is none.
 absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& flags) {
-  const ServeOptions& serve = flags.own.serve;
-  if (serve.model.empty() && !flags.own.sim) return nullptr;
-  BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(flags.own));
-  std::cerr << "starting " << (flags.own.sim ? "the simulated engine" : serve.model) << " …" << std::endl;
+  ServeFlags own = flags.own;
+  if (own.serve.model.empty() && !own.sim) return nullptr;
+  std::cerr << "starting " << (own.sim ? "the simulated engine" : own.serve.model) << " …" << std::endl;
+  BERTH_RETURN_IF_ERROR(ResolveServedModel(own.serve));  // here, where no other line gets into a download's progress
+  BERTH_ASSIGN_OR_RETURN(std::vector<std::string> arguments, ServeArguments(own));
   std::optional<ElapsedLine> starting("starting");
   BERTH_ASSIGN_OR_RETURN(std::unique_ptr<LocalServer> local,
                          LocalServer::Start(std::move(arguments), [&](int percent) { starting->SetPercent(percent); }));
   starting.reset();
   if (!flags.prompt.has_value()) {
-    std::cerr << "ready; also at http://" << serve.host << ":" << local->ready().http_port << std::endl;
+    std::cerr << "ready; also at http://" << own.serve.host << ":" << local->ready().http_port << std::endl;
   }
   return local;
 }

@@ -11,7 +11,8 @@
 
 namespace berth::cli {
 
-ElapsedLine::ElapsedLine(std::string what) : what_(std::move(what)), terminal_(isatty(STDERR_FILENO) != 0) {
+ElapsedLine::ElapsedLine(std::string what, std::function<std::string(int)> rest)
+    : what_(std::move(what)), rest_(std::move(rest)), terminal_(isatty(STDERR_FILENO) != 0) {
   if (!terminal_) return;
   {
     base::MutexLock lock(mutex_);
@@ -35,14 +36,13 @@ ElapsedLine::~ElapsedLine() {
 
 void ElapsedLine::SetPercent(int percent) {
   base::MutexLock lock(mutex_);
-  percent_ = percent;
-  if (terminal_) Show();
+  if (std::exchange(percent_, percent) != percent && terminal_) Show();
 }
 
 // The cursor goes back to the begin of the line, over which a log writes.
 void ElapsedLine::Show() const {
   const std::string share = percent_ < 0 ? "" : absl::StrCat(" ", BarText(percent_), " of the weights");
-  std::cerr << absl::StrCat(what_, ", ", seconds_, " s", share, "\x1b[K\r") << std::flush;
+  std::cerr << absl::StrCat(what_, ", ", seconds_, " s", rest_ ? rest_(seconds_) : "", share, "\x1b[K\r") << std::flush;
 }
 
 }  // namespace berth::cli

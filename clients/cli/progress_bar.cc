@@ -8,7 +8,7 @@
 
 namespace berth::cli {
 
-std::string BarText(int percent) { return absl::StrFormat("[%-50s] %3d %%", std::string(percent / 2, '='), percent); }
+std::string BarText(int percent) { return absl::StrFormat("[%-40s] %3d %%", std::string(percent * 2 / 5, '='), percent); }
 
 ProgressBar::ProgressBar() : terminal_(isatty(STDERR_FILENO) != 0) {}
 

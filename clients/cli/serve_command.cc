@@ -167,9 +167,7 @@ absl::Status RunServe(ServeFlags flags) {
   if (serve.workers > 1 && absl::StrContains(serve.device, ':')) {
     return absl::InvalidArgumentError(absl::StrCat("--device is ", serve.device, ", one GPU for ", serve.workers, " workers"));
   }
-  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(serve.model, getenv));
-  if (path != serve.model && serve.model_name.empty()) serve.model_name = serve.model;
-  serve.model = path;
+  BERTH_RETURN_IF_ERROR(ResolveServedModel(serve));
   std::unique_ptr<TemporaryFolder> folder;
   if (serve.journal.empty()) {
     BERTH_ASSIGN_OR_RETURN(folder, TemporaryFolder::Make());
@@ -193,6 +191,13 @@ absl::Status RunServe(ServeFlags flags) {
     }
   };
   return Serve(serve, on_ready, on_loaded);
+}
+
+absl::Status ResolveServedModel(ServeOptions& serve) {
+  BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(serve.model, getenv));
+  if (path != serve.model && serve.model_name.empty()) serve.model_name = serve.model;
+  serve.model = path;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::string>> ServeArguments(const ServeFlags& flags) {

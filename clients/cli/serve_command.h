@@ -25,6 +25,9 @@ void AddServeFlags(CLI::App& app, ServeFlags& flags);
 
 absl::Status RunServe(ServeFlags flags);
 
+// Finds or downloads what org/model names; that stays the model's name.
+absl::Status ResolveServedModel(ServeOptions& serve);
+
 // The command line of a `berth serve` with these flags, the program first.
 absl::StatusOr<std::vector<std::string>> ServeArguments(const ServeFlags& flags);
 

@@ -1,8 +1,6 @@
 #include "worker/loader/materialize.h"
 
-#include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,11 +21,7 @@ class Materializer {
   Materializer(const model::DecoderSpec& spec, const CheckpointIndex& index, kernels::Allocator& allocator)
       : index_(index), allocator_(allocator), out_{.weights = EmptyWeights(spec)} {}
 
-  absl::StatusOr<MaterializedWeights> Run(const LoadPlan& plan, const Progress& progress) {
-    const auto numbers = [](int64_t sum, const LoadPlan::Step& step) {
-      return sum + step.selection.rows() * std::max<int64_t>(step.selection.columns, 1);
-    };
-    ProgressMeter meter(progress, std::accumulate(plan.steps.begin(), plan.steps.end(), int64_t{0}, numbers));
+  absl::StatusOr<MaterializedWeights> Run(const LoadPlan& plan) {
     for (size_t i = 0; i < plan.steps.size();) {
       const LoadPlan::Step& first = plan.steps[i];
       size_t end = i + 1;
@@ -39,7 +33,6 @@ class Materializer {
         BERTH_RETURN_IF_ERROR(FillVector(steps, VectorMember(out_.weights, first.slot, first.layer)));
       }
       i = end;
-      meter.Add(std::accumulate(steps.begin(), steps.end(), int64_t{0}, numbers));
     }
     for (const LoadPlan::Alias& alias : plan.aliases) FillAlias(alias);
     for (const LoadPlan::Duplicate& duplicate : plan.duplicates) BERTH_RETURN_IF_ERROR(Compare(duplicate));
@@ -114,9 +107,8 @@ class Materializer {
 }  // namespace
 
 absl::StatusOr<MaterializedWeights> Materialize(const model::DecoderSpec& spec, const LoadPlan& plan,
-                                                const CheckpointIndex& index, kernels::Allocator& allocator,
-                                                const Progress& progress) {
-  return Materializer(spec, index, allocator).Run(plan, progress);
+                                                const CheckpointIndex& index, kernels::Allocator& allocator) {
+  return Materializer(spec, index, allocator).Run(plan);
 }
 
 }  // namespace berth::loader

@@ -7,7 +7,6 @@
 #include "kernels/buffer.h"
 #include "worker/loader/checkpoint.h"
 #include "worker/loader/load_plan.h"
-#include "worker/loader/progress.h"
 #include "worker/model/decoder_spec.h"
 #include "worker/model/weights.h"
 
@@ -22,7 +21,6 @@ struct MaterializedWeights {
 // Carries out a plan: rows that keep their order stay where the file has them, all others are copied into buffers of
 // `allocator`; vectors become f32. INVALID_ARGUMENT for a duplicate that differs from its original.
 absl::StatusOr<MaterializedWeights> Materialize(const model::DecoderSpec& spec, const LoadPlan& plan,
-                                                const CheckpointIndex& index, kernels::Allocator& allocator,
-                                                const Progress& progress = nullptr);
+                                                const CheckpointIndex& index, kernels::Allocator& allocator);
 
 }  // namespace berth::loader

@@ -37,8 +37,7 @@ absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const 
   for (const auto& file : files.checkpoint.files) WillNeed(file->bytes());
   BERTH_ASSIGN_OR_RETURN(const LoadPlan plan, BuildPlan(files.spec, files.rules, files.checkpoint.tensors, Shard{}));
   BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights,
-                         Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator(),
-                                     options.uploader == nullptr ? options.progress : nullptr));
+                         Materialize(files.spec, plan, files.checkpoint.tensors, kernels::HostAllocator()));
   if (options.uploader != nullptr) {
     return UploadWeights(files.spec, weights.weights, *options.uploader, options.progress, options.image_rows);
   }

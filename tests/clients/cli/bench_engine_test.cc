@@ -176,9 +176,10 @@ TEST(EngineBenchTest, RunsTheSmallCases) {
 
 TEST(EngineDriverTest, AnOpenLoadsTimesCountFromItsArrivals) {
   const StallingClock clock;
+  BenchProgress progress(/*total=*/0);
   EngineDriver driver(
       std::make_unique<runtime::SimExecutor>(runtime::SimExecutorOptions{.device = {.vocabulary = {.begin = 3, .end = 100}}}),
-      2, 100, clock);
+      2, 100, progress, clock);
   const auto times = driver.Run({{.prompt = 3, .output = 2}, {.prompt = 3, .output = 2, .arrival = 0.001}}, 0);
   ASSERT_TRUE(times.ok()) << times.status();
   EXPECT_EQ(times->requests[0].added, 0);

@@ -16,6 +16,8 @@ import unittest
 import urllib.request
 import xml.etree.ElementTree
 
+from terminal import run_on_terminal
+
 BERTH = str(pathlib.Path(sys.argv.pop(1)).resolve())
 PROMPT = "double enter to end input >>> "
 
@@ -162,15 +164,9 @@ class ChatSimTest(unittest.TestCase):
     def test_a_terminal_shows_how_long_the_start_takes(self):
         for command in (["chat", "--prompt", "hello", "--max-tokens", "2"], ["serve", "--stop-with-stdin", "--port", "0", "--grpc-port", "0",
                                                                             "--admin-port", "0", "--metrics-port", "0"]):
-            terminal, other_end = pty.openpty()
-            shown = b""
-            with subprocess.Popen([BERTH, *command, "--sim"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=other_end) as started:
-                os.close(other_end)
-                self.assertTrue(started.stdout.readline())
-            with open(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):  # how the end of a terminal shows
-                while data := file.read(65536):
-                    shown += data
-            self.assertIn(b"starting, 0 s\x1b[K\r", shown)
+            said, shown = run_on_terminal([BERTH, *command, "--sim"])
+            self.assertTrue(said)
+            self.assertIn("starting, 0 s\x1b[K\r", shown)
             self.assertNotIn(b"starting, ", self.run_berth(*command, "--sim").stderr.encode())
 
     def run_berth(self, *arguments):
@@ -290,6 +286,12 @@ class ChatSimTest(unittest.TestCase):
             titles = [title.text for title in xml.etree.ElementTree.parse(plot).iter("{http://www.w3.org/2000/svg}title")]
             for name in names:
                 self.assertTrue(any(title.startswith(name) for title in titles), titles)
+            pathlib.Path(trace).write_text("[[8, 4, 0], [8, 4, 1.5]]")
+            said, shown = run_on_terminal([BERTH, "bench", "serve", "--server", http, "--model", "m", "--vocab", "100", "--repeats", "1",
+                                           "--replay", "1", "--num-prompts", "2", "--trace", trace])
+            self.assertEqual(len(json.loads(said)["rows"]), 1)
+            self.assertIn("measuring, 0 s, 0 of 4 requests\x1b[K\r", shown)
+            self.assertRegex(shown, r"measuring, \d+ s, [1-4] of 4 requests, \d\.\d a second\x1b\[K\r")
             pathlib.Path(trace).write_text("[[8, 4, 0], [9, 3, 0.01], [7, 2, 0.02]]")
             # The same over both APIs: a trace at its times, prompts that begin alike, and conversations, whose turns find the last in the cache.
             for server in ({}, {"server": http}):

@@ -74,7 +74,9 @@ class ModelTest(unittest.TestCase):
         tool.write_text(f'#!/bin/sh\n[ "$*" = "download org/other" ] || exit 3\necho fetching >&2\necho {self.cached_model("org/moved")}\n')
         tool.chmod(0o755)
         cache["PATH"] = f"{self.folder}:{cache['PATH']}"
-        self.assertIn("llama", self.output("inspect", "org/other", **cache))
+        done = berth("inspect", "org/other", **cache)
+        self.assertIn("llama", done.stdout)
+        self.assertEqual(done.stderr, "fetching\n", "the tool's own progress")
         self.assertIn("exit code 3", self.error("inspect", "org/none", **cache))
         self.assertIn("no file or directory", self.error("inspect", "a/../b", **cache))
 

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """A model of which there is only a config.json is served with random weights. usage: random_model_test.py PATH_OF_BERTH"""
-import contextlib
-import os
 import pathlib
-import pty
 import subprocess
 import sys
+
+from terminal import run_on_terminal
 
 CONFIG = pathlib.Path(__file__).resolve().parents[2] / "golden" / "models" / "tiny" / "llama"
 
@@ -19,25 +18,15 @@ def answer(berth, seed, *more):
     return subprocess.run(chat(berth, seed, *more), check=True, capture_output=True).stdout
 
 
-def shown(command):
-    """What a terminal at standard error shows until the program has said its first word."""
-    terminal, other_end = pty.openpty()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=other_end) as started:
-        os.close(other_end)
-        assert started.stdout.readline()
-    text = b""
-    with open(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):  # how the end of a terminal shows
-        while data := file.read(65536):
-            text += data
-    return text.decode()
-
-
 def check_progress(berth):
     ports = [word for name in ("--port", "--grpc-port", "--admin-port", "--metrics-port") for word in (name, "0")]
     serve = [berth, "serve", CONFIG, "--device", "cpu", "--workers", "2", "--worker-flag=--load-format=random", "--stop-with-stdin", *ports]
-    full = "[" + 50 * "=" + "] 100 % of the weights\x1b[K\r"
-    for command in (serve, chat(berth, 1)):
-        assert full in shown(command), command
+    full = "[" + 40 * "=" + "] 100 % of the weights\x1b[K\r"
+    bench = [berth, "bench", "engine", CONFIG, "--load-format", "random", "--loads", "A:4/2", "--repeats", "2"]
+    for command in (serve, chat(berth, 1), bench):
+        said, shown = run_on_terminal(command)
+        assert said and full in shown, command
+    assert "measuring, 0 s, 0 of 3 requests\x1b[K\r" in shown, shown
     quiet = subprocess.run(chat(berth, 1), check=True, capture_output=True)
     assert b"weights" not in quiet.stderr and b"loaded_percent" not in quiet.stdout
     quiet = subprocess.run(serve, input=b"", check=True, capture_output=True)
