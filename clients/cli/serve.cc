@@ -20,8 +20,7 @@
 namespace berth::cli {
 namespace {
 
-// Beyond the time that the gateway gives running requests.
-constexpr absl::Duration kGatewayStop = absl::Seconds(45);
+constexpr absl::Duration kGatewayStop = absl::Seconds(15);  // beyond the time of its requests
 constexpr absl::Duration kWorkersStop = absl::Seconds(15);
 
 sigset_t ServeSignals() {
@@ -125,6 +124,8 @@ class Supervisor {
                                           absl::StrCat(options_.admin_port),
                                           "--metrics-port",
                                           absl::StrCat(options_.metrics_port),
+                                          "--drain-seconds",
+                                          absl::StrCat(options_.drain_seconds),
                                           "--wait-workers"};
     arguments.insert(arguments.end(), options_.gateway_flags.begin(), options_.gateway_flags.end());
     return arguments;
@@ -205,7 +206,7 @@ class Supervisor {
     if (gateway_->running() && !gateway_told_) {
       gateway_told_ = true;
       gateway_->Signal(SIGTERM);
-      kill_at_ = Now() + kGatewayStop;
+      kill_at_ = Now() + absl::Seconds(options_.drain_seconds) + kGatewayStop;
     }
     if (!gateway_->running() && !workers_told_) {
       workers_told_ = true;

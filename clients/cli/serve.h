@@ -26,6 +26,7 @@ struct ServeOptions {
   std::string journal;          // of the sessions, shared by the workers
   std::vector<std::string> worker_flags;   // handed to each worker as they are
   std::vector<std::string> gateway_flags;  // and to the gateway
+  double drain_seconds = 30;               // that the gateway's requests get when all stops
   int lifeline = -1;                       // a pipe: everything stops when its other end is closed; negative: none
 };
 

@@ -157,6 +157,9 @@ void AddServeFlags(CLI::App& app, ServeFlags& flags) {
   app.add_flag_callback(
       "--stop-with-stdin", [&flags] { flags.serve.lifeline = STDIN_FILENO; },
       "Stop when standard input is closed: for a program that starts this one");
+  app.add_option("--drain-seconds", flags.serve.drain_seconds, "Time for running requests when told to stop")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   AddServerFlags(app, flags);
   AddHanded(app, kGatewayFlags, flags.serve.gateway_flags);
 }

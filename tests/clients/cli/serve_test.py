@@ -91,7 +91,8 @@ class ServeTest(unittest.TestCase):
 
     def test_a_flag_goes_to_the_program_that_has_it(self):
         _, workers, gateway = self.started("--http-request-seconds", "7", "--allow-origins", "https://a.example", "--api-keys=-x",
-                                           "--no-prefix-cache", "--max-waiting=0", "--log-level", "debug")
+                                           "--no-prefix-cache", "--max-waiting=0", "--log-level", "debug", "--drain-seconds", "2.5")
+        self.assertEqual(gateway["flags"][gateway["flags"].index("--drain-seconds") + 1], "2.5")
         self.assertEqual(gateway["flags"][gateway["flags"].index("--wait-workers") + 1:],
                          ["--log-level", "debug", "--api-keys=-x", "--allow-origins=https://a.example", "--http-request-seconds", "7",
                           "--max-waiting", "0"])
@@ -100,6 +101,7 @@ class ServeTest(unittest.TestCase):
 
     def test_a_wrong_value_is_named_before_anything_is_started(self):
         for flag, value, named in (("--http-request-seconds", "0", "not in range"), ("--max-streams", "x", "x"), ("--log-level", "loud", "loud"),
+                                   ("--drain-seconds", "-1", "-1"),
                                    ("--ssl-certfile", "/no/such/file", "/no/such/file")):
             serve = self.serve(flag, value)
             error = serve.process.stderr.read()
