@@ -1,6 +1,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/test_worker.h"
+#include "tests/worker/service/direct_fixture.h"
 
 namespace berth::service {
 namespace {
@@ -8,18 +9,6 @@ namespace {
 using berth::testing::ChatSpec;
 using berth::testing::Outcome;
 using berth::testing::TestWorker;
-
-class DirectTest : public ::testing::Test {
- protected:
-  // Until every KV block is free: the engine frees them within a step of the end.
-  void AwaitFreeKv() {
-    v1::LoadReport load;
-    do {
-      load = worker_.Load();
-    } while (load.running() + load.waiting() + load.kv_blocks_used() > 0);
-  }
-  TestWorker worker_;
-};
 
 TEST_F(DirectTest, AStreamHasAllParts) {
   const Outcome outcome = worker_.Stream(ChatSpec("r", "hello", 50));
@@ -115,73 +104,6 @@ TEST_F(DirectTest, GenerateHasReasoningAndCallsOfTools) {
   EXPECT_EQ(choice.finish_reason(), v1::FINISH_REASON_TOOL_CALLS);
 }
 
-class EmbedTest : public DirectTest {
- protected:
-  absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request, absl::Duration timeout = absl::Seconds(30)) {
-    grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-    v1::EmbedResponse response;
-    const grpc::Status status = worker_.inference->Embed(&context, request, &response);
-    if (!status.ok()) return rpc::FromGrpc(status);
-    return response;
-  }
-  static v1::EmbedRequest Texts(const std::vector<std::string>& texts) {
-    v1::EmbedRequest request;
-    for (const std::string& text : texts) request.add_inputs()->set_text(text);
-    return request;
-  }
-};
-
-TEST_F(EmbedTest, GivesEveryInputItsVectorOfLengthOneAndFreesAllKv) {
-  const std::string text(700, 'x');
-  const auto response = Embed(Texts({"ship", text, "ship", "berth"}));
-  ASSERT_TRUE(response.ok()) << response.status();
-  ASSERT_EQ(response->embeddings_size(), 4);
-  EXPECT_EQ(response->usage().prompt_tokens(), 4 + 700 + 4 + 5);
-  EXPECT_EQ(response->model(), worker_.Info().models(0).name());
-  const auto values = [&](int i) {
-    return std::vector<float>(response->embeddings(i).values().begin(), response->embeddings(i).values().end());
-  };
-  EXPECT_EQ(values(0), values(2));
-  EXPECT_NE(values(0), values(3));
-  for (int i = 0; i < 4; ++i) {
-    double squares = 0;
-    for (const float x : values(i)) squares += x * x;
-    EXPECT_NEAR(squares, 1, 1e-5);
-  }
-  AwaitFreeKv();
-  EXPECT_EQ(worker_.Load().kv_blocks_cached(), 0);
-}
-
-TEST_F(EmbedTest, WhatIsWrongIsNamed) {
-  v1::EmbedRequest bad_token = Texts({"x"});
-  bad_token.add_inputs()->mutable_token_ids()->add_ids(1 << 20);
-  v1::EmbedRequest other = Texts({"x"});
-  other.set_model("gpt-9");
-  const std::pair<v1::EmbedRequest, const char*> cases[] = {
-      {Texts({}), "inputs: has 0 inputs, want 1 … 32"},
-      {Texts(std::vector<std::string>(33, "x")), "inputs: has 33 inputs"},
-      {Texts({"x", ""}), "inputs.text: is empty"},
-      {Texts({"a\xff"}), ""},
-      {bad_token, "inputs.token_ids: has token id 1048576"},
-      {other, "gpt-9"},
-      {Texts({"x", std::string(4097, 'x')}), "inputs: one has 4097 tokens, the context holds 4096"},
-  };
-  for (const auto& [request, message] : cases) {
-    const absl::Status status = Embed(request).status();
-    EXPECT_FALSE(status.ok()) << message;
-    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(message));
-  }
-  EXPECT_TRUE(Embed(Texts({"x", std::string(4096, 'x')})).ok()) << "nothing has to follow an input";
-  AwaitFreeKv();
-}
-
-TEST_F(EmbedTest, ADeadlineEndsItAndFreesItsKv) {
-  v1::EmbedRequest request = Texts(std::vector<std::string>(32, std::string(4000, 'x')));
-  EXPECT_EQ(Embed(request, absl::Milliseconds(20)).status().code(), absl::StatusCode::kDeadlineExceeded);
-  AwaitFreeKv();
-}
-
 TEST_F(DirectTest, AStopStringEndsTheTextBeforeIt) {
   const Outcome plain = worker_.Stream(ChatSpec("p", "stop", 200));
   // Any piece in the middle of the text serves as a stop string; characters stay whole.
@@ -240,116 +162,6 @@ TEST_F(DirectTest, AResumeEqualsTheUndisturbedRun) {
     }
     EXPECT_EQ(rest.finished.usage().completion_tokens(), whole.finished.usage().completion_tokens());
   }
-}
-
-class PromptScoreTest : public DirectTest {
- protected:
-  static v1::GenerationSpec ScoreSpec(const std::string& id, const std::vector<int32_t>& prompt, int max_tokens) {
-    v1::GenerationSpec spec;
-    spec.set_request_id(id);
-    spec.mutable_prompt()->mutable_token_ids()->mutable_ids()->Add(prompt.begin(), prompt.end());
-    spec.mutable_sampling()->set_seed(5);
-    spec.mutable_stop()->set_max_tokens(max_tokens);
-    spec.mutable_stop()->set_ignore_eos(true);
-    spec.mutable_output()->set_top_logprobs(2);
-    spec.mutable_output()->set_prompt_logprobs(true);
-    spec.mutable_output()->set_token_ids(true);
-    return spec;
-  }
-  v1::GenerateResponse Generate(const v1::GenerationSpec& spec) {
-    v1::GenerateRequest request;
-    *request.mutable_generation() = spec;
-    grpc::ClientContext context;
-    v1::GenerateResponse response;
-    const grpc::Status status = worker_.inference->Generate(&context, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return response;
-  }
-  // Of a stream's prompt; fails when output came before one of them.
-  std::vector<v1::TokenLogprob> StreamScores(const v1::GenerationSpec& spec) {
-    v1::StreamGenerateRequest request;
-    *request.mutable_generation() = spec;
-    grpc::ClientContext context;
-    auto reader = worker_.inference->StreamGenerate(&context, request);
-    v1::StreamGenerateResponse response;
-    std::vector<v1::TokenLogprob> scores;
-    bool output = false;
-    while (reader->Read(&response)) {
-      output |= response.delta().token_ids_size() > 0;
-      EXPECT_FALSE(output && response.delta().prompt_logprobs_size() > 0) << "output before the prompt's log-probabilities";
-      scores.insert(scores.end(), response.delta().prompt_logprobs().begin(), response.delta().prompt_logprobs().end());
-    }
-    EXPECT_TRUE(reader->Finish().ok());
-    return scores;
-  }
-  static std::string Debug(const v1::TokenLogprob& logprob) { return logprob.ShortDebugString(); }
-};
-
-// A text has the log-probabilities as a prompt that it had when it was drawn, in a stream, at once, and after a cut anywhere.
-TEST_F(PromptScoreTest, EqualThoseOfTheSameTextAsOutput) {
-  const std::vector<int32_t> begin = {300, 301, 302};
-  const v1::GenerateResponse::Choice drawn = Generate(ScoreSpec("drawn", begin, 200)).choices(0);
-  std::vector<int32_t> text = begin;
-  text.insert(text.end(), drawn.token_ids().begin(), drawn.token_ids().end());
-
-  v1::GenerationSpec spec = ScoreSpec("scored", text, 3);
-  spec.mutable_sampling()->set_choice_count(3);
-  const v1::GenerateResponse scored = Generate(spec);
-  ASSERT_EQ(scored.choices_size(), 3);
-  const v1::GenerateResponse::Choice& first = scored.choices(0);
-  ASSERT_EQ(first.prompt_logprobs_size(), 203);
-  EXPECT_EQ(first.prompt_logprobs(0).logprob(), 0);
-  EXPECT_EQ(first.prompt_logprobs(0).alternatives_size(), 0);
-  EXPECT_FALSE(first.prompt_logprobs(0).token().empty());
-  for (int i = 0; i < 200; ++i) EXPECT_EQ(Debug(first.prompt_logprobs(3 + i)), Debug(drawn.logprobs(i))) << i;
-  for (const v1::GenerateResponse::Choice& choice : scored.choices()) EXPECT_EQ(choice.logprobs_size(), 3);
-  EXPECT_EQ(scored.choices(1).prompt_logprobs_size(), 0);
-
-  for (const int cut : {0, 1, 64, 202, 203}) {
-    v1::GenerationSpec resumed = spec;
-    resumed.set_request_id("resumed" + std::to_string(cut));
-    resumed.mutable_resume()->set_model_fingerprint(scored.started().model_fingerprint());
-    resumed.mutable_resume()->set_next_seq(2);
-    resumed.mutable_resume()->set_prompt_logprobs(cut);
-    const std::vector<v1::TokenLogprob> rest = StreamScores(resumed);
-    ASSERT_EQ(rest.size(), static_cast<size_t>(203 - cut));
-    for (int i = cut; i < 203; ++i) EXPECT_EQ(Debug(rest[i - cut]), Debug(first.prompt_logprobs(i)));
-  }
-}
-
-TEST_F(PromptScoreTest, WithoutAnyOutput) {
-  for (const int length : {1, 2, 64, 65, 300}) {
-    SCOPED_TRACE(length);
-    std::vector<int32_t> prompt;
-    for (int i = 0; i < length; ++i) prompt.push_back(300 + i);
-    v1::GenerationSpec spec = ScoreSpec("r" + std::to_string(length), prompt, 0);
-    spec.mutable_sampling()->set_choice_count(2);
-    const v1::GenerateResponse response = Generate(spec);
-    ASSERT_EQ(response.choices_size(), 2);
-    EXPECT_EQ(response.choices(0).prompt_logprobs_size(), length);
-    for (const v1::GenerateResponse::Choice& choice : response.choices()) {
-      EXPECT_EQ(choice.text(), "");
-      EXPECT_EQ(choice.finish_reason(), v1::FINISH_REASON_LENGTH);
-    }
-    EXPECT_EQ(response.usage().prompt_tokens(), length);
-    EXPECT_EQ(response.usage().completion_tokens(), 0);
-    // A worker that goes on before it has told any.
-    spec.set_request_id("again" + std::to_string(length));
-    spec.mutable_resume()->set_model_fingerprint(response.started().model_fingerprint());
-    spec.mutable_resume()->set_next_seq(1);
-    for (int i = 0; i < 2; ++i) spec.mutable_resume()->add_choices()->set_index(i);
-    EXPECT_EQ(StreamScores(spec).size(), static_cast<size_t>(length));
-  }
-  AwaitFreeKv();
-}
-
-// Beyond what one frame of a link or one refill of a call takes.
-TEST_F(PromptScoreTest, OfALongPromptComeInPieces) {
-  std::vector<int32_t> prompt;
-  for (int i = 0; i < 3000; ++i) prompt.push_back(300 + i % 700);
-  v1::GenerationSpec spec = ScoreSpec("r", prompt, 1);
-  spec.mutable_output()->set_top_logprobs(20);
-  EXPECT_EQ(StreamScores(spec).size(), 3000u);
 }
 
 TEST_F(DirectTest, ADroppedCallFreesItsKv) {
