@@ -48,13 +48,15 @@ __global__ void GateRows(const T* normed, const T* gate, int64_t hidden, int64_t
 
 void MlpUp(Context& context, const MlpUpArgs& args) {
   const bool whole = args.row_gate.empty() && !TakesAdapter(context, args.adapter);  // one kernel may do it all
-  if (whole && StreamMlpUp(context, args)) return;
   const int64_t rows = args.out.dim(0), inter = args.out.dim(1);
   const DType dtype = args.residual.dtype();
+  if (whole && (rows <= kFewTokens ? StreamMlpUp(context, args) || GatedMlpUp(context, args)
+                                   : GatedMlpUp(context, args) || StreamMlpUp(context, args))) {
+    return;
+  }
   const Tensor normed(context.normed.data(), dtype, {rows, args.weight.k});
   const Tensor product(context.product.data(), dtype, {rows, args.weight.n()});
   NormRows(context, args.norm, args.residual, Tensor(), normed);
-  if (whole && GatedMlpUp(context, args, normed)) return;
   Linear(context, normed, args.weight, 0, product);
   AddAdapter(context, args.adapter, normed, product);
   const int width = TakesVectors(args.out.raw(), args.out.stride(0)) && inter % 8 == 0 ? 8 : 1;

@@ -1,5 +1,6 @@
 #include "kernels/cuda/gated/gated.h"
 #include "kernels/cuda/gated/gated_launch.h"
+#include "kernels/cuda/stages.h"
 #include "kernels/cuda/util/tensor_map.h"
 #include "kernels/cuda/util/vector.cuh"
 
@@ -15,17 +16,21 @@ bool Takes(const Context& context, const MlpUpArgs& args, const Tensor& normed) 
 
 }  // namespace
 
-bool GatedMlpUp(Context& context, const MlpUpArgs& args, const Tensor& normed) {
+bool GatedMlpUp(Context& context, const MlpUpArgs& args) {
+  const Tensor normed(context.normed.data(), args.residual.dtype(), {args.out.dim(0), args.weight.k});
   if (!Takes(context, args, normed)) return false;
   const int64_t tokens = args.out.dim(0), inter = args.out.dim(1), k = args.weight.k;
   const gated::GatedPlan plan = gated::PlanGated(tokens, inter, context.multiprocessors, context.stream_tuning.gated_width);
   const bool shares_tokens = plan.shared == gated::Shared::kTokens;
-  const int64_t tile_tokens = plan.groups * gated::kGroupTokens, token_box = tile_tokens / (shares_tokens ? gated::kPair : 1);
+  // Rows that are beyond the last token take time to copy as well.
+  const int64_t token_rows = plan.groups == 1 ? (tokens + 15) / 16 * 16 : plan.groups * gated::kGroupTokens;
+  const int64_t token_box = token_rows / (shares_tokens ? gated::kPair : 1);
   gated::GatedParams params{.steps = static_cast<int>((k + gated::kStep - 1) / gated::kStep),
                             .token_units = static_cast<int>(plan.token_units),
                             .width_units = static_cast<int>(plan.width_units),
                             .token_count = tokens,
                             .inter = inter,
+                            .token_rows = static_cast<int>(token_rows),
                             .bias = static_cast<const float*>(args.bias.raw()),
                             .out = args.out.raw(),
                             .out_stride = args.out.stride(0)};
@@ -40,6 +45,7 @@ bool GatedMlpUp(Context& context, const MlpUpArgs& args, const Tensor& normed) {
       !map(args.weight.segments[0].data, 2 * inter, k, plan.width / 2, params.weight)) {
     return false;
   }
+  NormRows(context, args.norm, args.residual, Tensor(), normed);
   WithActivation(normed.dtype(), [&](auto type) { gated::LaunchGated<decltype(type)>(context, params, plan); });
   return true;
 }

@@ -13,6 +13,7 @@ struct GatedParams {
   int steps;                            // along K
   int token_units, width_units, units;  // what a cluster walks through, see Walk::TileOf
   int64_t token_count, inter;
+  int token_rows;     // of a tile that are copied
   const float* bias;  // or null
   void* out;
   int64_t out_stride;

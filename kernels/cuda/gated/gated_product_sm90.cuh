@@ -151,7 +151,7 @@ class Walk {
     Barrier* const full = full_ + cursor.stage;
     std::byte* const to = stages_ + cursor.stage * StageBytes(kWidth, kGroups) + kTokenBytes;
     const int column = cursor.step * kStep, first = cursor.tile.row, second = first + static_cast<int>(params_.inter);
-    ArriveAndExpect(full, StageBytes(kWidth, kGroups));
+    ArriveAndExpect(full, (params_.token_rows + kWidth) * kStep * 2);
     if constexpr (kShared == Shared::kWeight) {
       TensorCopyToAll(to + rank_ * kHalf * kStep * 2, &params_.weight, column, rank_ == 0 ? first : second, full, kBoth,
                       policy);
@@ -166,7 +166,7 @@ class Walk {
     std::byte* const to = stages_ + cursor.stage * StageBytes(kWidth, kGroups);
     const int column = cursor.step * kStep;
     if constexpr (kShared == Shared::kTokens) {
-      const int part = rank_ * kTileTokens / kPair;
+      const int part = rank_ * params_.token_rows / kPair;
       TensorCopyToAll(to + part * kStep * 2, &params_.tokens, column, cursor.tile.token + part, full, kBoth, policy);
     } else {
       TensorCopy(to, &params_.tokens, column, cursor.tile.token, full, policy);
@@ -184,7 +184,8 @@ class Walk {
       for (int b = 0; b < 2; ++b) Outputs(c[j + b], c[j + b + kHalf / 8], row + 8 * b + 2 * lane, pair[b]);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const uint32_t own = pair[odd ? 1 : 0][i], other = __shfl_xor_sync(~0u, pair[odd ? 0 : 1][i], 1);
+        const uint32_t own = odd ? pair[1][i] : pair[0][i];
+        const uint32_t other = __shfl_xor_sync(~0u, odd ? pair[0][i] : pair[1][i], 1);
         const int64_t column = row + (odd ? 8 : 0) + lane / 2 * 4;
         if (token + 8 * i < params_.token_count && column < params_.inter) {
           *reinterpret_cast<uint2*>(static_cast<T*>(params_.out) + (token + 8 * i) * params_.out_stride + column) =

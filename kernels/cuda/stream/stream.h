@@ -9,10 +9,13 @@ namespace berth::kernels::cuda {
 // context. False, with nothing done, where they do not take the shape: see stream_params.h; weights in several segments, norms
 // other than RMS, unaligned rows.
 
+// Of up to so many tokens a product is a part of a chain, where its shape can be. Of more, split/ and gated/ are faster.
+inline constexpr int64_t kFewTokens = 8;
+
 // Not with norms of q or k, nor where a head is rotated in part.
 bool StreamAttnIn(Context& context, const AttnInArgs& args);
 bool StreamMlpUp(Context& context, const MlpUpArgs& args);
-// At most 8 tokens: only chains pick rows.
+// At most kFewTokens: only chains pick rows.
 bool StreamHead(Context& context, const HeadArgs& args);
 
 // out = (in · Wᵀ + bias) * scale, plus what `out` holds if `accumulate`. `out` is f32 or the activations' dtype.

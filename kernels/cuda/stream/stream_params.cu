@@ -1,8 +1,11 @@
+#include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/stream/stream_params.h"
 #include "kernels/cuda/util/tensor_map.h"
 
 namespace berth::kernels::cuda::stream {
 namespace {
+
+static_assert(kFewTokens == kMaxTokens);
 
 bool Normed(const Norm* norm) { return norm != nullptr && !norm->weight.empty(); }
 
