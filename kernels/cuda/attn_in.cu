@@ -1,4 +1,5 @@
 #include "kernels/cuda/attn_finish.cuh"
+#include "kernels/cuda/split/split.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/util/launch.cuh"
@@ -119,7 +120,7 @@ void AttnIn(Context& context, const AttnInArgs& args) {
   const int64_t rows = args.batch.tokens, hidden = args.qkv.k, n = args.qkv.n();
   const DType dtype = args.residual.dtype();
   BERTH_CHECK(args.kv.dtype == dtype) << "KV is " << Info(args.kv.dtype).name << ", want " << Info(dtype).name;
-  if (!TakesAdapter(context, args.adapter) && StreamAttnIn(context, args)) return;
+  if (!TakesAdapter(context, args.adapter) && (SplitAttnIn(context, args) || StreamAttnIn(context, args))) return;
   const Tensor normed(context.normed.data(), dtype, {rows, hidden});
   const Tensor product(context.product.data(), dtype, {rows, n});
   NormRows(context, args.norm, args.residual, Tensor(), normed);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/cuda/blas_choice.h"
+#include "kernels/cuda/split/split.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/stream/stream.h"
 #include "kernels/tuned_products.h"
@@ -140,7 +141,8 @@ std::optional<BlasPlan> MakeBlasPlan(Context& context, const BlasPlans::key_type
 
 void Linear(Context& context, const Tensor& in, const LinearWeight& weight, float beta, const Tensor& out) {
   BERTH_CHECK(beta == 0 || beta == 1) << "beta " << beta;
-  if (StreamLinear(context, in, weight, {.accumulate = beta == 1}, out)) return;
+  const LinearFinish finish{.accumulate = beta == 1};
+  if (SplitLinear(context, in, weight, finish, out) || StreamLinear(context, in, weight, finish, out)) return;
   auto* to = static_cast<std::byte*>(out.raw());
   for (const LinearWeight::Segment& segment : weight.segments) {
     BERTH_CHECK(segment.dtype == in.dtype()) << "weight is " << Info(segment.dtype).name << ", want " << Info(in.dtype()).name;

@@ -1,3 +1,4 @@
+#include "kernels/cuda/split/split.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/util/launch.cuh"
@@ -42,6 +43,7 @@ __global__ void AddBranch(NormView norm, float* branch, const float* bias, float
 void ProjectOut(Context& context, const ProjectOutArgs& args) {
   if (args.post_norm.weight.empty() && !TakesAdapter(context, args.adapter)) {
     const LinearFinish finish{.bias = args.bias, .scale = args.scale, .accumulate = true};
+    if (SplitLinear(context, args.in, args.weight, finish, args.residual)) return;
     if (StreamLinear(context, args.in, args.weight, finish, args.residual)) return;
     if (args.bias.empty() && args.scale == 1) {
       Linear(context, args.in, args.weight, /*beta=*/1, args.residual);

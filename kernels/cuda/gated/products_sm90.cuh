@@ -20,17 +20,27 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
 #define BERTH_C(i)                                                                                                          \
   "+f"(c[2 * i][0]), "+f"(c[2 * i][1]), "+f"(c[2 * i][2]), "+f"(c[2 * i][3]), "+f"(c[2 * i + 1][0]), "+f"(c[2 * i + 1][1]), \
       "+f"(c[2 * i + 1][2]), "+f"(c[2 * i + 1][3])
-#define BERTH_C8 BERTH_C(0), BERTH_C(1), BERTH_C(2), BERTH_C(3), BERTH_C(4), BERTH_C(5), BERTH_C(6), BERTH_C(7)
+#define BERTH_C4 BERTH_C(0), BERTH_C(1), BERTH_C(2), BERTH_C(3)
+#define BERTH_C5 BERTH_C4, BERTH_C(4)
+#define BERTH_C8 BERTH_C5, BERTH_C(5), BERTH_C(6), BERTH_C(7)
+#define BERTH_C9 BERTH_C8, BERTH_C(8)
 #define BERTH_C10 BERTH_C8, BERTH_C(8), BERTH_C(9)
 #define BERTH_C12 BERTH_C10, BERTH_C(10), BERTH_C(11)
+#define BERTH_C13 BERTH_C12, BERTH_C(12)
 #define BERTH_C14 BERTH_C12, BERTH_C(12), BERTH_C(13)
 #define BERTH_C16 BERTH_C14, BERTH_C(14), BERTH_C(15)
-#define BERTH_N8                                                                                                             \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, " \
-  "%26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
-  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define BERTH_N4                                                                               \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+  "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define BERTH_N5 BERTH_N4 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define BERTH_N8                                                                                                          \
+  BERTH_N5                                                                                                                \
+  ", %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, " \
+  "%63"
+#define BERTH_N9 BERTH_N8 ", %64, %65, %66, %67, %68, %69, %70, %71"
 #define BERTH_N10 BERTH_N8 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define BERTH_N12 BERTH_N10 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define BERTH_N13 BERTH_N12 ", %96, %97, %98, %99, %100, %101, %102, %103"
 #define BERTH_N14 BERTH_N12 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
 #define BERTH_N16 BERTH_N14 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define BERTH_MULTIPLY(width, type, names, operands, a_name, b_name)                                                   \
@@ -39,7 +49,15 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
                : operands                                                                                              \
                : "l"(a), "l"(b))
 #define BERTH_MULTIPLY_AS(type)                                      \
-  if constexpr (kWidth == 128) {                                     \
+  if constexpr (kWidth == 64) {                                      \
+    BERTH_MULTIPLY(64, type, BERTH_N4, BERTH_C4, "%32", "%33");      \
+  } else if constexpr (kWidth == 80) {                               \
+    BERTH_MULTIPLY(80, type, BERTH_N5, BERTH_C5, "%40", "%41");      \
+  } else if constexpr (kWidth == 144) {                              \
+    BERTH_MULTIPLY(144, type, BERTH_N9, BERTH_C9, "%72", "%73");     \
+  } else if constexpr (kWidth == 208) {                              \
+    BERTH_MULTIPLY(208, type, BERTH_N13, BERTH_C13, "%104", "%105"); \
+  } else if constexpr (kWidth == 128) {                              \
     BERTH_MULTIPLY(128, type, BERTH_N8, BERTH_C8, "%64", "%65");     \
   } else if constexpr (kWidth == 160) {                              \
     BERTH_MULTIPLY(160, type, BERTH_N10, BERTH_C10, "%80", "%81");   \
@@ -62,11 +80,19 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
 #undef BERTH_N14
 #undef BERTH_N12
 #undef BERTH_N10
+#undef BERTH_N5
+#undef BERTH_N4
+#undef BERTH_N9
+#undef BERTH_N13
 #undef BERTH_N8
 #undef BERTH_C16
 #undef BERTH_C14
 #undef BERTH_C12
 #undef BERTH_C10
+#undef BERTH_C5
+#undef BERTH_C4
+#undef BERTH_C9
+#undef BERTH_C13
 #undef BERTH_C8
 #undef BERTH_C
 }

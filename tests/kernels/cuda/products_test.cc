@@ -160,6 +160,30 @@ TEST_P(ProductsTest, ProjectOut) {
   }
 }
 
+// Every width of a tile whose K is cut, tiles without a partner, ends inside of tiles and steps, parts of unequal length.
+TEST_P(ProductsTest, SplitProductsOfManyRows) {
+  struct Case {
+    int64_t k, hidden;
+    bool bias;
+    float scale;
+  };
+  for (const Case& c : {Case{2048, 1800, false, 1}, Case{4104, 2000, true, 0.5f}, Case{1096, 4096, false, 1},
+                        Case{256, 3000, true, 2}, Case{840, 6040, false, 1}}) {
+    Twin& weight = Values({c.hidden, c.k}, 1 / std::sqrt(float(c.k)));
+    const Twin& bias = Floats({c.hidden}, 0, 0.2f);
+    for (const int rows : {12, 33, 49, 63, 64, 65, 100, 128, 129}) {
+      SCOPED_TRACE(testing::Message() << rows << " rows, " << c.k << " to " << c.hidden);
+      const Guarded in = GuardedValues(rows, c.k), residual = GuardedValues(rows, c.hidden);
+      Compare(residual, [&](Ops& ops, auto side) {
+        ProjectOutArgs args{
+            .in = side(in.view), .weight = WeightOf(side(weight)), .scale = c.scale, .residual = side(residual.view)};
+        if (c.bias) args.bias = side(bias);
+        ops.MlpDown(args);
+      });
+    }
+  }
+}
+
 // Rows that a tuned algorithm serves, not as many as it was tuned for.
 TEST_P(ProductsTest, TunedShapes) {
   constexpr int64_t kSide = 2048;
@@ -334,6 +358,20 @@ TEST_P(AttnInTest, MatchesTheCpu) {
         AttnInCase{72, 4, 2, 256, 128, false, false, false, 0}, AttnInCase{192, 3, 3, 96, 0, true, false, false, 0},
         AttnInCase{448, 5, 1, 96, 48, true, false, true, 2}, AttnInCase{1024, 40, 8, 64, 32, false, false, false, 0}}) {
     for (const int rows : kRows) {
+      SCOPED_TRACE(testing::Message() << rows << " rows, hidden " << c.hidden << ", heads of " << c.head_dim);
+      Run(c, rows);
+      twins_.clear();
+      buffers_.clear();
+    }
+  }
+}
+
+// Both widths of a tile whose K is cut, and a tile without a partner.
+TEST_P(AttnInTest, SplitOfManyRows) {
+  for (const AttnInCase& c :
+       {AttnInCase{320, 20, 2, 64, 32, true, false, true, 1.5f}, AttnInCase{320, 35, 1, 128, 64, true, false, false, 0},
+        AttnInCase{192, 30, 2, 128, 64, false, false, true, 0}, AttnInCase{128, 8, 2, 256, 128, false, false, false, 2}}) {
+    for (const int rows : {12, 33, 49, 64, 65, 100, 128, 129}) {
       SCOPED_TRACE(testing::Message() << rows << " rows, hidden " << c.hidden << ", heads of " << c.head_dim);
       Run(c, rows);
       twins_.clear();

@@ -1,0 +1,51 @@
+#include "kernels/cuda/split/split.h"
+#include "kernels/cuda/split/split_launch.cuh"
+
+namespace berth::kernels::cuda {
+namespace {
+
+constexpr int64_t kMinRows = 1024;
+constexpr int kRanks = 4, kShare = 2, kWidths[] = {80, 128, 144, 208};
+
+// A product that is shorter than what is around it leaves more SMs to that.
+constexpr int64_t kShortElements = int64_t{4} << 20;
+
+// Rows of the narrowest tile of which all are multiplied at once, 0 if there is none.
+int WidthOf(const Context& context, int64_t n, int64_t k) {
+  const int64_t tiles = split::TilesAtOnce(context, kRanks, kShare);
+  for (const int width : kWidths) {
+    if (n <= tiles * width && (width > kWidths[0] || n * k > kShortElements)) return width;
+  }
+  return 0;
+}
+
+}  // namespace
+
+bool SplitLinear(Context& context, const Tensor& in, const LinearWeight& weight, const LinearFinish& finish,
+                 const Tensor& out) {
+  const int64_t n = weight.n(), width = WidthOf(context, n, weight.k);
+  if (width == 0 || n < kMinRows || n % 8 != 0 || !split::Takes(context, in, weight, kRanks) || out.dtype() != in.dtype() ||
+      !TakesVectors(out.raw(), out.stride(0)) || !TakesVectors(finish.bias.raw(), 0)) {
+    return false;
+  }
+  bool taken = false;
+  WithActivation(in.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const split::StoreEpilogue<T> epilogue{.n = static_cast<int>(n),
+                                           .bias = static_cast<const float*>(finish.bias.raw()),
+                                           .scale = finish.scale,
+                                           .accumulate = finish.accumulate,
+                                           .out = static_cast<T*>(out.raw()),
+                                           .out_stride = out.stride(0)};
+    const auto launch = [&]<int kIndex>() {
+      if (width == kWidths[kIndex]) taken = split::Launch<T, kWidths[kIndex], kRanks, kShare>(context, in, weight, epilogue);
+    };
+    launch.template operator()<0>();
+    launch.template operator()<1>();
+    launch.template operator()<2>();
+    launch.template operator()<3>();
+  });
+  return taken;
+}
+
+}  // namespace berth::kernels::cuda
