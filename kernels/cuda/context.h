@@ -16,6 +16,7 @@ namespace berth::kernels::cuda {
 
 // How the streaming product uses an SM; `step_bench` tries others.
 struct StreamTuning {
+  int chain_tokens = 8;  // products of more tokens are cut along K (split/), where they can be
   int stages = 12;       // of a chain, where there is room
   int links = 4;         // of a chain
   int flying = 3;        // stages of a chain whose copies are under way at once: with more, all else waits for them
@@ -68,6 +69,7 @@ struct Context {
   StreamTuning stream_tuning;
   Buffer chain_arrivals;  // u64 [1], see ChainParams
   std::unique_ptr<PendingProducts> pending;
+  bool serial = false;  // the next kernel starts when all before it have ended, see Launch
   int multiprocessors = 0;
   bool batch_invariant = false;  // all products take one plan and all rows one attention, whatever rows are beside them
   bool hopper = false;           // kernels of sm_90 may be used

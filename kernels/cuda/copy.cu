@@ -34,6 +34,7 @@ bool CopySmall(Context& context, void* to, const void* from, size_t bytes, const
   if (pieces > 0) {
     Launch(context, CopyPieces, (pieces + kThreads - 1) / kThreads, kThreads, 0, static_cast<uint4*>(to),
            static_cast<const uint4*>(from), pieces);
+    context.serial = true;  // a step's kernels read ahead of their wait what was copied
   }
   return true;
 }

@@ -20,6 +20,8 @@ __global__ void GatherRows(const T* in, int64_t in_stride, const int32_t* row, i
 }  // namespace
 
 void Gather(Context& context, const GatherArgs& args) {
+  // Attention of gathered rows reads ahead of its wait keys that the kernel before this one has written.
+  context.serial = true;
   WithActivation(args.in.dtype(), [&](auto type) {
     using T = decltype(type);
     Launch(context, GatherRows<T>, args.row.dim(0), kThreads, 0, static_cast<const T*>(args.in.raw()), args.in.stride(0),

@@ -343,6 +343,7 @@ Options Parse(int count, char** arguments) {
       if (name == "stages") options.tuning.stages = value;
       if (name == "together") options.tuning.together = value != 0;
       if (name == "flying") options.tuning.flying = value;
+      if (name == "chain") options.tuning.chain_tokens = value;
       if (name == "links") options.tuning.links = value;
       if (name == "invariant") options.batch_invariant = value != 0;
       if (name == "context") options.context = value;

@@ -21,8 +21,9 @@ inline int64_t TilesAtOnce(const Context& context, int ranks, int share) {
 
 // Whether products of `in` and `weight` may be cut along K into `ranks` parts.
 inline bool Takes(const Context& context, const Tensor& in, const LinearWeight& weight, int ranks) {
-  if (!context.hopper || context.batch_invariant || in.dim(0) > kMaxSets * kSetTokens || weight.segments.size() != 1)
-    return false;
+  const int64_t tokens = in.dim(0);
+  if (!context.hopper || context.batch_invariant || weight.segments.size() != 1) return false;
+  if (tokens <= context.stream_tuning.chain_tokens || tokens > kMaxSets * kSetTokens) return false;
   const LinearWeight::Segment& segment = weight.segments[0];
   return segment.dtype == in.dtype() && weight.k >= ranks * kStep && TakesVectors(segment.data, weight.k) &&
          TakesVectors(in.raw(), in.stride(0));

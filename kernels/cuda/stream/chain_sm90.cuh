@@ -136,18 +136,19 @@ class ChainWalk {
     BulkCopy(norm_, link.norm.weight, bytes, norm_full_);
   }
 
-  // Not before the ring has room and of the copies before only few are under way: what else is read waits behind them.
+  // Not before the ring has room and of the copies before only few are under way: what else is read waits behind them. That
+  // wait comes last, so that the copy follows it at once.
   __device__ void Copy(const LinkProduct& link, int tile, int chunk, uint64_t policy) {
     const int run = link.run == 0 ? 0 : tile / link.tiles_of_run;
     const int row = link.run == 0 ? tile * kTileRows : (tile - run * link.tiles_of_run) * kTilePairs;
+    WaitFor(empty_ + at_.stage, at_.parity ^ 1);
+    ArriveAndExpect(full_ + at_.stage, kStageBytes);
     if (flying_ == params_.flying) {
       WaitFor(full_ + landed_.stage, landed_.parity);
       landed_.Advance(params_.stages);
     } else {
       ++flying_;
     }
-    WaitFor(empty_ + at_.stage, at_.parity ^ 1);
-    ArriveAndExpect(full_ + at_.stage, kStageBytes);
     TensorCopy(stages_ + at_.stage * kStageBytes, &link.map, chunk * (kChunkBytes / 2 / kMapElements), row, 0, run,
                full_ + at_.stage, policy);
     at_.Advance(params_.stages);

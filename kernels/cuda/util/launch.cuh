@@ -10,8 +10,9 @@ namespace berth::kernels::cuda {
 
 // Programmatic dependent launch (CUDA programming guide, "Programmatic Dependent Launch and Synchronization"): a kernel may
 // become resident while the one before it in the stream still runs. Until WaitForInputs() it must neither read what an earlier
-// kernel writes nor write anything that an earlier kernel may still read; weights never change, so prefetching them comes
-// before.
+// kernel writes nor write anything that an earlier kernel may still read. Weights never change, so prefetching them comes
+// before; so may reading what is older than a step's first kernel, positions, lengths and the like, and keys of older steps.
+// Where such things change between a step's kernels, the next one is launched with Context::serial.
 
 // What a kernel gets without asking for more.
 inline constexpr size_t kDefaultSharedBytes = 48 << 10;
@@ -61,7 +62,9 @@ void LaunchPlaced(Context& context, void (*kernel)(Parameters...), Placement pla
     attributes[config.numAttrs].id = id;
     return attributes[config.numAttrs++].val;
   };
-  next(cudaLaunchAttributeProgrammaticStreamSerialization).programmaticStreamSerializationAllowed = 1;
+  if (!std::exchange(context.serial, false)) {
+    next(cudaLaunchAttributeProgrammaticStreamSerialization).programmaticStreamSerializationAllowed = 1;
+  }
   if (placement.ranks > 1) {
     auto& cluster = next(cudaLaunchAttributeClusterDimension).clusterDim;
     cluster.x = placement.ranks;
