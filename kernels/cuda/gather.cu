@@ -20,7 +20,8 @@ __global__ void GatherRows(const T* in, int64_t in_stride, const int32_t* row, i
 }  // namespace
 
 void Gather(Context& context, const GatherArgs& args) {
-  // Attention of gathered rows reads ahead of its wait keys that the kernel before this one has written.
+  context.Flush();
+  // Attention of gathered rows reads ahead of its wait keys that the kernel before this one writes.
   context.serial = true;
   WithActivation(args.in.dtype(), [&](auto type) {
     using T = decltype(type);

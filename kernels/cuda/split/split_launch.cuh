@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <span>
 
 #include "kernels/cuda/context.h"
@@ -19,11 +20,17 @@ inline int64_t TilesAtOnce(const Context& context, int ranks, int share) {
   return (context.multiprocessors - idle) / blocks * share;
 }
 
+// Up to how many tokens a product is left to a chain. Where layers are as small as M1's in docs/performance.md, a chain's waits
+// cost more than they save with 8 tokens; with one they do not, and steps of 5 to 7 are recorded as steps of 8.
+inline int64_t ChainTokens(const Context& context, const LinearWeight& weight) {
+  return std::min(context.stream_tuning.chain_tokens, std::min(weight.n(), weight.k) <= 2048 ? 4 : 8);
+}
+
 // Whether products of `in` and `weight` may be cut along K into `ranks` parts.
 inline bool Takes(const Context& context, const Tensor& in, const LinearWeight& weight, int ranks) {
   const int64_t tokens = in.dim(0);
   if (!context.hopper || context.batch_invariant || weight.segments.size() != 1) return false;
-  if (tokens <= context.stream_tuning.chain_tokens || tokens > kMaxSets * kSetTokens) return false;
+  if (tokens <= ChainTokens(context, weight) || tokens > kMaxSets * kSetTokens) return false;
   const LinearWeight::Segment& segment = weight.segments[0];
   return segment.dtype == in.dtype() && weight.k >= ranks * kStep && TakesVectors(segment.data, weight.k) &&
          TakesVectors(in.raw(), in.stride(0));

@@ -27,7 +27,7 @@ TEST_P(ChainsTest, ResultsOfOneProductAreReadByTheNext) {
   struct Shape {
     int64_t hidden, inter;
   };
-  for (const Shape& shape : {Shape{2048, 8192}, Shape{96, 352}, Shape{4096, 1504}}) {
+  for (const Shape& shape : {Shape{2048, 8192}, Shape{96, 352}, Shape{4096, 2528}}) {
     std::vector<Layer> layers;
     for (int i = 0; i < 5; ++i) layers.push_back(MakeLayer(shape.hidden, shape.inter));
     for (const int rows : {1, 2, 5, 8}) {
