@@ -91,10 +91,10 @@ std::vector<int32_t> Colliding(int32_t variant, uint64_t seed) {
 }
 
 TEST(PrefixIndexTest, ACollisionIsNotBelieved) {
-  const uint64_t seed = base::HashCombine(5, 0);
-  const std::vector<int32_t> one = Colliding(1, seed), two = Colliding(2, seed);
-  const auto hash = [seed](const std::vector<int32_t>& tokens) {
-    return base::Hash64({reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(int32_t)}, seed);
+  constexpr uint64_t kSeed = base::HashCombine(5, 0);
+  const std::vector<int32_t> one = Colliding(1, kSeed), two = Colliding(2, kSeed);
+  const auto hash = [](const std::vector<int32_t>& tokens) {
+    return base::Hash64({reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(int32_t)}, kSeed);
   };
   ASSERT_EQ(hash(one), hash(two)) << "the case tests nothing";
   PrefixIndex index;
