@@ -42,13 +42,10 @@ __global__ void AddBranch(NormView norm, float* branch, const float* bias, float
 
 void ProjectOut(Context& context, const ProjectOutArgs& args) {
   if (args.post_norm.weight.empty() && !TakesAdapter(context, args.adapter)) {
+    if (args.bias.empty() && args.scale == 1) return Linear(context, args.in, args.weight, /*beta=*/1, args.residual);
     const LinearFinish finish{.bias = args.bias, .scale = args.scale, .accumulate = true};
     if (SplitLinear(context, args.in, args.weight, finish, args.residual)) return;
     if (StreamLinear(context, args.in, args.weight, finish, args.residual)) return;
-    if (args.bias.empty() && args.scale == 1) {
-      Linear(context, args.in, args.weight, /*beta=*/1, args.residual);
-      return;
-    }
   }
   const int64_t rows = args.residual.dim(0), hidden = args.residual.dim(1);
   const Tensor branch(context.product.data(), DType::kF32, {rows, hidden});

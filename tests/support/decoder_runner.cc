@@ -93,11 +93,7 @@ std::vector<std::vector<float>> PromptLogits(const model::DecoderSpec& spec, con
     if (rows > 1 && image_rows.empty()) {
       const int last = first + rows - 1;
       put(last_row, {rows - 1});
-      input.last = {.row = last_row, .batch = input.batch};
-      input.last.batch.tokens = input.last.batch.decode_sequences = 1;
-      input.last.batch.position = position.Rows(last, 1);
-      input.last.batch.sequence_of = sequence_of.Rows(0, 1);
-      input.last.batch.query_start = last_start;
+      input.last = model::LastRowsOf(input.batch, last_row, position.Rows(last, 1), last_start);
       input.logit_row = position.Rows(0, 1);
       input.logits = logits.Rows(last, 1);
       (*decoder)->Forward(input);

@@ -32,6 +32,15 @@ Tensor HeadsOf(const Tensor& query, int64_t tokens, const AttentionSpec& spec) {
 
 }  // namespace
 
+LastRows LastRowsOf(const kernels::Batch& batch, const Tensor& row, const Tensor& position, const Tensor& index) {
+  LastRows last{.row = row, .batch = batch};
+  last.batch.tokens = last.batch.decode_sequences = batch.sequences;
+  last.batch.position = position;
+  last.batch.sequence_of = index.Rows(0, batch.sequences);
+  last.batch.query_start = index;
+  return last;
+}
+
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec, const DecoderWeights& weights,
                                                          kernels::Ops& ops, kernels::Allocator& allocator,
                                                          const DecoderOptions& options) {

@@ -18,6 +18,10 @@ struct LastRows {
   kernels::Batch batch;
 };
 
+// Those of `batch`: i32 [sequences] their rows and positions, and `index`, the numbers 0 … sequences.
+LastRows LastRowsOf(const kernels::Batch& batch, const kernels::Tensor& row, const kernels::Tensor& position,
+                    const kernels::Tensor& index);
+
 // One step's input to the decoder. Tensors live where the ops run.
 struct DecoderInput {
   kernels::Tensor token;       // i32 [tokens]

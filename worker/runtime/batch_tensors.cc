@@ -122,7 +122,9 @@ absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, con
     FillPadding(rows, counts, entry, place.scratch_block, slots_.shape().slots);
     step.token = rows.token.device;
     step.batch = MakeBatch(rows, counts, place);
-    if (counts.last_rows > 0) step.last = MakeLastRows(rows, counts, step.batch);
+    if (counts.last_rows > 0) {
+      step.last = model::LastRowsOf(step.batch, rows.last_row.device, rows.last_position.device, rows.last_index.device);
+    }
     step.rows = {.to = area.device(), .from = area.host(), .bytes = area.used()};
     if (counts.samples > 0) SetSample(rows, counts, top, place.area, step);
     if (counts.scores > 0) SetScores(rows, counts, score_top, place.area, step);
@@ -261,15 +263,6 @@ kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, c
           .context_length = rows.context_length.device,
           .rope_variant = options_.rope_variants ? rows.rope_variant.device : kernels::Tensor(),
           .block_table = rows.block_table.device};
-}
-
-model::LastRows BatchTensors::MakeLastRows(const Rows& rows, const Counts& counts, const kernels::Batch& batch) {
-  model::LastRows last{.row = rows.last_row.device, .batch = batch};
-  last.batch.tokens = last.batch.decode_sequences = counts.last_rows;
-  last.batch.position = rows.last_position.device;
-  last.batch.sequence_of = rows.last_index.device.Rows(0, counts.last_rows);
-  last.batch.query_start = rows.last_index.device;
-  return last;
 }
 
 void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const {

@@ -106,7 +106,6 @@ class BatchTensors {
   bool FillScores(const engine::StepPlan& plan, const Rows& rows) const;
   void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const;
   kernels::Batch MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const;
-  static model::LastRows MakeLastRows(const Rows& rows, const Counts& counts, const kernels::Batch& batch);
   void SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
   void SetScores(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
   void SetPool(const engine::StepPlan& plan, const Rows& rows, const Counts& counts, int area, StepTensors& step) const;

@@ -74,6 +74,20 @@ class ProductsTest : public TwinTensors {
     op(*cpu_, [](const auto& twin) { return twin.host; });
     ExpectGuardedClose(out, before);
   }
+
+  // A residual of `rows` and a branch of `weight` [hidden, k]; `bias` and `norm`, after it, may be null.
+  void CompareProjection(int rows, int64_t k, int64_t hidden, const Twin& weight, float scale, const Twin* bias,
+                         const Twin* norm) {
+    SCOPED_TRACE(testing::Message() << rows << " rows, " << k << " to " << hidden);
+    const Guarded in = GuardedValues(rows, k), residual = GuardedValues(rows, hidden);
+    Compare(residual, [&](Ops& ops, auto side) {
+      ProjectOutArgs args{
+          .in = side(in.view), .weight = WeightOf(side(weight)), .scale = scale, .residual = side(residual.view)};
+      if (bias != nullptr) args.bias = side(*bias);
+      if (norm != nullptr) args.post_norm = {.weight = side(*norm)};
+      ops.MlpDown(args);
+    });
+  }
 };
 
 TEST_P(ProductsTest, MlpUp) {
@@ -147,15 +161,7 @@ TEST_P(ProductsTest, ProjectOut) {
     Twin& weight = Values({c.hidden, c.k}, 1 / std::sqrt(float(c.k)));
     const Twin &norm = Floats({c.hidden}, 1, 0.1f), &bias = Floats({c.hidden}, 0, 0.2f);
     for (const int rows : kRows) {
-      SCOPED_TRACE(testing::Message() << rows << " rows, " << c.k << " to " << c.hidden);
-      const Guarded in = GuardedValues(rows, c.k), residual = GuardedValues(rows, c.hidden);
-      Compare(residual, [&](Ops& ops, auto side) {
-        ProjectOutArgs args{
-            .in = side(in.view), .weight = WeightOf(side(weight)), .scale = c.scale, .residual = side(residual.view)};
-        if (c.bias) args.bias = side(bias);
-        if (c.post_norm) args.post_norm = {.weight = side(norm)};
-        ops.MlpDown(args);
-      });
+      CompareProjection(rows, c.k, c.hidden, weight, c.scale, c.bias ? &bias : nullptr, c.post_norm ? &norm : nullptr);
     }
   }
 }
@@ -172,14 +178,7 @@ TEST_P(ProductsTest, SplitProductsOfManyRows) {
     Twin& weight = Values({c.hidden, c.k}, 1 / std::sqrt(float(c.k)));
     const Twin& bias = Floats({c.hidden}, 0, 0.2f);
     for (const int rows : {12, 33, 49, 63, 64, 65, 100, 128, 129}) {
-      SCOPED_TRACE(testing::Message() << rows << " rows, " << c.k << " to " << c.hidden);
-      const Guarded in = GuardedValues(rows, c.k), residual = GuardedValues(rows, c.hidden);
-      Compare(residual, [&](Ops& ops, auto side) {
-        ProjectOutArgs args{
-            .in = side(in.view), .weight = WeightOf(side(weight)), .scale = c.scale, .residual = side(residual.view)};
-        if (c.bias) args.bias = side(bias);
-        ops.MlpDown(args);
-      });
+      CompareProjection(rows, c.k, c.hidden, weight, c.scale, c.bias ? &bias : nullptr, nullptr);
     }
   }
 }

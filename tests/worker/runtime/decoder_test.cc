@@ -86,11 +86,7 @@ class Harness {
                        .logit_row = ints(index).Rows(0, rows),
                        .logits = Tensor(logits.data(), DType::kF32, {rows, vocab_})};
     if (last) {
-      input.last = {.row = ints(last_row), .batch = input.batch};
-      input.last.batch.tokens = input.last.batch.decode_sequences = sequences;
-      input.last.batch.position = ints(last_position);
-      input.last.batch.sequence_of = ints(index).Rows(0, sequences);
-      input.last.batch.query_start = ints(index).Rows(0, sequences + 1);
+      input.last = LastRowsOf(input.batch, ints(last_row), ints(last_position), ints(index).Rows(0, sequences + 1));
     }
     decoder_->Forward(input);
     EXPECT_TRUE(ops_->Sync().ok());
