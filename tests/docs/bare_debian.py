@@ -11,7 +11,6 @@ import tempfile
 
 from test_snippets import FENCE, ROOT
 
-MIRROR = "http://deb.debian.org/debian"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # of a network that has its own
 SKIPPED = 77
 SAID = "/said"  # what a fence printed
@@ -71,7 +70,7 @@ def main(parent=None):
         return SKIPPED
     folder = pathlib.Path(tempfile.mkdtemp(prefix="berth-bare-", dir=parent or "/var/tmp"))
     try:
-        subprocess.run(["debootstrap", "--variant=minbase", "bookworm", folder / "root", MIRROR], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["debootstrap", "--variant=minbase", "bookworm", folder / "root"], check=True, stdout=subprocess.DEVNULL)
         return run_there(folder / "root")
     finally:
         shutil.rmtree(folder)
