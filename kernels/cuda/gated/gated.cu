@@ -22,15 +22,13 @@ bool GatedMlpUp(Context& context, const MlpUpArgs& args) {
   const int64_t tokens = args.out.dim(0), inter = args.out.dim(1), k = args.weight.k;
   const gated::GatedPlan plan = gated::PlanGated(tokens, inter, context.multiprocessors, context.stream_tuning.gated_width);
   const bool shares_tokens = plan.shared == gated::Shared::kTokens;
-  // Rows that are beyond the last token take time to copy as well.
-  const int64_t token_rows = plan.groups == 1 ? (tokens + 15) / 16 * 16 : plan.groups * gated::kGroupTokens;
-  const int64_t token_box = token_rows / (shares_tokens ? gated::kPair : 1);
+  const int64_t tile = plan.groups * gated::kGroupTokens, tail = gated::CopiedRows(tokens % tile, tile);
+  const int64_t copies = shares_tokens ? gated::kPair : 1;  // of a tile
   gated::GatedParams params{.steps = static_cast<int>((k + gated::kStep - 1) / gated::kStep),
                             .token_units = static_cast<int>(plan.token_units),
                             .width_units = static_cast<int>(plan.width_units),
                             .token_count = tokens,
                             .inter = inter,
-                            .token_rows = static_cast<int>(token_rows),
                             .bias = static_cast<const float*>(args.bias.raw()),
                             .out = args.out.raw(),
                             .out_stride = args.out.stride(0)};
@@ -41,7 +39,8 @@ bool GatedMlpUp(Context& context, const MlpUpArgs& args) {
     return MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_UINT16, CU_TENSOR_MAP_SWIZZLE_128B, static_cast<const std::byte*>(data),
                      dimensions, to);
   };
-  if (!map(normed.raw(), tokens, normed.stride(0), token_box, params.tokens) ||
+  if (!map(normed.raw(), tokens, normed.stride(0), tile / copies, params.tokens) ||
+      (tail > 0 && !map(normed.raw(), tokens, normed.stride(0), tail / copies, params.tail)) ||
       !map(args.weight.segments[0].data, 2 * inter, k, plan.width / 2, params.weight)) {
     return false;
   }

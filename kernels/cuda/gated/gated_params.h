@@ -9,11 +9,11 @@ namespace berth::kernels::cuda::gated {
 // out [tokens, inter] = silu(in · gateᵀ + bias) * (in · upᵀ + bias). The weight is [2 * inter, k]: gate rows, then up rows.
 struct GatedParams {
   CUtensorMap tokens;                   // boxes of what one block copies of a tile's tokens, kStep elements wide
+  CUtensorMap tail;                     // the same of the last tokens, where they are no whole tile
   CUtensorMap weight;                   // boxes of half a tile's rows
   int steps;                            // along K
   int token_units, width_units, units;  // what a cluster walks through, see Walk::TileOf
   int64_t token_count, inter;
-  int token_rows;     // of a tile that are copied
   const float* bias;  // or null
   void* out;
   int64_t out_stride;

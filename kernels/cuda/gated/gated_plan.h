@@ -24,6 +24,12 @@ struct GatedPlan {
   int64_t token_units = 0, width_units = 0;  // of the tiles that a cluster takes at once
 };
 
+// How many rows are copied of a tile of `tile` rows, of which `tokens` are there. A box that reaches beyond the last token
+// takes longer than one that ends with it.
+constexpr int64_t CopiedRows(int64_t tokens, int64_t tile) {
+  return tokens >= tile ? tile : tokens <= 0 ? 0 : (tokens + 15) / 16 * 16;
+}
+
 constexpr int StageBytes(int width, int groups) { return (width + groups * kGroupTokens) * kStep * 2; }
 constexpr int Stages(int width, int groups) { return (kSharedBytes - kBarrierBytes) / StageBytes(width, groups); }
 

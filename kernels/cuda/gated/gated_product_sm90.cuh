@@ -39,7 +39,7 @@ class Walk {
   }
 
   __device__ void InitBarriers() {
-    PrefetchMap(&params_.tokens);
+    PrefetchMap(params_.token_count < kTileTokens ? &params_.tail : &params_.tokens);
     PrefetchMap(&params_.weight);
     for (int i = 0; i < kStages; ++i) {
       InitBarrier(full_ + i, 1);
@@ -116,6 +116,7 @@ class Walk {
  private:
   struct Tile {
     int token, row;  // its first token and gate
+    int rows;        // of its tokens that are copied
   };
   struct Cursor {
     int unit, step, stage;
@@ -129,8 +130,9 @@ class Walk {
     const int units = min(kUnitsOfGroup, params_.token_units - group * kUnitsOfGroup);
     const int width_unit = rest / units, token_unit = group * kUnitsOfGroup + rest - width_unit * units;
     const bool weight = kShared == Shared::kWeight;
-    return {(weight ? token_unit * kPair + rank_ : token_unit) * kTileTokens,
-            (weight ? width_unit : width_unit * kPair + rank_) * kHalf};
+    const int token = (weight ? token_unit * kPair + rank_ : token_unit) * kTileTokens;
+    return {token, (weight ? width_unit : width_unit * kPair + rank_) * kHalf,
+            static_cast<int>(CopiedRows(params_.token_count - token, kTileTokens))};
   }
 
   __device__ Cursor First() const { return {cluster_, 0, 0, 0, TileOf(cluster_)}; }
@@ -151,7 +153,7 @@ class Walk {
     Barrier* const full = full_ + cursor.stage;
     std::byte* const to = stages_ + cursor.stage * StageBytes(kWidth, kGroups) + kTokenBytes;
     const int column = cursor.step * kStep, first = cursor.tile.row, second = first + static_cast<int>(params_.inter);
-    ArriveAndExpect(full, (params_.token_rows + kWidth) * kStep * 2);
+    ArriveAndExpect(full, (cursor.tile.rows + kWidth) * kStep * 2);
     if constexpr (kShared == Shared::kWeight) {
       TensorCopyToAll(to + rank_ * kHalf * kStep * 2, &params_.weight, column, rank_ == 0 ? first : second, full, kBoth,
                       policy);
@@ -165,11 +167,13 @@ class Walk {
     Barrier* const full = full_ + cursor.stage;
     std::byte* const to = stages_ + cursor.stage * StageBytes(kWidth, kGroups);
     const int column = cursor.step * kStep;
+    if (cursor.tile.rows == 0) return;
+    const CUtensorMap* const map = cursor.tile.rows == kTileTokens ? &params_.tokens : &params_.tail;
     if constexpr (kShared == Shared::kTokens) {
-      const int part = rank_ * params_.token_rows / kPair;
-      TensorCopyToAll(to + part * kStep * 2, &params_.tokens, column, cursor.tile.token + part, full, kBoth, policy);
+      const int part = rank_ * cursor.tile.rows / kPair;
+      TensorCopyToAll(to + part * kStep * 2, map, column, cursor.tile.token + part, full, kBoth, policy);
     } else {
-      TensorCopy(to, &params_.tokens, column, cursor.tile.token, full, policy);
+      TensorCopy(to, map, column, cursor.tile.token, full, policy);
     }
   }
 

@@ -7,8 +7,8 @@ namespace {
 constexpr int64_t kMinRows = 1024;
 constexpr int kRanks = 4, kShare = 2, kWidths[] = {80, 128, 144, 208};
 
-// A product that is shorter than what is around it leaves more SMs to that.
-constexpr int64_t kShortElements = int64_t{4} << 20;
+// A product that is shorter than what is around it leaves more SMs to that. Of more tokens it is slower than cuBLASLt's.
+constexpr int64_t kShortElements = int64_t{4} << 20, kShortTokens = 128;
 
 // Rows of the narrowest tile of which all are multiplied at once, 0 if there is none.
 int WidthOf(const Context& context, int64_t n, int64_t k) {
@@ -24,8 +24,9 @@ int WidthOf(const Context& context, int64_t n, int64_t k) {
 bool SplitLinear(Context& context, const Tensor& in, const LinearWeight& weight, const LinearFinish& finish,
                  const Tensor& out) {
   const int64_t n = weight.n(), width = WidthOf(context, n, weight.k);
-  if (width == 0 || n < kMinRows || n % 8 != 0 || !split::Takes(context, in, weight, kRanks) || out.dtype() != in.dtype() ||
-      !TakesVectors(out.raw(), out.stride(0)) || !TakesVectors(finish.bias.raw(), 0)) {
+  if (n * weight.k <= kShortElements && in.dim(0) > kShortTokens) return false;
+  if (width == 0 || n < kMinRows || n % 8 != 0 || !split::Takes(context, in, weight, kRanks, width) ||
+      out.dtype() != in.dtype() || !TakesVectors(out.raw(), out.stride(0)) || !TakesVectors(finish.bias.raw(), 0)) {
     return false;
   }
   bool taken = false;

@@ -6,7 +6,7 @@
 
 namespace berth::kernels::cuda {
 
-// Products of up to 128 tokens whose K is cut among the blocks of a cluster (split_product_sm90.cuh). False, with nothing
+// Products of up to 192 tokens whose K is cut among the blocks of a cluster (split_product_sm90.cuh). False, with nothing
 // queued, where they do not take the shape: so few tokens that a chain is faster, weights in several segments or of another
 // dtype than activations, unaligned rows, too few rows or too many for one tile per cluster. Never where batches must not
 // change bits.

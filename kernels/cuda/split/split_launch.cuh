@@ -27,11 +27,11 @@ inline int64_t ChainTokens(const Context& context, const LinearWeight& weight) {
   return std::min(weight.n(), weight.k) <= 2048 ? std::min(most, 4) : most;
 }
 
-// Whether products of `in` and `weight` may be cut along K into `ranks` parts.
-inline bool Takes(const Context& context, const Tensor& in, const LinearWeight& weight, int ranks) {
+// Whether products of `in` and `weight` may be cut along K into `ranks` parts, tiles having `width` rows.
+inline bool Takes(const Context& context, const Tensor& in, const LinearWeight& weight, int ranks, int width) {
   const int64_t tokens = in.dim(0);
   if (!context.hopper || context.batch_invariant || weight.segments.size() != 1) return false;
-  if (tokens <= ChainTokens(context, weight) || tokens > kMaxSets * kSetTokens) return false;
+  if (tokens <= ChainTokens(context, weight) || tokens > MostSets(width) * kSetTokens) return false;
   const LinearWeight::Segment& segment = weight.segments[0];
   return segment.dtype == in.dtype() && weight.k >= ranks * kStep && TakesVectors(segment.data, weight.k) &&
          TakesVectors(in.raw(), in.stride(0));
@@ -72,10 +72,12 @@ bool LaunchSets(Context& context, const Tensor& in, const LinearWeight& weight, 
 }
 
 // Queues the product; false if the driver refuses a tensor map.
-template <typename T, int kWidth, int kRanks, int kShare, typename Epilogue>
+template <typename T, int kWidth, int kRanks, int kShare, int kSets = 1, typename Epilogue>
 bool Launch(Context& context, const Tensor& in, const LinearWeight& weight, const Epilogue& epilogue) {
-  return in.dim(0) <= kSetTokens ? LaunchSets<T, kWidth, kRanks, kShare, 1>(context, in, weight, epilogue)
-                                 : LaunchSets<T, kWidth, kRanks, kShare, 2>(context, in, weight, epilogue);
+  if constexpr (kSets < MostSets(kWidth)) {
+    if (in.dim(0) > kSets * kSetTokens) return Launch<T, kWidth, kRanks, kShare, kSets + 1>(context, in, weight, epilogue);
+  }
+  return LaunchSets<T, kWidth, kRanks, kShare, kSets>(context, in, weight, epilogue);
 }
 
 }  // namespace berth::kernels::cuda::split

@@ -177,7 +177,7 @@ TEST_P(ProductsTest, SplitProductsOfManyRows) {
                         Case{256, 3000, true, 2}, Case{840, 6040, false, 1}}) {
     Twin& weight = Values({c.hidden, c.k}, 1 / std::sqrt(float(c.k)));
     const Twin& bias = Floats({c.hidden}, 0, 0.2f);
-    for (const int rows : {12, 33, 49, 63, 64, 65, 100, 128, 129}) {
+    for (const int rows : {12, 33, 49, 63, 64, 65, 100, 128, 129, 192, 200, 256, 257}) {
       CompareProjection(rows, c.k, c.hidden, weight, c.scale, c.bias ? &bias : nullptr, nullptr);
     }
   }
@@ -370,7 +370,7 @@ TEST_P(AttnInTest, SplitOfManyRows) {
   for (const AttnInCase& c :
        {AttnInCase{320, 20, 2, 64, 32, true, false, true, 1.5f}, AttnInCase{320, 35, 1, 128, 64, true, false, false, 0},
         AttnInCase{192, 30, 2, 128, 64, false, false, true, 0}, AttnInCase{128, 8, 2, 256, 128, false, false, false, 2}}) {
-    for (const int rows : {12, 33, 49, 64, 65, 100, 128, 129}) {
+    for (const int rows : {12, 33, 49, 64, 65, 100, 128, 129, 192, 200, 256, 257}) {
       SCOPED_TRACE(testing::Message() << rows << " rows, hidden " << c.hidden << ", heads of " << c.head_dim);
       Run(c, rows);
       twins_.clear();
