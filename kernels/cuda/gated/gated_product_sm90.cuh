@@ -80,7 +80,7 @@ class Walk {
     };
     float c[kWidth / 8][4];
     WaitForInputs();
-    for (int unit = cluster_; unit < params_.units; unit += clusters_) {
+    for (int wave = 0, unit; (unit = UnitOf(wave)) < params_.units; ++wave) {
       const Tile tile = TileOf(unit);
       const int token = tile.token + group * kGroupTokens;
       if (token >= params_.token_count || tile.row >= params_.inter) {
@@ -119,10 +119,17 @@ class Walk {
     int rows;        // of its tokens that are copied
   };
   struct Cursor {
-    int unit, step, stage;
+    int wave, unit, step, stage;
     uint32_t parity;
     Tile tile;
   };
+
+  // Every cluster has one in each wave. Where all of its units would be of the same tokens, it takes another one each time:
+  // some clusters would always have the tail.
+  __device__ int UnitOf(int wave) const {
+    const int place = clusters_ % params_.token_units == 0 ? (cluster_ + wave) % clusters_ : cluster_;
+    return wave * clusters_ + place;
+  }
 
   __device__ Tile TileOf(int unit) const {
     const int group = unit / (kUnitsOfGroup * params_.width_units);
@@ -135,7 +142,7 @@ class Walk {
             static_cast<int>(CopiedRows(params_.token_count - token, kTileTokens))};
   }
 
-  __device__ Cursor First() const { return {cluster_, 0, 0, 0, TileOf(cluster_)}; }
+  __device__ Cursor First() const { return {0, cluster_, 0, 0, 0, TileOf(cluster_)}; }
 
   __device__ void Advance(Cursor& cursor) const {
     if (++cursor.stage == kStages) {
@@ -144,7 +151,7 @@ class Walk {
     }
     if (++cursor.step < params_.steps) return;
     cursor.step = 0;
-    cursor.unit += clusters_;
+    cursor.unit = UnitOf(++cursor.wave);
     if (cursor.unit < params_.units) cursor.tile = TileOf(cursor.unit);
   }
 

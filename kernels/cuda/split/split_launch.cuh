@@ -41,7 +41,8 @@ template <typename T, int kWidth, int kRanks, int kShare, int kSets, typename Ep
 bool LaunchSets(Context& context, const Tensor& in, const LinearWeight& weight, const Epilogue& epilogue) {
   const int64_t n = weight.n(), k = weight.k, row_bytes = k * 2;
   SplitParams params{.steps = static_cast<int>((k + kStep - 1) / kStep), .token_count = static_cast<int>(in.dim(0))};
-  params.token_rows = (params.token_count + 15) / 16 * 16;
+  params.token_rows = params.token_count <= 8 ? 8 : (params.token_count + 15) / 16 * 16;
+  params.token_box = std::max(params.token_rows / kShare, 8);
   const auto map = [&](const void* data, std::span<const MapDimension> dimensions, CUtensorMap& to) {
     return MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_UINT16, CU_TENSOR_MAP_SWIZZLE_128B, static_cast<const std::byte*>(data),
                      dimensions, to);
@@ -49,7 +50,7 @@ bool LaunchSets(Context& context, const Tensor& in, const LinearWeight& weight, 
   const auto map_weight = [&](std::span<const MapDimension> dimensions) {
     return map(weight.segments[0].data, dimensions, params.weight);
   };
-  const MapDimension inner{k, 0, kStep}, tokens[] = {inner, {in.dim(0), in.stride(0) * 2, params.token_rows / kShare}};
+  const MapDimension inner{k, 0, kStep}, tokens[] = {inner, {in.dim(0), in.stride(0) * 2, params.token_box}};
   bool mapped = map(in.raw(), tokens, params.tokens);
   if constexpr (Epilogue::kPaired) {
     const int64_t half = epilogue.finish.head_dim / 2;

@@ -28,7 +28,8 @@ struct SplitParams {
   CUtensorMap weight;  // boxes of a tile's rows
   int steps;           // along K
   int token_count;
-  int token_rows;  // that are copied, a multiple of 16
+  int token_rows;  // that are copied, a multiple of 16 or 8 of them
+  int token_box;   // of them in one copy
 };
 
 }  // namespace berth::kernels::cuda::split

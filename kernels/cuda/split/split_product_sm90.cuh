@@ -151,8 +151,9 @@ class Walk {
   __device__ void CopyTokens(int step, int stage) {
     const int column = (first_ + step) * kStep;
     if constexpr (kShare > 1) {
-      const int rows = params_.token_rows / kShare;
-      TensorCopyToAll(Stage(stage) + share_ * rows * kStep * 2, &params_.tokens, column, share_ * rows, full_ + stage,
+      const int row = share_ * params_.token_box;
+      if (row >= params_.token_rows) return;
+      TensorCopyToAll(Stage(stage) + row * kStep * 2, &params_.tokens, column, row, full_ + stage,
                       ((1 << kShare) - 1) << BlockOf(rank_, 0), NormalPolicy());
     } else {
       TensorCopy(Stage(stage), &params_.tokens, column, 0, full_ + stage, NormalPolicy());
