@@ -32,6 +32,7 @@ void Scheduler::EndOverdue(absl::Duration now) {
 // The sequences that can decode one more token, each with a block to write to.
 std::vector<Scheduler::Sequence*> Scheduler::ReserveDecodes() {
   std::vector<Sequence*> decodes;
+  decodes.reserve(active_.size());
   // Preemption takes from the end of the order, so whatever is collected here stays active.
   for (Sequence* sequence : std::vector<Sequence*>(active_.begin(), active_.end())) {
     const bool wants = sequence->active() && sequence->at.decoding && sequence->planned_output() < sequence->limit;
@@ -125,6 +126,7 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
     decodes.resize(decode_share);
   }
   std::vector<Chunk> chunks;
+  chunks.reserve(decodes.size() + prompts.size());
   for (Sequence* sequence : decodes) chunks.push_back({.sequence = sequence, .count = 1});
   if (!prompts.empty()) {
     const int room = options_.step_tokens - static_cast<int>(decodes.size());
@@ -165,10 +167,11 @@ void Scheduler::SharePrompts(std::vector<Chunk> prompts, int budget, std::vector
 }
 
 StepPlan Scheduler::Emit(const std::vector<Chunk>& chunks) {
-  StepPlanBuilder builder(++step_);
+  StepPlanBuilder builder(++step_, chunks.size());
   for (const RetireRecord& record : retires_) builder.Retire(record);
   retires_.clear();
   Flight flight{.step = step_};
+  flight.rows.reserve(chunks.size());
   for (const Chunk& chunk : chunks) EmitRow(chunk, builder, flight);
   flights_.push_back(std::move(flight));
   pool_.BeginStep(step_);

@@ -58,6 +58,7 @@ std::vector<SequenceUpdate> Scheduler::Commit(StepResult result) {
   flights_.pop_front();
   pool_.CommitStep(flight.step);
   ++counters_.steps;
+  updates_.reserve(updates_.size() + flight.rows.size());
   size_t next = 0, next_pool = 0, next_score = 0;
   for (const FlightRow& row : flight.rows) {
     const RowResult* drawn = nullptr;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -165,7 +166,7 @@ class Scheduler {
   BlockPool pool_;
   PrefixIndex index_;
   absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  std::set<Sequence*, InOrder> waiting_, active_;
+  absl::btree_set<Sequence*, InOrder> waiting_, active_;
   std::set<std::pair<absl::Duration, SequenceId>> deadlines_;  // finite ones
   std::vector<Sequence*> slots_;
   std::vector<uint32_t> generations_;  // of each slot's latest sequence

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 
@@ -85,7 +86,7 @@ struct SequenceUpdate {
   SequenceId id = 0;
   bool started = false;                        // first update: the fields below it are set
   int cached_tokens = 0;                       // prompt tokens found in the prefix cache
-  std::vector<int32_t> tokens;                 // new output
+  absl::InlinedVector<int32_t, 2> tokens;      // new output
   std::vector<TokenLogprobs> logprobs;         // one per token when asked for
   std::vector<TokenLogprobs> prompt_logprobs;  // the next ones of the prompt, from its second token on; all before any output
   std::vector<float> hidden_sum;               // of a pooled sequence: over its tokens, of what the final norm made of them

@@ -98,7 +98,8 @@ class StepPlan {
 // Collects records in any order. Thread: one at a time.
 class StepPlanBuilder {
  public:
-  explicit StepPlanBuilder(uint64_t step) : step_(step) {}
+  // `rows`: how many there will be, or so.
+  explicit StepPlanBuilder(uint64_t step, size_t rows = 0) : step_(step) { rows_.reserve(rows); }
 
   void Retire(RetireRecord record) { retires_.push_back(record); }
   // `record` needs slot and generation; the rest comes from the sequence. `tokens`: prompt and all output so far.

@@ -153,32 +153,32 @@ BatchTensors::Counts BatchTensors::Count(const engine::StepPlan& plan, const Bat
 
 void BatchTensors::FillRow(const engine::StepPlan& plan, const engine::RowRecord& row, const Rows& rows, int entry,
                            int begin) const {
-  int32_t* tokens = rows.token.host.data<int32_t>() + begin;
+  int32_t* tokens = rows.token.ints() + begin;
   if (row.token_begin == engine::RowRecord::kLastSampled) {
     *tokens = ~row.slot;
   } else {
     std::copy_n(plan.tokens().begin() + row.token_begin, row.count, tokens);
   }
-  int32_t* positions = rows.position.host.data<int32_t>() + begin;
+  int32_t* positions = rows.position.ints() + begin;
   std::iota(positions, positions + row.count, row.position);
-  std::fill_n(rows.sequence_of.host.data<int32_t>() + begin, row.count, entry);
-  int32_t* start = rows.query_start.host.data<int32_t>() + entry;
+  std::fill_n(rows.sequence_of.ints() + begin, row.count, entry);
+  int32_t* start = rows.query_start.ints() + entry;
   start[0] = begin;
   start[1] = begin + row.count;
-  rows.context_length.host.data<int32_t>()[entry] = row.position + row.count;
-  if (options_.rope_variants) rows.rope_variant.host.data<int32_t>()[entry] = slots_.rope_variant(row.slot);
+  rows.context_length.ints()[entry] = row.position + row.count;
+  if (options_.rope_variants) rows.rope_variant.ints()[entry] = slots_.rope_variant(row.slot);
   const absl::Span<const int32_t> blocks = slots_.blocks(row.slot, row.position + row.count);
-  std::copy(blocks.begin(), blocks.end(), rows.block_table.host.data<int32_t>() + int64_t{entry} * slots_.max_blocks());
+  std::copy(blocks.begin(), blocks.end(), rows.block_table.ints() + int64_t{entry} * slots_.max_blocks());
 }
 
 void BatchTensors::FillLastRows(const Rows& rows) const {
-  const int32_t* const start = rows.query_start.host.data<int32_t>();
-  const int32_t* const length = rows.context_length.host.data<int32_t>();
-  int32_t* const index = rows.last_index.host.data<int32_t>();
+  const int32_t* const start = rows.query_start.ints();
+  const int32_t* const length = rows.context_length.ints();
+  int32_t* const index = rows.last_index.ints();
   std::iota(index, index + rows.last_index.host.dim(0), 0);
   for (int64_t i = 0; i < rows.last_row.host.dim(0); ++i) {
-    rows.last_row.host.data<int32_t>()[i] = start[i + 1] - 1;
-    rows.last_position.host.data<int32_t>()[i] = length[i] - 1;
+    rows.last_row.ints()[i] = start[i + 1] - 1;
+    rows.last_position.ints()[i] = length[i] - 1;
   }
 }
 
@@ -189,9 +189,9 @@ bool BatchTensors::FillSamples(const engine::StepPlan& plan, const Rows& rows, c
     const int at = entry++;
     if (row.sample == 0) continue;
     const int position = row.position + row.count;
-    rows.logit_row.host.data<int32_t>()[sample] = counts.last_rows > 0 ? at : rows.query_start.host.data<int32_t>()[at + 1] - 1;
-    rows.sample_slot.host.data<int32_t>()[sample] = row.slot;
-    rows.sample_position.host.data<int32_t>()[sample] = position;
+    rows.logit_row.ints()[sample] = counts.last_rows > 0 ? at : rows.query_start.ints()[at + 1] - 1;
+    rows.sample_slot.ints()[sample] = row.slot;
+    rows.sample_position.ints()[sample] = position;
     slots_.AppendEdits(row.slot, position, edits_);
     top = top || slots_.sampling(row.slot).logprobs > 0;
     ++sample;
@@ -203,12 +203,12 @@ bool BatchTensors::FillScores(const engine::StepPlan& plan, const Rows& rows) co
   int entry = 0, next = 0;
   bool top = false;
   for (const engine::RowRecord& row : plan.rows()) {
-    const int32_t begin = rows.query_start.host.data<int32_t>()[entry++];
+    const int32_t begin = rows.query_start.ints()[entry++];
     if (row.score == 0) continue;
-    int32_t* const position = rows.score_row.host.data<int32_t>() + next;
+    int32_t* const position = rows.score_row.ints() + next;
     std::iota(position, position + row.score, begin);
-    std::fill_n(rows.score_slot.host.data<int32_t>() + next, row.score, row.slot);
-    std::copy_n(plan.tokens().begin() + row.token_begin + 1, row.score, rows.score_target.host.data<int32_t>() + next);
+    std::fill_n(rows.score_slot.ints() + next, row.score, row.slot);
+    std::copy_n(plan.tokens().begin() + row.token_begin + 1, row.score, rows.score_target.ints() + next);
     top = top || slots_.sampling(row.slot).logprobs > 0;
     next += row.score;
   }
@@ -216,15 +216,15 @@ bool BatchTensors::FillScores(const engine::StepPlan& plan, const Rows& rows) co
 }
 
 void BatchTensors::FillPools(const engine::StepPlan& plan, const Rows& rows) const {
-  const int32_t* const start = rows.query_start.host.data<int32_t>();
+  const int32_t* const start = rows.query_start.ints();
   int entry = 0, chunk = 0;
   for (const engine::RowRecord& row : plan.rows()) {
     const int at = entry++;
     if (row.pool == Pool::kNone) continue;
-    rows.pool_begin.host.data<int32_t>()[chunk] = start[at];
-    rows.pool_end.host.data<int32_t>()[chunk] = start[at + 1];
-    rows.pool_slot.host.data<int32_t>()[chunk] = row.slot;
-    rows.pool_fresh.host.data<int32_t>()[chunk] = row.position == 0 ? 1 : 0;
+    rows.pool_begin.ints()[chunk] = start[at];
+    rows.pool_end.ints()[chunk] = start[at + 1];
+    rows.pool_slot.ints()[chunk] = row.slot;
+    rows.pool_fresh.ints()[chunk] = row.position == 0 ? 1 : 0;
     ++chunk;
   }
 }
@@ -233,22 +233,22 @@ void BatchTensors::FillPadding(const Rows& rows, const Counts& counts, int first
   const int padding = counts.entries - first;
   for (int i = 0; i < padding; ++i) {
     const int entry = first + i, token = counts.tokens - padding + i, sample = counts.samples - padding + i;
-    rows.token.host.data<int32_t>()[token] = 0;
-    rows.position.host.data<int32_t>()[token] = 0;
-    rows.sequence_of.host.data<int32_t>()[token] = entry;
-    rows.query_start.host.data<int32_t>()[entry] = token;
-    rows.query_start.host.data<int32_t>()[entry + 1] = token + 1;
-    rows.context_length.host.data<int32_t>()[entry] = 1;
-    if (options_.rope_variants) rows.rope_variant.host.data<int32_t>()[entry] = 0;
-    rows.block_table.host.data<int32_t>()[entry * rows.block_table.host.stride(0)] = block;
-    rows.logit_row.host.data<int32_t>()[sample] = token;
-    rows.sample_slot.host.data<int32_t>()[sample] = slot;
-    rows.sample_position.host.data<int32_t>()[sample] = 1;
+    rows.token.ints()[token] = 0;
+    rows.position.ints()[token] = 0;
+    rows.sequence_of.ints()[token] = entry;
+    rows.query_start.ints()[entry] = token;
+    rows.query_start.ints()[entry + 1] = token + 1;
+    rows.context_length.ints()[entry] = 1;
+    if (options_.rope_variants) rows.rope_variant.ints()[entry] = 0;
+    rows.block_table.ints()[entry * rows.block_table.host.stride(0)] = block;
+    rows.logit_row.ints()[sample] = token;
+    rows.sample_slot.ints()[sample] = slot;
+    rows.sample_position.ints()[sample] = 1;
   }
 }
 
 kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const {
-  const int32_t *start = rows.query_start.host.data<int32_t>(), *length = rows.context_length.host.data<int32_t>();
+  const int32_t *start = rows.query_start.ints(), *length = rows.context_length.ints();
   int decodes = 0;
   while (decodes < counts.entries && start[decodes + 1] == decodes + 1) ++decodes;
   // A padded step may be a recording, which later steps replay.

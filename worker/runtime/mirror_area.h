@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 
 #include "base/check.h"
@@ -11,6 +12,9 @@ namespace berth::runtime {
 // A tensor on the host and its twin on the device.
 struct Mirrored {
   kernels::Tensor host, device;
+
+  // On the host, of a tensor of i32.
+  int32_t* ints() const { return static_cast<int32_t*>(host.raw()); }
 };
 
 // Cuts tensors out of two areas of memory at equal offsets, so that one copy carries them all from one to the other. Without
