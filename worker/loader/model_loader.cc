@@ -48,7 +48,10 @@ absl::StatusOr<MaterializedWeights> BringWeights(const ModelFiles& files, const 
 
 absl::StatusOr<MaterializedWeights> LoadWeights(const ModelFiles& files, const LoadOptions& options) {
   BERTH_ASSIGN_OR_RETURN(MaterializedWeights weights, BringWeights(files, options));
-  if (files.checkpoint.verifier != nullptr) BERTH_RETURN_IF_ERROR(files.checkpoint.verifier->Verify(options.uploader));
+  if (files.checkpoint.verifier == nullptr) return weights;
+  // An uploader has told of these weights already.
+  const Progress progress = options.uploader == nullptr ? options.progress : nullptr;
+  BERTH_RETURN_IF_ERROR(files.checkpoint.verifier->Verify(options.uploader, progress));
   return weights;
 }
 

@@ -6,7 +6,7 @@
 
 namespace berth::loader {
 
-// Hears of weights that have been brought, `done` numbers of `total`. Null: nobody wants to.
+// Hears of weights that have been brought or checked, `done` of `total`. Null: nobody wants to.
 using Progress = std::function<void(int64_t done, int64_t total)>;
 
 class ProgressMeter {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -38,17 +39,19 @@ void WeightChecksum::AddPiece(uint64_t hash) { value_ = base::HashCombine(value_
 
 uint64_t WeightChecksum::HashPiece(absl::Span<const std::byte> piece) { return base::Hash64({Chars(piece), piece.size()}); }
 
-absl::Status WeightVerifier::Verify(kernels::WeightUploader* uploader) const {
+absl::Status WeightVerifier::Verify(kernels::WeightUploader* uploader, const Progress& progress) const {
   struct Group {
     size_t begin = 0, size = 0;  // pieces of one tensor
+    int64_t bytes = 0;
   };
   std::vector<Bytes> pieces;
   std::vector<Group> groups;
   for (const Tensor& tensor : tensors_) {
     for (size_t at = 0; at < tensor.data.size(); at += kPieceBytes) {
-      if (at % (kAtOnce * kPieceBytes) == 0) groups.push_back({pieces.size(), 0});
-      ++groups.back().size;
+      if (at % (kAtOnce * kPieceBytes) == 0) groups.push_back({pieces.size()});
       pieces.push_back(tensor.data.subspan(at, kPieceBytes));
+      ++groups.back().size;
+      groups.back().bytes += static_cast<int64_t>(pieces.back().size());
     }
   }
   std::vector<std::optional<uint64_t>> hashes(pieces.size());
@@ -62,11 +65,17 @@ absl::Status WeightVerifier::Verify(kernels::WeightUploader* uploader) const {
                               }),
                groups.end());
   if (!groups.empty()) {
+    int64_t total = 0;
+    for (const Group& group : groups) total += group.bytes;
+    ProgressMeter meter(progress, total);
+    std::mutex mutex;
     const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
     kernels::cpu::ThreadPool(threads).Run(static_cast<int>(groups.size()), [&](int task, int) {
       const Group& group = groups[task];
       HashPieces(absl::MakeSpan(pieces).subspan(group.begin, group.size),
                  absl::MakeSpan(hashes).subspan(group.begin, group.size));
+      const std::lock_guard lock(mutex);
+      meter.Add(group.bytes);
     });
   }
   auto hash = hashes.begin();

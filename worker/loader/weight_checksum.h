@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "kernels/weight_uploader.h"
+#include "worker/loader/progress.h"
 
 namespace berth::loader {
 
@@ -38,9 +39,9 @@ class WeightVerifier {
   // `file` begins errors. The tensors' data must stay.
   WeightVerifier(std::string file, std::vector<Tensor> tensors) : file_(std::move(file)), tensors_(std::move(tensors)) {}
 
-  // Asks the uploader, which may be null and is done, for hashes of its copies; reads the rest on all cores. DATA_LOSS names
-  // the file, the tensor and both checksums.
-  absl::Status Verify(kernels::WeightUploader* uploader = nullptr) const;
+  // Asks the uploader, which may be null and is done, for hashes of its copies; reads the rest on all cores. `progress` hears
+  // of the bytes that are read, from one thread at a time. DATA_LOSS names the file, the tensor and both checksums.
+  absl::Status Verify(kernels::WeightUploader* uploader = nullptr, const Progress& progress = nullptr) const;
 
  private:
   const std::string file_;

@@ -84,6 +84,22 @@ TEST_F(WeightVerifierTest, CopiesAnswerForTheFileAndTheRestIsRead) {
   EXPECT_THAT(std::string(verifier.Verify(&uploader).message()), HasSubstr("file: tensor tensor1 has checksum"));
 }
 
+TEST_F(WeightVerifierTest, TellsHowFarItHasRead) {
+  std::vector<int64_t> told;
+  int64_t bytes = 0;
+  for (const WeightVerifier::Tensor& tensor : tensors_) bytes += static_cast<int64_t>(tensor.data.size());
+  EXPECT_EQ(WeightVerifier("file", tensors_)
+                .Verify(nullptr,
+                        [&](int64_t done, int64_t total) {
+                          EXPECT_EQ(total, bytes);
+                          told.push_back(done);
+                        }),
+            absl::OkStatus());
+  EXPECT_GT(told.size(), 5u);
+  EXPECT_TRUE(std::is_sorted(told.begin(), told.end()));
+  EXPECT_EQ(told.back(), bytes);
+}
+
 TEST_F(WeightVerifierTest, AnyWrongByteIsNamed) {
   for (size_t i = 0; i < tensors_.size(); ++i) {
     const absl::Span<const std::byte> data = tensors_[i].data;

@@ -163,6 +163,22 @@ TEST(FamiliesTest, UnknownValuesAreErrors) {
   }
 }
 
+// Larger than any integer.
+TEST(FamiliesTest, HugeFactorsAreRefusedOrCut) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string("Phi3ForCausalLM")});
+  EXPECT_TRUE(ParseSpec(config).ok());
+  for (const double share : {1e300, -1e300, 1.5}) {
+    config.Set("partial_rotary_factor", share);
+    EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("partial_rotary_factor is "));
+  }
+  HfConfig yarn = LlamaConfig();
+  yarn.Set("rope_scaling.rope_type", std::string("yarn"));
+  yarn.Set("rope_scaling.factor", 1e300);
+  yarn.Set("rope_scaling.original_max_position_embeddings", int64_t{128});
+  EXPECT_GT(ParseSpec(yarn)->max_position, 1 << 20);
+}
+
 TEST(FamiliesTest, InternLmHasThetaAndScalingInFieldsOfItsOwn) {
   HfConfig config = LlamaConfig();
   config.SetList("architectures", {std::string("InternLMForCausalLM")});

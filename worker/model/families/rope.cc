@@ -11,6 +11,8 @@ namespace {
 
 constexpr int kMaxDynamicFactor = 64;
 
+int Scaled(int length, double factor) { return static_cast<int>(std::min<double>(length * factor, kMaxDimension)); }
+
 // transformers 5 keeps theta and scaling together in rope_parameters; before, they were rope_theta and rope_scaling, whose type
 // was first called "type", then "rope_type".
 std::string ScalingField(const HfConfig& config, std::string_view name) {
@@ -98,7 +100,7 @@ absl::Status ParseScaling(const HfConfig& config, DecoderSpec& spec, RopeSpec& r
   } else {
     rope.scaling = RopeScaling::kYarn;
     BERTH_RETURN_IF_ERROR(ParseYarn(config, rope));
-    spec.max_position = std::max(spec.max_position, static_cast<int>(rope.original_max_position * rope.factor));
+    spec.max_position = std::max(spec.max_position, Scaled(rope.original_max_position, rope.factor));
   }
   return absl::OkStatus();
 }
@@ -116,7 +118,7 @@ void SetDynamicRope(double factor, int reach, DecoderSpec& spec, RopeSpec& rope)
 absl::Status ParseDynamicRope(const HfConfig& config, std::string_view field, DecoderSpec& spec, RopeSpec& rope) {
   BERTH_ASSIGN_OR_RETURN(const double factor, PositiveFloatOr(config, field, 1));
   if (factor > kMaxDynamicFactor) return config.Error(field, absl::StrCat("want at most ", kMaxDynamicFactor));
-  SetDynamicRope(factor, static_cast<int>(std::min<double>(spec.max_position * factor, kMaxDimension)), spec, rope);
+  SetDynamicRope(factor, Scaled(spec.max_position, factor), spec, rope);
   return absl::OkStatus();
 }
 
@@ -135,8 +137,8 @@ absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderS
   BERTH_ASSIGN_OR_RETURN(const double share, config.FloatOr(share_field, family.rotary_share));
   if (!family.partial_rotary && share != 1) return config.Error(share_field, "want 1", absl::StatusCode::kUnimplemented);
   const int head_dim = spec.layers[0].attention.head_dim;
-  rope.rotary_dim = static_cast<int>(head_dim * share);
-  if (share > 1 || rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0) {
+  if (share > 0 && share <= 1) rope.rotary_dim = static_cast<int>(head_dim * share);
+  if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0) {
     return config.Error(share_field, absl::StrCat("want an even part of head_dim, ", head_dim));
   }
   BERTH_RETURN_IF_ERROR(ParseScaling(config, spec, rope));
