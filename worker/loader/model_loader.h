@@ -46,8 +46,7 @@ struct LoadOptions {
   uint64_t seed = 0;                                              // kRandom
   std::function<absl::Status(const model::DecoderSpec&)> accept;  // asked before weights are read; null: takes every model
   kernels::WeightUploader* uploader = nullptr;  // where weights go. Null: host memory, in the form that LoadModel describes
-  Progress
-      progress;  // of weights that an uploader brings, that are random, or whose checksums are read: others are mapped at once
+  Progress progress;                            // of weights that are brought, drawn or checked: others are mapped at once
   bool image_rows = false;  // an uploader gets what only rows of images need, too; host memory always has it
 };
 

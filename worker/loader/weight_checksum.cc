@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <mutex>
 #include <optional>
 #include <thread>
 
 #include "absl/strings/str_format.h"
 #include "base/hash.h"
+#include "base/mutex.h"
 #include "base/status.h"
 #include "kernels/cpu/thread_pool.h"
 #include "worker/loader/mapped_file.h"
@@ -68,13 +68,13 @@ absl::Status WeightVerifier::Verify(kernels::WeightUploader* uploader, const Pro
     int64_t total = 0;
     for (const Group& group : groups) total += group.bytes;
     ProgressMeter meter(progress, total);
-    std::mutex mutex;
+    base::Mutex mutex;
     const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
     kernels::cpu::ThreadPool(threads).Run(static_cast<int>(groups.size()), [&](int task, int) {
       const Group& group = groups[task];
       HashPieces(absl::MakeSpan(pieces).subspan(group.begin, group.size),
                  absl::MakeSpan(hashes).subspan(group.begin, group.size));
-      const std::lock_guard lock(mutex);
+      const base::MutexLock lock(mutex);
       meter.Add(group.bytes);
     });
   }
