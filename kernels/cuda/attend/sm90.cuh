@@ -6,12 +6,10 @@
 #include <cstdint>
 #include <type_traits>
 
-// Wrappers of PTX that only sm_90a has: bulk tensor copies, their barriers, and the products of four warps, whose accumulators
-// are laid out per warp like C in mma.cuh, 16 rows each.
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define BERTH_HAS_SM90A 1
-#endif
+#include "kernels/cuda/util/sm90.cuh"
 
+// Wrappers of PTX that only sm_90a has, as attention of prompts uses it: bulk tensor copies, their barriers, and products of
+// four warps, whose accumulators are laid out per warp like C in mma.cuh, 16 rows each.
 namespace berth::kernels::cuda::sm90 {
 
 #ifdef BERTH_HAS_SM90A
@@ -19,9 +17,8 @@ namespace berth::kernels::cuda::sm90 {
 __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
-// Makes initialised barriers known to bulk copies, and ordinary writes to shared memory known to copies and products.
+// Makes initialised barriers known to bulk copies.
 __device__ inline void FenceBarriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-__device__ inline void FenceShared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 __device__ inline void Arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
@@ -55,45 +52,9 @@ __device__ inline void CopyBox(uint32_t to, const void* map, int column, int mid
       : "memory");
 }
 
-// Named barriers: of a group of four warps, and of two such groups, one of which only says that it was there.
-__device__ inline void SyncWarpgroup(int barrier) { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); }
+// Named barriers of two groups of four warps, one of which only says that it was there.
 __device__ inline void AwaitOther(int barrier) { asm volatile("bar.sync %0, 256;" ::"r"(barrier) : "memory"); }
 __device__ inline void TellOther(int barrier) { asm volatile("bar.arrive %0, 256;" ::"r"(barrier) : "memory"); }
-
-// Changes how many registers each thread of a group of four warps has.
-template <int kRegisters>
-__device__ void GiveRegisters() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-template <int kRegisters>
-__device__ void TakeRegisters() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-
-// Matrix descriptor of an operand in shared memory whose rows of 128 bytes are swizzled as a bulk tensor copy does it, eight
-// rows after eight. `column_stride`: bytes from one 128-byte column to the next, for operands that are contiguous across the
-// product's inner dimension.
-__device__ inline uint64_t Descriptor(uint32_t address, uint32_t column_stride = 16) {
-  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kEightRows = uint64_t{1024 >> 4} << 32;
-  return kSwizzle128 | kEightRows | uint64_t{column_stride >> 4} << 16 | (address & 0x3ffff) >> 4;
-}
-
-// Products run behind the program: registers that it wrote before are fenced, a batch of products is committed, and its results
-// count only after the wait and after Settle(), which keeps the compiler from reading them earlier.
-__device__ inline void FenceProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ inline void CommitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int kPending>
-__device__ void WaitForProducts() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
-}
-template <int kColumns>
-__device__ void Settle(float (&c)[kColumns][4]) {
-#pragma unroll
-  for (int n = 0; n < kColumns; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(c[n][i])::"memory");
-  }
-}
 
 // c [64, 128] = a · bᵀ, plus c if `add`, with 16 inner elements: a [64, 16] and b [128, 16] by descriptor, inner elements
 // contiguous.

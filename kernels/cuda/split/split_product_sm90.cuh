@@ -4,13 +4,13 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/attend/sm90.cuh"
-#include "kernels/cuda/gated/products_sm90.cuh"
 #include "kernels/cuda/split/split_epilogues.cuh"
 #include "kernels/cuda/split/split_params.h"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/cluster.cuh"
 #include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/products_sm90.cuh"
+#include "kernels/cuda/util/sm90.cuh"
 
 namespace berth::kernels::cuda::split {
 
@@ -176,7 +176,7 @@ class Walk {
       const uint64_t a = sm90::Descriptor(at + set_ * kSetTokens * kStep * 2), b = sm90::Descriptor(at + kTokenBytes);
       sm90::FenceProducts();
 #pragma unroll
-      for (int k = 0; k < kStep / 16; ++k) gated::MultiplyTile<T, kWidth>(c, a + 2 * k, b + 2 * k);  // 32 bytes, in units of 16
+      for (int k = 0; k < kStep / 16; ++k) sm90::MultiplyTile<T, kWidth>(c, a + 2 * k, b + 2 * k);  // 32 bytes, in units of 16
       sm90::CommitProducts();
       sm90::WaitForProducts<1>();
       // Only if it is filled again: of others nobody may be left to hear.

@@ -2,13 +2,13 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/attend/sm90.cuh"
 #include "kernels/cuda/stream/walk.cuh"
-#include "kernels/cuda/stream/wgmma_sm90.cuh"
 #include "kernels/cuda/stream/wide_params.cuh"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/cluster.cuh"
 #include "kernels/cuda/util/launch.cuh"
+#include "kernels/cuda/util/products_sm90.cuh"
+#include "kernels/cuda/util/sm90.cuh"
 
 namespace berth::kernels::cuda::stream {
 
@@ -164,7 +164,7 @@ class WideWalk {
 #pragma unroll
       for (int i = 0; i < kWideChunk / 16; ++i) {
         constexpr int kStepUnits = 16 * 2 / 16;  // 16 elements, in the descriptor's units
-        MultiplyTile<T>(sum, weight + i * kStepUnits, tokens + i * kStepUnits);
+        sm90::MultiplyTile<T, kTokens>(sum, weight + i * kStepUnits, tokens + i * kStepUnits);
       }
       sm90::CommitProducts();
       if (chunk > 0) {

@@ -6,21 +6,23 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/cuda/attend/sm90.cuh"
+#include "kernels/cuda/util/sm90.cuh"
 
-namespace berth::kernels::cuda::gated {
+namespace berth::kernels::cuda::sm90 {
 
 #ifdef BERTH_HAS_SM90A
 
 // c [64, kWidth] += a · bᵀ over 16 inner elements by four warps: a [64, 16] and b [kWidth, 16] by descriptor, inner elements
-// contiguous. Results count after sm90::WaitForProducts and Settle.
+// contiguous. Results count after WaitForProducts and Settle.
 template <typename T, int kWidth>
 __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) {
 // Eight registers, the results of 16 columns: as operands, and as their names in the instruction.
 #define BERTH_C(i)                                                                                                          \
   "+f"(c[2 * i][0]), "+f"(c[2 * i][1]), "+f"(c[2 * i][2]), "+f"(c[2 * i][3]), "+f"(c[2 * i + 1][0]), "+f"(c[2 * i + 1][1]), \
       "+f"(c[2 * i + 1][2]), "+f"(c[2 * i + 1][3])
-#define BERTH_C4 BERTH_C(0), BERTH_C(1), BERTH_C(2), BERTH_C(3)
+#define BERTH_C1 BERTH_C(0)
+#define BERTH_C2 BERTH_C1, BERTH_C(1)
+#define BERTH_C4 BERTH_C2, BERTH_C(2), BERTH_C(3)
 #define BERTH_C5 BERTH_C4, BERTH_C(4)
 #define BERTH_C8 BERTH_C5, BERTH_C(5), BERTH_C(6), BERTH_C(7)
 #define BERTH_C9 BERTH_C8, BERTH_C(8)
@@ -29,9 +31,9 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
 #define BERTH_C13 BERTH_C12, BERTH_C(12)
 #define BERTH_C14 BERTH_C12, BERTH_C(12), BERTH_C(13)
 #define BERTH_C16 BERTH_C14, BERTH_C(14), BERTH_C(15)
-#define BERTH_N4                                                                               \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
-  "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define BERTH_N1 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define BERTH_N2 BERTH_N1 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define BERTH_N4 BERTH_N2 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define BERTH_N5 BERTH_N4 ", %32, %33, %34, %35, %36, %37, %38, %39"
 #define BERTH_N8                                                                                                          \
   BERTH_N5                                                                                                                \
@@ -49,7 +51,11 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
                : operands                                                                                              \
                : "l"(a), "l"(b))
 #define BERTH_MULTIPLY_AS(type)                                      \
-  if constexpr (kWidth == 64) {                                      \
+  if constexpr (kWidth == 16) {                                      \
+    BERTH_MULTIPLY(16, type, BERTH_N1, BERTH_C1, "%8", "%9");        \
+  } else if constexpr (kWidth == 32) {                               \
+    BERTH_MULTIPLY(32, type, BERTH_N2, BERTH_C2, "%16", "%17");      \
+  } else if constexpr (kWidth == 64) {                               \
     BERTH_MULTIPLY(64, type, BERTH_N4, BERTH_C4, "%32", "%33");      \
   } else if constexpr (kWidth == 80) {                               \
     BERTH_MULTIPLY(80, type, BERTH_N5, BERTH_C5, "%40", "%41");      \
@@ -78,25 +84,29 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
 #undef BERTH_MULTIPLY
 #undef BERTH_N16
 #undef BERTH_N14
+#undef BERTH_N13
 #undef BERTH_N12
 #undef BERTH_N10
+#undef BERTH_N9
+#undef BERTH_N8
 #undef BERTH_N5
 #undef BERTH_N4
-#undef BERTH_N9
-#undef BERTH_N13
-#undef BERTH_N8
+#undef BERTH_N2
+#undef BERTH_N1
 #undef BERTH_C16
 #undef BERTH_C14
+#undef BERTH_C13
 #undef BERTH_C12
 #undef BERTH_C10
+#undef BERTH_C9
+#undef BERTH_C8
 #undef BERTH_C5
 #undef BERTH_C4
-#undef BERTH_C9
-#undef BERTH_C13
-#undef BERTH_C8
+#undef BERTH_C2
+#undef BERTH_C1
 #undef BERTH_C
 }
 
 #endif
 
-}  // namespace berth::kernels::cuda::gated
+}  // namespace berth::kernels::cuda::sm90
