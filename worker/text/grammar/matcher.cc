@@ -43,11 +43,11 @@ void GrammarStack::Close(State& state) {
     }
   }
   seen_.clear();
+  if (!many_seen_.empty()) many_seen_.clear();
   while (!open_.empty()) {
     const Top top = open_.back();
     open_.pop_back();
-    if (std::find(seen_.begin(), seen_.end(), top) != seen_.end()) continue;
-    seen_.push_back(top);
+    if (!See(top)) continue;
     const Network::Node& node = network_.nodes[top.node];
     if (!node.edges.empty()) state.tops.push_back(top);
     for (const Network::Call& call : node.calls) open_.push_back({call.start, FrameOf(call.target, top.frame)});
@@ -59,6 +59,17 @@ void GrammarStack::Close(State& state) {
     }
   }
   std::sort(state.tops.begin(), state.tops.end());
+}
+
+bool GrammarStack::See(const Top& top) {
+  constexpr size_t kFew = 32;
+  if (seen_.size() < kFew) {
+    if (std::find(seen_.begin(), seen_.end(), top) != seen_.end()) return false;
+    seen_.push_back(top);
+    return true;
+  }
+  if (many_seen_.empty()) many_seen_.insert(seen_.begin(), seen_.end());
+  return many_seen_.insert(top).second;
 }
 
 int32_t GrammarStack::FrameOf(int32_t node, int32_t parent) {

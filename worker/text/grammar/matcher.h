@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "worker/text/grammar/grammar.h"
@@ -56,12 +57,14 @@ class GrammarStack {
   }
   // Follows the calls and returns of open_; `state` takes what remains.
   void Close(State& state);
+  bool See(const Top& top);  // false: Close saw it before
   int32_t FrameOf(int32_t node, int32_t parent);
 
   const Network& network_;
   std::vector<Frame> frames_;
   absl::flat_hash_map<std::pair<int32_t, int32_t>, int32_t> frame_ids_;
-  std::vector<Top> open_, seen_;
+  std::vector<Top> open_, seen_;        // the first that Close saw: a few are found faster so
+  absl::flat_hash_set<Top> many_seen_;  // all, where they are more
 };
 
 // A grammar made ready for one vocabulary. Thread-safe; what is known of a node is worked out when it is first asked for, and
