@@ -42,8 +42,6 @@ void GrammarStack::Close(State& state) {
       return;
     }
   }
-  seen_.clear();
-  if (!many_seen_.empty()) many_seen_.clear();
   while (!open_.empty()) {
     const Top top = open_.back();
     open_.pop_back();
@@ -58,6 +56,8 @@ void GrammarStack::Close(State& state) {
       open_.push_back({frames_[top.frame].node, frames_[top.frame].parent});
     }
   }
+  seen_.clear();
+  if (!many_seen_.empty()) many_seen_.clear();
   std::sort(state.tops.begin(), state.tops.end());
 }
 
