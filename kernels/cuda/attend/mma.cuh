@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/util/shared_address.cuh"
+
 namespace berth::kernels::cuda {
 
 // Wrappers of PTX that sm_80 and later have, and the fragment layouts that the callers rely on (PTX ISA, "Matrix Fragments for
@@ -12,10 +14,6 @@ namespace berth::kernels::cuda {
 //   A [16 x 16]: a0 (g; 2t, 2t+1), a1 (g+8; 2t, 2t+1), a2 (g; 2t+8, 2t+9), a3 (g+8; 2t+8, 2t+9)
 //   B [16 x 8]:  b0 (2t, 2t+1; g), b1 (2t+8, 2t+9; g)
 //   C [16 x 8]:  c0 (g; 2t), c1 (g; 2t+1), c2 (g+8; 2t), c3 (g+8; 2t+1)
-
-__device__ inline uint32_t SharedAddress(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
 
 // Copies 16 bytes to shared memory, or zeroes them.
 __device__ inline void CopyAsync(uint32_t to, const void* from, bool copy) {

@@ -10,7 +10,7 @@
 
 namespace berth::kernels::cuda::stream {
 
-// Products that run one after the other as one kernel.
+// Products that run one after the other as one kernel, and attention between them.
 template <typename T>
 class Chain : public PendingProducts {
  public:
@@ -19,12 +19,18 @@ class Chain : public PendingProducts {
   // Whether the product can come after those there: what its epilogue prepares must not depend on the last of them.
   template <typename Epilogue>
   bool Takes(const Epilogue&) const {
-    return !std::is_same_v<Epilogue, StoreEpilogue<T>> || params_.link[params_.links - 1].kind != LinkKind::kStore;
+    return !std::is_same_v<Epilogue, StoreEpilogue<T>> || attend_.entries > 0 ||
+           params_.link[params_.links - 1].kind != LinkKind::kStore;
   }
+
+  // Rows that attend before the next product is multiplied.
+  void Attend(const AttendParams& params, int entries) { attend_ = {params, entries}; }
 
   template <typename Epilogue>
   void Add(const LinkProduct& product, const Epilogue& epilogue) {
     ChainLink<T>& link = params_.link[params_.links++];
+    attends_ |= attend_.entries > 0;
+    link.attend = std::exchange(attend_, {});
     link.product = product;
     link.Set(epilogue);
   }
@@ -32,21 +38,35 @@ class Chain : public PendingProducts {
   void Launch(Context& context) override;
 
  private:
-  ChainParams<T> params_;
+  template <bool kAttends>
+  void LaunchLinks(Context& context);
+
+  ChainParams<T, kMaxLinks, true> params_;
+  bool attends_ = false;  // whether any link does
+  LinkAttend attend_;     // that no product follows yet
 };
 
-// Adds the product to those that wait; they start when they are as many as one kernel takes, or something else is queued.
-template <typename T, typename Epilogue>
-void AddToChain(Context& context, const LinkProduct& product, const Epilogue& epilogue) {
+template <typename T>
+Chain<T>& PendingChain(Context& context) {
   auto* chain = dynamic_cast<Chain<T>*>(context.pending.get());
-  if (chain == nullptr || !chain->Takes(epilogue)) {
+  if (chain == nullptr) {
     context.Flush();
     auto made = std::make_unique<Chain<T>>();
     chain = made.get();
     context.pending = std::move(made);
   }
-  chain->Add(product, epilogue);
-  if (chain->links() == std::min(kMaxLinks, context.stream_tuning.links)) context.Flush();
+  return *chain;
+}
+
+// Adds the product to those that wait; they start when they are as many as one kernel takes, or something else is queued.
+template <typename T, typename Epilogue>
+void AddToChain(Context& context, const LinkProduct& product, const Epilogue& epilogue) {
+  if (const auto* chain = dynamic_cast<Chain<T>*>(context.pending.get()); chain != nullptr && !chain->Takes(epilogue)) {
+    context.Flush();
+  }
+  Chain<T>& chain = PendingChain<T>(context);
+  chain.Add(product, epilogue);
+  if (chain.links() == std::min(kMaxLinks, context.stream_tuning.links)) context.Flush();
 }
 
 }  // namespace berth::kernels::cuda::stream

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/util/shared_address.cuh"
+
 namespace berth::kernels::cuda {
 
 #if __CUDA_ARCH__ >= 900
@@ -12,10 +14,6 @@ namespace berth::kernels::cuda {
 // ISA, "mbarrier" and "cp.async.bulk"). A barrier's phase ends when its arrivals and the bytes announced to it are complete;
 // waiting names the parity of the phase that is to end: 0, 1, 0, …
 using Barrier = uint64_t;
-
-__device__ inline uint32_t SharedAddress(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
 
 __device__ inline void InitBarrier(Barrier* barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(arrivals) : "memory");

@@ -208,6 +208,42 @@ class CudaAttendTest : public TwinTensors {
     }
   }
 
+  // Twice, between products that read what was attended to, as layers do: a chain of products attends to few rows on Hopper.
+  void CompareInChain(const AttendCase& c) {
+    SCOPED_TRACE(Name(c));
+    const Problem problem = Make(c), second = Make(c);
+    const int64_t rows = c.entries.size(), inner = c.q_heads * c.dim, hidden = 512;
+    const Twin& weight = Values({hidden, inner}, 1 / std::sqrt(static_cast<float>(inner)));
+    Twin& residual = Values({rows, hidden});
+    const Twin& start = Values({rows, hidden});
+    residual.host_memory = start.host_memory;
+    const auto run = [&](Ops& ops, auto side, auto args) {
+      for (const AttendArgs* attend : {args(problem), args(second)}) {
+        ops.Attend(*attend);
+        const Tensor in(attend->out.raw(), attend->out.dtype(), {rows, inner}, {attend->out.stride(0), 1});
+        ops.AttnOut({.in = in, .weight = WeightOf(side(weight)), .residual = side(residual)});
+      }
+    };
+    run(
+        *cpu_, [](const Twin& twin) { return twin.host; }, [](const Problem& p) { return &p.host; });
+    std::vector<float> first;
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      FillWithGuards(*problem.out_memory);
+      FillWithGuards(*second.out_memory);
+      Copy(residual.device.raw(), start.device.raw(), rows * hidden * 2);
+      run(
+          *cuda_, [](const Twin& twin) { return twin.device; }, [](const Problem& p) { return &p.device; });
+      ExpectSame(problem);
+      ExpectSame(second);
+      ExpectClose(residual, 2 * Tolerance());
+      const std::vector<float> values = Download(residual.device);
+      if (repeat == 0) first = values;
+      ASSERT_EQ(values, first) << "run " << repeat << " differs";
+    }
+    twins_.clear();
+    buffers_.clear();
+  }
+
   void CompareLatents(const std::vector<int>& head_counts) {
     const std::vector<Entry> cases[] = {DecodeEntries({63, 1, 64, 65, 300, 32, 33, 500}),
                                         {{70, 70}, {163, 33}, {128, 64}, {201, 1}, {1, 1}},
@@ -226,6 +262,31 @@ class CudaAttendTest : public TwinTensors {
 };
 
 TEST_P(CudaAttendTest, DecodeMatchesTheCpu) { CompareShapes(DecodeEntries({63, 1, 64, 65, 300, 16, 17}), /*decode=*/true); }
+
+TEST_P(CudaAttendTest, FewRowsBetweenProducts) {
+  for (const int group : {1, 2, 4, 7, 8}) {
+    for (const std::vector<Entry>& entries :
+         {DecodeEntries({1}), DecodeEntries({1000}), DecodeEntries({63, 1, 64, 65, 300, 16, 17, 2000})}) {
+      CompareInChain({.q_heads = 8 * group, .kv_heads = 8, .dim = 128, .entries = entries, .decode = true});
+      CompareInChain({.q_heads = group, .kv_heads = 1, .dim = 128, .entries = entries, .decode = true});
+      if (HasFatalFailure()) return;
+    }
+  }
+  for (const int window : {1, 20, 100, 1000}) {
+    CompareInChain(
+        {.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = DecodeEntries({63, 300, 1}), .decode = true, .window = window});
+  }
+  CompareInChain({.q_heads = 6,
+                  .kv_heads = 2,
+                  .dim = 128,
+                  .entries = DecodeEntries({63, 300, 700}),
+                  .decode = true,
+                  .window = 90,
+                  .softcap = 5,
+                  .alibi = true});
+  // More rows of keys than blocks: a kernel of its own.
+  CompareInChain({.q_heads = 32, .kv_heads = 32, .dim = 128, .entries = DecodeEntries({63, 30, 1, 64, 65, 7}), .decode = true});
+}
 
 TEST_P(CudaAttendTest, ChunksMatchTheCpu) {
   // A whole prompt, a chunk that starts and ends within a block, a chunk of whole blocks, one row, a row of a new sequence.
@@ -379,6 +440,7 @@ void CudaAttendGraphTest::Follow(const AttendCase& c) {
   cudaGraphExec_t executable;
   ASSERT_EQ(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
   cuda::Attend(context, problem.device);
+  context.Flush();
   ASSERT_EQ(cudaStreamEndCapture(context.stream, &graph), cudaSuccess);
   ASSERT_TRUE(context.fault.ok()) << context.fault;
   ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
