@@ -1,5 +1,6 @@
 #include "worker/loader/gguf_architectures.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -123,9 +124,17 @@ constexpr GgufArchitecture kArchitectures[] = {
     {.name = "qwen2moe", .class_name = "Qwen2MoeForCausalLM"},
     {.name = "qwen3", .class_name = "Qwen3ForCausalLM"},
     {.name = "qwen3moe", .class_name = "Qwen3MoeForCausalLM", .complete = CompleteQwen3Moe},
-    {.name = "gemma", .class_name = "GemmaForCausalLM", .norms = Transform::kMinusOne},
-    {.name = "gemma2", .class_name = "Gemma2ForCausalLM", .norms = Transform::kMinusOne, .complete = CompleteGemma2},
-    {.name = "gemma3", .class_name = "Gemma3ForCausalLM", .norms = Transform::kMinusOne, .complete = CompleteGemma3},
+    {.name = "gemma", .class_name = "GemmaForCausalLM", .norms = Transform::kMinusOne, .leaves_f16 = true},
+    {.name = "gemma2",
+     .class_name = "Gemma2ForCausalLM",
+     .norms = Transform::kMinusOne,
+     .leaves_f16 = true,
+     .complete = CompleteGemma2},
+    {.name = "gemma3",
+     .class_name = "Gemma3ForCausalLM",
+     .norms = Transform::kMinusOne,
+     .leaves_f16 = true,
+     .complete = CompleteGemma3},
     {.name = "phi3",
      .class_name = "Phi3ForCausalLM",
      .heads = GgufHeads::kPartRotates,
@@ -134,7 +143,12 @@ constexpr GgufArchitecture kArchitectures[] = {
     {.name = "falcon", .class_name = "FalconForCausalLM", .fused_up = true, .complete = CompleteFalcon},
     {.name = "baichuan", .class_name = "BaiChuanForCausalLM", .qk_order = kPairs, .complete = CompleteBaichuan},
     {.name = "chatglm", .class_name = "GlmForCausalLM", .heads = GgufHeads::kPartRotates, .qk_order = kPairs, .fused_up = true},
-    {.name = "glm4", .class_name = "Glm4ForCausalLM", .heads = GgufHeads::kPartRotates, .qk_order = kPairs, .fused_up = true},
+    {.name = "glm4",
+     .class_name = "Glm4ForCausalLM",
+     .heads = GgufHeads::kPartRotates,
+     .qk_order = kPairs,
+     .fused_up = true,
+     .leaves_f16 = true},
     {.name = "deepseek", .class_name = "DeepseekForCausalLM", .qk_order = kPairs},
     {.name = "deepseek2",
      .class_name = "DeepseekV2ForCausalLM",
@@ -154,6 +168,14 @@ absl::StatusOr<const GgufArchitecture*> FindGgufArchitecture(const GgufMetadata&
   }
   return metadata.Error("general.architecture", absl::StrCat("supported are ", absl::StrJoin(known, ", ")),
                         absl::StatusCode::kUnimplemented);
+}
+
+kernels::DType PreferredDType(const GgufArchitecture& architecture, const CheckpointIndex& tensors) {
+  const auto suits = [](const TensorInfo& tensor) {
+    return tensor.columns() == 0 || kernels::IsQuantized(tensor.dtype) || tensor.dtype == kernels::DType::kF16;
+  };
+  const bool all = !tensors.empty() && std::all_of(tensors.begin(), tensors.end(), suits);
+  return all && !architecture.leaves_f16 ? kernels::DType::kF16 : kernels::DType::kBF16;
 }
 
 const TensorInfo* FindTensor(const GgufFile& file, std::string_view name) {

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "worker/loader/gguf.h"
+#include "worker/loader/gguf_architectures.h"
 #include "worker/loader/gguf_config.h"
 #include "worker/loader/gguf_latent.h"
 #include "worker/loader/gguf_tokenizer.h"
@@ -89,6 +90,14 @@ absl::StatusOr<GgufParts> OpenParts(const std::string& path) {
   return parts;
 }
 
+absl::Status SetFromMetadata(const GgufMetadata& metadata, ModelFiles& files) {
+  BERTH_ASSIGN_OR_RETURN(const GgufArchitecture* architecture, FindGgufArchitecture(metadata));
+  BERTH_ASSIGN_OR_RETURN(GgufTokenizerMetadata tokenizer, TranslateGgufTokenizer(metadata));
+  BERTH_ASSIGN_OR_RETURN(files.tokenizer, ParseGgufTokenizer(std::move(tokenizer)));
+  files.preferred_dtype = PreferredDType(*architecture, files.checkpoint.tensors);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ModelFiles> Understand(GgufParts parts) {
   const GgufFile& gguf = parts.gguf;
   ModelFiles files;
@@ -96,8 +105,6 @@ absl::StatusOr<ModelFiles> Understand(GgufParts parts) {
   BERTH_ASSIGN_OR_RETURN(const model::Family* family, model::FindFamily(config));
   BERTH_ASSIGN_OR_RETURN(files.spec, family->parse(config));
   BERTH_ASSIGN_OR_RETURN(files.rules, GgufRules(gguf.metadata, files.spec));
-  BERTH_ASSIGN_OR_RETURN(GgufTokenizerMetadata tokenizer, TranslateGgufTokenizer(gguf.metadata));
-  BERTH_ASSIGN_OR_RETURN(files.tokenizer, ParseGgufTokenizer(std::move(tokenizer)));
   const absl::Span<const std::byte> bytes = parts.files.front()->bytes();
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   files.metadata_hash = base::Hash64(text.substr(0, gguf.data_offset));
@@ -106,6 +113,7 @@ absl::StatusOr<ModelFiles> Understand(GgufParts parts) {
   std::memset(files.small_files.back().bytes.data() + kTensorCountAt, 0, sizeof(uint64_t));
   FlattenGgufShapes(parts.gguf.tensors);
   files.checkpoint = {.tensors = std::move(parts.gguf.tensors), .files = std::move(parts.files)};
+  BERTH_RETURN_IF_ERROR(SetFromMetadata(gguf.metadata, files));
   BERTH_RETURN_IF_ERROR(JoinLatentUp(files.spec, files.checkpoint));
   return files;
 }
@@ -119,10 +127,9 @@ absl::StatusOr<ModelFiles> OpenGgufModel(const std::string& path) {
   return files;
 }
 
-absl::StatusOr<text::TokenizerData> ParseGgufMetadataTokenizer(std::string_view bytes) {
+absl::Status ReadGgufMetadata(std::string_view bytes, ModelFiles& files) {
   BERTH_ASSIGN_OR_RETURN(const GgufFile gguf, ParseGguf({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()}));
-  BERTH_ASSIGN_OR_RETURN(GgufTokenizerMetadata tokenizer, TranslateGgufTokenizer(gguf.metadata));
-  return ParseGgufTokenizer(std::move(tokenizer));
+  return SetFromMetadata(gguf.metadata, files);
 }
 
 }  // namespace berth::loader

@@ -116,12 +116,12 @@ bool HasTokenizer(const ModelDirectory& directory) {
          directory.Has(kGgufMetadataFile);
 }
 
-absl::StatusOr<text::TokenizerData> OpenTokenizer(ModelDirectory& directory) {
+absl::Status OpenTokenizer(ModelDirectory& directory, ModelFiles& files) {
   BERTH_ASSIGN_OR_RETURN(const std::string config, directory.KeepOptional("tokenizer_config.json"));
   if (directory.Has(kGgufMetadataFile)) {
     BERTH_ASSIGN_OR_RETURN(const std::string metadata, directory.Keep(kGgufMetadataFile));
-    absl::StatusOr<text::TokenizerData> data = ParseGgufMetadataTokenizer(metadata);
-    return data.ok() ? data : InFile(directory.PathOf(kGgufMetadataFile), data.status());
+    const absl::Status status = ReadGgufMetadata(metadata, files);
+    return status.ok() ? status : InFile(directory.PathOf(kGgufMetadataFile), status);
   }
   enum { kJson, kTiktoken, kSentencePiece } kind = kSentencePiece;
   std::string_view name = "tokenizer.model";
@@ -142,7 +142,8 @@ absl::StatusOr<text::TokenizerData> OpenTokenizer(ModelDirectory& directory) {
   if (directory.Has("chat_template.jinja")) {
     BERTH_ASSIGN_OR_RETURN(data->chat_template, directory.Keep("chat_template.jinja"));
   }
-  return data;
+  files.tokenizer = *std::move(data);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<GenerationDefaults> ParseGeneration(const HfConfig& config) {
@@ -247,7 +248,7 @@ absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path, LoadFormat f
   if (random && !HasTokenizer(directory)) {
     BERTH_ASSIGN_OR_RETURN(files.tokenizer, MakeByteTokenizer(config, files.spec.vocab));
   } else {
-    BERTH_ASSIGN_OR_RETURN(files.tokenizer, OpenTokenizer(directory));
+    BERTH_RETURN_IF_ERROR(OpenTokenizer(directory, files));
   }
   BERTH_RETURN_IF_ERROR(OpenGeneration(directory, config, files));
   files.metadata_hash = directory.hash();

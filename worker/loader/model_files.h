@@ -30,7 +30,8 @@ struct ModelFiles {
   Checkpoint checkpoint;
   text::TokenizerData tokenizer;
   GenerationDefaults generation;
-  uint64_t metadata_hash = 0;  // of everything in the files but the tensors' data
+  kernels::DType preferred_dtype = kernels::DType::kBF16;  // of weights, activations and KV on a GPU
+  uint64_t metadata_hash = 0;                              // of everything in the files but the tensors' data
   // With these a directory that has the same weights is the same model.
   std::vector<SmallFile> small_files;
 };
@@ -41,13 +42,16 @@ absl::StatusOr<ModelFiles> OpenModel(const std::string& path, LoadFormat format)
 absl::StatusOr<ModelFiles> OpenGgufModel(const std::string& path);
 absl::StatusOr<ModelFiles> OpenHfDirectory(const std::string& path, LoadFormat format);
 
+// As LoadModel, of what OpenModel read from there, in the same format.
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path, ModelFiles files, const LoadOptions& options);
+
 // The file's or directory's name, without GGUF's extension.
 std::string ModelName(const std::string& path);
 
 // Changes with the weights' metadata and sampled bytes, the tokenizer, the template and the numerics version.
 uint64_t Fingerprint(const ModelFiles& files);
 
-// The tokenizer of a kGgufMetadataFile.
-absl::StatusOr<text::TokenizerData> ParseGgufMetadataTokenizer(std::string_view bytes);
+// Sets what a kGgufMetadataFile says: the tokenizer, and the dtype that suits the checkpoint's tensors.
+absl::Status ReadGgufMetadata(std::string_view bytes, ModelFiles& files);
 
 }  // namespace berth::loader

@@ -129,6 +129,10 @@ std::string ModelName(const std::string& path) {
 
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path, const LoadOptions& options) {
   BERTH_ASSIGN_OR_RETURN(ModelFiles files, OpenModel(path, options.format));
+  return LoadModel(path, std::move(files), options);
+}
+
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path, ModelFiles files, const LoadOptions& options) {
   if (options.accept) {
     if (absl::Status status = options.accept(files.spec); !status.ok()) return InFile(path, status);
   }
