@@ -15,9 +15,9 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "spdlog/spdlog.h"
+#include "worker/loader/model_files.h"
 #include "worker/loader/model_loader.h"
 #include "worker/runtime/cpu_executor.h"
-#include "worker/runtime/gpu.h"
 #include "worker/runtime/sim_executor.h"
 #include "worker/service/sim_model.h"
 #include "worker/text/builtin_templates.h"
@@ -140,20 +140,6 @@ absl::Status CheckGpu(const DeviceChoice& choice) {
   return runtime::CheckGpu(choice.index);
 }
 
-runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options, int device) {
-  runtime::GpuOptions gpu{.device = device,
-                          .dtype = options.dtype == "f16" ? kernels::DType::kF16 : kernels::DType::kBF16,
-                          .generic_kernels = options.kernel_set == "generic",
-                          .batch_invariant = options.batch_invariant,
-                          .session_len = options.session_len,
-                          .kv_bytes = static_cast<size_t>(options.kv_bytes)};
-  if (options.max_batch_size > 0) gpu.slots = options.max_batch_size;
-  if (options.step_tokens > 0) gpu.max_step_tokens = options.step_tokens;
-  gpu.max_step_tokens = std::max(gpu.max_step_tokens, gpu.slots);
-  if (options.cache_max_entry_count > 0) gpu.kv_share = options.cache_max_entry_count;
-  return gpu;
-}
-
 runtime::CpuExecutorOptions MakeCpuOptions(const WorkerOptions& options) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   runtime::CpuExecutorOptions cpu{.threads = options.cpu_threads > 0 ? options.cpu_threads : cores,
@@ -168,18 +154,19 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options, const loa
   BERTH_ASSIGN_OR_RETURN(const DeviceChoice choice, ParseDevice(options.device));
   const absl::Status gpu_usable = CheckGpu(choice);
   if (choice.cuda) BERTH_RETURN_IF_ERROR(gpu_usable);
-  const runtime::GpuOptions gpu = MakeGpuOptions(options, choice.index);
   loader::LoadOptions load{
       .format = options.load_format == "random" ? loader::LoadFormat::kRandom : loader::LoadFormat::kCheckpoint,
       .seed = options.seed,
       .progress = progress};
+  BERTH_ASSIGN_OR_RETURN(loader::ModelFiles files, loader::OpenModel(options.model, load.format));
+  const runtime::GpuOptions gpu = MakeGpuOptions(options, choice.index, files.preferred_dtype);
   std::unique_ptr<kernels::WeightUploader> uploader;
   if (gpu_usable.ok()) {
     BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(gpu));
     load.uploader = uploader.get();
     load.accept = runtime::CheckGpuModel;
   }
-  BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loading, loader::LoadModel(options.model, load));
+  BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loading, loader::LoadModel(options.model, std::move(files), load));
   uploader.reset();
   auto loaded = std::make_shared<loader::LoadedModel>(std::move(loading));
   Backend backend;
@@ -189,6 +176,9 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options, const loa
   if (gpu_usable.ok()) {
     BERTH_ASSIGN_OR_RETURN(backend.executor, runtime::MakeGpuExecutor(model, gpu));
     backend.default_depth = backend.executor->limits().max_depth;
+    const std::string dtype(kernels::Info(gpu.dtype).name);
+    backend.served.fingerprint = base::Hash64(dtype, backend.served.fingerprint);
+    spdlog::info("the model runs on GPU {} in {}", gpu.device, dtype);
     if (const std::string untuned = runtime::UntunedShapes(loaded->spec); !untuned.empty()) {
       spdlog::info("kernels for all shapes, which are not tuned, take {}", untuned);
     }
@@ -201,6 +191,20 @@ absl::StatusOr<Backend> MakeModelBackend(const WorkerOptions& options, const loa
 }
 
 }  // namespace
+
+runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options, int device, kernels::DType preferred) {
+  runtime::GpuOptions gpu{.device = device,
+                          .dtype = kernels::FindDType(options.dtype).value_or(preferred),
+                          .generic_kernels = options.kernel_set == "generic",
+                          .batch_invariant = options.batch_invariant,
+                          .session_len = options.session_len,
+                          .kv_bytes = static_cast<size_t>(options.kv_bytes)};
+  if (options.max_batch_size > 0) gpu.slots = options.max_batch_size;
+  if (options.step_tokens > 0) gpu.max_step_tokens = options.step_tokens;
+  gpu.max_step_tokens = std::max(gpu.max_step_tokens, gpu.slots);
+  if (options.cache_max_entry_count > 0) gpu.kv_share = options.cache_max_entry_count;
+  return gpu;
+}
 
 absl::StatusOr<Backend> MakeBackend(const WorkerOptions& options, const loader::Progress& progress) {
   return options.sim.enabled ? MakeSimBackend(options) : MakeModelBackend(options, progress);

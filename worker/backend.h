@@ -6,6 +6,7 @@
 #include "worker/engine/executor.h"
 #include "worker/loader/progress.h"
 #include "worker/options.h"
+#include "worker/runtime/gpu.h"
 #include "worker/service/served_model.h"
 
 namespace berth::worker {
@@ -17,6 +18,9 @@ struct Backend {
   std::unique_ptr<engine::Executor> executor;
   int default_depth = 1;  // steps in flight that suit the executor
 };
+
+// What the options ask of GPU `device` for a model that prefers that dtype.
+runtime::GpuOptions MakeGpuOptions(const WorkerOptions& options, int device, kernels::DType preferred);
 
 // Loads the model onto the device that the options ask for, or makes the simulated one. Errors are the loader's and the
 // executor's; FAILED_PRECONDITION: --device cuda, and no GPU can be used.

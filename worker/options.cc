@@ -91,7 +91,7 @@ absl::Status WorkerOptions::Validate() const {
   if (step_tokens < 0 || step_tokens == 1) return refuse("--step-tokens", step_tokens, "0, or 2 or more");
   if (depth < 0) return refuse("--depth", depth, "0 or more");
   for (const auto& [flag, value, choices] :
-       {Choice{"--dtype", dtype, {"bf16", "f16"}}, Choice{"--kernel-set", kernel_set, {"auto", "generic"}},
+       {Choice{"--dtype", dtype, {"auto", "bf16", "f16"}}, Choice{"--kernel-set", kernel_set, {"auto", "generic"}},
         Choice{"--tool-call-parser", tool_call_parser, {"auto", "none", "hermes", "llama3", "internlm2", "mistral"}},
         Choice{"--load-format", load_format, {"auto", "random"}}}) {
     if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
@@ -127,7 +127,9 @@ int ParseOptions(int argc, char** argv, WorkerOptions* options, bool* done) {
   app.add_option("--seed", options->seed, "Seed of random weights");
   app.add_option("--device", options->device,
                  "cpu; cuda or cuda:K: GPU K; auto or auto:K: that GPU if it can be used, else the CPU");
-  app.add_option("--dtype", options->dtype, "Of the GPU's weights, activations and KV: bf16 or f16");
+  app.add_option(
+      "--dtype", options->dtype,
+      "Of the GPU's weights, activations and KV: bf16, f16, or auto: f16 for quantised or f16 GGUF files, else bf16");
   app.add_option("--kernel-set", options->kernel_set, "auto, or generic: only kernels that run on every GPU");
   app.add_flag("--batch-invariant", options->batch_invariant,
                "On a GPU: equal logits to the bit whatever else is computed beside; slower");

@@ -54,7 +54,7 @@ struct WorkerOptions {
   rpc::ApiKeyOptions api_keys;  // of callers
 
   std::string device = "auto";            // as for ParseDevice
-  std::string dtype = "bf16";             // of the GPU's weights, activations and KV: bf16 or f16
+  std::string dtype = "auto";             // of the GPU's weights, activations and KV: what suits the model, or bf16, f16
   std::string tool_call_parser = "auto";  // or none, hermes, llama3, internlm2, mistral
   std::string kernel_set = "auto";        // or generic: only kernels that run on every GPU
   bool batch_invariant = false;           // a GPU's logits do not depend on what else is computed; the CPU's never do

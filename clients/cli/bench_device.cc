@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/status.h"
+#include "worker/loader/model_files.h"
 #include "worker/runtime/cpu_executor.h"
 #include "worker/runtime/gpu.h"
 
@@ -16,8 +17,9 @@ namespace {
 constexpr int kGpuSlots = 1024, kGpuSessionLen = 8704;
 constexpr int kCpuSlots = 16;
 
-runtime::GpuOptions GpuOptions(const BenchDeviceOptions& options) {
-  runtime::GpuOptions gpu{.batch_invariant = options.batch_invariant,
+runtime::GpuOptions GpuOptions(const BenchDeviceOptions& options, kernels::DType preferred) {
+  runtime::GpuOptions gpu{.dtype = options.dtype.value_or(preferred),
+                          .batch_invariant = options.batch_invariant,
                           .slots = options.slots > 0 ? options.slots : kGpuSlots,
                           .session_len = options.session_len > 0 ? options.session_len : kGpuSessionLen,
                           .kv_share = options.kv_share};
@@ -47,22 +49,26 @@ absl::StatusOr<BenchDevice> OpenBenchDevice(const BenchDeviceOptions& options, c
     const absl::Duration before = std::exchange(mark, base::SystemClock().Monotonic());
     return absl::ToDoubleSeconds(mark - before);
   };
+  BERTH_ASSIGN_OR_RETURN(loader::ModelFiles files, loader::OpenModel(options.model, options.load_format));
+  device.load_seconds = lap();
+  const runtime::GpuOptions gpu = GpuOptions(options, files.preferred_dtype);
   loader::LoadOptions load{.format = options.load_format, .seed = options.seed, .progress = progress};
   std::unique_ptr<kernels::WeightUploader> uploader;
   if (on_gpu) {
-    BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(GpuOptions(options)));
+    BERTH_ASSIGN_OR_RETURN(uploader, runtime::MakeGpuUploader(gpu));
     load.uploader = uploader.get();
   }
   device.context_seconds = lap();
-  BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loaded, loader::LoadModel(options.model, load));
+  BERTH_ASSIGN_OR_RETURN(loader::LoadedModel loaded, loader::LoadModel(options.model, std::move(files), load));
   uploader.reset();
   device.model = std::make_unique<loader::LoadedModel>(std::move(loaded));
-  device.load_seconds = lap();
+  device.load_seconds += lap();
 
   const runtime::RunnerModel model{
       .spec = device.model->spec, .weights = device.model->weights, .tokenizer_size = device.model->spec.vocab};
   if (on_gpu) {
-    BERTH_ASSIGN_OR_RETURN(device.executor, runtime::MakeGpuExecutor(model, GpuOptions(options)));
+    BERTH_ASSIGN_OR_RETURN(device.executor, runtime::MakeGpuExecutor(model, gpu));
+    device.dtype = gpu.dtype;
   } else {
     BERTH_ASSIGN_OR_RETURN(device.executor,
                            runtime::MakeCpuExecutor(model, CpuOptions(options, model.spec), base::SystemClock()));

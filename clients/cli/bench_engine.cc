@@ -139,6 +139,7 @@ absl::StatusOr<EngineBenchReport> RunEngineBench(const EngineBenchOptions& optio
   EngineDriver driver(std::move(device.executor), options.depth, model.spec.vocab, progress);
   EngineBenchReport report{.model = model.name,
                            .device = options.device.device,
+                           .dtype = std::string(kernels::Info(device.dtype).name),
                            .threads = options.device.threads,
                            .repeats = options.repeats,
                            .step_tokens = driver.limits().max_step_tokens,

@@ -41,6 +41,10 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--seed", bench.device.seed, "Of random weights")->capture_default_str();
   app.add_flag("--profile", bench.profile, "Time each kernel of one run more of every load; all figures are slower");
   app.add_option("--device", bench.device.device, "cpu or cuda")->capture_default_str();
+  app.add_option_function<std::string>(
+         "--dtype", [&bench](const std::string& name) { bench.device.dtype = kernels::FindDType(name); },
+         "On a GPU: of weights, activations and KV, bf16, f16 or auto, what suits the model (default)")
+      ->check(CLI::IsMember({"auto", "bf16", "f16"}));
   app.add_option("--max-batch-size", bench.device.slots, "On a GPU: sequences active at once; 0: 1024");
   app.add_option("--session-len", bench.device.session_len, "On a GPU: tokens of one sequence; 0: 8704");
   app.add_option("--step-tokens", bench.device.step_tokens, "Of one step; 0: the executor's default");

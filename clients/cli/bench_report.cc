@@ -97,6 +97,7 @@ std::string FormatRow(const LoadRow& row) {
 std::string ToJson(const EngineBenchReport& report) {
   Json json = {{"model", report.model},
                {"device", report.device},
+               {"dtype", report.dtype},
                {"threads", report.threads},
                {"repeats", report.repeats},
                {"step_tokens", report.step_tokens},

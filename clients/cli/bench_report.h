@@ -23,6 +23,7 @@ struct LoadRow {
 struct EngineBenchReport {
   std::string model;
   std::string device;
+  std::string dtype;  // of activations and KV
   int threads = 0;
   int repeats = 0;
   int step_tokens = 0;          // the budget of a step that the warm-up found

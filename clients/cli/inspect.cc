@@ -55,15 +55,15 @@ int64_t KvBytesPerToken(const model::DecoderSpec& spec, DType dtype, int ranks) 
   return elements * kernels::Info(dtype).block_bytes;
 }
 
-absl::Status FitContext(const InspectOptions& options, ModelReport& report) {
-  const int64_t weights = WeightBytes(report.spec, options.dtype, options.ranks);
-  if (weights > options.memory) {
+absl::Status FitContext(ModelReport& report) {
+  const int64_t weights = WeightBytes(report.spec, report.dtype, report.ranks);
+  if (weights > report.memory) {
     return absl::ResourceExhaustedError(
         absl::StrFormat("the weights of %s in %s take %d bytes of each of %d ranks, and %d are "
                         "given",
-                        report.name, NameOf(options.dtype), weights, options.ranks, options.memory));
+                        report.name, NameOf(report.dtype), weights, report.ranks, report.memory));
   }
-  const int64_t blocks = (options.memory - weights) / (report.kv_bytes_per_token * kernels::kKvBlockTokens);
+  const int64_t blocks = (report.memory - weights) / (report.kv_bytes_per_token * kernels::kKvBlockTokens);
   report.largest_context = std::min<int64_t>(blocks * kernels::kKvBlockTokens, report.spec.max_position);
   return absl::OkStatus();
 }
@@ -137,8 +137,8 @@ std::string MemoryText(const ModelReport& report) {
     for (const int64_t bytes : row.per_rank) absl::StrAppendFormat(&out, "%20s", bytes < 0 ? "-" : Grouped(bytes));
   }
   if (report.stored_bytes > 0) absl::StrAppendFormat(&out, "\n  as stored: %s", Grouped(report.stored_bytes));
-  absl::StrAppendFormat(&out, "\nKV cache: %s bytes per token in %s, of each of %d ranks\n", Grouped(report.kv_bytes_per_token),
-                        NameOf(report.kv_dtype), report.ranks);
+  absl::StrAppendFormat(&out, "\ndtype on a GPU: %s\nKV cache: %s bytes per token, of each of %d ranks\n", NameOf(report.dtype),
+                        Grouped(report.kv_bytes_per_token), report.ranks);
   if (report.memory > 0) {
     absl::StrAppendFormat(&out, "largest context in %s bytes: %s tokens\n", Grouped(report.memory),
                           Grouped(report.largest_context));
@@ -160,7 +160,7 @@ absl::StatusOr<ModelReport> Inspect(const InspectOptions& options) {
       loader::ModelFiles files,
       loader::OpenModel(options.model, has_weights ? loader::LoadFormat::kCheckpoint : loader::LoadFormat::kRandom));
   ModelReport report{.name = files.name.empty() ? loader::ModelName(options.model) : files.name,
-                     .kv_dtype = options.dtype,
+                     .dtype = options.dtype.value_or(files.preferred_dtype),
                      .ranks = options.ranks,
                      .memory = options.memory};
   std::map<int, bool> divides;
@@ -171,7 +171,7 @@ absl::StatusOr<ModelReport> Inspect(const InspectOptions& options) {
     if (ranks == 1) BERTH_RETURN_IF_ERROR(status);
     divides[ranks] = status.ok();
   }
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     ModelReport::WeightBytes& row = report.weights.emplace_back();
     row.dtype = NameOf(dtype);
     for (const int ranks : kRankCounts) row.per_rank.push_back(divides[ranks] ? WeightBytes(files.spec, dtype, ranks) : -1);
@@ -184,8 +184,8 @@ absl::StatusOr<ModelReport> Inspect(const InspectOptions& options) {
   }
   report.spec = std::move(files.spec);
   report.tensors = std::move(files.checkpoint.tensors);
-  report.kv_bytes_per_token = KvBytesPerToken(report.spec, options.dtype, options.ranks);
-  if (options.memory > 0) BERTH_RETURN_IF_ERROR(FitContext(options, report));
+  report.kv_bytes_per_token = KvBytesPerToken(report.spec, report.dtype, report.ranks);
+  if (report.memory > 0) BERTH_RETURN_IF_ERROR(FitContext(report));
   return report;
 }
 
@@ -200,7 +200,7 @@ std::string ReportJson(const ModelReport& report) {
       if (row.per_rank[i] >= 0) out["weight_bytes"][row.dtype][absl::StrCat(kRankCounts[i])] = row.per_rank[i];
     }
   }
-  out["kv"] = {{"dtype", NameOf(report.kv_dtype)}, {"ranks", report.ranks}, {"bytes_per_token", report.kv_bytes_per_token}};
+  out["kv"] = {{"dtype", NameOf(report.dtype)}, {"ranks", report.ranks}, {"bytes_per_token", report.kv_bytes_per_token}};
   if (report.memory > 0) out["fits"] = {{"memory", report.memory}, {"context", report.largest_context}};
   return out.dump(2);
 }

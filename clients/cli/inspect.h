@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,8 @@
 namespace berth::cli {
 
 struct InspectOptions {
-  std::string model;                             // a path
-  kernels::DType dtype = kernels::DType::kBF16;  // of weights and KV, for the context that fits
+  std::string model;                    // a path
+  std::optional<kernels::DType> dtype;  // of weights and KV on a GPU; nothing: what suits the model
   int ranks = 1;
   int64_t memory = 0;  // bytes of each rank; 0: not asked
 };
@@ -30,7 +31,7 @@ struct ModelReport {
   int64_t parameters = 0;
   int64_t stored_bytes = 0;
   std::vector<WeightBytes> weights;
-  kernels::DType kv_dtype = kernels::DType::kBF16;
+  kernels::DType dtype = kernels::DType::kBF16;  // of weights and KV on a GPU
   int ranks = 1;
   int64_t kv_bytes_per_token = 0;  // of one rank
   int64_t memory = 0;

@@ -1,7 +1,5 @@
 #include <cstdio>
 #include <iostream>
-#include <map>
-#include <optional>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -17,8 +15,6 @@
 namespace berth::cli {
 namespace {
 
-using kernels::DType;
-
 struct Flags {
   loader::ConvertOptions convert;
   InspectOptions inspect;
@@ -26,15 +22,9 @@ struct Flags {
   bool json = false;
 };
 
-const std::map<std::string, DType>& PlainTypes() {
-  static const auto& types =
-      *new std::map<std::string, DType>{{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
-  return types;
-}
-
 absl::Status RunConvert(Flags flags) {
   BERTH_ASSIGN_OR_RETURN(const std::string path, ResolveModel(flags.model, getenv));
-  if (flags.dtype != "auto") flags.convert.dtype = PlainTypes().at(flags.dtype);
+  flags.convert.dtype = kernels::FindDType(flags.dtype);
   ProgressBar bar;
   flags.convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Show(done, total); };
   BERTH_ASSIGN_OR_RETURN(const loader::Conversion done, loader::ConvertModel(path, flags.convert));
@@ -46,6 +36,7 @@ absl::Status RunConvert(Flags flags) {
 
 absl::Status RunInspect(Flags flags) {
   BERTH_ASSIGN_OR_RETURN(flags.inspect.model, ResolveModel(flags.model, getenv));
+  flags.inspect.dtype = kernels::FindDType(flags.dtype);
   BERTH_ASSIGN_OR_RETURN(const ModelReport report, Inspect(flags.inspect));
   std::cout << (flags.json ? ReportJson(report) : ReportText(report)) << std::endl;
   return absl::OkStatus();
@@ -57,6 +48,7 @@ int Run(int argc, char** argv) {
   app.footer(kExitCodes);
   app.require_subcommand(1);
   constexpr const char* kModel = "A GGUF file, a Hugging Face directory, or org/model of the Hugging Face hub";
+  const auto dtypes = CLI::IsMember({"auto", "bf16", "f16", "f32"});
   CLI::App& convert = *app.add_subcommand("convert", "Write a model in the form that workers map: loads in no time");
   convert.add_option("model", flags.model, kModel)->required();
   convert.add_option("--dst-path,--dst_path", flags.convert.destination, "The workspace to make")->default_val("workspace");
@@ -64,15 +56,16 @@ int Run(int argc, char** argv) {
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   convert.add_option("--dtype", flags.dtype, "Of matrices: auto (as they are), bf16, f16 or f32")
-      ->check(CLI::IsMember({"auto", "bf16", "f16", "f32"}))
+      ->check(dtypes)
       ->capture_default_str();
   CLI::App& list = *app.add_subcommand("list", "The families and formats that Berth runs");
   list.add_flag("--json", flags.json, "As JSON");
   CLI::App& inspect = *app.add_subcommand("inspect", "What is in a model, and the memory that it takes");
   inspect.add_option("model", flags.model, kModel)->required();
   inspect.add_option("--tp", flags.inspect.ranks, "GPUs that share the model")->check(CLI::Range(1, 64))->capture_default_str();
-  inspect.add_option("--dtype", flags.inspect.dtype, "Of weights and KV on the device: bf16 (default), f16 or f32")
-      ->transform(OneOf(PlainTypes()));
+  inspect.add_option("--dtype", flags.dtype, "Of weights and KV on a GPU: auto (what suits the model), bf16, f16 or f32")
+      ->check(dtypes)
+      ->capture_default_str();
   inspect.add_option("--memory", flags.inspect.memory, "Of each GPU, as 80GB or 75GiB: the largest context that fits in it")
       ->transform(CLI::AsSizeValue(true));
   inspect.add_flag("--json", flags.json, "As JSON");

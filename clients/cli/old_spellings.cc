@@ -62,10 +62,9 @@ constexpr FixedFlag kFixed[] = {
 };
 
 struct RenamedValue {
-  absl::string_view name, old_value, value;  // "": the flag goes
+  absl::string_view name, old_value, value;
 };
 constexpr RenamedValue kRenamedValues[] = {
-    {"--dtype", "auto", ""},
     {"--dtype", "float16", "f16"},
     {"--dtype", "bfloat16", "bf16"},
     {"--log-level", "DEBUG", "debug"},
@@ -114,9 +113,7 @@ absl::Status TranslateFlag(const std::string& command, const std::string& word, 
   }
   if (Find(kRenamedValues, name) != std::end(kRenamedValues)) take_value();
   for (const RenamedValue& flag : kRenamedValues) {
-    if (name != flag.name || value != flag.old_value) continue;
-    if (flag.value.empty()) return absl::OkStatus();
-    value = std::string(flag.value);
+    if (name == flag.name && value == flag.old_value) value = std::string(flag.value);
   }
   const auto* fixed = Find(kFixed, name);
   if (fixed == std::end(kFixed)) {

@@ -40,7 +40,7 @@ constexpr HandedFlag kWorkerFlags[] = {
     {"--session-len", "Tokens of a session's context", HandedFlag::kValue, &CLI::PositiveNumber},
     {"--max-batch-size", "Sequences at once per worker", HandedFlag::kValue, &CLI::PositiveNumber},
     {"--step-tokens", "Tokens of a step, of prompts and answers together"},
-    {"--dtype", "Of a GPU's weights, activations and KV: bf16 or f16"},
+    {"--dtype", "Of a GPU's weights, activations and KV: bf16, f16 or auto, what suits the model (default)"},
     {"--cache-max-entry-count", "Share of the free memory for KV; default: 0.8 of a GPU's, 512 MiB of the host's"},
     {"--kv-bytes", "At most so much memory for KV"},
     {"--no-prefix-cache", "Never reuse cached KV blocks", HandedFlag::kSwitch},

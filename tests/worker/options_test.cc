@@ -9,6 +9,7 @@
 namespace berth::worker {
 namespace {
 
+using kernels::DType;
 using ::testing::HasSubstr;
 
 std::string Refusal(const WorkerOptions& options) {
@@ -23,7 +24,7 @@ TEST(WorkerOptionsTest, ChoicesAreChecked) {
                    .Validate()
                    .ok()));
   EXPECT_THAT(Refusal({.model = "m", .device = "gpu"}), HasSubstr("--device is gpu, want cpu, cuda or auto"));
-  EXPECT_THAT(Refusal({.model = "m", .dtype = "f32"}), HasSubstr("--dtype is f32, want bf16 or f16"));
+  EXPECT_THAT(Refusal({.model = "m", .dtype = "f32"}), HasSubstr("--dtype is f32, want auto or bf16 or f16"));
   EXPECT_THAT(Refusal({.model = "m", .kernel_set = "fast"}), HasSubstr("--kernel-set is fast, want auto or generic"));
   EXPECT_THAT(Refusal({.model = "m", .load_format = "gguf"}), HasSubstr("--load-format is gguf, want auto or random"));
   EXPECT_THAT(Refusal({.model = "m", .depth = -1}), HasSubstr("--depth is -1"));
@@ -49,6 +50,16 @@ TEST(BackendTest, AGpuThatWasAskedForMustBeThere) {
 TEST(BackendTest, WithoutAGpuAutoTakesTheCpu) {
   if (runtime::CheckGpu(0).ok()) GTEST_SKIP() << "there is one";
   EXPECT_EQ(MakeBackend({.model = "/nowhere"}).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(BackendTest, ADtypeThatWasAskedForWins) {
+  const auto chosen = [](const WorkerOptions& options, DType preferred) { return MakeGpuOptions(options, 0, preferred).dtype; };
+  for (const DType preferred : {DType::kBF16, DType::kF16}) {
+    EXPECT_EQ(chosen({}, preferred), preferred);
+    EXPECT_EQ(chosen({.dtype = "auto"}, preferred), preferred);
+    EXPECT_EQ(chosen({.dtype = "bf16"}, preferred), DType::kBF16);
+    EXPECT_EQ(chosen({.dtype = "f16"}, preferred), DType::kF16);
+  }
 }
 
 TEST(GpuOptionsTest, EachOptionIsChecked) {

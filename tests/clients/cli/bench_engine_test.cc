@@ -156,6 +156,7 @@ TEST(EngineBenchTest, RunsEveryKindOfLoad) {
     EXPECT_THAT(FormatRow(row), HasSubstr(row.name));
   }
   const nlohmann::json json = nlohmann::json::parse(ToJson(*report));
+  EXPECT_EQ(json["dtype"], "f32") << "the CPU's";
   EXPECT_EQ(json["rows"].size(), 6u);
   EXPECT_EQ(json["rows"][2]["name"], "C trace 5 @ 2");
 }

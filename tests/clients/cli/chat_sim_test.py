@@ -175,7 +175,7 @@ class ChatSimTest(unittest.TestCase):
     def test_exit_codes_tell_wrong_lines_from_what_does_not_exist(self):
         for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 1, "nowhere"),
                                        (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 1, "fish"),
-                                       (["convert", "m", "--nope"], 2, "--help"), (["inspect"], 2, "model"), (["list", "--nope"], 2, "--nope"), (["inspect", "m", "--dtype", "f8"], 2, "--dtype: f8 not in {bf16,f16,f32}"),
+                                       (["convert", "m", "--nope"], 2, "--help"), (["inspect"], 2, "model"), (["list", "--nope"], 2, "--nope"), (["inspect", "m", "--dtype", "f8"], 2, "--dtype: f8 not in {auto,bf16,f16,f32}"),
                                        (["api_client"], 2, "server"), (["api_client", "nowhere"], 1, "nowhere"),
                                        (["bench", "engine", "--nope"], 2, "--help"), (["bench", "tune", "m"], 3, "this build has no"), (["bench", "throughput"], 2, "model")):
             ended = self.run_berth(*arguments)

@@ -92,6 +92,9 @@ class ModelTest(unittest.TestCase):
         direct, converted = (json.loads(self.output("inspect", path, "--json")) for path in (models[0], workspace))
         self.assertEqual(direct["name"], converted["name"])
         self.assertEqual(direct["spec"], converted["spec"])
+        self.assertEqual([direct["kv"], converted["kv"]], 2 * [{"dtype": "f16", "ranks": 1, "bytes_per_token": 23040}])
+        self.assertIn("dtype on a GPU: f16\n", self.output("inspect", models[0]))
+        self.assertIn("dtype on a GPU: bf16\n", self.output("inspect", models[0], "--dtype", "bf16"))
         self.assertIn("already there", self.error("convert", models[0], "--dst-path", workspace))
         self.assertIn("no file or directory", self.error("convert", "no-such-model", "--dst-path", self.folder / "w"))
 

@@ -39,7 +39,7 @@ TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
       {"serve m --cache-max-entry-count 0.5 --dtype bfloat16 --model-format hf --quant-policy 0",
        "serve m --cache-max-entry-count 0.5 --dtype=bf16"},
       {"serve m --dtype auto --log_level WARNING --tool-call-parser=qwen3",
-       "serve m --log-level=warn --tool-call-parser=hermes"},
+       "serve m --dtype=auto --log-level=warn --tool-call-parser=hermes"},
       {"serve m --max-concurrent-requests 8", "serve m --max-streams 8"},
       {"chat m --dtype f16 --log-level", "chat m --dtype=f16 --log-level"},
       {"chat m --meta_instruction=short", "chat m --system=short"},

@@ -3,7 +3,7 @@
 
 usage: check_cpu.py SCORE MODEL TOKENS FOLDER [DTYPE...]
 
-DTYPE is bfloat16, the default, or float16. SCORE is the program made of score.cc beside this file, TOKENS a file of token ids, FOLDER takes the logits. Needs numpy.
+DTYPE is float16, the default and what a quantised GGUF file runs in, or bfloat16. SCORE is the program made of score.cc beside this file, TOKENS a file of token ids, FOLDER takes the logits. Needs numpy.
 """
 import os
 import subprocess
@@ -26,7 +26,7 @@ def score(program, model, tokens, folder, device, dtype, ways):
 def main(program, model, tokens, folder, *dtypes):
     os.makedirs(folder, exist_ok=True)
     cpu = score(program, model, tokens, folder, "cpu", "bfloat16", ["whole"])["whole"]
-    passed = [compare(dtype, way, cpu, gpu) for dtype in dtypes or ["bfloat16"]
+    passed = [compare(dtype, way, cpu, gpu) for dtype in dtypes or ["float16"]
               for way, gpu in score(program, model, tokens, folder, "cuda", dtype, WAYS).items()]
     return 0 if all(passed) else 1
 
