@@ -5,7 +5,7 @@ namespace berth::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 32;
-constexpr int kAhead = 8;  // pieces of 16 bytes that are read at once
+constexpr int kAhead = 32;  // pieces of 16 bytes that are under way: they take as long as hashing so many
 
 __global__ void Hash(const HashRun* runs, int count, uint64_t* hashes) {
   const int index = blockIdx.x * kThreads + threadIdx.x;
@@ -14,19 +14,18 @@ __global__ void Hash(const HashRun* runs, int count, uint64_t* hashes) {
   const auto* const pieces = reinterpret_cast<const ulonglong2*>(run.bytes);
   uint64_t hash = base::HashCombine(0, run.size);
   const int64_t whole = run.size / 16 / kAhead * kAhead;
-  ulonglong2 next[kAhead];
-  const auto read = [&](int64_t from) {
+  ulonglong2 ahead[kAhead];
+  if (whole > 0) {
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) next[i] = pieces[from + i];
-  };
-  if (whole > 0) read(0);
+    for (int i = 0; i < kAhead; ++i) ahead[i] = pieces[i];
+  }
   for (int64_t at = 0; at < whole; at += kAhead) {
-    ulonglong2 now[kAhead];
+    const int64_t next = at + kAhead < whole ? at + kAhead : at;
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) now[i] = next[i];
-    if (at + kAhead < whole) read(at + kAhead);
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) hash = base::HashCombine(base::HashCombine(hash, now[i].x), now[i].y);
+    for (int i = 0; i < kAhead; ++i) {
+      hash = base::HashCombine(base::HashCombine(hash, ahead[i].x), ahead[i].y);
+      ahead[i] = pieces[next + i];
+    }
   }
   for (int64_t at = whole * 16; at < run.size; at += 8) {
     uint64_t word = 0;

@@ -15,22 +15,22 @@ absl::Status ReserveChains(Context& context, Allocator& allocator) {
 
 namespace stream {
 
-static_assert(sizeof(ChainParams<__half, kMaxLinks, true>) <= 32764);  // what a kernel takes
+static_assert(sizeof(ChainParams<__half, true>) <= 32764);  // what a kernel takes
 
 template <typename T>
 void Chain<T>::Launch(Context& context) {
-  if (attends_) {
+  if (links_attend_) {
     LaunchLinks<true>(context);
   } else if (params_.links > 0) {
     LaunchLinks<false>(context);
   }
-  if (attend_.entries > 0) AttendDecode<T>(context, attend_.params, attend_.entries);
+  if (attends()) AttendDecode<T>(context, attend_.params, attend_.entries);
 }
 
 template <typename T>
 template <bool kAttends>
 void Chain<T>::LaunchLinks(Context& context) {
-  using Params = ChainParams<T, kMaxLinks, kAttends>;
+  using Params = ChainParams<T, kAttends>;
   Params params;
   params.links = params_.links;
   std::copy_n(params_.link, params.links, params.link);
@@ -58,7 +58,8 @@ bool StreamAttend(Context& context, const AttendParams& params, int entries) {
       params.group > kDecodeHeads || entries * params.kv.kv_heads > context.multiprocessors) {
     return false;
   }
-  stream::PendingChain<T>(context).Attend(params, entries);
+  const auto suits = [](const stream::Chain<T>& pending) { return !pending.attends(); };
+  stream::PendingChain<T>(context, suits).Attend(params, entries);
   return true;
 }
 

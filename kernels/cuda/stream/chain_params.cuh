@@ -81,13 +81,13 @@ struct ChainLink {
   void Set(const StoreEpilogue<float>& epilogue) { kind = LinkKind::kStoreF32, store_f32 = epilogue; }
 };
 
-// kAttends: whether any link attends. What does not is a kernel of its own, whose code is shorter.
-template <typename T, int kLinks, bool kLinksAttend>
+// kLinksAttend: whether any link does; chains that do not are a kernel of their own, whose code is shorter.
+template <typename T, bool kLinksAttend>
 struct ChainParams {
   using Activation = T;
   static constexpr bool kAttends = kLinksAttend;
 
-  ChainLink<T> link[kLinks];
+  ChainLink<T> link[kMaxLinks];
   int links = 0;
   int stages = 0;
   int flying = 0;                // stages whose copies may be under way at once

@@ -89,9 +89,11 @@ class ChainWalk {
   }
 
   __device__ void Consume() {
+    // What a product is added to is read ahead of its wait; attention knows what it may read.
+    if (!Attends(0)) WaitForInputs();
     for (int i = 0; i < params_.links; ++i) {
-      const LinkAttend& attend = params_.link[i].attend;
-      if (Params::kAttends && attend.entries > 0) {
+      if (Attends(i)) {
+        const LinkAttend& attend = params_.link[i].attend;
         FindPlace();
         AttendRow<T>(attend.params, attend.entries, params_.parts, thread_, sums_, squares_, [this] { Await(); });
         SayWritten();
@@ -123,14 +125,15 @@ class ChainWalk {
       __syncwarp();
     };
     for (int i = 0; i < params_.links; ++i) {
-      const bool attends = Params::kAttends && params_.link[i].attend.entries > 0;
-      if (attends && i > 0) meet(0);
-      if (attends || i > 0) meet(i);
+      if (Attends(i) && i > 0) meet(0);
+      if (Attends(i) || i > 0) meet(i);
     }
   }
 
  private:
   static constexpr int kWrittenThreads = (kConsumerWarps + 1) * 32;  // of the barrier between consumers and the warp that waits
+
+  __device__ bool Attends(int i) const { return Params::kAttends && params_.link[i].attend.entries > 0; }
 
   // Forgets what was worked out of the thread's place: it would take registers that attention and products need for themselves.
   __device__ void FindPlace() { asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread_)); }

@@ -288,6 +288,17 @@ TEST_P(CudaAttendTest, FewRowsBetweenProducts) {
   CompareInChain({.q_heads = 32, .kv_heads = 32, .dim = 128, .entries = DecodeEntries({63, 30, 1, 64, 65, 7}), .decode = true});
 }
 
+TEST_P(CudaAttendTest, FewRowsOneAfterTheOther) {
+  const AttendCase c{.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = DecodeEntries({300, 17}), .decode = true};
+  const Problem first = Make(c), second = Make(c);
+  for (const Problem* problem : {&first, &second}) {
+    cpu_->Attend(problem->host);
+    cuda_->Attend(problem->device);
+  }
+  ExpectSame(first);
+  ExpectSame(second);
+}
+
 TEST_P(CudaAttendTest, ChunksMatchTheCpu) {
   // A whole prompt, a chunk that starts and ends within a block, a chunk of whole blocks, one row, a row of a new sequence.
   CompareShapes({{70, 70}, {163, 33}, {128, 64}, {201, 1}, {1, 1}}, /*decode=*/false);
