@@ -18,7 +18,7 @@ namespace berth::kernels::cuda {
 struct StreamTuning {
   int chain_tokens = 8;  // products of more tokens are cut along K (split/), where they can be
   int stages = 12;       // of a chain, where there is room
-  int links = 32;        // of a chain
+  int links = 4;         // of a chain
   int flying = 3;        // stages of a chain whose copies are under way at once: with more, all else waits for them
   bool together = true;  // a chain's blocks wait for each other
   int ctas_per_sm = 2;   // of the wide kernel

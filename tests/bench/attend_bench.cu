@@ -151,7 +151,6 @@ class Bench {
     const Time time = Measure(calls, [&](int i) {
       args.kv.base = static_cast<std::byte*>(kv_.data()) + i % places * pool_bytes;
       cuda::Attend(context_, args);
-      context_.Flush();
     });
     Check(context_.fault.ok() ? cudaSuccess : cudaErrorUnknown, context_.fault.ToString().c_str());
     const double bytes = 2.0 * kv_rows * m.kv_heads * m.row() + 2.0 * rows * m.q_heads * (m.dim + m.value_dim());

@@ -4,7 +4,6 @@
 #include "kernels/cuda/attend/decode_parts.cuh"
 #include "kernels/cuda/attend/params.h"
 #include "kernels/cuda/stages.h"
-#include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/util/numeric.cuh"
 
 namespace berth::kernels {
@@ -47,7 +46,6 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
   if (args.kv.values_in_keys || !HasTunedAttention(args.kv.key_dim, args.kv.value_dim, false) || !IsAligned(args)) {
     return AttendGeneric<T>(context, params);
   }
-  if (decode == batch.tokens && decode > 0 && StreamAttend<T>(context, params, decode)) return;
   if (decode > 0) AttendDecode<T>(context, params, decode);
   if (batch.tokens > decode) {
     if (context.hopper && FitsSm90(args.kv, params.group)) {

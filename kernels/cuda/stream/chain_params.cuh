@@ -5,8 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/attend/decode_parts.cuh"
-#include "kernels/cuda/attend/params.h"
 #include "kernels/cuda/stream/epilogues.cuh"
 #include "kernels/cuda/stream/walk.cuh"
 #include "kernels/cuda/util/norm.cuh"
@@ -18,7 +16,7 @@ inline constexpr int kTilePairs = 8;
 inline constexpr int kTileRows = 2 * kTilePairs;
 inline constexpr int kMaxTokens = 8;                 // the N of one tensor core instruction
 inline constexpr int kChainThreads = kThreads + 32;  // one more warp waits for the other blocks
-inline constexpr int kMaxLinks = 32;
+inline constexpr int kMaxLinks = 4;
 inline constexpr int kGroup = 4;          // tiles that share what is read of the tokens
 inline constexpr int kChunkBytes = 1024;  // of a row of the weight in one stage
 inline constexpr int kAheadChunks = 4;    // of the tokens, read at once
@@ -30,9 +28,6 @@ inline constexpr int kBarrierBytes = 256;
 inline constexpr int kSumBytes = kGroup * kConsumerWarps * kTileRows * kMaxTokens * sizeof(float);
 inline constexpr int kFixedBytes = kBarrierBytes + kSquareBytes + kSumBytes;
 inline constexpr int kSharedBytes = 227 << 10;  // of a CTA, one per SM
-inline constexpr int kAttendDim = 128;          // of a head that a chain attends to
-inline constexpr int kAttendTokens = 16;        // of a slice of its keys and values
-inline constexpr int kAttendHeads = 4;          // query heads whose parts are exchanged at once
 inline constexpr int kMapElements = 4;          // activations in one element of the weight's tensor map: a box has at most 256
 
 constexpr int NormBytes(int64_t k) { return static_cast<int>((k * 4 + 127) / 128 * 128); }
@@ -55,18 +50,9 @@ struct LinkProduct {
   NormView norm;
 };
 
-// Attention of as many rows as there are entries.
-struct LinkAttend {
-  AttendParams params{};
-  int entries = 0;
-};
-static_assert(kConsumerWarps * kAttendHeads * kAttendDim * sizeof(float) <= kSumBytes);
-static_assert(2 * kConsumerWarps * kAttendHeads * sizeof(float) <= kSquareBytes);
-
 // T: the activations' type.
 template <typename T>
 struct ChainLink {
-  LinkAttend attend;  // comes before the product, if it has entries
   LinkProduct product;
   LinkKind kind{};
   // The one of its kind.
@@ -81,19 +67,14 @@ struct ChainLink {
   void Set(const StoreEpilogue<float>& epilogue) { kind = LinkKind::kStoreF32, store_f32 = epilogue; }
 };
 
-// kLinksAttend: whether any link does; chains that do not are a kernel of their own, whose code is shorter.
-template <typename T, bool kLinksAttend>
+template <typename T>
 struct ChainParams {
-  using Activation = T;
-  static constexpr bool kAttends = kLinksAttend;
-
   ChainLink<T> link[kMaxLinks];
   int links = 0;
   int stages = 0;
   int flying = 0;                // stages whose copies may be under way at once
   int norm_bytes = 0;            // of the widest norm's weight
-  uint64_t* arrivals = nullptr;  // how often thread blocks came to the end of what has a successor, ever
-  DecodePart* parts = nullptr;   // as of DecodeParams
+  uint64_t* arrivals = nullptr;  // how often thread blocks came to the end of a product that has a successor, ever
 };
 
 }  // namespace berth::kernels::cuda::stream

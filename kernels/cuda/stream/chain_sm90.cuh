@@ -2,7 +2,6 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/stream/chain_attend.cuh"
 #include "kernels/cuda/stream/chain_params.cuh"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/launch.cuh"
@@ -46,12 +45,11 @@ __device__ inline uint64_t LoadAcquire(const uint64_t* from) {
   return value;
 }
 
-template <typename Params>
+template <typename T>
 class ChainWalk {
-  using T = typename Params::Activation;
-
  public:
-  __device__ ChainWalk(const Params& params, std::byte* shared) : params_(params), thread_(threadIdx.x) {
+  __device__ ChainWalk(const ChainParams<T>& params, std::byte* shared)
+      : params_(params), warp_(threadIdx.x / 32), lane_(threadIdx.x % 32) {
     full_ = reinterpret_cast<Barrier*>(shared);
     empty_ = full_ + kMaxStages;
     norm_full_ = empty_ + kMaxStages;
@@ -63,7 +61,7 @@ class ChainWalk {
   }
 
   __device__ void Init() {
-    PrefetchMap(&params_.link[0].product.map);
+    for (int i = 0; i < params_.links; ++i) PrefetchMap(&params_.link[i].product.map);
     for (int i = 0; i < params_.stages; ++i) {
       InitBarrier(full_ + i, 1);
       InitBarrier(empty_ + i, kConsumerWarps);
@@ -78,7 +76,6 @@ class ChainWalk {
     const uint64_t policy = StreamingPolicy();
     for (int i = 0; i < params_.links; ++i) {
       const LinkProduct& link = params_.link[i].product;
-      if (i + 1 < params_.links) PrefetchMap(&params_.link[i + 1].product.map);
       const int end = Share(link, blockIdx.x + 1), chunks = Chunks(link);
       for (int first = Share(link, blockIdx.x); first < end; first += kGroup) {
         for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -89,56 +86,37 @@ class ChainWalk {
   }
 
   __device__ void Consume() {
-    // What a product is added to is read ahead of its wait; attention knows what it may read.
-    if (!Attends(0)) WaitForInputs();
+    WaitForInputs();
     for (int i = 0; i < params_.links; ++i) {
-      if (Attends(i)) {
-        const LinkAttend& attend = params_.link[i].attend;
-        FindPlace();
-        AttendRow<T>(attend.params, attend.entries, params_.parts, thread_, sums_, squares_, [this] { Await(); });
-        SayWritten();
-      }
-      FindPlace();
+      if (i > 0) asm volatile("bar.arrive 2, %0;" ::"n"(kWrittenThreads) : "memory");
       Multiply(i);
-      if (i + 1 < params_.links) SayWritten();
     }
   }
 
   // The warp that waits for the other blocks: after each product it says that the block has written its results, and lets the
   // consumers go on when all have.
   __device__ void Synchronise() {
-    if (lane() == 0) FetchNorm(0);
+    if (lane_ == 0) FetchNorm(0);
     WaitForInputs();
     // Blocks that are ahead may have come to the end of the first product: never all, for this one has not.
     uint64_t arrivals = 0;
-    if (lane() == 0) arrivals = LoadAcquire(params_.arrivals) / gridDim.x * gridDim.x;
-    const auto meet = [&](int norm) {
+    if (lane_ == 0) arrivals = LoadAcquire(params_.arrivals) / gridDim.x * gridDim.x;
+    for (int i = 1; i < params_.links; ++i) {
       asm volatile("bar.sync 2, %0;" ::"n"(kWrittenThreads) : "memory");
-      if (lane() == 0) {
+      if (lane_ == 0) {
         asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(params_.arrivals) : "memory");
-        if (norm > 0) FetchNorm(norm);
+        FetchNorm(i);
         arrivals += gridDim.x;
         while (LoadAcquire(params_.arrivals) < arrivals) {
         }
         Arrive(ready_);
       }
       __syncwarp();
-    };
-    for (int i = 0; i < params_.links; ++i) {
-      if (Attends(i) && i > 0) meet(0);
-      if (Attends(i) || i > 0) meet(i);
     }
   }
 
  private:
   static constexpr int kWrittenThreads = (kConsumerWarps + 1) * 32;  // of the barrier between consumers and the warp that waits
-
-  __device__ bool Attends(int i) const { return Params::kAttends && params_.link[i].attend.entries > 0; }
-
-  // Forgets what was worked out of the thread's place: it would take registers that attention and products need for themselves.
-  __device__ void FindPlace() { asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread_)); }
-  __device__ int warp() const { return thread_ / 32; }
-  __device__ int lane() const { return thread_ % 32; }
 
   // What a thread reads ahead of its token: of every chunk two pieces, 64 bytes apart.
   using Pieces = uint4[kAheadChunks][2];
@@ -149,17 +127,6 @@ class ChainWalk {
   __device__ static int Chunks(const LinkProduct& link) {
     return static_cast<int>((link.k * sizeof(T) + kChunkBytes - 1) / kChunkBytes);
   }
-
-  // Consumers: returns when all blocks have written what comes before, or, at the beginning, the kernels ahead have.
-  __device__ void Await() {
-    if (met_ == 0) {
-      WaitForInputs();
-    } else {
-      WaitFor(ready_, (met_ - 1) % 2);
-    }
-    ++met_;
-  }
-  __device__ static void SayWritten() { asm volatile("bar.arrive 2, %0;" ::"n"(kWrittenThreads) : "memory"); }
 
   __device__ void FetchNorm(int i) {
     const LinkProduct& link = params_.link[i].product;
@@ -199,7 +166,7 @@ class ChainWalk {
   __device__ Prepared Prepare(const ChainLink<T>& chained, int tile) const {
     const LinkProduct& link = chained.product;
     Prepared prepared{};
-    tile += thread_ / (kTilePairs * kMaxTokens);
+    tile += threadIdx.x / (kTilePairs * kMaxTokens);
     if (tile >= Share(link, blockIdx.x + 1) || Token() >= link.tokens) return prepared;
     if (link.run == 0) {
       prepared.first = tile * kTileRows + RowOfTile();
@@ -219,16 +186,16 @@ class ChainWalk {
     if (chained.kind == LinkKind::kStore) prepared.store = chained.store.Prepare(prepared.first, prepared.second, Token());
     return prepared;
   }
-  __device__ int RowOfTile() const { return thread_ % kTilePairs; }
-  __device__ int Token() const { return thread_ / kTilePairs % kMaxTokens; }
+  __device__ static int RowOfTile() { return threadIdx.x % kTilePairs; }
+  __device__ static int Token() { return threadIdx.x / kTilePairs % kMaxTokens; }
 
   __device__ void Multiply(int i) {
     const ChainLink<T>& chained = params_.link[i];
     const LinkProduct& link = chained.product;
-    const int chunks = Chunks(link), first = Share(link, blockIdx.x), end = Share(link, blockIdx.x + 1), group = lane() / 4;
+    const int chunks = Chunks(link), first = Share(link, blockIdx.x), end = Share(link, blockIdx.x + 1), group = lane_ / 4;
     const bool norms = link.norm.weight != nullptr;
     float scale = 1, squares = 0;
-    Pieces next = {};  // set here: what the compiler takes for undefined holds registers during attention, too
+    Pieces next;
     int tile = first;
 #pragma unroll 1
     do {
@@ -237,7 +204,7 @@ class ChainWalk {
         in_ = group >= link.tokens ? nullptr
                                    : link.in + (link.row == nullptr ? group : link.row[group]) * link.in_stride + Offset();
         end_ = static_cast<int>(link.k * sizeof(T)) - Offset();
-        Await();
+        if (i > 0) WaitFor(ready_, (i - 1) % 2);
         Read(0, next);
         if (norms) {
           WaitFor(norm_full_, norm_parity_);
@@ -272,7 +239,7 @@ class ChainWalk {
   }
 
   // Where the warp's share of a chunk begins for this thread: two neighbouring blocks of 64 bytes.
-  __device__ int Offset() const { return warp() * 128 + lane() % 4 * 16; }
+  __device__ int Offset() const { return warp_ * 128 + lane_ % 4 * 16; }
 
   __device__ void Read(int chunk, Pieces& x) const {
 #pragma unroll
@@ -300,8 +267,8 @@ class ChainWalk {
 
   // A chunk of one tile or two. Lanes of odd rows read their two pieces the other way round: eight lanes then read all banks.
   __device__ void MultiplyTwo(const uint4 (&x)[2], float (&first)[4], float (&second)[4], int tiles) {
-    const bool odd = lane() & 4;
-    const int offset = lane() / 4 * kChunkBytes + Offset(), there = odd ? 64 : 0, across = 64 - there;
+    const bool odd = lane_ & 4;
+    const int offset = lane_ / 4 * kChunkBytes + Offset(), there = odd ? 64 : 0, across = 64 - there;
     uint4 low[2][2] = {}, high[2][2] = {};
     RingCursor at = at_;
 #pragma unroll
@@ -317,8 +284,8 @@ class ChainWalk {
       at.Advance(params_.stages);
     }
     __syncwarp();
-    if (lane() < min(tiles, 2)) {
-      const int stage = at_.stage + lane();
+    if (lane_ < min(tiles, 2)) {
+      const int stage = at_.stage + lane_;
       Arrive(empty_ + (stage < params_.stages ? stage : stage - params_.stages));
     }
     at_ = at;
@@ -346,7 +313,7 @@ class ChainWalk {
   __device__ void PutSquares(float squares) {
     squares += __shfl_xor_sync(~0u, squares, 1);
     squares += __shfl_xor_sync(~0u, squares, 2);
-    if (lane() % 4 == 0) squares_[warp() * kMaxTokens + lane() / 4] = squares;
+    if (lane_ % 4 == 0) squares_[warp_ * kMaxTokens + lane_ / 4] = squares;
   }
 
   // Of the token that this thread finishes.
@@ -361,7 +328,7 @@ class ChainWalk {
     SyncConsumers();
 #pragma unroll
     for (int t = 0; t < kGroup; ++t) {
-      float* to = sums_ + ((t * kConsumerWarps + warp()) * kTileRows + lane() / 4) * kMaxTokens + lane() % 4 * 2;
+      float* to = sums_ + ((t * kConsumerWarps + warp_) * kTileRows + lane_ / 4) * kMaxTokens + lane_ % 4 * 2;
       *reinterpret_cast<float2*>(to) = {sum[t][0], sum[t][1]};
       *reinterpret_cast<float2*>(to + kTilePairs * kMaxTokens) = {sum[t][2], sum[t][3]};
     }
@@ -369,7 +336,7 @@ class ChainWalk {
   }
 
   __device__ float Total(int row) const {
-    const int tile = thread_ / (kTilePairs * kMaxTokens);
+    const int tile = threadIdx.x / (kTilePairs * kMaxTokens);
     float total = 0;
 #pragma unroll
     for (int warp = 0; warp < kConsumerWarps; ++warp) {
@@ -394,8 +361,8 @@ class ChainWalk {
     }
   }
 
-  const Params& params_;
-  int thread_;
+  const ChainParams<T>& params_;
+  const int warp_, lane_;
   Barrier *full_, *empty_, *norm_full_, *ready_;
   float *squares_, *sums_, *norm_;
   std::byte* stages_;
@@ -403,18 +370,17 @@ class ChainWalk {
   RingCursor landed_;  // of the producer, as `flying_`
   int flying_ = 0;
   uint32_t norm_parity_ = 0;
-  int met_ = 0;                    // waits that are over
   const std::byte* in_ = nullptr;  // the token of this thread's row of fragments; null: none
   int end_ = 0;                    // bytes of it from this thread's first piece on
 };
 
 #endif
 
-template <typename Params>
-__global__ void __launch_bounds__(kChainThreads, 1) RunChain(const __grid_constant__ Params params) {
+template <typename T>
+__global__ void __launch_bounds__(kChainThreads, 1) RunChain(const __grid_constant__ ChainParams<T> params) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
-  ChainWalk<Params> walk(params, shared);
+  ChainWalk<T> walk(params, shared);
   const bool produces = threadIdx.x == kConsumerWarps * 32;
   if (produces) walk.Init();
   LetSuccessorStart();

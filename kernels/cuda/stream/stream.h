@@ -1,6 +1,5 @@
 #pragma once
 
-#include "kernels/cuda/attend/params.h"
 #include "kernels/cuda/context.h"
 #include "kernels/ops.h"
 
@@ -27,9 +26,5 @@ struct LinearFinish {
 };
 bool StreamLinear(Context& context, const Tensor& in, const LinearWeight& weight, const LinearFinish& finish,
                   const Tensor& out);
-
-// Attention as AttendDecode, pending: a part of the chain if its next product is one.
-template <typename T>
-bool StreamAttend(Context& context, const AttendParams& params, int entries);
 
 }  // namespace berth::kernels::cuda
