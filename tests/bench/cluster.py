@@ -4,7 +4,8 @@
 usage: cluster.py [--bin-dir build/cpu-release/bin] [--seconds S] [--tls] [--gateways N] [--top-logprobs N] overload | first_message | tokens | memory | fan_in | slow_callers | cancels …
 
 overload        10 times what 4 workers can do: what ends in time, how soon the rest is refused, the gateway's memory
-first_message   1,000 requests/s through a gateway and 1,000 directly to its worker, in turn: what the gateway adds
+first_message   1,000 requests/s through a gateway and 1,000 directly to its worker, in turn, evenly spread: what the
+                gateway adds, and its CPU
 tokens          CPU per token of gateway and worker (its engine aside): 256 streams, steps of 10 ms
 memory          10,000 open streams: the gateways' memory for each, and theirs and the worker's 10 s after they closed
 fan_in          64 streams over 8 gateways and over one, steps of 2 ms: the worker's I/O thread and its steps
@@ -64,7 +65,7 @@ class Bench:
         return [json.loads(line) for line in load.communicate()[0].splitlines()]
 
     def sampled(self, cluster, load, *programs):
-        """(CPU seconds by thread of each program, tokens and steps of the worker, seconds) of the middle of a load."""
+        """(CPU seconds by thread of each program, tokens and steps of the worker, seconds) of the middle of a load, and its reports."""
         worker = cluster.workers["w0"]
 
         def sample():
@@ -75,9 +76,9 @@ class Bench:
         cpu, counts, begin = sample()
         time.sleep(self.seconds - 2)
         cpu_after, counts_after, end = sample()
-        self.reports(load)
+        reports = self.reports(load)
         used = [{name: after[name] - before.get(name, 0) for name in after} for before, after in zip(cpu, cpu_after)]
-        return used, [after - before for before, after in zip(counts, counts_after)], end - begin
+        return used, [after - before for before, after in zip(counts, counts_after)], end - begin, reports
 
     def overload(self, folder):
         cluster = self.cluster(folder, ("--sim-step-ms", 20, "--sim-slots", 32), workers=4)
@@ -106,15 +107,17 @@ class Bench:
         cluster = self.cluster(folder, ("--serve-callers", "--sim-step-ms", 0))
         worker = cluster.workers["w0"]
         load = self.load(f"127.0.0.1:{worker.ready['port']}", grpc(cluster), rate=2 * self.rate, tokens=1)
-        direct, gateway = [report["normal"] for report in self.reports(load)]
+        cpu, (tokens, _), _, reports = self.sampled(cluster, load, *cluster.targets)
+        direct, gateway = [report["normal"] for report in reports]
         cluster.stop()
         added = {f"added_{q}_us": gateway[f"first_message_{q}_us"] - direct[f"first_message_{q}_us"] for q in ("p50", "p99")}
-        return {**added, "direct": direct, "gateway": gateway}
+        cost = 2e6 * sum(sum(used.values()) for used in cpu) / tokens
+        return {**added, "gateway_us_per_request": cost, "direct": direct, "gateway": gateway}
 
     def tokens(self, folder):
         cluster = self.cluster(folder, ("--sim-step-ms", 10, "--sim-slots", 256, "--sim-kv-blocks", 65536))
         load = self.load(grpc(cluster), streams=256, tokens=8000)
-        (worker, *gateways), (tokens, _), seconds = self.sampled(cluster, load, cluster.workers["w0"], *cluster.targets)
+        (worker, *gateways), (tokens, _), seconds, _ = self.sampled(cluster, load, cluster.workers["w0"], *cluster.targets)
         cluster.stop()
         own = sum(cpu for name, cpu in worker.items() if name not in ENGINE)
         gateway = sum(sum(gateway.values()) for gateway in gateways)
@@ -148,7 +151,7 @@ class Bench:
             sub = tempfile.mkdtemp(dir=folder)
             cluster = self.cluster(sub, ("--sim-step-ms", 2, "--sim-slots", 64, "--sim-kv-blocks", 65536), gateways=gateways)
             load = self.load(grpc(cluster), streams=64, tokens=8000, channels=1)
-            (worker,), (_, steps), seconds = self.sampled(cluster, load, cluster.workers["w0"])
+            (worker,), (_, steps), seconds, _ = self.sampled(cluster, load, cluster.workers["w0"])
             cluster.stop()
             busiest = max((cpu, name) for name, cpu in worker.items() if name not in ENGINE)
             result[f"{gateways}_gateways"] = {"step_ms": 1e3 * seconds / steps, "io_thread": busiest[1],

@@ -83,7 +83,7 @@ struct Target {
   Figures normal, high;
 };
 
-// Thread: the shard's, but for Wait.
+// Thread: the shard's, but for Run.
 class Generator {
  public:
   Generator(const std::vector<std::string>& targets, const Load& load, rpc::Shard& shard) : load_(load), shard_(shard) {
@@ -97,25 +97,11 @@ class Generator {
     }
   }
 
-  void Tick() {
-    const absl::Time now = absl::Now();
-    if (start_ == absl::InfinitePast()) start_ = now;
-    const double elapsed = absl::ToDoubleSeconds(now - start_), end = load_["warm_up"] + load_["seconds"];
-    counts_ = elapsed >= load_["warm_up"];
-    const double due = load_["streams"] > 0 ? load_["streams"] : std::min(elapsed, end) * load_["rate"];
-    while (sent_ < static_cast<int>(due)) Send(sent_++);
-    if (elapsed < end) {
-      shard_.After(absl::Milliseconds(1), [this] { Tick(); });
-      return;
-    }
-    last_sent_ = true;
-    counts_ = counts_ && load_["streams"] == 0;
-    if (load_["streams"] > 0) {
-      for (auto& [id, call] : open_) call->Cancel();
-    }
-    if (open_.empty()) done_.Notify();
+  // Until all has ended. Requests are sent one by one, evenly: two at once, to two targets in turn, would wait for each other.
+  void Run() {
+    const absl::Duration period = absl::Seconds(1) / std::max(load_["rate"], 1.0);
+    for (absl::Time next = absl::Now(); !done_.WaitFor(next - absl::Now()); next += period) shard_.Post([this] { Tick(); });
   }
-  void Wait() { done_.Wait(); }
   void Report() {
     for (Target& target : targets_) {
       nlohmann::json report = {{"normal", target.normal.Report(load_["seconds"])}};
@@ -125,6 +111,22 @@ class Generator {
   }
 
  private:
+  void Tick() {
+    if (last_sent_) return;
+    const absl::Time now = absl::Now();
+    if (start_ == absl::InfinitePast()) start_ = now;
+    const double elapsed = absl::ToDoubleSeconds(now - start_), end = load_["warm_up"] + load_["seconds"];
+    counts_ = elapsed >= load_["warm_up"];
+    const double due = load_["streams"] > 0 ? load_["streams"] : std::min(elapsed, end) * load_["rate"] + 0.5;
+    while (sent_ < static_cast<int>(due)) Send(sent_++);
+    if (elapsed < end) return;
+    last_sent_ = true;
+    counts_ = counts_ && load_["streams"] == 0;
+    if (load_["streams"] > 0) {
+      for (auto& [id, call] : open_) call->Cancel();
+    }
+    if (open_.empty()) done_.Notify();
+  }
   void Send(int index) {
     Target& target = targets_[index % targets_.size()];
     const bool high = load_["high_every"] > 0 && index % static_cast<int>(load_["high_every"]) == 0;
@@ -224,8 +226,7 @@ int main(int argc, char** argv) {
   rpc::Shard shard(std::make_unique<grpc::CompletionQueue>());
   Generator generator(targets, load, shard);
   shard.Start();
-  shard.Post([&] { generator.Tick(); });
-  generator.Wait();
+  generator.Run();
   shard.Stop();
   generator.Report();
   return 0;
