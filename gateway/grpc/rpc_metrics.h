@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "gateway/relay/series.h"
 #include "prometheus/counter.h"
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
@@ -38,9 +39,8 @@ class RpcMetrics {
 
  private:
   const base::Clock& clock_;
-  prometheus::Family<prometheus::Counter>& started_;
-  prometheus::Family<prometheus::Counter>& handled_;
-  prometheus::Family<prometheus::Histogram>& handling_;
+  relay::Series<prometheus::Counter> started_, handled_;
+  relay::Series<prometheus::Histogram> handling_;
 };
 
 }  // namespace berth::gateway

@@ -68,9 +68,12 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
               .Add({})),
       unread_bytes(HistogramFamily(registry, "berth_gateway_unread_bytes", "What callers left unread, whenever they left some.")
                        .Add({}, Buckets{1 << 10, 4 << 10, 16 << 10, 64 << 10})),
-      requests_(CounterFamily(registry, "berth_gateway_requests_total", "Generations that ended, by method, model and code.")),
-      duration_(HistogramFamily(registry, "berth_gateway_request_duration_seconds", "From a generation's arrival to its end.")),
-      routed_(CounterFamily(registry, "berth_gateway_routing_decisions_total", "Placements by policy and outcome.")),
+      requests_(CounterFamily(registry, "berth_gateway_requests_total", "Generations that ended, by method, model and code."),
+                {"method", "model", "code"}),
+      duration_(HistogramFamily(registry, "berth_gateway_request_duration_seconds", "From a generation's arrival to its end."),
+                {"method"}, LatencyBuckets()),
+      routed_(CounterFamily(registry, "berth_gateway_routing_decisions_total", "Placements by policy and outcome."),
+              {"policy", "outcome"}),
       moved_(CounterFamily(registry, "berth_gateway_affinity_moves_total",
                            "Requests of sessions that went to another worker than before, by reason.")),
       shed_(CounterFamily(registry, "berth_gateway_shed_total", "Requests refused for want of room, by reason and priority.")),
@@ -98,13 +101,11 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
 
 void GatewayMetrics::RequestEnded(std::string_view method, std::string_view model, std::string_view code,
                                   absl::Duration duration) {
-  requests_.Add({{"method", std::string(method)}, {"model", std::string(model)}, {"code", std::string(code)}}).Increment();
-  duration_.Add({{"method", std::string(method)}}, LatencyBuckets()).Observe(absl::ToDoubleSeconds(duration));
+  requests_.Of({method, model, code}).Increment();
+  duration_.Of({method}).Observe(absl::ToDoubleSeconds(duration));
 }
 
-void GatewayMetrics::Routed(std::string_view policy, std::string_view outcome) {
-  routed_.Add({{"policy", std::string(policy)}, {"outcome", std::string(outcome)}}).Increment();
-}
+void GatewayMetrics::Routed(std::string_view policy, std::string_view outcome) { routed_.Of({policy, outcome}).Increment(); }
 
 void GatewayMetrics::SessionMoved(std::string_view reason) { moved_.Add({{"reason", std::string(reason)}}).Increment(); }
 

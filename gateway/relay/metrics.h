@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
+#include "gateway/relay/series.h"
 #include "gateway/routing/cluster_view.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
@@ -71,9 +72,9 @@ class GatewayMetrics {
 
   WorkerGauges& GaugesOf(const std::string& worker_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  prometheus::Family<prometheus::Counter>& requests_;
-  prometheus::Family<prometheus::Histogram>& duration_;
-  prometheus::Family<prometheus::Counter>& routed_;
+  Series<prometheus::Counter> requests_;
+  Series<prometheus::Histogram> duration_;
+  Series<prometheus::Counter> routed_;
   prometheus::Family<prometheus::Counter>& moved_;
   prometheus::Family<prometheus::Counter>& shed_;
   prometheus::Family<prometheus::Histogram>& shed_seconds_;
