@@ -89,7 +89,7 @@ class Streaming : public Generation<StreamGenerateCall> {
     if (item->end.has_value()) return Finish(*item->end);
     const v1::StreamGenerateResponse& message = *item->message;
     if (message.has_started()) AddPlacement(call_->context(), message.started());
-    if (!message.has_finished()) return call_->Write(message);
+    if (!message.has_finished()) return call_->Write(message, item->more);
     // Behind `finished` comes nothing but the end.
     context_.relay.Read(stream_);
     Ended(absl::StatusCode::kOk);

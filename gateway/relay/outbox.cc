@@ -61,6 +61,7 @@ std::optional<Outbox::Item> Outbox::Take() {
     pending_.pop_front();
     if (pending_.empty()) pending_bytes_ = 0;
     item.message->set_seq(next_seq_++);
+    item.more = has_pending();
     return item;
   }
   if (!end_.has_value()) return std::nullopt;

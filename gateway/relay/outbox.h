@@ -18,6 +18,7 @@ class Outbox {
     // One of the two is set: a message, or the end of the stream.
     std::optional<v1::StreamGenerateResponse> message;
     std::optional<absl::Status> end;
+    bool more = false;  // the next one is there already
   };
 
   explicit Outbox(uint64_t first_seq) : next_seq_(first_seq) {}

@@ -115,12 +115,16 @@ class WritingCall : public ServerCall {
 
   // True while a write is in flight: then do not write.
   bool writing() const { return writing_; }
-  void Write(const Response& response, grpc::WriteOptions options = {}) {
+  // `more`: another write or the end follows at once, and may take this one along. The first goes alone: gRPC would never end a
+  // write that holds back the initial metadata.
+  void Write(const Response& response, bool more = false) {
     if (ended()) return;
     BERTH_CHECK(!writing_) << "a second write on one call";
     writing_ = true;
-    BeforeWrite();
-    stream_.Write(response, options, written_.Arm(shard_, shared_from_this()));
+    const bool waits = std::exchange(begun_, true) && more;
+    if (!waits) BeforeWrite();
+    stream_.Write(response, waits ? grpc::WriteOptions().set_buffer_hint() : grpc::WriteOptions(),
+                  written_.Arm(shard_, shared_from_this()));
   }
   // May be called while a write is in flight, and follows it.
   void Finish(const absl::Status& status) {
@@ -173,7 +177,7 @@ class WritingCall : public ServerCall {
   }
 
   Event written_;
-  bool writing_ = false;
+  bool begun_ = false, writing_ = false;
   std::optional<grpc::Status> final_;
   std::optional<int> socket_;
   absl::AnyInvocable<void()> on_written_;
@@ -285,9 +289,9 @@ class Method : public MethodBase {
   void Accepted(const std::shared_ptr<Call>& call, Shard& shard, bool ok) {
     if (!ok) return;  // the server is shutting down
     call->Started();
-    ListenOnce(shard);
     handler_(call);
     call->AfterHandler();
+    ListenOnce(shard);  // last: the caller need not wait for it
   }
 
   Requester requester_;

@@ -70,7 +70,7 @@ class StreamSink : public RequestSink {
     response.set_seq(seq_++);
     MoveEvent(event, token_ids_, &response);
     if (response.has_finished()) return call_->WriteAndFinish(response);
-    call_->Write(response);
+    call_->Write(response, next_ < events_.size());
   }
 
  private:

@@ -35,6 +35,18 @@ TEST(OutboxTest, MessagesAreNumberedAsTheyAreTaken) {
   EXPECT_EQ(outbox.next_seq(), 7u);
 }
 
+TEST(OutboxTest, SaysWhetherAnotherMessageOrTheEndIsThere) {
+  Outbox outbox(0);
+  outbox.Push(Started());
+  outbox.Push(Token(0, "a"));
+  EXPECT_TRUE(outbox.Take()->more);
+  EXPECT_FALSE(outbox.Take()->more);
+  outbox.Push(Token(1, "b"));
+  outbox.End(absl::OkStatus());
+  EXPECT_TRUE(outbox.Take()->more);
+  EXPECT_FALSE(outbox.Take()->more);
+}
+
 TEST(OutboxTest, UntakenDeltasMergeIntoOne) {
   Outbox outbox(0);
   outbox.Push(Token(0, "a"));

@@ -1,3 +1,9 @@
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
 #include <functional>
 #include <string>
 #include <vector>
@@ -114,6 +120,55 @@ TEST_F(CallTest, ManyUnaryCallsAtOnce) {
     }
   });
   done.Wait();
+}
+
+void HoldBack(int socket, int on) { EXPECT_EQ(setsockopt(socket, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)), 0); }
+
+int BytesHeldBack(int socket) {
+  int bytes = -1;
+  EXPECT_EQ(ioctl(socket, SIOCOUTQNSD, &bytes), 0);
+  return bytes;
+}
+
+TEST_F(CallTest, TheFirstMessageLeavesAtOnceAndWhatFollowsAtOnceTogether) {
+  std::shared_ptr<StreamCall> call;
+  int reached = 0;
+  const auto written_or_arrived = [&] {
+    switch (++reached) {
+      case 2:  // the first was written, and has arrived
+        HoldBack(call->socket(), 1);
+        return call->Write({}, /*more=*/true);
+      case 3:
+        EXPECT_EQ(BytesHeldBack(call->socket()), 0);
+        return call->Write({}, /*more=*/true);
+      case 4:
+        EXPECT_EQ(BytesHeldBack(call->socket()), 0);
+        call->WriteAndFinish({});
+        EXPECT_GT(BytesHeldBack(call->socket()), 0);
+        HoldBack(call->socket(), 0);
+    }
+  };
+  on_stream_ = [&](std::shared_ptr<StreamCall> started) {
+    call = std::move(started);
+    call->OnWritten(written_or_arrived);
+    call->Write({}, /*more=*/true);
+  };
+  Start();
+  int messages = 0;
+  base::Notification done;
+  client_.Post([&] {
+    CallServerStream(
+        client_, *stub_, &InferenceService::Stub::PrepareAsyncStreamGenerate, v1::StreamGenerateRequest(), {},
+        [&](v1::StreamGenerateResponse&) {
+          if (++messages == 1) server_.shard().Post(written_or_arrived);
+        },
+        [&](const absl::Status& status) {
+          EXPECT_TRUE(status.ok()) << status;
+          done.Notify();
+        });
+  });
+  done.Wait();
+  EXPECT_EQ(messages, 4);
 }
 
 TEST_F(CallTest, StreamDeliversInOrderThenTheStatus) {
