@@ -201,6 +201,7 @@ class ChainWalk {
     do {
       const Prepared prepared = Prepare(chained, tile);
       if (tile == first) {
+        // All but the tokens themselves is looked up ahead of the wait.
         in_ = group >= link.tokens ? nullptr
                                    : link.in + (link.row == nullptr ? group : link.row[group]) * link.in_stride + Offset();
         end_ = static_cast<int>(link.k * sizeof(T)) - Offset();

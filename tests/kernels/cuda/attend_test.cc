@@ -208,7 +208,8 @@ class CudaAttendTest : public TwinTensors {
     }
   }
 
-  // Twice, between products that read what was attended to, as layers do: a chain of products attends to few rows on Hopper.
+  // Twice, each before a product that reads what was attended to, as layers do: on Hopper attention of few rows starts beside
+  // a chain of products, and the next chain beside it.
   void CompareInChain(const AttendCase& c) {
     SCOPED_TRACE(Name(c));
     const Problem problem = Make(c), second = Make(c);
@@ -284,7 +285,7 @@ TEST_P(CudaAttendTest, FewRowsBetweenProducts) {
                   .window = 90,
                   .softcap = 5,
                   .alibi = true});
-  // More rows of keys than blocks: a kernel of its own.
+  // More heads of keys than there are SMs.
   CompareInChain({.q_heads = 32, .kv_heads = 32, .dim = 128, .entries = DecodeEntries({63, 30, 1, 64, 65, 7}), .decode = true});
 }
 
@@ -451,7 +452,6 @@ void CudaAttendGraphTest::Follow(const AttendCase& c) {
   cudaGraphExec_t executable;
   ASSERT_EQ(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
   cuda::Attend(context, problem.device);
-  context.Flush();
   ASSERT_EQ(cudaStreamEndCapture(context.stream, &graph), cudaSuccess);
   ASSERT_TRUE(context.fault.ok()) << context.fault;
   ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
