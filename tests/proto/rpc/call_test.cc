@@ -131,8 +131,9 @@ int BytesHeldBack(int socket) {
 }
 
 TEST_F(CallTest, TheFirstMessageLeavesAtOnceAndWhatFollowsAtOnceTogether) {
-  std::shared_ptr<StreamCall> call;
+  std::shared_ptr<StreamCall> call;  // the shard's, as `reached`
   int reached = 0;
+  base::Notification handled;
   const auto written_or_arrived = [&] {
     switch (++reached) {
       case 2:  // the first was written, and has arrived
@@ -146,6 +147,8 @@ TEST_F(CallTest, TheFirstMessageLeavesAtOnceAndWhatFollowsAtOnceTogether) {
         call->WriteAndFinish({});
         EXPECT_GT(BytesHeldBack(call->socket()), 0);
         HoldBack(call->socket(), 0);
+        call = nullptr;
+        handled.Notify();
     }
   };
   on_stream_ = [&](std::shared_ptr<StreamCall> started) {
@@ -168,6 +171,7 @@ TEST_F(CallTest, TheFirstMessageLeavesAtOnceAndWhatFollowsAtOnceTogether) {
         });
   });
   done.Wait();
+  handled.Wait();
   EXPECT_EQ(messages, 4);
 }
 
