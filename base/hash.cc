@@ -27,23 +27,15 @@ uint64_t Hash64(std::string_view bytes, uint64_t seed) {
   return HashEnd(hash);
 }
 
-Hash64x4::Hash64x4(size_t bytes_of_each) { hashes_.fill(HashCombine(0, bytes_of_each)); }
-
-void Hash64x4::Add(const std::array<const char*, 4>& parts, size_t bytes_of_each) {
-  auto [a, b, c, d] = hashes_;  // in registers
+std::array<uint64_t, 4> Hash64x4(const std::array<const char*, 4>& texts, size_t bytes_of_each) {
+  uint64_t a = HashCombine(0, bytes_of_each), b = a, c = a, d = a;
   for (size_t i = 0; i < bytes_of_each; i += 8) {
-    a = HashCombine(a, Word(parts[0] + i));
-    b = HashCombine(b, Word(parts[1] + i));
-    c = HashCombine(c, Word(parts[2] + i));
-    d = HashCombine(d, Word(parts[3] + i));
+    a = HashCombine(a, Word(texts[0] + i));
+    b = HashCombine(b, Word(texts[1] + i));
+    c = HashCombine(c, Word(texts[2] + i));
+    d = HashCombine(d, Word(texts[3] + i));
   }
-  hashes_ = {a, b, c, d};
-}
-
-std::array<uint64_t, 4> Hash64x4::Finish() const {
-  std::array<uint64_t, 4> out = hashes_;
-  for (uint64_t& hash : out) hash = HashEnd(hash);
-  return out;
+  return {HashEnd(a), HashEnd(b), HashEnd(c), HashEnd(d)};
 }
 
 }  // namespace berth::base

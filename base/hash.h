@@ -28,17 +28,8 @@ constexpr uint64_t HashEnd(uint64_t hash) { return FoldedProduct(hash ^ kHashMul
 // its values, which base/hash_test.cc pins. Not for adversarial input where a collision would be believed without a comparison.
 uint64_t Hash64(std::string_view bytes, uint64_t seed = 0);
 
-// Hash64 of four texts of one length, read part by part: a processor works on the four at once, in the time of little more than
+// Hash64 of four texts of one length, a multiple of 8: a processor works on the four at once, in the time of little more than
 // one.
-class Hash64x4 {
- public:
-  explicit Hash64x4(size_t bytes_of_each);
-  // The next bytes of each text; a multiple of 8.
-  void Add(const std::array<const char*, 4>& parts, size_t bytes_of_each);
-  std::array<uint64_t, 4> Finish() const;
-
- private:
-  std::array<uint64_t, 4> hashes_;
-};
+std::array<uint64_t, 4> Hash64x4(const std::array<const char*, 4>& texts, size_t bytes_of_each);
 
 }  // namespace berth::base

@@ -73,6 +73,10 @@ absl::Status EngineDriver::Collect(Submitter& submitter, bool refill, RunTimes& 
     int tokens = 0;
     size_t finished = 0;
     for (const engine::StepOutput& step : steps) {
+      if (step.step_time > absl::ZeroDuration()) {
+        times.host_steps.push_back(absl::ToDoubleSeconds(step.stats.host_time - host_time_));
+      }
+      host_time_ = step.stats.host_time;
       for (const engine::SequenceUpdate& update : step.updates) {
         RequestTimes& request = times.requests[update.id - submitter.first_id()];
         if (!update.tokens.empty()) {
@@ -110,7 +114,6 @@ absl::StatusOr<RunTimes> EngineDriver::Run(const std::vector<BenchRequest>& requ
   }
   RunTimes times;
   times.requests.resize(requests.size());
-  const engine::EngineStats before = engine_.Stats();
   Submitter submitter(engine_, clock_, std::move(specs), times);
   if (HaveArrivals(requests)) {
     BERTH_RETURN_IF_ERROR(RunAtArrivals(requests, submitter, times));
@@ -118,9 +121,6 @@ absl::StatusOr<RunTimes> EngineDriver::Run(const std::vector<BenchRequest>& requ
     BERTH_RETURN_IF_ERROR(submitter.Submit(in_flight > 0 ? in_flight : requests.size()));
     BERTH_RETURN_IF_ERROR(Collect(submitter, /*refill=*/true, times));
   }
-  const engine::EngineStats after = engine_.Stats();
-  const auto steps = static_cast<double>(after.steps - before.steps);
-  if (steps > 0) times.host_step = absl::ToDoubleSeconds(after.host_time - before.host_time) / steps;
   BERTH_RETURN_IF_ERROR(CheckOutputs(requests, times));
   return times;
 }

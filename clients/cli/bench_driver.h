@@ -39,7 +39,7 @@ struct RunTimes {
   std::vector<double> gaps;                    // between a request's successive outputs, of all requests
   std::vector<std::pair<double, int>> tokens;  // when some came, and how many, of all requests
   double end = 0;
-  double host_step = 0;  // mean seconds that the engine thread works on a step; 0: unknown
+  std::vector<double> host_steps;  // seconds that the engine thread works on each step; empty: unknown
 };
 
 // Runs requests on an engine of its own, without RPC, and notes when their tokens come: greedy, no token ends an answer,
@@ -67,6 +67,7 @@ class EngineDriver {
   const base::Clock& clock_;
   std::mt19937 random_{1};
   engine::SequenceId next_id_ = 1;
+  absl::Duration host_time_;  // the engine thread's, up to the last output that was read
   engine::Engine engine_;
 };
 

@@ -146,7 +146,9 @@ std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const
   add_times("ttft", FirstTokenTimes);
   add_times("tpot", TimesPerToken);
   add_times("itl", Gaps);
-  if (runs.front().host_step > 0) add("host_step", "us", [](const RunTimes& run) { return 1e6 * run.host_step; });
+  if (!runs.front().host_steps.empty()) {
+    add("host_step", "us", [](const RunTimes& run) { return 1e6 * Quantile(run.host_steps, 0.5); });
+  }
   return figures;
 }
 

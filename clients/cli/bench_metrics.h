@@ -43,7 +43,7 @@ struct Objective {
 //                                           1) of each request that has several; gaps between a request's successive outputs
 //   cached                                  share of the prompts' tokens that a server had in its cache
 //   goodput                                 requests that meet the objective, per second of the whole run
-//   host_step                               us that the engine thread works on a step, mean
+//   host_step                               us that the engine thread works on a step, median
 // A figure that no run has is left out.
 std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs,
                                 const Objective& objective = {});

@@ -174,7 +174,7 @@ class Relay : private WorkerLink::Owner {
 
   // relay_delivery.cc: what callers read, Read among it.
   void MarkReady(Stream& stream);
-  void SharedFirst();
+  size_t ByConnection();
   void FlushReady();
   void CheckSlowness(Stream& stream);
   void GiveUp(Stream& stream);

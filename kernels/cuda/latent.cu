@@ -1,4 +1,4 @@
-#include "kernels/cuda/attend/mma.cuh"
+#include "kernels/cuda/attend/sm80.cuh"
 #include "kernels/cuda/attn_finish.cuh"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/util/launch.cuh"
@@ -109,8 +109,8 @@ __global__ void __launch_bounds__(kProductThreads) HeadsProduct(const __grid_con
         } else {
           LoadMatricesTransposed(b, matrix_rows + ChunkOffset<kTile>(i * 16 + lane % 16, n + lane / 16));
         }
-        Multiply<T>(sum[n], a, b[0], b[1]);
-        Multiply<T>(sum[n + 1], a, b[2], b[3]);
+        Mma<T>(sum[n], a, b[0], b[1]);
+        Mma<T>(sum[n + 1], a, b[2], b[3]);
       }
     }
     __syncthreads();

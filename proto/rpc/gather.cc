@@ -4,6 +4,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 namespace berth::rpc {
 namespace {
 
@@ -26,19 +28,23 @@ int Gather::SocketOf(const std::string& peer) const {
 }
 
 void Gather::BeforeWrite(int socket) {
-  if (socket < 0 || written_.insert(socket).second) return;
-  int& held = held_[socket];
-  if (held == kMostHeld) {
-    SetCork(socket, 0);
-    held = 0;
+  if (socket < 0) return;
+  if (socket != socket_) {
+    EndTurn();
+    socket_ = socket;
+    return;
   }
-  if (held++ == 0) SetCork(socket, 1);
+  if (held_ == kMostHeld) LetGo();
+  if (held_++ == 0) SetCork(socket, 1);
+}
+
+void Gather::LetGo() {
+  if (std::exchange(held_, 0) > 0) SetCork(socket_, 0);
 }
 
 void Gather::EndTurn() {
-  for (const auto& [socket, held] : held_) SetCork(socket, 0);
-  held_.clear();
-  written_.clear();
+  LetGo();
+  socket_ = -1;
 }
 
 }  // namespace berth::rpc

@@ -26,12 +26,8 @@ TEST(HashTest, LengthAndZeroBytesCount) {
 TEST(HashTest, FourTextsAtOnceHaveTheHashOfEach) {
   std::string text;
   for (int i = 0; i < 4 * 120; ++i) text.push_back(static_cast<char>(i * 37));
-  Hash64x4 four(120);
-  for (const auto& [begin, size] : {std::pair(0, 16), std::pair(16, 96), std::pair(112, 8)}) {
-    const char* const part = text.data() + begin;
-    four.Add({part, part + 120, part + 240, part + 360}, size);
-  }
-  const std::array<uint64_t, 4> hashes = four.Finish();
+  const char* const begin = text.data();
+  const std::array<uint64_t, 4> hashes = Hash64x4({begin, begin + 120, begin + 240, begin + 360}, 120);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(hashes[i], Hash64(std::string_view(text).substr(120 * i, 120))) << i;
 }
 

@@ -24,9 +24,8 @@ const char* Chars(Bytes bytes) { return reinterpret_cast<const char*>(bytes.data
 // At most kAtOnce pieces.
 void HashPieces(absl::Span<const Bytes> pieces, absl::Span<std::optional<uint64_t>> hashes) {
   if (pieces.size() == kAtOnce && pieces.back().size() == kPieceBytes) {
-    base::Hash64x4 hash(kPieceBytes);
-    hash.Add({Chars(pieces[0]), Chars(pieces[1]), Chars(pieces[2]), Chars(pieces[3])}, kPieceBytes);
-    const std::array<uint64_t, kAtOnce> values = hash.Finish();
+    const std::array<uint64_t, kAtOnce> values =
+        base::Hash64x4({Chars(pieces[0]), Chars(pieces[1]), Chars(pieces[2]), Chars(pieces[3])}, kPieceBytes);
     std::copy(values.begin(), values.end(), hashes.begin());
     return;
   }

@@ -2,7 +2,7 @@
 
 #include "kernels/cuda/attend/decode_blocks.cuh"
 #include "kernels/cuda/attend/decode_plan.cuh"
-#include "kernels/cuda/attend/mma.cuh"
+#include "kernels/cuda/attend/sm80.cuh"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 
@@ -80,7 +80,7 @@ struct DecodeState {
     for (int i = 0; i < kDim / 16; ++i) {
       uint32_t keys[4];
       LoadMatrices(keys, slice + ChunkOffset<kDim>(lane % 16, 2 * i + lane / 16));
-      Multiply<T>(score[i % 2], keys, query[i][0], query[i][1]);
+      Mma<T>(score[i % 2], keys, query[i][0], query[i][1]);
     }
     float p[4];
 #pragma unroll
@@ -112,7 +112,7 @@ struct DecodeState {
       LoadMatricesTransposed(values,
                              slice + Shape::kHalfBytes + ChunkOffset<kDim>(lane % 8 + lane / 16 * 8, 2 * i + lane / 8 % 2));
       for (int j = 0; j < 4; ++j) out[i][j] *= rescale[j % 2];
-      Multiply<T>(out[i], values, weight0, weight1);
+      Mma<T>(out[i], values, weight0, weight1);
     }
   }
 };

@@ -3,7 +3,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/attend/decode_plan.cuh"
-#include "kernels/cuda/attend/mma.cuh"
+#include "kernels/cuda/attend/sm80.cuh"
 
 // The KV blocks of the steps of a thread block, in their order. The first kStages - 1 steps call Read() each, then comes
 // Await(), then Next() for every other step; Follow() says which step is next, if there is one. Every step ends with the commit

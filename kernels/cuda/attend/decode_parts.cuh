@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/attend/mma.cuh"
+#include "kernels/cuda/attend/sm80.cuh"
 
 // How the blocks of decode attention hand the parts of a row to the block in which it begins.
 namespace berth::kernels::cuda {

@@ -106,8 +106,8 @@ struct LatentState {
       uint32_t a[4], b[4];
       LoadMatrices(a, queries + ChunkOffset<Shape::kDim>(FirstRow() + lane % 16, 2 * k + lane / 16));
       LoadMatrices(b, keys + ChunkOffset<Shape::kDim>(Half() * 16 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
-      Multiply<T>(score[0], a, b[0], b[1]);
-      Multiply<T>(score[1], a, b[2], b[3]);
+      Mma<T>(score[0], a, b[0], b[1]);
+      Mma<T>(score[1], a, b[2], b[3]);
     }
   }
 
@@ -158,8 +158,8 @@ struct LatentState {
         uint32_t b[4];
         const int chunk = Half() * (Shape::kValueDim / 16) + n + lane / 16;
         LoadMatricesTransposed(b, values + ChunkOffset<Shape::kDim>(k * 16 + lane % 16, chunk));
-        Multiply<T>(out[n], a, b[0], b[1]);
-        Multiply<T>(out[n + 1], a, b[2], b[3]);
+        Mma<T>(out[n], a, b[0], b[1]);
+        Mma<T>(out[n + 1], a, b[2], b[3]);
       }
     }
   }

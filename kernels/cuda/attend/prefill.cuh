@@ -84,8 +84,8 @@ struct PrefillState {
         LoadMatrices(b, keys + ChunkOffset<kDim>(n * 8 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
-          Multiply<T>(score[m][n], a[m], b[0], b[1]);
-          Multiply<T>(score[m][n + 1], a[m], b[2], b[3]);
+          Mma<T>(score[m][n], a[m], b[0], b[1]);
+          Mma<T>(score[m][n + 1], a[m], b[2], b[3]);
         }
       }
     }
@@ -105,8 +105,8 @@ struct PrefillState {
         LoadMatricesTransposed(b, values + ChunkOffset<kDim>(k * 16 + lane % 16, n + lane / 16));
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
-          Multiply<T>(out[m][n], a[m], b[0], b[1]);
-          Multiply<T>(out[m][n + 1], a[m], b[2], b[3]);
+          Mma<T>(out[m][n], a[m], b[0], b[1]);
+          Mma<T>(out[m][n + 1], a[m], b[2], b[3]);
         }
       }
     }

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "kernels/cuda/attend/mma.cuh"
 #include "kernels/cuda/attend/params.h"
+#include "kernels/cuda/attend/sm80.cuh"
 
 // What the prefill kernels share. A row is one query head of one token, and the heads of a group lie side by side: row r of an
 // entry is token r / group, head r % group of the group.

@@ -297,10 +297,10 @@ class ChainWalk {
     }
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      Mma<T>(first, low[0][b].x, high[0][b].x, low[0][b].y, high[0][b].y, x[b].x, x[b].y);
-      Mma<T>(second, low[1][b].x, high[1][b].x, low[1][b].y, high[1][b].y, x[b].x, x[b].y);
-      Mma<T>(first, low[0][b].z, high[0][b].z, low[0][b].w, high[0][b].w, x[b].z, x[b].w);
-      Mma<T>(second, low[1][b].z, high[1][b].z, low[1][b].w, high[1][b].w, x[b].z, x[b].w);
+      Mma<T>(first, {low[0][b].x, high[0][b].x, low[0][b].y, high[0][b].y}, x[b].x, x[b].y);
+      Mma<T>(second, {low[1][b].x, high[1][b].x, low[1][b].y, high[1][b].y}, x[b].x, x[b].y);
+      Mma<T>(first, {low[0][b].z, high[0][b].z, low[0][b].w, high[0][b].w}, x[b].z, x[b].w);
+      Mma<T>(second, {low[1][b].z, high[1][b].z, low[1][b].w, high[1][b].w}, x[b].z, x[b].w);
     }
   }
 

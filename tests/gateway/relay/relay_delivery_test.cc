@@ -18,12 +18,12 @@ class Reader : public FakeCaller {
   std::vector<int>& told_;
 };
 
-TEST_F(RelayTest, StreamsThatShareAConnectionAreReadBeforeThoseAlone) {
+TEST_F(RelayTest, StreamsThatShareAConnectionAreReadTogetherAndBeforeThoseAlone) {
   MakeAttached(1);
   std::vector<int> told;
   std::vector<std::unique_ptr<Reader>> readers;
   v1::AttachResponse frame;
-  for (const int connection : {1, 2, 7, -1, 3, 7}) {
+  for (const int connection : {1, 8, 2, 7, -1, 8, 3, 7}) {
     readers.push_back(std::make_unique<Reader>(*relay_, connection, told));
     readers.back()->Open(Request());
     v1::StreamEvent& event = *frame.add_events();
@@ -34,7 +34,7 @@ TEST_F(RelayTest, StreamsThatShareAConnectionAreReadBeforeThoseAlone) {
   v1::AttachResponse next = workers_.Frame("w0");
   *next.mutable_events() = frame.events();
   workers_.Send("w0", next);
-  EXPECT_THAT(told, ::testing::ElementsAre(7, -1, 7, 1, 2, 3));
+  EXPECT_THAT(told, ::testing::ElementsAre(-1, 7, 7, 8, 8, 1, 2, 3));
   for (const auto& reader : readers) EXPECT_EQ(reader->text(), "x");
 }
 

@@ -67,6 +67,13 @@ TEST_F(GatherTest, ManyDoNotWaitForTheLast) {
   EXPECT_EQ(Arrived(), Gather::kMostHeld - 1u);
 }
 
+TEST_F(GatherTest, NoneWaitForWhatIsWrittenToOtherSockets) {
+  for (int i = 0; i < 5; ++i) Write();
+  EXPECT_EQ(Arrived(), 1u);
+  gather_.BeforeWrite(caller_.native_handle());
+  EXPECT_EQ(Arrived(), 4u);
+}
+
 TEST_F(GatherTest, KnowsTheLastConnectionOfANumber) {
   EXPECT_EQ(gather_.SocketOf("ipv4:127.0.0.1:1"), -1);
   gather_.Opened("ipv4:127.0.0.1:1", 7);

@@ -5,15 +5,12 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/util/mma.cuh"
 #include "kernels/cuda/util/shared_address.cuh"
 
 namespace berth::kernels::cuda {
 
-// Wrappers of PTX that sm_80 and later have, and the fragment layouts that the callers rely on (PTX ISA, "Matrix Fragments for
-// mma.m16n8k16"). With g = lane / 4 and t = lane % 4:
-//   A [16 x 16]: a0 (g; 2t, 2t+1), a1 (g+8; 2t, 2t+1), a2 (g; 2t+8, 2t+9), a3 (g+8; 2t+8, 2t+9)
-//   B [16 x 8]:  b0 (2t, 2t+1; g), b1 (2t+8, 2t+9; g)
-//   C [16 x 8]:  c0 (g; 2t), c1 (g; 2t+1), c2 (g+8; 2t), c3 (g+8; 2t+1)
+// Wrappers of PTX that sm_80 and later have, around the products of util/mma.cuh.
 
 // Copies 16 bytes to shared memory, or zeroes them.
 __device__ inline void CopyAsync(uint32_t to, const void* from, bool copy) {
@@ -47,21 +44,6 @@ __device__ inline uint32_t TransposeMatrix(uint32_t x) {
   uint32_t y;
   asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
   return y;
-}
-
-template <typename T>
-__device__ void Multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
-template <>
-__device__ inline void Multiply<__nv_bfloat16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-template <>
-__device__ inline void Multiply<__half>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // Two values in one register, the first in the low half.
