@@ -90,7 +90,8 @@ absl::Status EngineDriver::Collect(Submitter& submitter, bool refill, RunTimes& 
           tokens += static_cast<int>(update.tokens.size());
         }
         if (update.finish == engine::FinishReason::kNone) continue;
-        if (update.finish != engine::FinishReason::kLength) return absl::InternalError("a request failed: " + update.error);
+        if (update.finish != engine::FinishReason::kLength)
+          return absl::InternalError("a request failed: " + update.details().error);
         ++finished;
       }
     }

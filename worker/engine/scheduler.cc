@@ -112,7 +112,7 @@ EngineStats Scheduler::stats() const {
   stats.kv_blocks_total = pool_.size();
   stats.kv_blocks_used = pool_.referenced();
   stats.kv_blocks_cached = pool_.unused_cached();
-  for (const Sequence* sequence : active_) stats.waiting_prompt_tokens += sequence->prompt_left();
+  stats.waiting_prompt_tokens = active_prompt_tokens_;
   for (const Sequence* sequence : waiting_) stats.waiting_prompt_tokens += sequence->length();
   return stats;
 }
@@ -133,7 +133,7 @@ void Scheduler::CommitToken(Sequence& sequence, const RowResult& result) {
   ++counters_.generated_tokens;
   SequenceUpdate& update = UpdateOf(sequence);
   update.tokens.push_back(result.token);
-  if (sequence.spec.sampling.logprobs >= 0) update.logprobs.push_back(result.logprobs);
+  if (sequence.spec.sampling.logprobs >= 0) update.MakeDetails().logprobs.push_back(result.logprobs);
   if (!sequence.prompt_cached) {
     sequence.prompt_cached = true;
     PublishBlocks(sequence, sequence.given);
@@ -145,7 +145,7 @@ void Scheduler::CommitPool(Sequence& sequence, std::vector<float> sum) {
   if (!std::all_of(sum.begin(), sum.end(), [](float x) { return std::isfinite(x); })) {
     return End(sequence, FinishReason::kError, "INTERNAL: the model's hidden states were not numbers");
   }
-  UpdateOf(sequence).hidden_sum = std::move(sum);
+  UpdateOf(sequence).MakeDetails().hidden_sum = std::move(sum);
   End(sequence, FinishReason::kFinished);
 }
 
@@ -156,7 +156,7 @@ void Scheduler::CommitScores(Sequence& sequence, int begin, std::vector<TokenLog
   }
   const int end = begin + static_cast<int>(scores.size());
   sequence.at.sound = std::max(sequence.at.sound, end);
-  std::vector<TokenLogprobs>& out = UpdateOf(sequence).prompt_logprobs;
+  std::vector<TokenLogprobs>& out = UpdateOf(sequence).MakeDetails().prompt_logprobs;
   out.insert(out.end(), std::make_move_iterator(scores.begin() + (sequence.scored - begin)),
              std::make_move_iterator(scores.end()));
   sequence.scored = end;
@@ -178,7 +178,7 @@ void Scheduler::End(Sequence& sequence, FinishReason reason, std::string error) 
   SequenceUpdate& update = UpdateOf(sequence);
   update.finish = reason;
   update.output_tokens = sequence.output();
-  update.error = std::move(error);
+  if (!error.empty()) update.MakeDetails().error = std::move(error);
   if (sequence.active()) {
     if (reason == FinishReason::kError) {
       for (const int32_t block : sequence.at.blocks) {

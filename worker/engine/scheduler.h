@@ -75,27 +75,28 @@ class Scheduler {
     uint32_t generation = 0;
     std::vector<int32_t> blocks;
     int blocks_sent = 0;     // the device knows these
-    bool announced = false;  // the device knows the sequence
     int planned = 0;         // positions whose KV the cache held or a step computes
     int computed = 0;        // … of steps that have committed
     int sound = 0;           // … and from which a token was drawn since: a NaN would have shown
     int drawing = 0;         // tokens that steps in flight draw
+    bool announced = false;  // the device knows the sequence
     bool decoding = false;   // the sequence's last token is the one that its slot sampled last
     uint64_t turn = 0;       // grows with every row of any sequence
   };
-  struct Sequence {
-    SequenceSpec spec;  // spec.tokens moved to tokens
-    uint64_t order = 0;
+  // What every step needs of a sequence comes first, so that it lies in few cache lines.
+  struct alignas(64) Sequence {
+    Residence at;
     std::vector<int32_t> tokens;  // given, then drawn
-    int given = 0;
+    uint64_t order = 0;
     int limit = 0;  // output tokens at which it ends for limit_reason
     FinishReason limit_reason = FinishReason::kLength;
     bool started = false;        // an update has left
     bool admitted = false;       // at least once
     bool prompt_cached = false;  // the given tokens' full blocks were published
+    int given = 0;
     int cached_tokens = 0;
-    int scored = 0;  // positions whose score an update has
-    Residence at;
+    int scored = 0;     // positions whose score an update has
+    SequenceSpec spec;  // spec.tokens moved to tokens
 
     bool active() const { return at.slot >= 0; }
     int length() const { return static_cast<int>(tokens.size()); }
@@ -139,7 +140,7 @@ class Scheduler {
   void AdmitWaiting();
   bool AwaitsSharedPrompt(const Sequence& sequence) const;
   bool TryAdmit(Sequence& sequence);
-  std::vector<Chunk> ShareBudget(std::vector<Sequence*> decodes) const;
+  std::vector<Chunk> ShareBudget(std::vector<Sequence*> decodes);
   int AffordableTokens(const std::vector<Sequence*>& decodes, const std::vector<Chunk>& prompts) const;
   void SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const;
   StepPlan Emit(const std::vector<Chunk>& chunks);
@@ -177,6 +178,7 @@ class Scheduler {
   uint64_t next_order_ = 1;
   uint64_t step_ = 0, turn_ = 0;
   EngineStats counters_;
+  int64_t active_prompt_tokens_ = 0;  // of active sequences, not computed by the last step that was planned
 };
 
 }  // namespace berth::engine

@@ -73,7 +73,7 @@ enum class FinishReason : uint8_t {
   kFinished,  // Engine::Finish: a stop string matched; or the sum of a pooled sequence is there
   kCancelled,
   kDeadline,
-  kError,  // SequenceUpdate::error tells
+  kError,  // UpdateDetails::error tells
 };
 
 struct TokenLogprobs {
@@ -81,18 +81,33 @@ struct TokenLogprobs {
   std::vector<std::pair<int32_t, float>> top;  // by falling probability
 };
 
-// What one step did to one sequence.
-struct SequenceUpdate {
-  SequenceId id = 0;
-  bool started = false;                        // first update: the fields below it are set
-  int cached_tokens = 0;                       // prompt tokens found in the prefix cache
-  absl::InlinedVector<int32_t, 2> tokens;      // new output
+// What few updates have.
+struct UpdateDetails {
   std::vector<TokenLogprobs> logprobs;         // one per token when asked for
   std::vector<TokenLogprobs> prompt_logprobs;  // the next ones of the prompt, from its second token on; all before any output
   std::vector<float> hidden_sum;               // of a pooled sequence: over its tokens, of what the final norm made of them
-  FinishReason finish = FinishReason::kNone;
-  int output_tokens = 0;  // with finish: the final count of output tokens, after any truncation
-  std::string error;      // with kError: canonical code, colon, text; a device fault is UNAVAILABLE, a NaN INTERNAL
+  std::string error;  // with kError: canonical code, colon, text; a device fault is UNAVAILABLE, a NaN INTERNAL
 };
+
+// What one step did to one sequence. One cache line: a step has hundreds of them, which change threads.
+struct SequenceUpdate {
+  SequenceId id = 0;
+  absl::InlinedVector<int32_t, 2> tokens;  // new output
+  bool started = false;                    // first update: cached_tokens is set
+  FinishReason finish = FinishReason::kNone;
+  int cached_tokens = 0;  // prompt tokens found in the prefix cache
+  int output_tokens = 0;  // with finish: the final count of output tokens, after any truncation
+
+  const UpdateDetails& details() const {
+    static const UpdateDetails kNone;
+    return made == nullptr ? kNone : *made;
+  }
+  UpdateDetails& MakeDetails() {
+    if (made == nullptr) made = std::make_unique<UpdateDetails>();
+    return *made;
+  }
+  std::unique_ptr<UpdateDetails> made;
+};
+static_assert(sizeof(SequenceUpdate) <= 64);
 
 }  // namespace berth::engine

@@ -191,12 +191,6 @@ void StepPlanBuilder::Row(RowRecord record, absl::Span<const int32_t> tokens, ab
   rows_.push_back(record);
 }
 
-void StepPlanBuilder::DecodeRow(RowRecord record) {
-  record.count = 1;
-  record.token_begin = RowRecord::kLastSampled;
-  rows_.push_back(record);
-}
-
 void StepPlanBuilder::Mask(TokenConstraint& constraint, RowRecord& row) {
   row.mask_begin = static_cast<int32_t>(masks_.size());
   row.mask_words = constraint.mask_words();

@@ -108,7 +108,11 @@ class StepPlanBuilder {
   // A row with literal tokens. `next`: the token behind them, if there is one.
   void Row(RowRecord record, absl::Span<const int32_t> tokens, absl::Span<const int32_t> next = {});
   // A row whose single token is the one the slot sampled last.
-  void DecodeRow(RowRecord record);
+  void DecodeRow(RowRecord record) {
+    record.count = 1;
+    record.token_begin = RowRecord::kLastSampled;
+    rows_.push_back(record);
+  }
   // Adds the mask that `row` draws under.
   void Mask(TokenConstraint& constraint, RowRecord& row);
   StepPlan Build() const;

@@ -117,8 +117,8 @@ absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, con
     }
     FillLastRows(rows);
     const bool top = FillSamples(plan, rows, counts);
-    const bool score_top = FillScores(plan, rows);
-    FillPools(plan, rows);
+    const bool score_top = counts.scores > 0 && FillScores(plan, rows);
+    if (counts.chunks > 0) FillPools(plan, rows);
     FillPadding(rows, counts, entry, place.scratch_block, slots_.shape().slots);
     step.token = rows.token.device;
     step.batch = MakeBatch(rows, counts, place);

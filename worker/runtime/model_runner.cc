@@ -89,6 +89,7 @@ absl::Status ModelRunner::Submit(const engine::StepPlan& plan) {
 
   Flight& flight = flights_.emplace_back();
   flight = {.step = plan.step(), .area = next_area_, .drawn = step.drawn, .scored = step.scored, .pooled = step.pooled};
+  flight.samples.reserve(plan.rows().size());
   for (const engine::RowRecord& row : plan.rows()) {
     if (row.pool == engine::RowRecord::Pool::kLast) flight.pools.push_back({.slot = row.slot, .generation = row.generation});
     const int32_t logprobs = slots_.sampling(row.slot).logprobs;
@@ -162,6 +163,7 @@ absl::StatusOr<engine::StepResult> ModelRunner::Collect() {
   const Flight flight = std::move(flights_.front());
   flights_.pop_front();
   engine::StepResult result{.step = flight.step};
+  result.rows.reserve(flight.samples.size());
   for (const Sample& sample : flight.samples) {
     const int row = static_cast<int>(result.rows.size());
     const int32_t token = flight.drawn.token.data<int32_t>()[row];

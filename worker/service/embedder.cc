@@ -37,7 +37,7 @@ absl::Status OfInputs(const absl::Status& status) {
 }
 
 absl::Status ErrorOf(const engine::SequenceUpdate& update) {
-  if (update.finish == engine::FinishReason::kError) return EngineError(update.error);
+  if (update.finish == engine::FinishReason::kError) return EngineError(update.details().error);
   if (update.finish == engine::FinishReason::kDeadline) {
     return absl::DeadlineExceededError("the deadline passed before the embeddings were there");
   }
@@ -125,8 +125,8 @@ void Embedder::Apply(const engine::SequenceUpdate& update) {
   if (found == sequences_.end()) return;
   const auto [batch, index] = std::move(found->second);
   sequences_.erase(found);
-  if (update.hidden_sum.empty()) return Fail(*batch, ErrorOf(update));
-  FillNormalized(update.hidden_sum, batch->response.mutable_embeddings(index));
+  if (update.details().hidden_sum.empty()) return Fail(*batch, ErrorOf(update));
+  FillNormalized(update.details().hidden_sum, batch->response.mutable_embeddings(index));
   if (--batch->missing > 0) return;
   StopSequences(*batch);
   batch->call->Finish(batch->response);

@@ -156,7 +156,7 @@ class GenerationCore {
 // The ErrorInfo reason that SessionStore writes as its messages' first word, made a detail.
 absl::Status SessionError(const absl::Status& status);
 
-// Of SequenceUpdate::error.
+// Of UpdateDetails::error.
 absl::Status EngineError(const std::string& error);
 
 }  // namespace berth::service

@@ -50,14 +50,14 @@ void GenerationCore::Apply(const engine::SequenceUpdate& update, absl::Duration 
   Request& request = *owner;
   Choice& choice = request.choices[index];
   Record(request, update, now);
-  request.prompt_scores.Append(update.prompt_logprobs);
+  request.prompt_scores.Append(update.details().prompt_logprobs);
   const bool ends = update.finish != engine::FinishReason::kNone;
   if (ends) {
     sequences_.erase(found);
     choice.sequence = 0;
   }
   const bool stop_token = update.finish == engine::FinishReason::kStopToken;
-  if (choice.output->Append(update.tokens, update.logprobs, stop_token)) {
+  if (choice.output->Append(update.tokens, update.details().logprobs, stop_token)) {
     if (!ends) {
       parts_.engine.Finish(update.id, choice.output->size());
       sequences_.erase(update.id);
@@ -75,7 +75,7 @@ void GenerationCore::Apply(const engine::SequenceUpdate& update, absl::Duration 
     case engine::FinishReason::kDeadline:
       return EndUnfinished(request, v1::FINISH_REASON_DEADLINE);
     case engine::FinishReason::kError:
-      return FailWork(request, EngineError(update.error));
+      return FailWork(request, EngineError(update.details().error));
     case engine::FinishReason::kCancelled:
     case engine::FinishReason::kFinished:
       // Not asked for here, so the engine is stopping.

@@ -90,7 +90,7 @@ class Reader {
     if (update.finish == FinishReason::kNone) return;
     ++output.finishes;
     output.finish = update.finish;
-    output.error = update.error;
+    output.error = update.details().error;
     output.tokens.resize(update.output_tokens);
   }
 

@@ -96,9 +96,9 @@ class SchedulerDriver {
       if (update.started) output.cached_tokens = update.cached_tokens;
       output.started |= update.started;
       output.tokens.insert(output.tokens.end(), update.tokens.begin(), update.tokens.end());
-      for (const TokenLogprobs& score : update.prompt_logprobs) output.prompt_logprobs.push_back(score.logprob);
+      for (const TokenLogprobs& score : update.details().prompt_logprobs) output.prompt_logprobs.push_back(score.logprob);
       output.finish = update.finish;
-      output.error = update.error;
+      output.error = update.details().error;
       if (update.finish != FinishReason::kNone) output.tokens.resize(update.output_tokens);
     }
   }

@@ -232,7 +232,7 @@ class World {
     EXPECT_LE(update.cached_tokens, run.spec.score_prompt ? 0 : run.spec.prompt_length);
     CheckScores(run, update);
     run.output.insert(run.output.end(), update.tokens.begin(), update.tokens.end());
-    EXPECT_EQ(update.logprobs.size(), run.spec.sampling.logprobs < 0 ? 0 : update.tokens.size());
+    EXPECT_EQ(update.details().logprobs.size(), run.spec.sampling.logprobs < 0 ? 0 : update.tokens.size());
     run.finish = update.finish;
     if (update.finish != FinishReason::kNone) run.output.resize(update.output_tokens);
     const bool prefix =
@@ -250,7 +250,7 @@ class World {
                                       .logit_bias = {}};
     uint64_t state = runtime::kSimEmptyState;
     for (int i = 0; i <= run.scored; ++i) state = runtime::SimAdvance(state, tokens[i]);
-    for (const TokenLogprobs& score : update.prompt_logprobs) {
+    for (const TokenLogprobs& score : update.details().prompt_logprobs) {
       ++run.scored;
       ASSERT_LT(run.scored, run.spec.prompt_length);
       const TokenLogprobs want = runtime::SimScore(vocabulary_, rules, state, run.scored, tokens[run.scored]);
@@ -281,7 +281,8 @@ class World {
         EXPECT_GT(output, run.spec.min_tokens);
         break;
       case FinishReason::kFinished:
-        EXPECT_EQ(update.hidden_sum, run.spec.pool && run.finish_at != 0 ? SimSum(run.spec.tokens) : std::vector<float>());
+        EXPECT_EQ(update.details().hidden_sum,
+                  run.spec.pool && run.finish_at != 0 ? SimSum(run.spec.tokens) : std::vector<float>());
         EXPECT_EQ(output, run.spec.pool ? 0 : run.finish_at);
         break;
       case FinishReason::kDeadline:

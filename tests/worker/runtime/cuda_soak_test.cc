@@ -95,7 +95,7 @@ class CudaSoakTest : public CudaModelTest {
       ++ended_[update.finish];
       ASSERT_TRUE(open_.contains(update.id)) << "sequence " << update.id << " ended twice";
       const bool poisoned = open_.at(update.id);
-      EXPECT_TRUE(update.finish != FinishReason::kError || poisoned) << update.error;
+      EXPECT_TRUE(update.finish != FinishReason::kError || poisoned) << update.details().error;
       open_.erase(update.id);
     }
     const absl::Status sound = scheduler_->CheckInvariants();

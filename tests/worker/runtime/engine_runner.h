@@ -89,9 +89,10 @@ class EngineRunner {
   static bool Apply(const engine::SequenceUpdate& update, Output& output) {
     if (update.started) output.cached_tokens = update.cached_tokens;
     output.tokens.insert(output.tokens.end(), update.tokens.begin(), update.tokens.end());
-    output.logprobs.insert(output.logprobs.end(), update.logprobs.begin(), update.logprobs.end());
-    output.prompt_logprobs.insert(output.prompt_logprobs.end(), update.prompt_logprobs.begin(), update.prompt_logprobs.end());
-    if (!update.hidden_sum.empty()) output.hidden_sum = update.hidden_sum;
+    output.logprobs.insert(output.logprobs.end(), update.details().logprobs.begin(), update.details().logprobs.end());
+    output.prompt_logprobs.insert(output.prompt_logprobs.end(), update.details().prompt_logprobs.begin(),
+                                  update.details().prompt_logprobs.end());
+    if (!update.details().hidden_sum.empty()) output.hidden_sum = update.details().hidden_sum;
     output.finish = update.finish;
     return update.finish != engine::FinishReason::kNone;
   }
