@@ -115,7 +115,7 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
   int prompt_tokens = 0;
   active_prompt_tokens_ = 0;
   const int prompt_share = std::max(options_.step_tokens / 4, 1);
-  if (decodes.size() < active_.size()) {
+  if (decodes.size() < active_.size()) {  // else all decode
     for (Sequence* sequence : active_) {
       if (sequence->prompt_left() == 0) continue;
       prompts.push_back({.sequence = sequence});

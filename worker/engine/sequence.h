@@ -95,18 +95,18 @@ struct SequenceUpdate {
   absl::InlinedVector<int32_t, 2> tokens;  // new output
   bool started = false;                    // first update: cached_tokens is set
   FinishReason finish = FinishReason::kNone;
-  int cached_tokens = 0;  // prompt tokens found in the prefix cache
-  int output_tokens = 0;  // with finish: the final count of output tokens, after any truncation
+  int cached_tokens = 0;                        // prompt tokens found in the prefix cache
+  int output_tokens = 0;                        // with finish: the final count of output tokens, after any truncation
+  std::unique_ptr<UpdateDetails> made_details;  // null: none
 
   const UpdateDetails& details() const {
     static const UpdateDetails kNone;
-    return made == nullptr ? kNone : *made;
+    return made_details == nullptr ? kNone : *made_details;
   }
   UpdateDetails& MakeDetails() {
-    if (made == nullptr) made = std::make_unique<UpdateDetails>();
-    return *made;
+    if (made_details == nullptr) made_details = std::make_unique<UpdateDetails>();
+    return *made_details;
   }
-  std::unique_ptr<UpdateDetails> made;
 };
 static_assert(sizeof(SequenceUpdate) <= 64);
 
