@@ -24,6 +24,21 @@ namespace {
 using engine::RowRecord, engine::Scheduler, engine::StepPlan, engine::StepResult;
 
 constexpr int kPrompt = 512, kSteps = 256, kMost = 256;
+constexpr runtime::SlotTableShape kSlots = {.slots = kMost, .max_length = 8704};
+
+StepResult ResultOf(const StepPlan& plan) {
+  StepResult result{.step = plan.step()};
+  for (const RowRecord& row : plan.rows()) {
+    if (row.sample > 0) result.rows.push_back({.slot = row.slot, .generation = row.generation, .token = 7});
+  }
+  return result;
+}
+
+std::unique_ptr<runtime::BatchTensors> MakeBatch(const runtime::SlotTable& slots, kernels::Ops& ops, int areas) {
+  return *runtime::BatchTensors::Create(
+      slots, {.max_step_tokens = kMost * kPrompt, .vocab = 1000, .tokenizer_size = 1000, .areas = areas}, ops,
+      {.device = kernels::HostAllocator(), .staging = kernels::HostAllocator()});
+}
 
 // Sequences that decode, one step in flight.
 class Decode {
@@ -42,9 +57,7 @@ class Decode {
   const StepPlan& plan() const { return flying_; }
 
   std::chrono::duration<double> Step() {
-    StepResult result{.step = flying_.step()};
-    for (const RowRecord& row : flying_.rows())
-      result.rows.push_back({.slot = row.slot, .generation = row.generation, .token = 7});
+    StepResult result = ResultOf(flying_);
     const auto begin = std::chrono::steady_clock::now();
     flying_ = scheduler_.Plan(absl::ZeroDuration());
     benchmark::DoNotOptimize(scheduler_.Commit(std::move(result)));
@@ -72,11 +85,9 @@ BENCHMARK(BM_Plan)->Arg(1)->Arg(64)->Arg(256)->UseManualTime();
 void BM_Fill(benchmark::State& state) {
   const int sequences = static_cast<int>(state.range(0));
   Decode decode(sequences);
-  runtime::SlotTable slots({.slots = kMost, .max_length = 8704});
+  runtime::SlotTable slots(kSlots);
   const auto ops = kernels::MakeCpuOps({});
-  const auto batch = *runtime::BatchTensors::Create(
-      slots, {.max_step_tokens = kMost * kPrompt, .vocab = 1000, .tokenizer_size = 1000, .areas = 1}, *ops,
-      {.device = kernels::HostAllocator(), .staging = kernels::HostAllocator()});
+  const auto batch = MakeBatch(slots, *ops, /*areas=*/1);
   slots.Apply(decode.plan());
   decode.Step();
   for (auto _ : state) {
@@ -89,13 +100,12 @@ BENCHMARK(BM_Fill)->Arg(1)->Arg(64)->Arg(256);
 // Makes the tensors of steps, which then take 3 ms of nobody's time; waits for them as CUDA does, on its feet.
 class IdleDevice : public engine::Executor {
  public:
-  IdleDevice() : slots_({.slots = kMost, .max_length = 8704}), ops_(kernels::MakeCpuOps({})) {
-    batch_ = *runtime::BatchTensors::Create(
-        slots_, {.max_step_tokens = kMost * kPrompt, .vocab = 1000, .tokenizer_size = 1000, .areas = 2}, *ops_,
-        {.device = kernels::HostAllocator(), .staging = kernels::HostAllocator()});
-  }
   engine::ExecutorLimits limits() const override {
-    return {.slots = kMost, .kv_blocks = kMost * 16, .max_step_tokens = kMost * kPrompt, .max_length = 8704, .max_depth = 2};
+    return {.slots = kMost,
+            .kv_blocks = kMost * 16,
+            .max_step_tokens = kMost * kPrompt,
+            .max_length = kSlots.max_length,
+            .max_depth = 2};
   }
   void Submit(StepPlan plan) override {
     slots_.Apply(plan);
@@ -108,10 +118,7 @@ class IdleDevice : public engine::Executor {
     }
     const StepPlan plan = std::move(flying_.front().plan);
     flying_.pop_front();
-    StepResult result{.step = plan.step()};
-    for (const RowRecord& row : plan.rows())
-      if (row.sample > 0) result.rows.push_back({.slot = row.slot, .generation = row.generation, .token = 7});
-    return result;
+    return ResultOf(plan);
   }
 
  private:
@@ -120,9 +127,9 @@ class IdleDevice : public engine::Executor {
     absl::Time end;
   };
 
-  runtime::SlotTable slots_;
-  std::unique_ptr<kernels::Ops> ops_;
-  std::unique_ptr<runtime::BatchTensors> batch_;
+  runtime::SlotTable slots_{kSlots};
+  const std::unique_ptr<kernels::Ops> ops_ = kernels::MakeCpuOps({});
+  const std::unique_ptr<runtime::BatchTensors> batch_ = MakeBatch(slots_, *ops_, /*areas=*/2);
   absl::Time end_ = absl::InfinitePast();
   std::deque<Flying> flying_;
 };

@@ -110,17 +110,15 @@ bool Scheduler::TryAdmit(Sequence& sequence) {
   return true;
 }
 
-std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> decodes) {
+std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> decodes) const {
   std::vector<Chunk> prompts;
   int prompt_tokens = 0;
-  active_prompt_tokens_ = 0;
   const int prompt_share = std::max(options_.step_tokens / 4, 1);
   if (decodes.size() < active_.size()) {  // else all decode
     for (Sequence* sequence : active_) {
       if (sequence->prompt_left() == 0) continue;
       prompts.push_back({.sequence = sequence});
       prompt_tokens = std::min(prompt_tokens + sequence->prompt_left(), prompt_share);
-      active_prompt_tokens_ += sequence->prompt_left();
     }
   }
   const size_t decode_share = options_.step_tokens - prompt_tokens;
@@ -136,7 +134,6 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
     const int room = options_.step_tokens - static_cast<int>(decodes.size());
     const int budget = std::min(room, AffordableTokens(decodes, prompts));
     SharePrompts(std::move(prompts), budget, chunks);
-    for (size_t i = decodes.size(); i < chunks.size(); ++i) active_prompt_tokens_ -= chunks[i].count;
   }
   return chunks;
 }

@@ -112,7 +112,7 @@ EngineStats Scheduler::stats() const {
   stats.kv_blocks_total = pool_.size();
   stats.kv_blocks_used = pool_.referenced();
   stats.kv_blocks_cached = pool_.unused_cached();
-  stats.waiting_prompt_tokens = active_prompt_tokens_;
+  for (const Sequence* sequence : active_) stats.waiting_prompt_tokens += sequence->prompt_left();
   for (const Sequence* sequence : waiting_) stats.waiting_prompt_tokens += sequence->length();
   return stats;
 }

@@ -140,7 +140,7 @@ class Scheduler {
   void AdmitWaiting();
   bool AwaitsSharedPrompt(const Sequence& sequence) const;
   bool TryAdmit(Sequence& sequence);
-  std::vector<Chunk> ShareBudget(std::vector<Sequence*> decodes);
+  std::vector<Chunk> ShareBudget(std::vector<Sequence*> decodes) const;
   int AffordableTokens(const std::vector<Sequence*>& decodes, const std::vector<Chunk>& prompts) const;
   void SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const;
   StepPlan Emit(const std::vector<Chunk>& chunks);
@@ -178,7 +178,6 @@ class Scheduler {
   uint64_t next_order_ = 1;
   uint64_t step_ = 0, turn_ = 0;
   EngineStats counters_;
-  int64_t active_prompt_tokens_ = 0;  // of active sequences, not computed by the last step that was planned
 };
 
 }  // namespace berth::engine

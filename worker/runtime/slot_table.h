@@ -66,7 +66,7 @@ class SlotTable {
     uint32_t generation = 0;
     int32_t rope_variant = 0;
     int32_t bans_stops_below = 0;  // this length
-    bool always_edits = false;     // it has biases or bad words
+    bool always_edits = false;     // it has biases or bad words: only then the vectors need a look
     engine::Sampling sampling;
     std::vector<int32_t> history;  // prompt and output up to the last sampled token, of sequences with bad words
     std::vector<int32_t> stop_tokens;
