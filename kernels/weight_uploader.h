@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,6 +26,13 @@ struct WeightSizes {
   size_t Bytes(DType dtype) const;
 };
 
+// A file and where it is mapped.
+struct HostFile {
+  std::string path;
+  int fd = -1;
+  absl::Span<const std::byte> mapped;
+};
+
 // Brings weights into a backend's memory in the form that its kernels read: a matrix as one segment [N, K] in the backend's
 // dtype, a vector as f32. Copies may still be under way when a call returns: what was handed in stays valid until Finish.
 // Thread: one at a time.
@@ -34,6 +42,10 @@ class WeightUploader {
 
   // Once, before the first weight. RESOURCE_EXHAUSTED says how much memory is missing.
   virtual absl::Status Reserve(const WeightSizes& sizes) = 0;
+
+  // Before a weight that lies in `file`, which stays until Finish: may be read from there, for a page that is copied through
+  // its mapping has to be mapped and unmapped. DATA_LOSS comes out of Finish if it is shorter by then.
+  virtual void ReadFrom(HostFile file) {}
 
   // Segments of other dtypes, GGUF's among them, are converted on the way.
   virtual absl::StatusOr<LinearWeight> Matrix(const LinearWeight& host) = 0;

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "base/mutex.h"
 #include "kernels/dtype.h"
+#include "kernels/weight_uploader.h"
 
 namespace berth::kernels::cuda {
 
@@ -17,6 +18,7 @@ struct Piece {
   int64_t elements = 0;
   DType to = DType::kF32;
   std::byte* out = nullptr;
+  const HostFile* file = nullptr;  // that `source` lies in, to be read from
 };
 
 // From an uploader to the threads that copy, with their first fault going back. Thread-safe.

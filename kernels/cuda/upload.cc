@@ -1,10 +1,13 @@
 #include "kernels/cuda/upload.h"
 
 #include <cuda_runtime.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -34,6 +37,19 @@ absl::Status Fault(cudaError_t error, std::string_view what) {
       absl::StrCat("device fault in uploading weights, ", std::string(what), ": ", cudaGetErrorString(error)));
 }
 
+absl::Status Read(const HostFile& file, size_t offset, std::byte* out, size_t bytes) {
+  while (bytes > 0) {
+    const ssize_t got = pread(file.fd, out, bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", file.path));
+    if (got == 0) return absl::DataLossError(absl::StrCat(file.path, " ends at byte ", offset, " by now"));
+    offset += got;
+    out += got;
+    bytes -= got;
+  }
+  return absl::OkStatus();
+}
+
 // One thread's way to the device: while one of its two chunks is fetched and converted, it fills the other.
 class Lane {
  public:
@@ -43,8 +59,8 @@ class Lane {
 
  private:
   struct Chunk {
-    std::byte* pinned = nullptr;
-    std::byte* staging = nullptr;  // on the device, for what has to be converted
+    Buffer pinned;
+    Buffer staging;  // on the device, once something has to be converted
     cudaEvent_t done = nullptr;
   };
 
@@ -61,8 +77,7 @@ class Lane {
     BERTH_RETURN_IF_ERROR(Fault(cudaSetDevice(options_.device), "selecting the device"));
     BERTH_RETURN_IF_ERROR(Fault(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
     for (Chunk& chunk : chunks_) {
-      BERTH_RETURN_IF_ERROR(Fault(cudaHostAlloc(&chunk.pinned, options_.chunk_bytes, cudaHostAllocDefault), "pinning memory"));
-      BERTH_RETURN_IF_ERROR(Fault(cudaMalloc(&chunk.staging, options_.chunk_bytes), "reserving a staging buffer"));
+      BERTH_ASSIGN_OR_RETURN(chunk.pinned, MakePinnedAllocator(options_.device)->Allocate(options_.chunk_bytes));
       BERTH_RETURN_IF_ERROR(Fault(cudaEventCreateWithFlags(&chunk.done, cudaEventDisableTiming), "making an event"));
     }
     return absl::OkStatus();
@@ -72,10 +87,19 @@ class Lane {
     const size_t bytes = RowBytes(piece.from, piece.elements);
     const bool convert = piece.from != piece.to;
     BERTH_RETURN_IF_ERROR(Fault(cudaEventSynchronize(chunk.done), "waiting"));
-    std::memcpy(chunk.pinned, piece.source, bytes);
-    std::byte* const target = convert ? chunk.staging : piece.out;
-    BERTH_RETURN_IF_ERROR(Fault(cudaMemcpyAsync(target, chunk.pinned, bytes, cudaMemcpyHostToDevice, stream_), "a copy"));
-    if (convert) cuda::ConvertWeights(piece.from, chunk.staging, piece.elements, piece.to, piece.out, stream_);
+    auto* const pinned = static_cast<std::byte*>(chunk.pinned.data());
+    if (piece.file != nullptr) {
+      BERTH_RETURN_IF_ERROR(Read(*piece.file, piece.source - piece.file->mapped.data(), pinned, bytes));
+    } else {
+      std::memcpy(pinned, piece.source, bytes);
+    }
+    if (convert && chunk.staging.data() == nullptr) {
+      BERTH_ASSIGN_OR_RETURN(chunk.staging, MakeCudaAllocator(options_.device)->Allocate(options_.chunk_bytes));
+    }
+    auto* const staging = static_cast<std::byte*>(chunk.staging.data());
+    std::byte* const target = convert ? staging : piece.out;
+    BERTH_RETURN_IF_ERROR(Fault(cudaMemcpyAsync(target, pinned, bytes, cudaMemcpyHostToDevice, stream_), "a copy"));
+    if (convert) cuda::ConvertWeights(piece.from, staging, piece.elements, piece.to, piece.out, stream_);
     BERTH_RETURN_IF_ERROR(Fault(cudaGetLastError(), "a launch"));
     return Fault(cudaEventRecord(chunk.done, stream_), "an event");
   }
@@ -84,8 +108,7 @@ class Lane {
     if (stream_ != nullptr) cudaStreamSynchronize(stream_);
     for (Chunk& chunk : chunks_) {
       if (chunk.done != nullptr) cudaEventDestroy(chunk.done);
-      cudaFreeHost(chunk.pinned);
-      cudaFree(chunk.staging);
+      chunk = {};
     }
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
   }
@@ -125,6 +148,8 @@ class CudaWeightUploader final : public WeightUploader {
     // The allocator's zeros must not arrive after the first weights: the lanes' streams do not wait for the default one.
     return Fault(cudaStreamSynchronize(nullptr), "waiting");
   }
+
+  void ReadFrom(HostFile file) override { files_.push_back(std::move(file)); }
 
   absl::StatusOr<LinearWeight> Matrix(const LinearWeight& host) override {
     const LinearWeight weight = memory_.TakeMatrix(options_.dtype, host.n(), host.k);
@@ -188,10 +213,20 @@ class CudaWeightUploader final : public WeightUploader {
     if (whole.from == whole.to) copied_[whole.source] = {RowBytes(whole.from, whole.elements), whole.out};
     const DTypeInfo& info = Info(whole.from);
     const int64_t most = options_.chunk_bytes / info.block_bytes * info.block_elements;
+    const HostFile* const file = FileOf({whole.source, RowBytes(whole.from, whole.elements)});
     for (int64_t at = 0; at < whole.elements; at += most) {
       queue_.Push({whole.from, whole.source + RowBytes(whole.from, at), std::min(most, whole.elements - at), whole.to,
-                   whole.out + RowBytes(whole.to, at)});
+                   whole.out + RowBytes(whole.to, at), file});
     }
+  }
+
+  // Null: in none.
+  const HostFile* FileOf(Bytes data) const {
+    const auto holds = [&](const HostFile& file) {
+      return file.mapped.data() <= data.data() && data.end() <= file.mapped.end();
+    };
+    const auto found = std::find_if(files_.begin(), files_.end(), holds);
+    return found == files_.end() ? nullptr : &*found;
   }
 
   // Null: there is none, or a kernel cannot read it.
@@ -212,6 +247,7 @@ class CudaWeightUploader final : public WeightUploader {
 
   const CudaWeightUploaderOptions options_;
   WeightMemory memory_;
+  std::deque<HostFile> files_;
   PieceQueue queue_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   struct Copied {

@@ -13,7 +13,7 @@ struct CudaWeightUploaderOptions {
   int device = 0;
   DType dtype = DType::kBF16;            // of matrices: bf16 or f16
   int threads = 12;                      // that copy into pinned memory
-  size_t chunk_bytes = size_t{2} << 20;  // of one copy; every thread pins two, which have to stay in the processor's caches
+  size_t chunk_bytes = size_t{4} << 20;  // of one copy; every thread pins two, which have to stay in the processor's caches
 };
 
 // Into the memory of one device, by a single allocation. Threads of the uploader copy from the host (a mapped file's pages, as

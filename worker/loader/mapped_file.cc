@@ -35,7 +35,8 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::st
   const size_t size = static_cast<size_t>(info.st_size);
   void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
   if (data == MAP_FAILED) return absl::ErrnoToStatus(errno, absl::StrCat("cannot map ", path));
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, {static_cast<const std::byte*>(data), size}));
+  std::move(close_fd).Cancel();
+  return std::shared_ptr<const MappedFile>(new MappedFile(path, fd, {static_cast<const std::byte*>(data), size}));
 }
 
 // The kernel takes some 50 ns a page, and all cores of it where many gibibytes were read.
@@ -50,6 +51,7 @@ MappedFile::~MappedFile() {
     });
   }
   munmap(data, bytes_.size());
+  close(fd_);
 }
 
 void WillNeed(absl::Span<const std::byte> mapped) {

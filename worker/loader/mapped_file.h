@@ -9,7 +9,7 @@
 
 namespace berth::loader {
 
-// A file mapped read-only for as long as the object lives. The file must not shrink meanwhile. Thread-safe.
+// A file open and mapped read-only for as long as the object lives. The file must not shrink meanwhile. Thread-safe.
 class MappedFile {
  public:
   // NOT_FOUND or INVALID_ARGUMENT (empty, not a regular file) names the path.
@@ -20,11 +20,13 @@ class MappedFile {
 
   const std::string& path() const { return path_; }
   absl::Span<const std::byte> bytes() const { return bytes_; }
+  int fd() const { return fd_; }
 
  private:
-  MappedFile(std::string path, absl::Span<const std::byte> bytes) : path_(std::move(path)), bytes_(bytes) {}
+  MappedFile(std::string path, int fd, absl::Span<const std::byte> bytes) : path_(std::move(path)), fd_(fd), bytes_(bytes) {}
 
   std::string path_;
+  int fd_;
   absl::Span<const std::byte> bytes_;
 };
 

@@ -14,7 +14,7 @@
 namespace berth::loader {
 
 // A checksum of any number of bytes: of pieces of kPieceBytes, folded in order, so that threads can share the work.
-inline constexpr size_t kPieceBytes = size_t{4} << 20;
+inline constexpr size_t kPieceBytes = size_t{512} << 10;
 class WeightChecksum {
  public:
   // Every piece but the last has kPieceBytes.

@@ -21,7 +21,7 @@ namespace berth::loader {
 
 inline constexpr std::string_view kWorkspaceManifest = "workspace.json";
 inline constexpr std::string_view kWorkspaceProgress = "conversion.progress";  // is there while a conversion is not done
-inline constexpr int kWorkspaceVersion = 1;
+inline constexpr int kWorkspaceVersion = 2;
 inline constexpr uint64_t kWorkspaceAlignment = 4096;
 
 struct WorkspaceTensor {

@@ -2,7 +2,9 @@
 
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -124,6 +126,32 @@ TEST_P(CudaUploadTest, CopiesHaveTheHashesOfWhatWasHandedIn) {
   const std::vector<Bytes> unknown = {Bytes(converted.view.segments[0].data, 16), Bytes(matrix.data(), matrix.size() + 16),
                                       matrix.subspan(8, 16)};
   EXPECT_EQ(*cuda_->HashCopies(unknown), std::vector<std::optional<uint64_t>>(3)) << "converted, too long, not aligned";
+}
+
+TEST_P(CudaUploadTest, WhatLiesInAFileIsReadFromIt) {
+  constexpr size_t kBefore = 512;
+  Random random(9);
+  const TestWeight weight = MakeWeight(GetParam(), 61, 1024, random);
+  const LinearWeight::Segment& segment = weight.view.segments[0];
+  std::string path = ::testing::TempDir() + "weightsXXXXXX";
+  const int fd = mkstemp(path.data());
+  ASSERT_EQ(pwrite(fd, segment.data, 61 * 2048, kBefore), 61 * 2048);
+  const std::vector<std::byte> mapped(kBefore + 61 * 2048);  // a mapping would show the file: this shows who looked
+  const LinearWeight in_file = {.k = 1024, .segments = {{segment.dtype, 61, mapped.data() + kBefore}}};
+
+  cuda_->ReadFrom({path, fd, mapped});
+  const auto device = cuda_->Matrix(in_file);
+  const auto keep = cuda_->Finish();
+  ASSERT_TRUE(keep.ok()) << keep.status();
+  ExpectSame(*device, weight.view);
+
+  SetUp();
+  cuda_->ReadFrom({path, fd, mapped});
+  ASSERT_EQ(ftruncate(fd, 100'000), 0);
+  ASSERT_TRUE(cuda_->Matrix(in_file).ok());
+  EXPECT_EQ(cuda_->Finish().status(), absl::DataLossError(path + " ends at byte 100000 by now"));
+  close(fd);
+  unlink(path.c_str());
 }
 
 TEST_P(CudaUploadTest, RandomWeightsAreTheCpus) {

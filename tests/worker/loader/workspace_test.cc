@@ -255,7 +255,7 @@ TEST_F(WorkspaceTest, WrongManifestsAreRefused) {
     const char* error;
   };
   const Case cases[] = {
-      {"/layout_version", 2, "layout_version is 2, this program reads 1"},
+      {"/layout_version", 1, "layout_version is 1, this program reads 2"},
       {"/layout_version", "1", "layout_version is not an integer"},
       {"/ranks", 0, "ranks is 0"},
       {"/model", nullptr, "model is not a string"},
