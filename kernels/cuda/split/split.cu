@@ -5,14 +5,14 @@ namespace berth::kernels::cuda {
 namespace {
 
 constexpr int64_t kMinRows = 1024;
-constexpr int kRanks = 4, kShare = 2, kWidths[] = {80, 128, 144, 208};
+constexpr int kRanks = 4, kColumns = 2, kWidths[] = {80, 128, 144, 208};
 
 // A product that is shorter than what is around it leaves more SMs to that. Of more tokens it is slower than cuBLASLt's.
 constexpr int64_t kShortElements = int64_t{4} << 20, kShortTokens = 128;
 
 // Rows of the narrowest tile of which all are multiplied at once, 0 if there is none.
 int WidthOf(const Context& context, int64_t n, int64_t k) {
-  const int64_t tiles = split::TilesAtOnce(context, kRanks, kShare);
+  const int64_t tiles = split::TilesAtOnce(context, kRanks, kColumns);
   for (const int width : kWidths) {
     if (n <= tiles * width && (width > kWidths[0] || n * k > kShortElements)) return width;
   }
@@ -25,21 +25,18 @@ bool SplitLinear(Context& context, const Tensor& in, const LinearWeight& weight,
                  const Tensor& out) {
   const int64_t n = weight.n(), width = WidthOf(context, n, weight.k);
   if (n * weight.k <= kShortElements && in.dim(0) > kShortTokens) return false;
-  if (width == 0 || n < kMinRows || n % 8 != 0 || !split::Takes(context, in, weight, kRanks, width) ||
-      out.dtype() != in.dtype() || !TakesVectors(out.raw(), out.stride(0)) || !TakesVectors(finish.bias.raw(), 0)) {
+  if (width == 0 || n < kMinRows || n % 8 != 0 || out.dtype() != in.dtype() || !TakesVectors(out.raw(), out.stride(0)) ||
+      !TakesVectors(finish.bias.raw(), 0)) {
     return false;
   }
+  if (in.dim(0) > split::MostTokens(width)) return SplitLinearInParts(context, in, weight, finish, out);
+  if (!split::Takes(context, in, weight, kRanks, split::MostTokens(width))) return false;
   bool taken = false;
   WithActivation(in.dtype(), [&](auto type) {
     using T = decltype(type);
-    const split::StoreEpilogue<T> epilogue{.n = static_cast<int>(n),
-                                           .bias = static_cast<const float*>(finish.bias.raw()),
-                                           .scale = finish.scale,
-                                           .accumulate = finish.accumulate,
-                                           .out = static_cast<T*>(out.raw()),
-                                           .out_stride = out.stride(0)};
+    const auto epilogue = split::StoreEpilogue<T>::Of(finish, out);
     const auto launch = [&]<int kIndex>() {
-      if (width == kWidths[kIndex]) taken = split::Launch<T, kWidths[kIndex], kRanks, kShare>(context, in, weight, epilogue);
+      if (width == kWidths[kIndex]) taken = split::Launch<T, kWidths[kIndex], kRanks, kColumns>(context, in, weight, epilogue);
     };
     launch.template operator()<0>();
     launch.template operator()<1>();

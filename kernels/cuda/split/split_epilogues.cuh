@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/attn_finish.cuh"
 #include "kernels/cuda/split/split_params.h"
+#include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/vector.cuh"
 
@@ -35,6 +36,15 @@ struct StoreEpilogue {
   bool accumulate;
   T* out;
   int64_t out_stride;
+
+  static StoreEpilogue Of(const LinearFinish& finish, const Tensor& out) {
+    return {.n = static_cast<int>(out.dim(1)),
+            .bias = static_cast<const float*>(finish.bias.raw()),
+            .scale = finish.scale,
+            .accumulate = finish.accumulate,
+            .out = static_cast<T*>(out.raw()),
+            .out_stride = out.stride(0)};
+  }
 
   static constexpr bool kPaired = false;
   static constexpr int SharedBytes(int width, int ranks) { return 0; }

@@ -13,11 +13,11 @@
 
 namespace berth::kernels::cuda::split {
 
-// How many tiles are multiplied at the same time, an SM having one block. Some SMs are in no whole cluster of four or eight: an
-// H200's 132 hold 66 of two, 30 of four, 15 of eight.
-inline int64_t TilesAtOnce(const Context& context, int ranks, int share) {
-  const int blocks = ranks * share, idle = blocks > 2 ? 12 : 0;
-  return (context.multiprocessors - idle) / blocks * share;
+// How many tiles of rows are multiplied at the same time, an SM having one block. Some SMs are in no whole cluster of four or
+// eight: an H200's 132 hold 66 of two, 30 of four, 15 of eight.
+inline int64_t TilesAtOnce(const Context& context, int ranks, int columns, int parts = 1) {
+  const int blocks = ranks * columns * parts, idle = blocks > 2 ? 12 : 0;
+  return (context.multiprocessors - idle) / blocks * columns;
 }
 
 // Up to how many tokens a product is left to a chain. Where layers are as small as M1's in docs/performance.md, a chain's waits
@@ -27,22 +27,22 @@ inline int64_t ChainTokens(const Context& context, const LinearWeight& weight) {
   return std::min(weight.n(), weight.k) <= 2048 ? std::min(most, 4) : most;
 }
 
-// Whether products of `in` and `weight` may be cut along K into `ranks` parts, tiles having `width` rows.
-inline bool Takes(const Context& context, const Tensor& in, const LinearWeight& weight, int ranks, int width) {
+// Whether products of `in`, at most so many tokens, and `weight` may be cut along K into `ranks` parts.
+inline bool Takes(const Context& context, const Tensor& in, const LinearWeight& weight, int ranks, int64_t most_tokens) {
   const int64_t tokens = in.dim(0);
   if (!context.hopper || context.batch_invariant || weight.segments.size() != 1) return false;
-  if (tokens <= ChainTokens(context, weight) || tokens > MostSets(width) * kSetTokens) return false;
+  if (tokens <= ChainTokens(context, weight) || tokens > most_tokens) return false;
   const LinearWeight::Segment& segment = weight.segments[0];
   return segment.dtype == in.dtype() && weight.k >= ranks * kStep && TakesVectors(segment.data, weight.k) &&
          TakesVectors(in.raw(), in.stride(0));
 }
 
-template <typename T, int kWidth, int kRanks, int kShare, int kSets, typename Epilogue>
+template <typename T, int kWidth, int kRanks, int kColumns, int kParts, int kSets, typename Epilogue>
 bool LaunchSets(Context& context, const Tensor& in, const LinearWeight& weight, const Epilogue& epilogue) {
   const int64_t n = weight.n(), k = weight.k, row_bytes = k * 2;
   SplitParams params{.steps = static_cast<int>((k + kStep - 1) / kStep), .token_count = static_cast<int>(in.dim(0))};
-  params.token_rows = params.token_count <= 8 ? 8 : (params.token_count + 15) / 16 * 16;
-  params.token_box = std::max(params.token_rows / kShare, 8);
+  params.token_rows = params.token_count <= 8 ? 8 : (params.token_count + 16 * kParts - 1) / (16 * kParts) * 16;
+  params.token_box = std::max(params.token_rows / kColumns, 8);
   const auto map = [&](const void* data, std::span<const MapDimension> dimensions, CUtensorMap& to) {
     return MapTensor(context, CU_TENSOR_MAP_DATA_TYPE_UINT16, CU_TENSOR_MAP_SWIZZLE_128B, static_cast<const std::byte*>(data),
                      dimensions, to);
@@ -61,24 +61,25 @@ bool LaunchSets(Context& context, const Tensor& in, const LinearWeight& weight, 
                                  {n / (2 * half), 2 * half * row_bytes, 1}};
     mapped = mapped && map_weight(rows);
   } else {
-    const MapDimension rows[] = {inner, {n, row_bytes, kWidth}};
+    const MapDimension rows[] = {inner, {n, row_bytes, kWidth / kParts}};
     mapped = mapped && map_weight(rows);
   }
   if (!mapped) return false;
-  constexpr int kExtra = kSets * Epilogue::SharedBytes(kWidth, kRanks), kBlocks = kRanks * kShare;
-  const auto clusters = static_cast<unsigned>((n + kWidth * kShare - 1) / (kWidth * kShare));
-  LaunchClusters(context, SplitProduct<T, kWidth, kRanks, kShare, kSets, Epilogue>, kBlocks, clusters * kBlocks, Threads(kSets),
-                 Stages(kWidth, kSets, kExtra) * StageBytes(kWidth, kSets) + kBarrierBytes + kExtra, params, epilogue);
+  constexpr int kExtra = kSets * Epilogue::SharedBytes(kWidth, kRanks), kBlocks = kRanks * kColumns * kParts;
+  const auto clusters = static_cast<unsigned>((n + kWidth * kColumns - 1) / (kWidth * kColumns));
+  LaunchClusters(context, SplitProduct<T, kWidth, kRanks, kColumns, kParts, kSets, Epilogue>, kBlocks, clusters * kBlocks,
+                 Threads(kSets), Stages(kWidth, kSets, kExtra) * StageBytes(kWidth, kSets) + kBarrierBytes + kExtra, params,
+                 epilogue);
   return true;
 }
 
 // Queues the product; false if the driver refuses a tensor map.
-template <typename T, int kWidth, int kRanks, int kShare, int kSets = 1, typename Epilogue>
+template <typename T, int kWidth, int kRanks, int kColumns, int kSets = 1, typename Epilogue>
 bool Launch(Context& context, const Tensor& in, const LinearWeight& weight, const Epilogue& epilogue) {
   if constexpr (kSets < MostSets(kWidth)) {
-    if (in.dim(0) > kSets * kSetTokens) return Launch<T, kWidth, kRanks, kShare, kSets + 1>(context, in, weight, epilogue);
+    if (in.dim(0) > kSets * kSetTokens) return Launch<T, kWidth, kRanks, kColumns, kSets + 1>(context, in, weight, epilogue);
   }
-  return LaunchSets<T, kWidth, kRanks, kShare, kSets>(context, in, weight, epilogue);
+  return LaunchSets<T, kWidth, kRanks, kColumns, 1, kSets>(context, in, weight, epilogue);
 }
 
 }  // namespace berth::kernels::cuda::split

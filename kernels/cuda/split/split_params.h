@@ -21,6 +21,7 @@ constexpr int Stages(int width, int sets, int epilogue_bytes) {
 
 // How many sets a block takes: the registers of a thread shrink with them.
 constexpr int MostSets(int width) { return width <= 144 ? kMaxSets : 2; }
+constexpr int MostTokens(int width) { return MostSets(width) * kSetTokens; }
 
 // A product of tokens [token_count, k] and a weight [n, k].
 struct SplitParams {
@@ -28,7 +29,7 @@ struct SplitParams {
   CUtensorMap weight;  // boxes of a tile's rows
   int steps;           // along K
   int token_count;
-  int token_rows;  // that are copied, a multiple of 16 or 8 of them
+  int token_rows;  // of one block, a multiple of 16 or 8
   int token_box;   // of them in one copy
 };
 

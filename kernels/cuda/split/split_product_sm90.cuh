@@ -18,12 +18,13 @@ constexpr int Threads(int sets) { return sets * 128 + 32; }  // the last warp pr
 
 #ifdef BERTH_HAS_SM90A
 
-// A tile is all tokens, 64 for each of kSets groups of four warps, the M of their products, by kWidth rows of the weight, the
+// A tile is some tokens, 64 for each of kSets groups of four warps, the M of their products, by kWidth rows of the weight, the
 // N. kRanks blocks of a cluster have a part of K each. When a block's sums are ready, it sends every other block those of its
 // tokens, and adds up in the order of ranks what came for its own, kGroups groups of eight in a set. Sums lie where the stages
 // were, all but that of the last step: blocks say that theirs are free while their last products run. One thread copies, the
-// weight's first stages before the grid dependency wait; kShare tiles of a cluster copy the tokens together.
-template <typename T, int kWidth, int kRanks, int kShare, int kSets, typename Epilogue>
+// weight's first stages before the grid dependency wait. A cluster has the tiles of kColumns times as many rows of the weight,
+// which copy the tokens together, and of kParts parts of the tokens, which copy the weight together.
+template <typename T, int kWidth, int kRanks, int kColumns, int kParts, int kSets, typename Epilogue>
 class Walk {
  public:
   static constexpr int kStages = Stages(kWidth, kSets, kSets* Epilogue::SharedBytes(kWidth, kRanks));
@@ -32,7 +33,9 @@ class Walk {
   static constexpr int kPieces = kWidth / 16;  // of a group's sums: a float4 of every lane
   static constexpr int kStride = 4 / kGroups;  // pieces of a group that four warps finish at once
   static constexpr int kRounds = (kPieces + kStride - 1) / kStride;
-  static constexpr int kSumBytes = kGroups * kPieces * 512;  // that one block sends another
+  static constexpr int kBlocks = kRanks * kColumns * kParts;  // of a cluster
+  static constexpr int kFillers = kColumns + kParts - 1;      // that copy to a block
+  static constexpr int kSumBytes = kGroups * kPieces * 512;   // that one block sends another
   static_assert(kSets * kRanks * kSumBytes <= (kStages - 1) * kStageBytes);
 
   __device__ Walk(const SplitParams& params, const Epilogue& epilogue, std::byte* shared)
@@ -41,9 +44,11 @@ class Walk {
         shared_(shared),
         set_(threadIdx.x / 128),
         warp_(threadIdx.x / 32 % 4),
-        share_(ClusterRank() % kShare),
-        rank_(ClusterRank() / kShare) {
-    tile_ = blockIdx.x / (kRanks * kShare) * kShare + share_;
+        column_(ClusterRank() % kColumns),
+        part_(ClusterRank() / kColumns % kParts),
+        rank_(ClusterRank() / (kColumns * kParts)) {
+    tile_ = blockIdx.x / kBlocks * kColumns + column_;
+    token_end_ = min(params.token_count, (part_ + 1) * params.token_rows);
     full_ = reinterpret_cast<Barrier*>(shared + kStages * kStageBytes);
     empty_ = full_ + kStages;
     free_ = empty_ + kStages;
@@ -60,17 +65,22 @@ class Walk {
 #pragma unroll 1
     for (int i = 0; i < kStages; ++i) {
       InitBarrier(full_ + i, 1);
-      InitBarrier(empty_ + i, 4 * kSets * kShare);
+      InitBarrier(empty_ + i, 4 * kSets * kFillers);
     }
     InitBarrier(free_, 4 * kSets * kRanks);
     InitBarrier(gathered_, 1);
     PublishBarriers();
     int bytes = 0;
     for (int set = 0; set < kSets; ++set) {
-      const int tokens = min(max(params_.token_count - FirstToken(set), 0), kGroups * 8);
+      const int tokens = min(max(token_end_ - FirstToken(set), 0), kGroups * 8);
       bytes += (tokens + 7) / 8 * kPieces * 512;
     }
     ArriveAndExpect(gathered_, (kRanks - 1) * bytes);
+  }
+
+  // The same thread, of the weight what there are stages for. Not before the others' barriers are published where it is copied
+  // together.
+  __device__ void BringWeight() {
     int stage = stage_;
 #pragma unroll 1
     for (int i = 0; i < min(count_, kStages); ++i, Next(stage)) CopyWeight(i, stage);
@@ -98,7 +108,7 @@ class Walk {
     const Place place{.tile = tile_,
                       .first_token = first,
                       .token = first + group * 8 + lane / 4,
-                      .token_count = params_.token_count,
+                      .token_count = token_end_,
                       .piece = piece,
                       .lane = lane};
     typename Epilogue::template Own<kWidth, kStride, kRounds> own(
@@ -131,16 +141,23 @@ class Walk {
   __device__ void SyncSet() const { sm90::SyncWarpgroup(1 + set_); }
   __device__ std::byte* Stage(int stage) const { return shared_ + stage * kStageBytes; }
   // Of those of a set that the block finishes.
-  __device__ int FirstToken(int set) const { return set * kSetTokens + rank_ * kGroups * 8; }
-  // The cluster's block that has part `rank` of this one's tile.
-  __device__ static int BlockOf(int rank, int share) { return rank * kShare + share; }
+  __device__ int FirstToken(int set) const { return part_ * params_.token_rows + set * kSetTokens + rank_ * kGroups * 8; }
+  // Of the cluster.
+  __device__ static int BlockOf(int rank, int part, int column) { return (rank * kParts + part) * kColumns + column; }
 
   // Announces a stage.
   __device__ void CopyWeight(int step, int stage) {
     ArriveAndExpect(full_ + stage, (params_.token_rows + kWidth) * kStep * 2);
     std::byte* const to = Stage(stage) + kTokenBytes;
     const int column = (first_ + step) * kStep;
-    if constexpr (Epilogue::kPaired) {
+    if constexpr (kParts > 1) {
+      static_assert(!Epilogue::kPaired);
+      constexpr int kRows = kWidth / kParts;
+      int blocks = 0;
+      for (int part = 0; part < kParts; ++part) blocks |= 1 << BlockOf(rank_, part, column_);
+      TensorCopyToAll(to + part_ * kRows * kStep * 2, &params_.weight, column, tile_ * kWidth + part_ * kRows, full_ + stage,
+                      blocks, StreamingPolicy());
+    } else if constexpr (Epilogue::kPaired) {
       const int tiles = epilogue_.finish.head_dim / kWidth;
       TensorCopy(to, &params_.weight, column, 0, 0, tile_ % tiles * (kWidth / 16), tile_ / tiles, full_ + stage,
                  StreamingPolicy());
@@ -149,20 +166,23 @@ class Walk {
     }
   }
   __device__ void CopyTokens(int step, int stage) {
-    const int column = (first_ + step) * kStep;
-    if constexpr (kShare > 1) {
-      const int row = share_ * params_.token_box;
+    const int column = (first_ + step) * kStep, first = part_ * params_.token_rows;
+    if constexpr (kColumns > 1) {
+      const int row = column_ * params_.token_box;
       if (row >= params_.token_rows) return;
-      TensorCopyToAll(Stage(stage) + row * kStep * 2, &params_.tokens, column, row, full_ + stage,
-                      ((1 << kShare) - 1) << BlockOf(rank_, 0), NormalPolicy());
+      TensorCopyToAll(Stage(stage) + row * kStep * 2, &params_.tokens, column, first + row, full_ + stage,
+                      ((1 << kColumns) - 1) << BlockOf(rank_, part_, 0), NormalPolicy());
     } else {
-      TensorCopy(Stage(stage), &params_.tokens, column, 0, full_ + stage, NormalPolicy());
+      TensorCopy(Stage(stage), &params_.tokens, column, first, full_ + stage, NormalPolicy());
     }
   }
 
   // To all whose copies fill the stage.
   __device__ void Release(int stage, int lane) {
-    if (lane < kShare) ArriveAt(AddressAt(SharedAddress(empty_ + stage), BlockOf(rank_, lane)));
+    if (lane >= kFillers) return;
+    const int part = lane - kColumns, other = part < part_ ? part : part + 1;
+    ArriveAt(AddressAt(SharedAddress(empty_ + stage),
+                       lane < kColumns ? BlockOf(rank_, part_, lane) : BlockOf(rank_, other, column_)));
   }
 
   __device__ void Multiply(float (&c)[kWidth / 8][4], int lane) {
@@ -181,7 +201,7 @@ class Walk {
       sm90::WaitForProducts<1>();
       // Only if it is filled again: of others nobody may be left to hear.
       if (step > 0 && step + kStages <= count_) Release(before, lane);
-      if (step == count_ - 1 && lane < kRanks) ArriveAt(AddressAt(SharedAddress(free_), BlockOf(lane, share_)));
+      if (step == count_ - 1 && lane < kRanks) ArriveAt(AddressAt(SharedAddress(free_), BlockOf(lane, part_, column_)));
       before = stage;
       Next(stage);
     } while (++step < count_);
@@ -198,7 +218,7 @@ class Walk {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int group = warp_ * 2 + i, to = group / kGroups;
-      if (set_ * kSetTokens + group * 8 >= params_.token_count) continue;
+      if (part_ * params_.token_rows + set_ * kSetTokens + group * 8 >= token_end_) continue;
       float4* const at = Sums() + (rank_ * kGroups + group % kGroups) * kPieces * 32 + lane;
       const auto value = [&](int j) {
         return float4{c[2 * j][2 * i], c[2 * j][2 * i + 1], c[2 * j + 1][2 * i], c[2 * j + 1][2 * i + 1]};
@@ -207,8 +227,8 @@ class Walk {
 #pragma unroll
         for (int j = 0; j < kPieces; ++j) at[j * 32] = value(j);
       } else {
-        const uint32_t there = AddressAt(SharedAddress(at), BlockOf(to, share_));
-        const uint32_t barrier = AddressAt(gathered, BlockOf(to, share_));
+        const int block = BlockOf(to, part_, column_);
+        const uint32_t there = AddressAt(SharedAddress(at), block), barrier = AddressAt(gathered, block);
 #pragma unroll
         for (int j = 0; j < kPieces; ++j) StoreAsync(there + j * 512, value(j), barrier);
       }
@@ -219,21 +239,24 @@ class Walk {
   const Epilogue& epilogue_;
   std::byte* const shared_;
   const int set_, warp_;  // of four
-  const int share_, rank_;
-  int tile_, first_, count_, stage_;
+  const int column_, part_, rank_;
+  int tile_, token_end_, first_, count_, stage_;
   Barrier *full_, *empty_;
   Barrier *free_, *gathered_;  // all blocks' stages; the sums
 };
 
 #endif
 
-template <typename T, int kWidth, int kRanks, int kShare, int kSets, typename Epilogue>
+template <typename T, int kWidth, int kRanks, int kColumns, int kParts, int kSets, typename Epilogue>
 __global__ void __launch_bounds__(Threads(kSets), 1)
     SplitProduct(const __grid_constant__ SplitParams params, const __grid_constant__ Epilogue epilogue) {
 #ifdef BERTH_HAS_SM90A
   extern __shared__ __align__(1024) std::byte split_shared[];
-  Walk<T, kWidth, kRanks, kShare, kSets, Epilogue> walk(params, epilogue, split_shared);
-  if (threadIdx.x == kSets * 128) walk.Start();
+  Walk<T, kWidth, kRanks, kColumns, kParts, kSets, Epilogue> walk(params, epilogue, split_shared);
+  if (threadIdx.x == kSets * 128) {
+    walk.Start();
+    if (kParts == 1) walk.BringWeight();
+  }
   LetSuccessorStart();
   __syncthreads();
   // All have published their barriers; nothing else has to be seen.
@@ -241,6 +264,7 @@ __global__ void __launch_bounds__(Threads(kSets), 1)
   if (threadIdx.x < kSets * 128) {
     walk.Consume();
   } else {
+    if (kParts > 1 && threadIdx.x == kSets * 128) walk.BringWeight();
     WaitForInputs();
     if (threadIdx.x == kSets * 128) walk.Produce();
   }

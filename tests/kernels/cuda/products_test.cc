@@ -183,6 +183,21 @@ TEST_P(ProductsTest, SplitProductsOfManyRows) {
   }
 }
 
+// More rows and a long K: the tokens too are cut, with every number of parts of K and every width, which the last tile does not
+// fill.
+TEST_P(ProductsTest, SplitProductsWhoseTokensAreCut) {
+  struct Case {
+    int64_t k, hidden;
+  };
+  for (const Case& c : {Case{4104, 2000}, Case{6200, 3000}, Case{8328, 4000}, Case{12104, 6040}}) {
+    Twin& weight = Values({c.hidden, c.k}, 1 / std::sqrt(float(c.k)));
+    const Twin& bias = Floats({c.hidden}, 0, 0.2f);
+    for (const int rows : {129, 193, 200, 240, 241, 256, 257}) {
+      CompareProjection(rows, c.k, c.hidden, weight, 0.5f, &bias, nullptr);
+    }
+  }
+}
+
 // Rows that a tuned algorithm serves, not as many as it was tuned for.
 TEST_P(ProductsTest, TunedShapes) {
   constexpr int64_t kSide = 2048;
