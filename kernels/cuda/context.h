@@ -8,6 +8,7 @@
 #include <memory>
 #include <string_view>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "kernels/buffer.h"
 #include "kernels/cuda/blas_plans.h"
@@ -71,6 +72,8 @@ struct Context {
   std::unique_ptr<PendingProducts> pending;
   bool serial = false;  // the next kernel starts when all before it have ended, see Launch
   int multiprocessors = 0;
+  int shared_bytes = 0;                       // that a block may have at most
+  absl::flat_hash_set<const void*> prepared;  // kernels that were launched before
   bool batch_invariant = false;  // all products take one plan and all rows one attention, whatever rows are beside them
   bool hopper = false;           // kernels of sm_90 may be used
   PFN_cuTensorMapEncodeTiled_v12000 encode_tiled = nullptr;  // the driver's; set if `hopper`
@@ -78,6 +81,10 @@ struct Context {
 
   // Fills in what the kernels have to know of the device. `generic`: kernels of one architecture are not used.
   void ReadDevice(int device, bool generic);
+
+  // Before a kernel's first launch: lets it have as much shared memory as there is. Every kernel asks for the largest share of
+  // an SM's memory: one that had to change its split between L1 and shared memory would first have to run empty.
+  void Prepare(const void* kernel);
 
   // Queues what is pending. Whatever is put on the stream otherwise comes after it.
   void Flush();

@@ -30,9 +30,20 @@ void Context::Flush() {
   if (const auto products = std::exchange(pending, nullptr)) products->Launch(*this);
 }
 
+void Context::Prepare(const void* kernel) {
+  if (!prepared.insert(kernel).second) return;
+  constexpr std::string_view kWhat = "a kernel's setup";
+  cudaFuncAttributes attributes{};
+  Note(cudaFuncGetAttributes(&attributes, kernel), kWhat);
+  const int most = shared_bytes - static_cast<int>(attributes.sharedSizeBytes);
+  Note(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), kWhat);
+  Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), kWhat);
+}
+
 void Context::ReadDevice(int device, bool generic) {
   int major = 0;
   Note(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "asking the device");
+  Note(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking the device");
   Note(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking the device");
   void* encode = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
@@ -91,7 +102,13 @@ class CudaOps : public Ops {
     return absl::OkStatus();
   }
 
-  void Attach() override { context_.Note(cudaSetDevice(device_), "selecting the device"); }
+  void Attach() override {
+    // Every step attaches, and what is selected is told faster than selected again.
+    int current = -1;
+    if (cudaGetDevice(&current) != cudaSuccess || current != device_) {
+      context_.Note(cudaSetDevice(device_), "selecting the device");
+    }
+  }
   void Upload(void* device, const void* host, size_t bytes) override {
     context_.Flush();
     if (cuda::CopySmall(context_, device, host, bytes, host)) return;

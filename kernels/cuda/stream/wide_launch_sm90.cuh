@@ -35,7 +35,7 @@ template <typename T, int kTokens, bool kNormed, typename Epilogue>
 void LaunchWide(Context& context, const WideParams& params, const Epilogue& epilogue) {
   const auto kernel = WideProduct<T, kTokens, kNormed, Epilogue>;
   const int shared_bytes = params.stages * WideStageBytes(kTokens) + WideFixedBytes(kTokens);
-  AllowShared(context, kernel, shared_bytes);
+  context.Prepare(reinterpret_cast<const void*>(kernel));
   const int ranks = RanksOf(context, kernel, params, shared_bytes);
   const int blocks =
       ranks > 1 ? params.tiles * ranks : std::min(params.tiles, context.stream_tuning.ctas_per_sm * context.multiprocessors);

@@ -14,9 +14,6 @@ namespace berth::kernels::cuda {
 // before; so may reading what is older than a step's first kernel, positions, lengths and the like, and keys of older steps.
 // Where such things change between a step's kernels, the next one is launched with Context::serial.
 
-// What a kernel gets without asking for more.
-inline constexpr size_t kDefaultSharedBytes = 48 << 10;
-
 // Every kernel started by Launch calls this once in every thread, before it touches activations. Nothing before sm_90.
 __device__ inline void WaitForInputs() {
 #if __CUDA_ARCH__ >= 900
@@ -31,19 +28,6 @@ __device__ inline void LetSuccessorStart() {
 #endif
 }
 
-// Lets `kernel` have its shared memory. Every kernel asks for the largest: an SM that had to change its split between L1 and
-// shared memory would first have to run empty.
-template <typename... Parameters>
-void AllowShared(Context& context, void (*kernel)(Parameters...), size_t shared_bytes) {
-  const auto* function = reinterpret_cast<const void*>(kernel);
-  context.Note(cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
-               "a kernel's setup");
-  if (shared_bytes > kDefaultSharedBytes) {
-    context.Note(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-                 "a kernel's setup");
-  }
-}
-
 // Which blocks of a kernel run at once: those of a cluster, or all of them, which may then wait for each other.
 struct Placement {
   int ranks = 1;  // blocks of a cluster
@@ -55,7 +39,7 @@ template <typename... Parameters, typename... Arguments>
 void LaunchPlaced(Context& context, void (*kernel)(Parameters...), Placement placement, dim3 grid, dim3 block,
                   size_t shared_bytes, Arguments&&... arguments) {
   context.Flush();
-  AllowShared(context, kernel, shared_bytes);
+  context.Prepare(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute attributes[3] = {};
   cudaLaunchConfig_t config{};
   const auto next = [&](cudaLaunchAttributeID id) -> cudaLaunchAttributeValue& {
