@@ -118,11 +118,11 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
   const uint32_t own_queries = queries + group * Shape::kGroupRows * 128;
   const auto stage_of = [&](int t) { return (before + t - work.begin) % Shape::kStages; };
   const auto keys_of = [&](int t) { return tiles + stage_of(t) * 2 * Shape::kTileBytes; };
-  const auto wait = [&](uint64_t(&full)[Shape::kStages], int t) {
-    sm90::Wait(SharedAddress(&full[stage_of(t)]), (before + t - work.begin) / Shape::kStages % 2);
+  const auto wait = [&](Barrier(&full)[Shape::kStages], int t) {
+    WaitFor(&full[stage_of(t)], (before + t - work.begin) / Shape::kStages % 2);
   };
-  const auto release = [&](uint64_t& empty) {
-    if (threadIdx.x % 32 == 0) sm90::Arrive(SharedAddress(&empty));
+  const auto release = [&](Barrier& empty) {
+    if (threadIdx.x % 32 == 0) Arrive(&empty);
   };
   const auto weigh = [&](int t, float(&rescale)[2]) {
     const int token = t * Shape::kTokens;
@@ -153,7 +153,7 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     }
   };
   if (group_row >= tile.first_row + tile.rows) {
-    sm90::Arrive(SharedAddress(&shared.queries_empty));
+    Arrive(&shared.queries_empty);
     return pass(work.begin);
   }
 
@@ -182,7 +182,7 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     Rescale(rescale, state.out);
     state.PackAll();
   }
-  sm90::Arrive(SharedAddress(&shared.queries_empty));
+  Arrive(&shared.queries_empty);
   add_values(end - 1);
   sm90::WaitForProducts<0>();
   sm90::Settle(state.out);
@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
   sm90::TakeRegisters<Shape::kConsumerRegisters>();
   if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));
   for (int round = 0, before = 0;; ++round) {
-    sm90::Wait(SharedAddress(&shared.queries_full), round % 2);
+    WaitFor(&shared.queries_full, round % 2);
     const PrefillWork work = shared.work;
     if (work.tile.rows == 0) return;
     Consume<T>(params, work, before, queries, tiles, shared);

@@ -49,21 +49,21 @@ struct PrefillWork {
 
 // Shared memory beside the tiles. Barriers: what was copied has come; all warps have read it. [stage] for keys and values.
 struct PrefillShared {
-  uint64_t queries_full, queries_empty;
-  uint64_t keys_full[PrefillSm90Shape::kStages], keys_empty[PrefillSm90Shape::kStages];
-  uint64_t values_full[PrefillSm90Shape::kStages], values_empty[PrefillSm90Shape::kStages];
+  Barrier queries_full, queries_empty;
+  Barrier keys_full[PrefillSm90Shape::kStages], keys_empty[PrefillSm90Shape::kStages];
+  Barrier values_full[PrefillSm90Shape::kStages], values_empty[PrefillSm90Shape::kStages];
   PrefillWork work;  // comes with the queries
 
   __device__ void Start() {
-    for (uint64_t* full : {&queries_full, &keys_full[0], &keys_full[1], &values_full[0], &values_full[1]}) {
-      sm90::InitBarrier(SharedAddress(full), 1);
+    for (Barrier* full : {&queries_full, &keys_full[0], &keys_full[1], &values_full[0], &values_full[1]}) {
+      InitBarrier(full, 1);
     }
-    for (uint64_t* empty : {&keys_empty[0], &keys_empty[1], &values_empty[0], &values_empty[1]}) {
-      sm90::InitBarrier(SharedAddress(empty), PrefillSm90Shape::kConsumers / 32);
+    for (Barrier* empty : {&keys_empty[0], &keys_empty[1], &values_empty[0], &values_empty[1]}) {
+      InitBarrier(empty, PrefillSm90Shape::kConsumers / 32);
     }
     // Every thread has read `work`.
-    sm90::InitBarrier(SharedAddress(&queries_empty), PrefillSm90Shape::kConsumers);
-    sm90::FenceBarriers();
+    InitBarrier(&queries_empty, PrefillSm90Shape::kConsumers);
+    PublishBarriers();
   }
 };
 
@@ -97,13 +97,13 @@ __device__ inline void Produce(const AttendParams& params, const AttendEntries& 
     const PrefillWork work = TakeWork(params, entries, maps);
     const PrefillTile& tile = work.tile;
     if (threadIdx.x % 32 == 0) {
-      const uint32_t full = SharedAddress(&shared.queries_full);
-      if (round > 0) sm90::Wait(SharedAddress(&shared.queries_empty), (round - 1) % 2);
+      Barrier* const full = &shared.queries_full;
+      if (round > 0) WaitFor(&shared.queries_empty, (round - 1) % 2);
       shared.work = work;
       if (tile.rows == 0) {
-        sm90::Arrive(full);
+        Arrive(full);
       } else {
-        sm90::ArriveExpecting(full, Shape::kColumns * maps.tile_tokens * params.group * 128);
+        ArriveAndExpect(full, Shape::kColumns * maps.tile_tokens * params.group * 128);
         for (int column = 0; column < Shape::kColumns; ++column) {
           sm90::CopyBox(queries + column * Shape::kQueryColumn, &maps.queries, column * 64, work.kv_head * params.group,
                         tile.first_token + tile.first_row / params.group, full);
@@ -118,11 +118,9 @@ __device__ inline void Produce(const AttendParams& params, const AttendEntries& 
           row[b] = static_cast<int>(blocks[t * 2 + b] * maps.block_rows + work.kv_head * maps.head_rows);
         }
         for (int values = 0; values < 2; ++values) {
-          const uint32_t tile_full = SharedAddress(values ? &shared.values_full[stage] : &shared.keys_full[stage]);
-          if (use > 0) {
-            sm90::Wait(SharedAddress(values ? &shared.values_empty[stage] : &shared.keys_empty[stage]), (use - 1) % 2);
-          }
-          sm90::ArriveExpecting(tile_full, count * Shape::kColumns * Shape::kBoxBytes);
+          Barrier* const tile_full = values ? &shared.values_full[stage] : &shared.keys_full[stage];
+          if (use > 0) WaitFor(values ? &shared.values_empty[stage] : &shared.keys_empty[stage], (use - 1) % 2);
+          ArriveAndExpect(tile_full, count * Shape::kColumns * Shape::kBoxBytes);
           const uint32_t to = tiles + (stage * 2 + values) * Shape::kTileBytes;
           for (int b = 0; b < count; ++b) {
             for (int column = 0; column < Shape::kColumns; ++column) {
