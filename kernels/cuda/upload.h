@@ -19,7 +19,8 @@ struct CudaWeightUploaderOptions {
 // Into the memory of one device, by a single allocation. Threads of the uploader copy from the host (a mapped file's pages, as
 // a rule) into pinned memory; from there the device fetches, and converts on its own what is not in `dtype`
 // yet; all of that overlaps. FAILED_PRECONDITION: the device cannot be used. Reserve's RESOURCE_EXHAUSTED names the bytes that
-// are missing; a fault of the device is UNAVAILABLE and comes out of Finish at the latest.
+// are missing; a fault of the device is UNAVAILABLE and comes out of Finish at the latest, as does RESOURCE_EXHAUSTED when
+// there is no memory for a chunk.
 absl::StatusOr<std::unique_ptr<WeightUploader>> MakeCudaWeightUploader(const CudaWeightUploaderOptions& options);
 
 }  // namespace berth::kernels

@@ -8,6 +8,7 @@
 #include "kernels/cuda/attend/prefill_sm90_work.cuh"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
+#include "kernels/cuda/util/products_sm90.cuh"
 #include "kernels/cuda/util/tensor_map.h"
 
 // Attention of prompt chunks on Hopper, after FlashAttention-3 (Shah et al. 2024), for heads of 128. A thread block stays on

@@ -8,14 +8,12 @@
 
 #include "kernels/cuda/util/sm90.cuh"
 
+// Products of four warps, whose accumulators are laid out per warp like C in mma.cuh, 16 rows each; they count after
+// WaitForProducts and Settle.
 namespace berth::kernels::cuda::sm90 {
 
 #ifdef BERTH_HAS_SM90A
 
-// c [64, kWidth] += a · bᵀ over 16 inner elements by four warps: a [64, 16] and b [kWidth, 16] by descriptor, inner elements
-// contiguous. Results count after WaitForProducts and Settle.
-template <typename T, int kWidth>
-__device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) {
 // Eight registers, the results of 16 columns: as operands, and as their names in the instruction.
 #define BERTH_C(i)                                                                                                          \
   "+f"(c[2 * i][0]), "+f"(c[2 * i][1]), "+f"(c[2 * i][2]), "+f"(c[2 * i][3]), "+f"(c[2 * i + 1][0]), "+f"(c[2 * i + 1][1]), \
@@ -45,6 +43,11 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
 #define BERTH_N13 BERTH_N12 ", %96, %97, %98, %99, %100, %101, %102, %103"
 #define BERTH_N14 BERTH_N12 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
 #define BERTH_N16 BERTH_N14 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+
+// c [64, kWidth] += a · bᵀ over 16 inner elements by four warps: a [64, 16] and b [kWidth, 16] by descriptor, inner elements
+// contiguous.
+template <typename T, int kWidth>
+__device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) {
 #define BERTH_MULTIPLY(width, type, names, operands, a_name, b_name)                                                   \
   asm volatile("wgmma.mma_async.sync.aligned.m64n" #width "k16.f32." type "." type " {" names "}, " a_name ", " b_name \
                ", 1, 1, 1, 0, 0;"                                                                                      \
@@ -82,6 +85,50 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
   }
 #undef BERTH_MULTIPLY_AS
 #undef BERTH_MULTIPLY
+}
+
+// c [64, 128] = a · bᵀ, plus c if `add`, with 16 inner elements: a [64, 16] and b [128, 16] by descriptor, inner elements
+// contiguous.
+template <typename T>
+__device__ void MultiplyShared(float (&c)[16][4], uint64_t a, uint64_t b, int add) {
+#define BERTH_MULTIPLY(type)                                                                                       \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type \
+               " {" BERTH_N8 "}, %64, %65, p, 1, 1, 0, 0; }"                                                       \
+               : BERTH_C8                                                                                          \
+               : "l"(a), "l"(b), "r"(add))
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    BERTH_MULTIPLY("bf16");
+  } else {
+    BERTH_MULTIPLY("f16");
+  }
+#undef BERTH_MULTIPLY
+}
+
+// c [64, 8 · kColumns] += a · b with 16 inner elements: a [64, 16] in registers, b [16, 8 · kColumns] by descriptor, columns
+// contiguous.
+template <typename T, int kColumns>
+__device__ void MultiplyRegisters(float (&c)[kColumns][4], const uint32_t (&a)[4], uint64_t b) {
+#define BERTH_MULTIPLY(columns, type, names, operands, a_names, b_name)                                                  \
+  asm volatile("{ .reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type \
+               " {" names "}, {" a_names "}, " b_name ", p, 1, 1, 1; }"                                                  \
+               : operands                                                                                                \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+#define BERTH_MULTIPLY_AS(type)                                                   \
+  if constexpr (kColumns == 16) {                                                 \
+    BERTH_MULTIPLY("128", type, BERTH_N8, BERTH_C8, "%64, %65, %66, %67", "%68"); \
+  } else {                                                                        \
+    static_assert(kColumns == 8);                                                 \
+    BERTH_MULTIPLY("64", type, BERTH_N4, BERTH_C4, "%32, %33, %34, %35", "%36");  \
+  }
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    BERTH_MULTIPLY_AS("bf16")
+  } else {
+    BERTH_MULTIPLY_AS("f16")
+  }
+#undef BERTH_MULTIPLY_AS
+#undef BERTH_MULTIPLY
+}
+
 #undef BERTH_N16
 #undef BERTH_N14
 #undef BERTH_N13
@@ -105,7 +152,6 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
 #undef BERTH_C2
 #undef BERTH_C1
 #undef BERTH_C
-}
 
 #endif
 
