@@ -37,7 +37,7 @@ struct Loaded {
   std::shared_ptr<grpc::ChannelCredentials> worker_credentials;
   std::unique_ptr<http::TlsContext> http_tls;  // null: plaintext
   rpc::ApiKeys api_keys;
-  absl::Time certificate_expiry = absl::InfiniteFuture();
+  absl::Time callers_certificate = absl::InfiniteFuture(), workers_certificate = absl::InfiniteFuture();  // their ends
 };
 
 absl::StatusOr<Loaded> Load(const GatewayOptions& options) {
@@ -48,10 +48,11 @@ absl::StatusOr<Loaded> Load(const GatewayOptions& options) {
                                                    ": beyond loopback the admin port needs a CA for client certificates"));
   }
   BERTH_ASSIGN_OR_RETURN(loaded.worker_credentials, rpc::MakeChannelCredentials(options.worker_tls));
+  BERTH_ASSIGN_OR_RETURN(loaded.workers_certificate, rpc::CheckTlsFiles(options.worker_tls, /*server=*/false));
   BERTH_ASSIGN_OR_RETURN(loaded.api_keys, rpc::ApiKeys::Load(options.api_keys));
   if (!options.tls.enabled()) return loaded;
   BERTH_ASSIGN_OR_RETURN(loaded.http_tls, http::TlsContext::Load(options.tls));
-  BERTH_ASSIGN_OR_RETURN(loaded.certificate_expiry, rpc::CheckTlsFiles(options.tls, /*server=*/true));
+  BERTH_ASSIGN_OR_RETURN(loaded.callers_certificate, rpc::CheckTlsFiles(options.tls, /*server=*/true));
   return loaded;
 }
 
@@ -92,7 +93,8 @@ class Gateway::Impl {
         admin_server_(
             {.host = options.admin_host, .port = options.admin_port, .tls = options.tls, .shared_shard = &server_.shard()}) {
     if (options.api_keys.enabled()) authenticator_.Replace(std::move(loaded.api_keys));
-    metrics_.SetCertificateExpiry(loaded.certificate_expiry);
+    metrics_.SetCertificateExpiry("callers", loaded.callers_certificate);
+    metrics_.SetCertificateExpiry("workers", loaded.workers_certificate);
   }
 
   absl::Status Start() {
@@ -194,6 +196,12 @@ class Gateway::Impl {
     return absl::OkStatus();
   }
 
+  absl::Status ReadCertificate(std::string_view shown_to, const rpc::TlsOptions& tls, bool server) {
+    BERTH_ASSIGN_OR_RETURN(const absl::Time expiry, rpc::CheckTlsFiles(tls, server));
+    metrics_.SetCertificateExpiry(shown_to, expiry);
+    return absl::OkStatus();
+  }
+
   // On the watcher's thread. What is no good is logged, and what was there before stays in use.
   void Reload() {
     absl::StatusOr<rpc::ApiKeys> keys = rpc::ApiKeys::Load(options_.api_keys);
@@ -201,10 +209,9 @@ class Gateway::Impl {
     if (keys.ok() && options_.api_keys.enabled()) authenticator_.Replace(*std::move(keys));
     if (http_tls_ != nullptr) {
       status.Update(http_tls_->Reload());
-      const absl::StatusOr<absl::Time> expiry = rpc::CheckTlsFiles(options_.tls, /*server=*/true);
-      if (expiry.ok()) metrics_.SetCertificateExpiry(*expiry);
+      status.Update(ReadCertificate("callers", options_.tls, /*server=*/true));
     }
-    if (options_.worker_tls.enabled()) status.Update(rpc::CheckTlsFiles(options_.worker_tls, /*server=*/false).status());
+    status.Update(ReadCertificate("workers", options_.worker_tls, /*server=*/false));
     metrics_.ConfigReloaded(status.ok());
     if (status.ok()) {
       spdlog::info("keys and certificates were read again");

@@ -53,7 +53,7 @@ DASHBOARDS = {
         ("gRPC calls", "reqps", rate("grpc_server_handled_total", "grpc_method, grpc_code")),
         ("gRPC calls begun", "reqps", rate("grpc_server_started_total", "grpc_method")),
         ("gRPC duration", "s", quantiles("grpc_server_handling_seconds", "grpc_method", (0.99,))),
-        ("Certificate expires in", "s", [("berth_gateway_tls_cert_expiry_timestamp_seconds - time()", "{{instance}}")]),
+        ("Certificate expires in", "s", [("berth_gateway_tls_cert_expiry_timestamp_seconds - time()", "{{instance}}, shown to {{shown_to}}")]),
         ("Keys and certificates read again", "ops", rate("berth_gateway_config_reloads_total", "result")),
         ("CPU", "percentunit", [('rate(process_cpu_seconds_total{job="berth-gateway"}' + RATE + ")", "{{instance}}")]),
         ("Memory", "bytes", [('process_resident_memory_bytes{job="berth-gateway"}', "{{instance}}")]),

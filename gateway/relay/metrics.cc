@@ -85,8 +85,8 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& registry)
       streams_open_(GaugeFamily(registry, "berth_gateway_streams_open", "Generations of this gateway at each worker.")),
       worker_up_(GaugeFamily(registry, "berth_gateway_worker_up", "1 while the link to the worker stands.")),
       worker_state_(GaugeFamily(registry, "berth_gateway_worker_state", "1 for the state that the worker reports.")),
-      certificate_expiry_(
-          GaugeFamily(registry, "berth_gateway_tls_cert_expiry_timestamp_seconds", "When the server's certificate expires.")),
+      certificate_expiry_(GaugeFamily(registry, "berth_gateway_tls_cert_expiry_timestamp_seconds",
+                                      "When the certificate that callers or workers are shown expires.")),
       retries_(
           CounterFamily(registry, "berth_gateway_retries_total", "Requests sent again before their first token, by reason.")),
       config_reloads_(CounterFamily(registry, "berth_gateway_config_reloads_total",
@@ -120,8 +120,9 @@ void GatewayMetrics::RateLimited(const std::string& tenant) {
   rate_limited_.Add({{"tenant", known ? tenant : "other"}}).Increment();
 }
 
-void GatewayMetrics::SetCertificateExpiry(absl::Time expiry) {
-  if (expiry != absl::InfiniteFuture()) certificate_expiry_.Add({}).Set(static_cast<double>(absl::ToUnixSeconds(expiry)));
+void GatewayMetrics::SetCertificateExpiry(std::string_view shown_to, absl::Time expiry) {
+  if (expiry == absl::InfiniteFuture()) return;
+  certificate_expiry_.Add({{"shown_to", std::string(shown_to)}}).Set(static_cast<double>(absl::ToUnixSeconds(expiry)));
 }
 
 void GatewayMetrics::FailedOver(bool mid_stream, bool ok) {

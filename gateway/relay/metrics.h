@@ -35,8 +35,8 @@ class GatewayMetrics {
   void Shed(std::string_view reason, int priority, absl::Duration age);
   // Refused by its limits. Beyond the first thousand tenants' names they count as "other".
   void RateLimited(const std::string& tenant);
-  // Of the server's certificate; no series without one.
-  void SetCertificateExpiry(absl::Time expiry);
+  // Of the certificate that "callers" or "workers" are shown; no series without one.
+  void SetCertificateExpiry(std::string_view shown_to, absl::Time expiry);
   void FailedOver(bool mid_stream, bool ok);
   // A request was sent again before its first token: "worker_lost", "unavailable" or "draining".
   void Retried(std::string_view reason);

@@ -166,8 +166,11 @@ def test_compose(flags):
         if "build" in service:
             assert f" AS {service['build']['target']}\n" in dockerfile, name
         for volume in service.get("volumes", []):
-            if volume.startswith(".."):
-                assert os.path.exists(os.path.join(folder, volume.split(":")[0])), volume
+            source, target = volume.split(":")[:2]
+            if source.startswith(".."):
+                assert os.path.exists(os.path.join(folder, source)), volume
+            elif "build" in service and source in compose["volumes"]:  # a new volume has the owner that the image's folder has
+                assert f"RUN install -d -o 65532 -g 65532 {target}\n" in dockerfile, volume
     assert set(gpu["services"]) - {"dcgm-exporter"} <= set(compose["services"])
     jobs = documents(os.path.join(ROOT, "deploy/prometheus/prometheus.yml"))[0]["scrape_configs"]
     scraped = {target for job in jobs if job["job_name"].startswith("berth") for group in job["static_configs"] for target in group["targets"]}

@@ -42,7 +42,8 @@ inline absl::StatusOr<std::unique_ptr<engine::Executor>> MakeQueuedCpuExecutor(c
                                       .max_depth = 2,
                                       .vocab_size = model.spec.vocab};
   RunnerDevice device;
-  device.ops = kernels::MakeCpuOps({.threads = options.threads});
+  // Rows of padding all write their keys to one place: a device's threads may do that, a CPU's may not.
+  device.ops = kernels::MakeCpuOps({.threads = 1});
   BERTH_ASSIGN_OR_RETURN(device.runner, ModelRunner::Create(model,
                                                             {.slots = limits.slots,
                                                              .max_step_tokens = limits.max_step_tokens,

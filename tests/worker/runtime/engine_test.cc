@@ -85,6 +85,7 @@ TEST_P(SameTokensTest, InABatchOfSixteen) {
 }
 
 TEST_P(SameTokensTest, WithTwoThreads) {
+  if (GetParam().queued) GTEST_SKIP() << "has one thread";
   const auto specs = MixedRequests();
   RunnerConfig config = MakeConfig();
   config.executor.threads = 2;
