@@ -14,6 +14,7 @@ namespace berth::kernels::cpu {
 namespace {
 
 constexpr float kBanned = -std::numeric_limits<float>::infinity();
+constexpr float kMostLogit = std::numeric_limits<float>::max();
 
 SlotSampling LoadParams(const SampleArgs& args, int32_t slot) {
   BERTH_CHECK(slot >= 0 && slot < args.params.dim(0)) << "slot " << slot << " of " << args.params.dim(0);
@@ -25,7 +26,7 @@ SlotSampling LoadParams(const SampleArgs& args, int32_t slot) {
 // Bans what the tokenizer, the bitmask and the edits forbid. Infinite logits become finite, so that differences of logits are
 // numbers; a banned token stays banned.
 void ApplyMaskAndEdits(const SampleArgs& args, int64_t r, absl::Span<float> logits) {
-  for (float& logit : logits) logit = std::min(logit, std::numeric_limits<float>::max());
+  for (float& logit : logits) logit = std::min(logit, kMostLogit);
   std::fill(logits.begin() + args.tokenizer_size, logits.end(), kBanned);
   if (!args.bitmask.empty()) {
     const uint32_t* mask = args.bitmask.data<uint32_t>() + r * args.bitmask.stride(0);
@@ -39,7 +40,7 @@ void ApplyMaskAndEdits(const SampleArgs& args, int64_t r, absl::Span<float> logi
     const int32_t token = args.edit_token.data<int32_t>()[e];
     BERTH_CHECK(token >= 0 && token < static_cast<int32_t>(logits.size())) << "edit of token " << token;
     if (logits[token] == kBanned) continue;
-    logits[token] = std::min(logits[token] + args.edit_value.data<float>()[e], std::numeric_limits<float>::max());
+    logits[token] = std::min(logits[token] + args.edit_value.data<float>()[e], kMostLogit);
   }
 }
 
@@ -48,7 +49,7 @@ void ApplyPenalties(const SlotSampling& params, const uint32_t* counts, absl::Sp
   for (size_t id = 0; id < logits.size(); ++id) {
     if (counts[id] == 0) continue;
     float& logit = logits[id];
-    logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+    logit = logit > 0 ? std::min(logit / params.repetition_penalty, kMostLogit) : logit * params.repetition_penalty;
     const uint32_t generated = counts[id] & ~kTokenInPrompt;
     if (generated > 0) logit -= params.presence_penalty + params.frequency_penalty * static_cast<float>(generated);
   }
@@ -93,7 +94,8 @@ std::vector<int32_t> Candidates(const SlotSampling& params, const float* logits,
 }
 
 int32_t Draw(const SlotSampling& params, uint32_t position, const float* logits, float highest, std::vector<float>& weights) {
-  ExpShifted(logits, highest, 1 / params.temperature, weights.data(), static_cast<int64_t>(weights.size()));
+  ExpShifted(logits, highest, std::min(1 / params.temperature, kMostLogit), weights.data(),
+             static_cast<int64_t>(weights.size()));
   const std::vector<int32_t> ids = Candidates(params, logits, weights);
   double total = 0;
   for (int32_t id : ids) total += weights[id];

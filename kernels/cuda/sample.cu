@@ -65,7 +65,7 @@ struct Adjustment {
   }
   __device__ float Penalised(int id, float logit) const {
     if (counts == nullptr || counts[id] == 0) return logit;
-    logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
+    logit = logit > 0 ? fminf(logit / sampling.repetition_penalty, FLT_MAX) : logit * sampling.repetition_penalty;
     const uint32_t generated = counts[id] & ~kTokenInPrompt;
     if (generated > 0) logit -= sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(generated);
     return logit;
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kThreads) DrawRow(SampleParams params, int par
     poisoned |= part.poisoned;
   }
   const float* logits = params.logits + r * params.logits_stride;
-  const Row row{logits, params.vocab, params.vectors, logits[IdOf(best)], 1 / sampling.temperature, memory};
+  const Row row{logits, params.vocab, params.vectors, logits[IdOf(best)], fminf(1 / sampling.temperature, FLT_MAX), memory};
   const bool nothing = poisoned != 0 || row.highest == -INFINITY;
   if (nothing || sampling.logprobs < 0) ReportNothing(params, r);
   if (nothing) {

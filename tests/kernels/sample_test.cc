@@ -4,6 +4,7 @@
 #include <numeric>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/philox.h"
@@ -183,6 +184,18 @@ TEST(Invalid, NanRowAndNothingAllowedGiveNoToken) {
     EXPECT_EQ(out[0].top_token[0], -1);
     EXPECT_EQ(out[1].top_token[0], -1);
     EXPECT_GE(out[2].token, 0);
+  }
+}
+
+// The smallest temperatures and penalties make no infinities: where they would, the best token is drawn.
+TEST(Extremes, DrawAToken) {
+  const RowIn row{.logits = {1, 5, 6, -2, 3, 2, 0, 1}, .counts = {0, kTokenInPrompt, kTokenInPrompt, 0, 0, 0, 0, 0}};
+  for (float top_p : {1.f, 0.9f}) {
+    RowIn cold = row, raised = row;
+    cold.params = {.temperature = 1e-40f, .top_p = top_p};
+    EXPECT_EQ(SampleOne(cold).token, 2);
+    raised.params = {.top_p = top_p, .repetition_penalty = 1e-38f};
+    EXPECT_THAT(SampleOne(raised).token, testing::AnyOf(1, 2));
   }
 }
 

@@ -1,6 +1,5 @@
 #include "worker/service/spec_check.h"
 
-#include <cmath>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -16,6 +15,7 @@ namespace {
 constexpr int kMaxStopStrings = 16;
 constexpr int kMaxStopStringBytes = 4096;
 constexpr int kMaxBadWords = 128;
+constexpr int kMaxLogitBiases = 1024;  // every step of the request goes through them one by one
 constexpr int kMaxTools = 128;
 
 absl::Status CheckName(const char* field, const std::string& name) {
@@ -47,16 +47,18 @@ absl::Status CheckSampling(const v1::SamplingParams& sampling, const ServedModel
   }
   if (sampling.has_top_k()) BERTH_RETURN_IF_ERROR(CheckAtLeast("sampling.top_k", sampling.top_k(), 0));
   if (sampling.has_min_p()) BERTH_RETURN_IF_ERROR(CheckRange("sampling.min_p", sampling.min_p(), 0, 1));
-  if (sampling.has_repetition_penalty() &&
-      !(sampling.repetition_penalty() > 0 && std::isfinite(sampling.repetition_penalty()))) {
-    return rpc::FieldError("sampling.repetition_penalty",
-                           absl::StrCat("is ", sampling.repetition_penalty(), ", want more than 0"));
+  if (sampling.has_repetition_penalty()) {
+    BERTH_RETURN_IF_ERROR(CheckRange("sampling.repetition_penalty", sampling.repetition_penalty(), 0.01, 100));
   }
   if (sampling.has_presence_penalty()) {
     BERTH_RETURN_IF_ERROR(CheckRange("sampling.presence_penalty", sampling.presence_penalty(), -2, 2));
   }
   if (sampling.has_frequency_penalty()) {
     BERTH_RETURN_IF_ERROR(CheckRange("sampling.frequency_penalty", sampling.frequency_penalty(), -2, 2));
+  }
+  if (sampling.logit_bias_size() > kMaxLogitBiases) {
+    return rpc::FieldError("sampling.logit_bias",
+                           absl::StrCat("has ", sampling.logit_bias_size(), " tokens, want at most ", kMaxLogitBiases));
   }
   for (const auto& [id, bias] : sampling.logit_bias()) {
     BERTH_RETURN_IF_ERROR(CheckToken("sampling.logit_bias", id, model));

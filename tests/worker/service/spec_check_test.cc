@@ -35,10 +35,15 @@ TEST(CheckSpec, EveryBadFieldIsNamed) {
       {"sampling.min_p", [](auto& s) { s.mutable_sampling()->set_min_p(NAN); }},
       {"sampling.repetition_penalty", [](auto& s) { s.mutable_sampling()->set_repetition_penalty(0); }},
       {"sampling.repetition_penalty", [](auto& s) { s.mutable_sampling()->set_repetition_penalty(INFINITY); }},
+      {"sampling.repetition_penalty", [](auto& s) { s.mutable_sampling()->set_repetition_penalty(1e-38f); }},
       {"sampling.presence_penalty", [](auto& s) { s.mutable_sampling()->set_presence_penalty(3); }},
       {"sampling.frequency_penalty", [](auto& s) { s.mutable_sampling()->set_frequency_penalty(-3); }},
       {"sampling.logit_bias", [](auto& s) { (*s.mutable_sampling()->mutable_logit_bias())[1 << 20] = 1; }},
       {"sampling.logit_bias", [](auto& s) { (*s.mutable_sampling()->mutable_logit_bias())[5] = 101; }},
+      {"sampling.logit_bias",
+       [](auto& s) {
+         for (int i = 0; i <= 1024; ++i) (*s.mutable_sampling()->mutable_logit_bias())[i] = 1;
+       }},
       {"sampling.choice_count", [](auto& s) { s.mutable_sampling()->set_choice_count(0); }},
       {"sampling.choice_count", [](auto& s) { s.mutable_sampling()->set_choice_count(129); }},
       {"stop.max_tokens", [](auto& s) { s.mutable_stop()->set_max_tokens(0); }},
