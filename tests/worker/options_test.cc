@@ -69,6 +69,7 @@ TEST(GpuOptionsTest, EachOptionIsChecked) {
   EXPECT_FALSE(GpuOptions{.dtype = kernels::DType::kF32}.Validate().ok());
   EXPECT_FALSE(GpuOptions{.slots = 0}.Validate().ok());
   EXPECT_FALSE((GpuOptions{.slots = 64, .max_step_tokens = 63}.Validate().ok()));
+  EXPECT_FALSE(GpuOptions{.max_step_tokens = 65536}.Validate().ok());
   EXPECT_FALSE(GpuOptions{.session_len = -1}.Validate().ok());
   EXPECT_FALSE(GpuOptions{.kv_share = 1}.Validate().ok());
 }

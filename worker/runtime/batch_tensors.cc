@@ -61,7 +61,7 @@ absl::Status BatchTensors::Reserve(const RunnerMemory& memory) {
     BERTH_ASSIGN_OR_RETURN(area.scored, memory.staging.Allocate(scored.used()));
     BERTH_ASSIGN_OR_RETURN(area.pooled, memory.staging.Allocate(sizeof(float) * hidden_sum_.elements()));
   }
-  return extras_.Reserve();
+  return extras_.Reserve(slots);
 }
 
 // The cheapest draw there is.

@@ -12,7 +12,7 @@ namespace {
 using kernels::DType;
 using kernels::SlotSampling;
 
-constexpr size_t kLeastBytes = size_t{1} << 20;
+constexpr size_t kBesideMasks = size_t{1} << 20;  // bytes for edits and new sequences
 
 // The engine knows no kernels and the kernels know no engine, so each names these bytes for itself.
 static_assert(sizeof(engine::Sampling) == sizeof(SlotSampling) &&
@@ -36,8 +36,12 @@ void Copy(const Values& values, const kernels::Tensor& to) {
 
 }  // namespace
 
-absl::Status StepExtras::Reserve() {
-  for (size_t area = 0; area < staging_.size(); ++area) BERTH_RETURN_IF_ERROR(Grow(static_cast<int>(area), 1));
+absl::Status StepExtras::Reserve(int slots) {
+  MirrorArea masks;
+  Cut(masks, /*admits=*/0, /*masked=*/slots, {});
+  for (size_t area = 0; area < staging_.size(); ++area) {
+    BERTH_RETURN_IF_ERROR(Grow(static_cast<int>(area), kBesideMasks + masks.used()));
+  }
   return absl::OkStatus();
 }
 
@@ -49,7 +53,9 @@ absl::StatusOr<QueuedCopy> StepExtras::Fill(const engine::StepPlan& plan, const 
   CollectHistory(plan);
   MirrorArea measured;
   Cut(measured, admits, masked, edits);
-  BERTH_RETURN_IF_ERROR(Grow(area, measured.used()));
+  if (staging_[area].bytes() < measured.used() || device_.bytes() < measured.used()) {
+    BERTH_RETURN_IF_ERROR(Grow(area, 2 * measured.used()));
+  }
   MirrorArea memory(staging_[area].data(), device_.data(), staging_[area].bytes());
   const Tensors tensors = Cut(memory, admits, masked, edits);
   if (admits > 0) {
@@ -90,13 +96,12 @@ StepExtras::Tensors StepExtras::Cut(MirrorArea& area, int64_t admits, int64_t ma
 }
 
 absl::Status StepExtras::Grow(int area, size_t bytes) {
-  if (staging_[area].bytes() >= bytes && device_.bytes() >= bytes) return absl::OkStatus();
   // Steps under way read what is about to be freed.
   BERTH_RETURN_IF_ERROR(ops_.Sync());
-  const size_t size = std::max(kLeastBytes, 2 * bytes);
-  BERTH_ASSIGN_OR_RETURN(staging_[area], memory_.staging.Allocate(size));
-  if (device_.bytes() >= size) return absl::OkStatus();
-  BERTH_ASSIGN_OR_RETURN(device_, memory_.device.Allocate(size));
+  BERTH_ASSIGN_OR_RETURN(staging_[area], memory_.staging.Allocate(bytes));
+  if (device_.bytes() >= bytes) return absl::OkStatus();
+  device_ = {};
+  BERTH_ASSIGN_OR_RETURN(device_, memory_.device.Allocate(bytes));
   return absl::OkStatus();
 }
 

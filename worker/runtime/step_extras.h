@@ -27,16 +27,16 @@ struct QueuedCopy {
   size_t bytes = 0;
 };
 
-// What a step may bring beside its rows: sequences that enter slots, logit edits and token masks. Its memory grows with the
-// largest step seen, and while it grows the queue runs empty. Thread: the executor's.
+// What a step may bring beside its rows: sequences that enter slots, logit edits and token masks. Its memory grows
+// with the largest step seen, and while it grows the queue runs empty. Thread: the executor's.
 class StepExtras {
  public:
   // `areas`: steps whose extras are in use at once.
   StepExtras(int vocab, int areas, kernels::Ops& ops, const RunnerMemory& memory)
       : vocab_(vocab), ops_(ops), memory_(memory), staging_(areas) {}
 
-  // Reserves what most steps need.
-  absl::Status Reserve();
+  // Reserves what most steps need, those too in which every slot has a mask.
+  absl::Status Reserve(int slots);
   // Sets the inputs of `admit`, and the edits and the bitmask of `sample`, which stay empty when there are none. They are valid
   // until the next call for the area. RESOURCE_EXHAUSTED: no memory to grow.
   absl::StatusOr<QueuedCopy> Fill(const engine::StepPlan& plan, const LogitEdits& edits, int area, kernels::AdmitArgs* admit,

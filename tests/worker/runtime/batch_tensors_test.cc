@@ -18,6 +18,26 @@ std::vector<int32_t> Ints(const kernels::Tensor& tensor) {
   return {data, data + tensor.elements()};
 }
 
+class CountingAllocator : public kernels::Allocator {
+ public:
+  absl::StatusOr<kernels::Buffer> Allocate(size_t bytes) override {
+    ++count;
+    return kernels::HostAllocator().Allocate(bytes);
+  }
+  int count = 0;
+};
+
+class AnyToken : public engine::TokenConstraint {
+ public:
+  explicit AnyToken(int words) : words_(words) {}
+  int mask_words() const override { return words_; }
+  void FillMask(absl::Span<uint32_t> mask) override { std::fill(mask.begin(), mask.end(), ~0u); }
+  void Accept(int32_t) override {}
+
+ private:
+  const int words_;
+};
+
 class BatchTensorsTest : public testing::Test {
  protected:
   // The step as the device sees it.
@@ -178,6 +198,24 @@ TEST_F(BatchTensorsTest, AHistoryOfAnyLengthFits) {
   StepPlanBuilder builder(1);
   builder.Admit({.slot = 0}, {.prompt_length = 1, .sampling = {.presence_penalty = 1}}, history);
   EXPECT_EQ(Ints(Fill(builder).admit.history), history);
+}
+
+TEST_F(BatchTensorsTest, MasksOfAllSlotsTakeNoMoreMemory) {
+  constexpr int kVocab = 3'000'000;
+  CountingAllocator memory;
+  batch_ = *BatchTensors::Create(slots_, {.max_step_tokens = 16, .vocab = kVocab, .tokenizer_size = kVocab}, *ops_,
+                                 {.device = memory, .staging = memory});
+  const int reserved = memory.count;
+  AnyToken any(kVocab / 32);
+  StepPlanBuilder builder(1);
+  for (int slot = 0; slot < 4; ++slot) {
+    builder.Admit({.slot = slot}, {.prompt_length = 1}, {5});
+    RowRecord row{.slot = slot, .position = 0, .sample = 1};
+    builder.Mask(any, row);
+    builder.Row(row, {5});
+  }
+  EXPECT_EQ(Fill(builder).sample.bitmask.dim(0), 4);
+  EXPECT_EQ(memory.count, reserved);
 }
 
 }  // namespace
