@@ -7,16 +7,10 @@ namespace berth::kernels::cuda {
 
 size_t LatentPartBytes(const Context& context) { return sizeof(LatentPart) * kLatentPartsPerBlock * context.multiprocessors; }
 
-bool FitsLatent(Context& context, const AttendParams& params) {
-  if (!params.kv.values_in_keys || params.kv.kv_heads != 1 ||
-      !HasTunedAttention(params.kv.key_dim, params.kv.value_dim, true) || params.window > 0 || params.softcap > 0 ||
-      params.alibi_slope != nullptr) {
-    return false;
-  }
-  int device = 0, shared_bytes = 0;
-  context.Note(cudaGetDevice(&device), "asking the device");
-  context.Note(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking the device");
-  return shared_bytes >= LatentShape::kSharedBytes;
+bool FitsLatent(const Context& context, const AttendParams& params) {
+  return params.kv.values_in_keys && params.kv.kv_heads == 1 &&
+         HasTunedAttention(params.kv.key_dim, params.kv.value_dim, true) && params.window == 0 && params.softcap == 0 &&
+         params.alibi_slope == nullptr && context.shared_bytes >= LatentShape::kSharedBytes;
 }
 
 template <typename T>

@@ -67,7 +67,7 @@ void AttendPrefillSm90(Context& context, const AttendParams& params, const Atten
 inline constexpr int kLatentKeyDim = 576, kLatentValueDim = 512;
 // Attention over latents: one kv head with keys whose beginning is the value, of these sizes, all rows on 16 bytes. Decode
 // entries come first, as of AttendDecode, then chunks.
-bool FitsLatent(Context& context, const AttendParams& params);
+bool FitsLatent(const Context& context, const AttendParams& params);
 template <typename T>
 void AttendLatents(Context& context, const AttendParams& params, int decode_entries, const AttendEntries& chunks);
 size_t LatentPartBytes(const Context& context);  // of memory that its decode kernels hand parts of rows over in

@@ -179,8 +179,6 @@ void AttendPrefill(Context& context, const AttendParams& params, const AttendEnt
     constexpr int kDim = dim;
     using Shape = PrefillShape<kDim>;
     const auto kernel = &PrefillAttention<T, kDim>;
-    context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes),
-                 "prefill attention's shared memory");
     const int64_t tiles = int64_t{entries.rows} * params.group / Shape::kRows + entries.count;
     Launch(context, kernel, dim3(params.kv.kv_heads, tiles), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries);
   };

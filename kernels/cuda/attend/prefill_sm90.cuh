@@ -256,8 +256,6 @@ void AttendPrefillSm90(Context& context, const AttendParams& params, const Atten
   // The pool's size is not known here: the map bounds nothing.
   make(maps.pool, params.kv.base, {{Shape::kDim, 0, 64}, {int64_t{1} << 31, kRowBytes, kKvBlockTokens}});
   const auto kernel = &PrefillAttentionSm90<T>;
-  context.Note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes),
-               "prefill attention's shared memory");
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(most_work(tile_tokens), context.multiprocessors));
   Launch(context, kernel, dim3(blocks), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries, maps);
 }
