@@ -9,6 +9,9 @@ namespace {
 
 constexpr double kNewWeight = 0.2;
 constexpr double kLateShare = 0.95;  // what is thought of a step that was looked at too late
+// A step counts as this many times as long as expected at most: one that a pause hit is no measure of the next, and what is
+// expected too short costs nothing but a plan too early.
+constexpr double kMostGrowth = 2;
 
 int Kind(const StepWork& work) { return work.pairs > 0 ? 1 : 0; }
 
@@ -34,7 +37,8 @@ absl::Duration StepTime::Budget(int tokens) const { return std::max(absl::Second
 void StepPace::Record(const StepWork& work, absl::Duration time, bool exact) {
   if (!cost_.known()) return;
   double& average = measured_[Kind(work)];
-  const double measured = absl::ToDoubleSeconds(time) / cost_.Seconds(work);
+  const double expected = average == 0 ? 1 : average;
+  const double measured = std::min(absl::ToDoubleSeconds(time) / cost_.Seconds(work), kMostGrowth * expected);
   if (average == 0) {
     average = measured;
   } else if (exact) {

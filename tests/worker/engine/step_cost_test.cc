@@ -55,6 +55,20 @@ TEST(StepCostTest, ThePaceFollowsTheStepsOfItsKind) {
   EXPECT_EQ(unknown.Expect(Work(10, 99)), absl::ZeroDuration());
 }
 
+TEST(StepCostTest, OneSlowStepHardlyChangesThePaceAndALastingChangeDoes) {
+  const StepWork work = Work(10, 99);  // 11 seconds by its cost
+  StepPace pace(kCost);
+  pace.Record(work, absl::Hours(1), /*exact=*/true);
+  EXPECT_LE(pace.Expect(work), absl::Seconds(22)) << "of the first step the cost says more";
+  for (int i = 0; i < 20; ++i) pace.Record(work, absl::Seconds(10), /*exact=*/true);
+  pace.Record(work, absl::Hours(1), /*exact=*/true);
+  EXPECT_LE(pace.Expect(work), absl::Seconds(13));
+  for (int i = 0; i < 10; ++i) pace.Record(work, absl::Seconds(20), /*exact=*/true);
+  EXPECT_GE(pace.Expect(work), absl::Seconds(18));
+  for (int i = 0; i < 20; ++i) pace.Record(work, absl::Seconds(200), /*exact=*/true);
+  EXPECT_GE(pace.Expect(work), absl::Seconds(180));
+}
+
 // Steps with sequence 1 in slot 0, which decodes, and further ones with prompts. Decode rows alone take 16 seconds.
 class TimeShareTest : public ::testing::Test {
  protected:
