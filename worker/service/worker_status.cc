@@ -43,9 +43,10 @@ void WorkerStatus::Drain(absl::AnyInvocable<void()> drained) {
     DuringDrain(parts_.drain_accept, &WorkerStatus::RefuseNew);
     DuringDrain(parts_.drain_deadline, &WorkerStatus::HandOver);
   }
+  if (!drained) return;
   if (accepting_) {
-    drained_ = std::move(drained);
-  } else if (drained) {
+    drained_.push_back(std::move(drained));
+  } else {
     parts_.core.WhenIdle(std::move(drained));
   }
 }
@@ -60,7 +61,8 @@ void WorkerStatus::DuringDrain(absl::Duration delay, void (WorkerStatus::*step)(
 void WorkerStatus::RefuseNew() {
   accepting_ = false;
   parts_.core.Refuse(Draining(), /*keep_sessions=*/journal_domain().empty());
-  if (drained_) parts_.core.WhenIdle(std::exchange(drained_, nullptr));
+  for (absl::AnyInvocable<void()>& drained : drained_) parts_.core.WhenIdle(std::move(drained));
+  drained_.clear();
 }
 
 void WorkerStatus::HandOver() {
@@ -76,7 +78,7 @@ void WorkerStatus::Undrain() {
   if (state_ != v1::WORKER_STATE_DRAINING) return;
   ++drains_;
   accepting_ = false;
-  drained_ = nullptr;
+  drained_.clear();
   parts_.core.Refuse(absl::OkStatus());
   SetState(v1::WORKER_STATE_READY, "ready");
 }
@@ -94,9 +96,12 @@ void WorkerStatus::WatchSteps() {
   const bool in_flight = parts_.engine.StepInFlight(&since, &budget);
   const absl::Duration now = parts_.clock.Monotonic();
   const bool stood_still = now - std::exchange(watched_at_, now) > kWatchInterval + kLateWatch;
-  // Once: else a worker that is always late would never give up a step.
-  forgiven_ = stood_still && !forgiven_;
-  const bool stalled = in_flight && now - since > budget && !forgiven_;
+  // Once a step, and none that was given up: else a worker that is always late would keep every step.
+  if (stood_still && in_flight && since != forgiven_ && state_ != v1::WORKER_STATE_UNHEALTHY) {
+    forgiven_ = since;
+    resumed_at_ = now;
+  }
+  const bool stalled = in_flight && now - (since == forgiven_ ? resumed_at_ : since) > budget;
   if (stalled && state_ != v1::WORKER_STATE_UNHEALTHY) {
     const v1::WorkerState before = state_;
     Fail(rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "WORKER_LOST",

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
@@ -77,10 +78,11 @@ class WorkerStatus {
   std::atomic<v1::WorkerState> state_ = v1::WORKER_STATE_STARTING;
   v1::WorkerState state_before_stall_ = v1::WORKER_STATE_UNSPECIFIED;
   absl::Duration watched_at_ = absl::InfiniteDuration();
-  bool forgiven_ = false;
+  // Begin of the last step that the whole process stood still in. It counts as begun when the process went on.
+  absl::Duration forgiven_ = absl::InfiniteDuration(), resumed_at_;
   uint64_t drains_ = 0;
   bool accepting_ = false;  // though draining
-  absl::AnyInvocable<void()> drained_;
+  std::vector<absl::AnyInvocable<void()>> drained_;
 };
 
 }  // namespace berth::service

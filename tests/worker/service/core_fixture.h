@@ -101,9 +101,12 @@ class CollectingSink : public service::RequestSink {
 // A worker's GenerationCore on the simulated engine, without its services.
 class CoreFixture {
  public:
-  CoreFixture(const std::string& worker_id, std::shared_ptr<GatedJournal::State> journal)
+  // `clock`: the engine's.
+  CoreFixture(const std::string& worker_id, std::shared_ptr<GatedJournal::State> journal, runtime::SimFaults faults = {},
+              const base::Clock& clock = base::SystemClock())
       : shard(std::make_unique<grpc::CompletionQueue>()),
-        engine({}, std::make_unique<runtime::SimExecutor>(Device()), base::SystemClock()),
+        device(new runtime::SimExecutor(Device(faults))),
+        engine({}, std::unique_ptr<engine::Executor>(device), clock),
         sessions({.holder = worker_id + "/1"}, std::make_unique<GatedJournal>(std::move(journal)), base::SystemClock()),
         pool(1),
         core({.worker_id = worker_id, .incarnation = 1}, {.model = model,
@@ -118,7 +121,8 @@ class CoreFixture {
     shard.Start();
     engine.Start();
   }
-  ~CoreFixture() {
+  ~CoreFixture() { Stop(); }
+  void Stop() {
     engine.Stop();
     pump.reset();
     shard.Stop();
@@ -159,6 +163,7 @@ class CoreFixture {
   prometheus::Registry registry;
   service::Metrics metrics{registry, "sim", "w"};
   rpc::Shard shard;
+  runtime::SimExecutor* const device;  // the engine's
   engine::Engine engine;
   session::SessionStore sessions;
   service::TokenizerPool pool;
@@ -166,10 +171,11 @@ class CoreFixture {
   std::unique_ptr<service::StepPump> pump;
 
  private:
-  static runtime::SimExecutorOptions Device() {
+  static runtime::SimExecutorOptions Device(const runtime::SimFaults& faults) {
     return {.device = {.limits = {.slots = 16, .kv_blocks = 512, .max_step_tokens = 128, .max_length = 4096, .max_depth = 2},
                        .vocabulary = {.begin = text::SimVocabulary::kFirstPiece, .end = text::SimVocabulary::kEnd}},
-            .step_time = absl::Milliseconds(1)};
+            .step_time = absl::Milliseconds(1),
+            .faults = faults};
   }
   uint64_t awaited_ = 0;
 };

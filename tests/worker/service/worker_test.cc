@@ -6,12 +6,18 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/fake_clock.h"
 #include "tests/support/test_worker.h"
+#include "tests/worker/service/core_fixture.h"
 
 namespace berth::worker {
 namespace {
 
 using berth::testing::ChatSpec;
+using berth::testing::CollectingSink;
+using berth::testing::CoreFixture;
+using berth::testing::FakeClock;
+using berth::testing::GatedJournal;
 using berth::testing::Outcome;
 using berth::testing::TestLink;
 using berth::testing::TestWorker;
@@ -80,6 +86,89 @@ TEST(WorkerTest, ADrainingWorkerKeepsOnlySessionsThatNobodyElseCanRead) {
     EXPECT_EQ(rpc::Reason(follow_up), shared ? "DRAINING" : "") << follow_up;
   }
   std::filesystem::remove(path);
+}
+
+// A worker whose fourth step does not end.
+class WorkerStatusTest : public ::testing::Test {
+ protected:
+  ~WorkerStatusTest() override {
+    worker_.device->EndStall();
+    while (StepInFlight()) std::this_thread::yield();
+    worker_.Stop();
+  }
+
+  bool StepInFlight() {
+    absl::Duration since, budget;
+    return worker_.engine.StepInFlight(&since, &budget);
+  }
+  // Returns when the status has judged the step so often at this time.
+  void AwaitWatches(int count) { clock_.AwaitReads(count + 1); }
+
+  // The fake time for the status alone, which reads it once a watch.
+  class WatchClock : public base::Clock {
+   public:
+    absl::Time Now() const override { return time.Now(); }
+    absl::Duration Monotonic() const override {
+      const absl::Duration now = time.Monotonic();
+      base::MutexLock lock(mutex_);
+      ++reads_;
+      read_.NotifyAll();
+      return now;
+    }
+    void AwaitReads(int more) {
+      base::MutexLock lock(mutex_);
+      for (const int end = reads_ + more; reads_ < end;) read_.Wait(mutex_);
+    }
+    FakeClock time;
+
+   private:
+    mutable base::Mutex mutex_;
+    mutable base::CondVar read_;
+    mutable int reads_ ABSL_GUARDED_BY(mutex_) = 0;
+  };
+  WatchClock clock_;
+  FakeClock& time_ = clock_.time;
+  CoreFixture worker_{"w", std::make_shared<GatedJournal::State>(), {.stall_after_tokens = 3}, time_};
+  rpc::HealthService health_;
+  service::WorkerStatus status_{{},
+                                {.core = worker_.core,
+                                 .engine = worker_.engine,
+                                 .sessions = worker_.sessions,
+                                 .health = health_,
+                                 .shard = worker_.shard,
+                                 .clock = clock_}};
+};
+
+TEST_F(WorkerStatusTest, AProcessThatStoodStillForgivesItsStepUntilThatHasHadItsTime) {
+  worker_.OnShard([&] { status_.Start(); });
+  CollectingSink sink;
+  worker_.Submit(ChatSpec("r", "hello", 20), sink);
+  worker_.AwaitTokens(3);
+  while (!StepInFlight()) std::this_thread::yield();
+  time_.Advance(absl::Seconds(5));
+  AwaitWatches(2);
+  EXPECT_EQ(status_.state(), v1::WORKER_STATE_READY);
+  EXPECT_FALSE(sink.ended.HasBeenNotified());
+  for (int i = 0; i < 5; ++i) {
+    time_.Advance(absl::Milliseconds(500));
+    AwaitWatches(1);
+  }
+  EXPECT_EQ(status_.state(), v1::WORKER_STATE_UNHEALTHY);
+  sink.ended.Wait();
+  EXPECT_EQ(rpc::Reason(sink.error), "WORKER_LOST");
+}
+
+TEST_F(WorkerStatusTest, AnotherDrainKeepsTheFirstOnesCallback) {
+  int drained = 0;
+  worker_.OnShard([&] {
+    status_.Start();
+    status_.Drain([&] { ++drained; });
+    status_.Drain();
+    status_.Drain([&] { ++drained; });
+    EXPECT_EQ(drained, 0);
+    status_.OnUnlinked();
+  });
+  EXPECT_EQ(drained, 2);
 }
 
 TEST(WorkerTest, LogLevelsAreChecked) {
