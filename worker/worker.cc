@@ -176,11 +176,6 @@ absl::Status Worker::StartServers() {
                                                               .live = [this] { return health_.live(); },
                                                               .ready = [this] { return health_.ready(); },
                                                               .metrics = [this] { return Scrape(); }}));
-  pump_ = std::make_unique<service::StepPump>(engine_->output(), data_server_.shard(),
-                                              [this](std::vector<engine::StepOutput> steps) {
-                                                embedder_->OnSteps(steps);
-                                                core_->OnSteps(std::move(steps));
-                                              });
   if (!options_.api_keys.file.empty()) {
     BERTH_ASSIGN_OR_RETURN(keys_watcher_, rpc::FileWatcher::Start({options_.api_keys.file}, [this] {
                              const absl::Status status = LoadKeys();
@@ -190,6 +185,12 @@ absl::Status Worker::StartServers() {
   if (!options_.notify_socket.empty()) {
     BERTH_ASSIGN_OR_RETURN(watchdog_, Watchdog::Make({.socket = options_.notify_socket}, data_server_.shard()));
   }
+  // Nothing fails from here on: the pump ends only when the engine is stopped.
+  pump_ = std::make_unique<service::StepPump>(engine_->output(), data_server_.shard(),
+                                              [this](std::vector<engine::StepOutput> steps) {
+                                                embedder_->OnSteps(steps);
+                                                core_->OnSteps(std::move(steps));
+                                              });
   engine_->Start();
   serving_ = true;
   base::Notification started;

@@ -1,6 +1,8 @@
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -218,6 +220,22 @@ TEST(WorkerTest, BadOptionsAreOneClearError) {
               }),
               ::testing::HasSubstr("/nonexistent/model.gguf"));
   EXPECT_THAT(error([](auto& o) { o.log_level = "loud"; }), ::testing::HasSubstr("loud"));
+}
+
+TEST(WorkerTest, AStartThatCannotWatchItsKeysFileFails) {
+  const std::filesystem::path folder = absl::StrCat(::testing::TempDir(), "/berth_keys_", getpid());
+  std::filesystem::create_directory(folder);
+  WorkerOptions options = TestWorker::Options();
+  options.api_keys.file = folder / "keys";
+  ASSERT_EQ(mkfifo(options.api_keys.file.c_str(), 0600), 0);
+  // The folder goes away while the worker reads the keys.
+  std::thread writer([&] {
+    std::ofstream keys(options.api_keys.file);
+    std::filesystem::remove_all(folder);
+    keys << "tenant t\nkey sha256:" << std::string(64, 'a') << " t\n";
+  });
+  EXPECT_THAT(std::string(Worker::Start(options, [] {}).status().message()), ::testing::HasSubstr("cannot watch /"));
+  writer.join();
 }
 
 TEST(WorkerTest, AnOccupiedPortIsOneClearError) {
