@@ -112,6 +112,7 @@ class GenerationCore {
   absl::Status Start(Request& request);
   void FillStarted(Request& request, int prompt_tokens) const;
   OutputRules OutputRulesFor(const Request& request, int choice) const;
+  std::unique_ptr<ChoiceOutput> MakeOutput(const Request& request, const OutputRules& rules) const;
   void Replay(Request& request, Choice& choice, const v1::ResumeFrom::Choice& given, int max_tokens);
   int MaxTokens(const Request& request) const;
   std::vector<int32_t> StopTokens(const Request& request) const;

@@ -25,6 +25,7 @@ void GenerationCore::OnPrepared(uint64_t serial, int attempt, absl::StatusOr<Pre
   if (request == nullptr || request->phase != Request::Phase::kPreparing || request->attempt != attempt) return;
   if (!prompt.ok()) return FailWork(*request, prompt.status());
   request->prompt = *std::move(prompt);
+  if (request->turn.has_value() && request->turn->repeated) return AnswerAgain(*request);
   prepared_.push_back(serial);
   StartPrepared();
 }
@@ -87,6 +88,16 @@ OutputRules GenerationCore::OutputRulesFor(const Request& request, int choice) c
   return rules;
 }
 
+std::unique_ptr<ChoiceOutput> GenerationCore::MakeOutput(const Request& request, const OutputRules& rules) const {
+  constexpr size_t kTail = 16;
+  absl::Span<const int32_t> tail;
+  if (request.prompt.continues_text) {
+    tail = request.prompt.tokens;
+    tail.remove_prefix(tail.size() - std::min(tail.size(), kTail));
+  }
+  return std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, rules, tail);
+}
+
 absl::Status GenerationCore::Start(Request& request) {
   SetPhase(request, Request::Phase::kRunning);
   const v1::GenerationSpec& spec = request.spec();
@@ -100,16 +111,9 @@ absl::Status GenerationCore::Start(Request& request) {
   }
   FillStarted(request, request.prompt_tokens);
 
-  constexpr size_t kTail = 16;
-  absl::Span<const int32_t> tail;
-  if (request.prompt.continues_text) {
-    tail = request.prompt.tokens;
-    tail.remove_prefix(tail.size() - std::min(tail.size(), kTail));
-  }
   const int count = spec.sampling().has_choice_count() ? spec.sampling().choice_count() : 1;
   for (int i = 0; i < count; ++i) {
-    request.choices.emplace_back().output =
-        std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, OutputRulesFor(request, i), tail);
+    request.choices.emplace_back().output = MakeOutput(request, OutputRulesFor(request, i));
   }
   if (spec.output().prompt_logprobs()) {
     request.prompt_scores = PromptScores(*parts_.model.tokenizer, request.prompt.tokens, spec.resume().prompt_logprobs());

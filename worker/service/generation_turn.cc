@@ -6,6 +6,19 @@
 #include "worker/service/generation_core.h"
 
 namespace berth::service {
+namespace {
+
+// What the last turn, that of `prompt`, went on from.
+std::shared_ptr<const session::History> BeforeLastTurn(const session::History& history, const v1::Prompt& prompt) {
+  const size_t added = prompt.has_chat() ? prompt.chat().messages_size() : 1;
+  const size_t kept = history.messages.size() - std::min(history.messages.size(), added + 1);
+  auto before = std::make_shared<session::History>();
+  before->messages.assign(history.messages.begin(), history.messages.begin() + static_cast<ptrdiff_t>(kept));
+  if (kept > 0) before->tokens.assign(history.tokens.begin(), history.tokens.begin() + before->messages.back().end);
+  return before;
+}
+
+}  // namespace
 
 // Work begins at once on this worker's copy of the session, if there is one that no turn is about to change.
 void GenerationCore::BeginTurn(Request& request) {
@@ -48,12 +61,9 @@ void GenerationCore::OnTurn(uint64_t serial, absl::StatusOr<session::Turn> turn)
       request->history != nullptr && !request->turn->repeated && request->history->version == request->turn->history->version;
   if (assumed_right) return GoOn(*request);
   DropWork(*request);
-  request->history = request->turn->history;
-  if (request->turn->repeated) {
-    AnswerAgain(*request);
-  } else {
-    Prepare(*request);
-  }
+  const session::Turn& claimed = *request->turn;
+  request->history = claimed.repeated ? BeforeLastTurn(*claimed.history, request->spec().prompt()) : claimed.history;
+  Prepare(*request);
 }
 
 // The claim is back and the work that began before it stands.
@@ -80,7 +90,7 @@ void GenerationCore::DropWork(Request& request) {
   request.started_at = request.first_token_at = absl::InfiniteDuration();
 }
 
-// The session's last committed turn once more (rule 14).
+// The session's last committed turn once more (rule 14), read as its prompt says.
 void GenerationCore::AnswerAgain(Request& request) {
   const session::History& history = *request.turn->history;
   request.prompt_tokens = static_cast<int>(history.last_output_begin);
@@ -91,7 +101,7 @@ void GenerationCore::AnswerAgain(Request& request) {
   // Nobody keeps a turn's log-probabilities.
   OutputRules rules = OutputRulesFor(request, 0);
   rules.logprobs = false;
-  choice.output = std::make_unique<ChoiceOutput>(*parts_.model.tokenizer, rules, absl::Span<const int32_t>());
+  choice.output = MakeOutput(request, rules);
   choice.reason = static_cast<v1::FinishReason>(history.last_finish_reason);
   const absl::Span<const int32_t> output = absl::MakeSpan(history.tokens).subspan(history.last_output_begin);
   if (!choice.output->Append(output, {}, choice.reason == v1::FINISH_REASON_STOP_TOKEN)) choice.output->Finish();

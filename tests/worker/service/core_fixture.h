@@ -79,6 +79,7 @@ class CollectingSink : public service::RequestSink {
       if (event.has_started()) started = event.started();
       for (const int32_t token : event.delta().token_ids()) tokens.push_back(token);
       text += event.delta().text();
+      reasoning += event.delta().reasoning();
       if (event.has_finished()) finished = event.finished();
       if (event.has_error()) error = rpc::FromProto(event.error());
     }
@@ -92,7 +93,7 @@ class CollectingSink : public service::RequestSink {
   int count = 0;
   v1::Started started;
   std::vector<int32_t> tokens;
-  std::string text;
+  std::string text, reasoning;
   v1::Finished finished;
   absl::Status error;
   base::Notification ended;

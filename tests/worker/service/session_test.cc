@@ -5,11 +5,15 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/test_worker.h"
+#include "tests/worker/service/core_fixture.h"
 
 namespace berth::service {
 namespace {
 
 using berth::testing::ChatSpec;
+using berth::testing::CollectingSink;
+using berth::testing::CoreFixture;
+using berth::testing::GatedJournal;
 using berth::testing::Outcome;
 using berth::testing::TestWorker;
 
@@ -205,6 +209,25 @@ TEST_F(SessionTest, HasSessionTellsWithoutTouching) {
     ASSERT_TRUE(worker_.workers->HasSession(&context, request, &response).ok());
     EXPECT_EQ(response.found(), found) << id;
     EXPECT_EQ(response.version(), found ? 1 : 0);
+  }
+}
+
+TEST_F(SessionTest, ATurnAnsweredAgainIsReadAsAtFirst) {
+  CoreFixture fixture("w", std::make_shared<GatedJournal::State>());
+  fixture.model.chat_template = *text::ParseChatTemplate(
+      "{% for message in messages %}<msg>{{ message.role }}\n{{ message.content }}<eos>{% endfor %}"
+      "{% if add_generation_prompt %}<msg>assistant\n<think>\n{% endif %}",
+      "", "<eos>");
+  for (const v1::GenerationSpec& spec : {Start("s", "1", "one", 15), Turn("s", "2", "two", 15)}) {
+    CollectingSink first, again;
+    fixture.Run(spec, first);
+    fixture.Run(spec, again);
+    ASSERT_TRUE(again.error.ok()) << again.error;
+    EXPECT_FALSE(first.reasoning.empty());
+    EXPECT_EQ(again.reasoning, first.reasoning);
+    EXPECT_EQ(again.text, first.text);
+    EXPECT_EQ(again.started.session_position(), first.started.session_position());
+    EXPECT_EQ(again.finished.session_position(), first.finished.session_position());
   }
 }
 
