@@ -74,9 +74,9 @@ absl::Status EngineDriver::Collect(Submitter& submitter, bool refill, RunTimes& 
     size_t finished = 0;
     for (const engine::StepOutput& step : steps) {
       if (step.step_time > absl::ZeroDuration()) {
-        times.host_steps.push_back(absl::ToDoubleSeconds(step.stats.host_time - host_time_));
+        times.host_steps.push_back(absl::ToDoubleSeconds(step.host_time - host_time_));
       }
-      host_time_ = step.stats.host_time;
+      host_time_ = step.host_time;
       for (const engine::SequenceUpdate& update : step.updates) {
         RequestTimes& request = times.requests[update.id - submitter.first_id()];
         if (!update.tokens.empty()) {

@@ -290,7 +290,7 @@ absl::Status Engine::Impl::FinishStep() {
   const uint64_t step_number = result->step;
   std::vector<SequenceUpdate> updates = scheduler_.Commit(*std::move(result));
   UpdateSnapshot();
-  Publish({.step = step_number, .step_time = time, .updates = std::move(updates)});
+  Publish({.step = step_number, .tokens = step.work.tokens, .step_time = time, .updates = std::move(updates)});
   host_time_ += clock_.Monotonic() - now;
   return absl::OkStatus();
 }
@@ -322,7 +322,7 @@ void Engine::Impl::PublishPending() {
 }
 
 void Engine::Impl::Publish(StepOutput output) {
-  output.stats = Stats();
+  output.host_time = host_time_;
   ring_.Push(std::move(output));
 }
 

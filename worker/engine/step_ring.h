@@ -30,9 +30,10 @@ struct EngineStats {
 
 struct StepOutput {
   uint64_t step = 0;
+  int tokens = 0;  // of prompts and output that the step computed; 0: updates between steps
   absl::Duration step_time;
+  absl::Duration host_time;  // as EngineStats has it
   std::vector<SequenceUpdate> updates;
-  EngineStats stats;
 };
 
 // Carries step outputs from the engine thread to the worker's I/O thread, in order. Bounded: a full ring makes the writer wait,

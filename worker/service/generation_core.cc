@@ -19,6 +19,19 @@ absl::Status EndedEarly(v1::FinishReason reason) {
                                               : absl::CancelledError("cancelled before the first step");
 }
 
+// As vllm:request_success_total counts it.
+const char* FinishedReason(const Request& request) {
+  const absl::Status& error = request.error;
+  if (absl::IsCancelled(error) || absl::IsDeadlineExceeded(error) || rpc::Reason(error) == "DRAINING") return "abort";
+  if (!error.ok()) return "error";
+  const char* reason = "stop";
+  for (const Choice& choice : request.choices) {
+    if (choice.reason == v1::FINISH_REASON_LENGTH) reason = "length";
+    if (choice.reason == v1::FINISH_REASON_CANCELLED || choice.reason == v1::FINISH_REASON_DEADLINE) reason = "abort";
+  }
+  return reason;
+}
+
 }  // namespace
 
 absl::Status SessionError(const absl::Status& status) {
@@ -193,30 +206,32 @@ absl::StatusOr<Request*> GenerationCore::Reattach(const v1::Reattach& reattach, 
   return request;
 }
 
-void GenerationCore::DropParked(const std::string& gateway_id) {
-  std::vector<uint64_t> serials;
-  for (const auto& [serial, request] : requests_) {
-    if (request->parked_by == gateway_id) serials.push_back(serial);
-  }
-  for (const uint64_t serial : serials) {
-    Request* const request = FindSerial(serial);
-    if (request == nullptr) continue;
-    parts_.shard.CancelTimer(request->park_timer);
-    Drop(*request);
-  }
-}
-
-void GenerationCore::FailAll(const absl::Status& error) {
+// `function` may end the request, and others with it.
+void GenerationCore::ForEachRequest(absl::FunctionRef<void(Request&)> function) {
   std::vector<uint64_t> serials;
   for (const auto& [serial, request] : requests_) serials.push_back(serial);
   for (const uint64_t serial : serials) {
-    Request* request = FindSerial(serial);
-    if (request == nullptr || request->phase == Request::Phase::kCommitting || request->ended()) continue;
-    Fail(*request, error);
-    // A gateway that comes back for a parked one learns as much from its absence.
-    request = FindSerial(serial);
-    if (request != nullptr && !request->parked_by.empty()) Erase(*request);
+    if (Request* const request = FindSerial(serial); request != nullptr) function(*request);
   }
+}
+
+void GenerationCore::DropParked(const std::string& gateway_id) {
+  ForEachRequest([&](Request& request) {
+    if (request.parked_by != gateway_id) return;
+    parts_.shard.CancelTimer(request.park_timer);
+    Drop(request);
+  });
+}
+
+void GenerationCore::FailAll(const absl::Status& error) {
+  ForEachRequest([&](Request& request) {
+    if (request.phase == Request::Phase::kCommitting || request.ended()) return;
+    const uint64_t serial = request.serial;
+    Fail(request, error);
+    // A gateway that comes back for a parked one learns as much from its absence.
+    Request* const parked = FindSerial(serial);
+    if (parked != nullptr && !parked->parked_by.empty()) Erase(*parked);
+  });
 }
 
 void GenerationCore::WhenIdle(absl::AnyInvocable<void()> callback) {
@@ -265,7 +280,6 @@ void GenerationCore::Finalize(Request& request) {
   const absl::Duration total = parts_.clock.Monotonic() - request.arrived;
   v1::Finished& finished = request.finished;
   int completion_tokens = 0;
-  std::string reason = request.error.ok() ? "stop" : "error";
   for (size_t i = 0; i < request.choices.size(); ++i) {
     const Choice& choice = request.choices[i];
     completion_tokens += choice.output->size();
@@ -275,8 +289,6 @@ void GenerationCore::Finalize(Request& request) {
     out.set_reason(calls ? v1::FINISH_REASON_TOOL_CALLS : choice.reason);
     out.set_matched_stop(choice.output->matched_stop());
     out.set_completion_tokens(choice.output->size());
-    if (choice.reason == v1::FINISH_REASON_LENGTH) reason = "length";
-    if (choice.reason == v1::FINISH_REASON_CANCELLED || choice.reason == v1::FINISH_REASON_DEADLINE) reason = "abort";
   }
   finished.mutable_usage()->set_prompt_tokens(request.prompt_tokens);
   finished.mutable_usage()->set_cached_tokens(request.cached_tokens);
@@ -293,7 +305,7 @@ void GenerationCore::Finalize(Request& request) {
   if (request.registered) {
     const bool generated = request.first_token_at != absl::InfiniteDuration();
     parts_.metrics.RecordRequest(
-        {.finished_reason = reason,
+        {.finished_reason = FinishedReason(request),
          .prompt_tokens = request.prompt_tokens,
          .generated_tokens = completion_tokens,
          .queue = queue,

@@ -12,6 +12,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/heap_trimmer.h"
@@ -132,12 +133,12 @@ class GenerationCore {
   void Erase(Request& request);
   void SetPhase(Request& request, Request::Phase phase);
   Request* FindSerial(uint64_t serial);
+  void ForEachRequest(absl::FunctionRef<void(Request&)> function);
 
   const CoreOptions options_;
   const Parts parts_;
   absl::AnyInvocable<void(uint64_t, absl::Duration)> on_batch_end_;
   bool in_batch_ = false;
-  uint64_t tokens_done_ = 0;  // of prompts and output, up to the last step
   absl::Status refusal_;
   // When sessions that only route were last seen here, by AffinityKey.
   base::LruMap<uint64_t, absl::Duration> seen_{size_t{1} << 17};

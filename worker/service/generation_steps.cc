@@ -1,7 +1,5 @@
 // GenerationCore's handling of what the engine's steps did.
 
-#include <utility>
-
 #include "absl/strings/strip.h"
 #include "proto/rpc/status.h"
 #include "worker/service/generation_core.h"
@@ -34,8 +32,7 @@ void GenerationCore::OnSteps(std::vector<engine::StepOutput> steps) {
   in_batch_ = true;
   for (const engine::StepOutput& step : steps) {
     const absl::Duration now = parts_.clock.Monotonic();
-    const uint64_t tokens = step.stats.prompt_tokens - step.stats.cached_prompt_tokens + step.stats.generated_tokens;
-    parts_.metrics.RecordStep(static_cast<int64_t>(tokens - std::exchange(tokens_done_, tokens)), parts_.clock.Now());
+    if (step.tokens > 0) parts_.metrics.RecordStep(step.tokens, parts_.clock.Now());
     for (const engine::SequenceUpdate& update : step.updates) Apply(update, now);
   }
   in_batch_ = false;

@@ -30,8 +30,8 @@ class Metrics {
   void RecordInterToken(absl::Duration gap) { inter_token_latency_.Observe(absl::ToDoubleSeconds(gap)); }
   void RecordRequest(const RequestRecord& record);
   // A step ended, with so many tokens of prompts and output.
-  void RecordStep(int64_t tokens, absl::Time now) {
-    iteration_tokens_.Observe(static_cast<double>(tokens));
+  void RecordStep(int tokens, absl::Time now) {
+    iteration_tokens_.Observe(tokens);
     last_step_.Set(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
   }
   void CountRejected() { rejected_.Increment(); }
