@@ -55,16 +55,18 @@ class SessionStore::Impl {
 
  private:
   void Run() {
-    absl::Duration next_sweep = clock_.Monotonic() + kSweepInterval;
     absl::AnyInvocable<void(SessionTable&)> task;
     while (NextTask(&task)) {
-      if (task) {
-        std::exchange(task, nullptr)(table_);
-      } else {
+      const bool waited = table_.has_pending();
+      if (task) std::exchange(task, nullptr)(table_);
+      if (!waited) {
+        next_catch_up_ = clock_.Monotonic() + kCatchUpInterval;
+      } else if (clock_.Monotonic() >= next_catch_up_) {
         table_.CatchUpAll();
+        next_catch_up_ = clock_.Monotonic() + kCatchUpInterval;
       }
-      if (clock_.Monotonic() < next_sweep) continue;
-      next_sweep = clock_.Monotonic() + kSweepInterval;
+      if (clock_.Monotonic() < next_sweep_) continue;
+      next_sweep_ = clock_.Monotonic() + kSweepInterval;
       table_.Sweep();
     }
     table_.CatchUpAll();
@@ -74,7 +76,8 @@ class SessionStore::Impl {
   bool NextTask(absl::AnyInvocable<void(SessionTable&)>* task) {
     base::MutexLock lock(mutex_);
     while (tasks_.empty() && !stopping_) {
-      if (!wake_.WaitFor(mutex_, table_.has_pending() ? kCatchUpInterval : kSweepInterval)) break;
+      const absl::Duration next = table_.has_pending() ? next_catch_up_ : next_sweep_;
+      if (!wake_.WaitFor(mutex_, next - clock_.Monotonic())) break;
     }
     if (tasks_.empty()) return !stopping_;
     *task = std::move(tasks_.front());
@@ -85,6 +88,9 @@ class SessionStore::Impl {
   const base::Clock& clock_;
   const std::string domain_;
   SessionTable table_;
+  // Of the journal thread.
+  absl::Duration next_catch_up_;
+  absl::Duration next_sweep_ = clock_.Monotonic() + kSweepInterval;
 
   base::Mutex mutex_;
   base::CondVar wake_;

@@ -115,9 +115,7 @@ absl::StatusOr<std::shared_ptr<const History>> SessionTable::NewestHistory(const
 }
 
 absl::StatusOr<Turn> SessionTable::BeginTurn(const SessionKey& key, const TurnOptions& options) {
-  if (const auto found = entries_.find(key); found != entries_.end() && !found->second.pending.empty()) {
-    CatchUp(key, found->second);
-  }
+  if (const auto found = entries_.find(key); found != entries_.end()) CatchUp(key, found->second).IgnoreError();
   Entry& entry = Touch(key);
   if (entry.running) return Busy(key);
   absl::StatusOr<Claim> claim = ClaimFor(key, entry, options);
@@ -186,11 +184,7 @@ absl::StatusOr<int64_t> SessionTable::CommitTurn(const Turn& turn, TurnResult re
   after.last_used = clock_.Now();
   const int64_t position = static_cast<int64_t>(after.tokens.size());
   if (result.end) {
-    absl::Status closed =
-        journal_->Commit({.key = turn.key, .fence = turn.fence, .from_version = turn.version, .now = clock_.Now()}).status();
-    if (absl::IsAborted(closed)) CountFenced(turn.key);
-    Forget(turn.key);
-    if (!closed.ok()) return closed;
+    BERTH_RETURN_IF_ERROR(CloseTurn(turn, entry));
     return position;
   }
   const int64_t keep_messages = entry.history == nullptr ? 0 : CommonMessages(entry.history->messages, after.messages);
@@ -202,6 +196,22 @@ absl::StatusOr<int64_t> SessionTable::CommitTurn(const Turn& turn, TurnResult re
   BERTH_RETURN_IF_ERROR(CommitOrKeep(turn.key, entry, commit).status());
   EvictHistories();
   return position;
+}
+
+// While the journal is gone the session stays as it was before the turn.
+absl::Status SessionTable::CloseTurn(const Turn& turn, Entry& entry) {
+  absl::Status closed = CatchUp(turn.key, entry);
+  if (closed.ok()) {
+    closed =
+        journal_->Commit({.key = turn.key, .fence = turn.fence, .from_version = turn.version, .now = clock_.Now()}).status();
+    if (absl::IsAborted(closed)) CountFenced(turn.key);
+  }
+  if (absl::IsUnavailable(closed)) {
+    AbandonTurn(turn);
+  } else {
+    Forget(turn.key);
+  }
+  return closed;
 }
 
 void SessionTable::AbandonTurn(const Turn& turn) {

@@ -66,10 +66,11 @@ class SessionTable {
   void Forget(const SessionKey& key);
   void Keep(const SessionKey& key, Entry& entry, std::shared_ptr<const History> history);
   void EvictHistories();
-  void CatchUp(const SessionKey& key, Entry& entry);
+  absl::Status CatchUp(const SessionKey& key, Entry& entry);
   absl::StatusOr<Claim> ClaimFor(const SessionKey& key, const Entry& entry, const TurnOptions& options);
   absl::StatusOr<std::shared_ptr<const History>> NewestHistory(const SessionKey& key, Entry& entry, const Claim& claim);
   absl::StatusOr<Turn> Grant(const SessionKey& key, Entry& entry, const Claim& claim, const TurnOptions& options);
+  absl::Status CloseTurn(const Turn& turn, Entry& entry);
   absl::StatusOr<uint64_t> CommitOrKeep(const SessionKey& key, Entry& entry, PendingCommit commit);
   void CountFenced(const SessionKey& key);
   void Release(const SessionKey& key, uint64_t fence);

@@ -16,8 +16,9 @@ void SessionTable::CountFenced(const SessionKey& key) {
   Forget(key);
 }
 
-// Hands pending commits to the journal in order. A conflict means that another worker went on: ours are dropped, and counted.
-void SessionTable::CatchUp(const SessionKey& key, Entry& entry) {
+// Hands pending commits to the journal in order. UNAVAILABLE: it is gone. A conflict means that another worker went on: ours
+// are dropped, and counted, and the session forgotten.
+absl::Status SessionTable::CatchUp(const SessionKey& key, Entry& entry) {
   while (!entry.pending.empty()) {
     const PendingCommit& commit = entry.pending.front();
     const auto version = journal_->Commit({.key = key,
@@ -27,11 +28,15 @@ void SessionTable::CatchUp(const SessionKey& key, Entry& entry) {
                                            .keep_messages = commit.keep_messages,
                                            .after = commit.after.get(),
                                            .now = clock_.Now()});
-    if (absl::IsUnavailable(version.status())) return;
-    if (!version.ok()) return CountFenced(key);
+    if (absl::IsUnavailable(version.status())) return version.status();
+    if (!version.ok()) {
+      CountFenced(key);
+      return version.status();
+    }
     pending_bytes_ -= BytesOf(*commit.after);
     entry.pending.pop_front();
   }
+  return absl::OkStatus();
 }
 
 void SessionTable::CatchUpAll() {
@@ -39,7 +44,9 @@ void SessionTable::CatchUpAll() {
   for (const auto& [key, entry] : entries_) {
     if (!entry.pending.empty()) waiting.push_back(key);
   }
-  for (const SessionKey& key : waiting) CatchUp(key, entries_.find(key)->second);
+  for (const SessionKey& key : waiting) {
+    if (absl::IsUnavailable(CatchUp(key, entries_.find(key)->second))) return;
+  }
   while (!owed_releases_.empty()) {
     const auto& [key, fence] = owed_releases_.front();
     if (absl::IsUnavailable(journal_->Release(key, fence))) return;
@@ -53,11 +60,7 @@ absl::StatusOr<uint64_t> SessionTable::CommitOrKeep(const SessionKey& key, Entry
   std::shared_ptr<const History> after = commit.after;
   entry.pending.push_back(std::move(commit));
   pending_bytes_ += bytes;
-  const uint64_t fenced_before = fenced_commits_;
-  CatchUp(key, entry);
-  if (fenced_commits_ != fenced_before) {
-    return absl::AbortedError("SESSION_FENCED: another worker has claimed this session since");
-  }
+  if (const absl::Status done = CatchUp(key, entry); !done.ok() && !absl::IsUnavailable(done)) return done;
   if (pending_bytes_ > options_.pending_bytes) {
     for (const PendingCommit& dropped : entry.pending) pending_bytes_ -= BytesOf(*dropped.after);
     entry.pending.clear();
@@ -70,8 +73,11 @@ absl::StatusOr<uint64_t> SessionTable::CommitOrKeep(const SessionKey& key, Entry
   return version;
 }
 
-// A claim that stays open keeps other workers from the session.
+// A claim that stays open keeps other workers from the session. Commits that wait release it themselves: until then the journal
+// may not know the session yet, and a release would delete it.
 void SessionTable::Release(const SessionKey& key, uint64_t fence) {
+  const auto found = entries_.find(key);
+  if (found != entries_.end() && !found->second.pending.empty()) return;
   if (!absl::IsUnavailable(journal_->Release(key, fence)) || owed_releases_.size() >= kMaxOwedReleases) return;
   owed_releases_.emplace_back(key, fence);
 }

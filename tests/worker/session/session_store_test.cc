@@ -21,6 +21,7 @@ class SharedJournal : public Journal {
     std::unique_ptr<Journal> journal = MakeMemoryJournal();
     bool gone = false;
     int failures = 0;  // of the next calls
+    int commits = 0;   // that were tried
     bool Fails() { return gone || (failures > 0 && failures-- > 0); }
   };
   explicit SharedJournal(std::shared_ptr<State> state) : state_(std::move(state)) {}
@@ -30,6 +31,7 @@ class SharedJournal : public Journal {
     return state_->journal->DoClaim(request);
   }
   absl::StatusOr<uint64_t> Commit(const CommitRequest& request) override {
+    ++state_->commits;
     if (state_->Fails()) return Gone();
     return state_->journal->Commit(request);
   }
@@ -112,6 +114,12 @@ class SessionStoreTest : public ::testing::Test {
     return answer.Get();
   }
 
+  absl::StatusOr<bool> Close(SessionStore& store, const SessionKey& key = kKey) {
+    Answer<bool> answer;
+    store.Close(key, answer.Callback());
+    return answer.Get();
+  }
+
   testing::FakeClock clock_;
   std::shared_ptr<SharedJournal::State> state_ = std::make_shared<SharedJournal::State>();
 };
@@ -191,17 +199,12 @@ TEST_F(SessionStoreTest, EndClosesAfterTheTurn) {
 
 TEST_F(SessionStoreTest, CloseTellsWhetherItExistedAndRefusesARunningOne) {
   auto store = MakeStore("w0/1");
-  const auto close = [&] {
-    Answer<bool> answer;
-    store->Close(kKey, answer.Callback());
-    return answer.Get();
-  };
-  EXPECT_FALSE(*close());
+  EXPECT_FALSE(*Close(*store));
   const auto turn = Begin(*store, {.request_id = "a", .start = true});
-  EXPECT_TRUE(absl::IsAborted(close().status()));
+  EXPECT_TRUE(absl::IsAborted(Close(*store).status()));
   EXPECT_TRUE(Commit(*store, *turn, {1}).ok());
-  EXPECT_TRUE(*close());
-  EXPECT_FALSE(*close());
+  EXPECT_TRUE(*Close(*store));
+  EXPECT_FALSE(*Close(*store));
 }
 
 TEST_F(SessionStoreTest, AnotherWorkerGoesOnFromTheJournal) {
@@ -283,6 +286,64 @@ TEST_F(SessionStoreTest, ATurnThatBeginsWhileCommitsWaitDoesNotFenceThem) {
   EXPECT_EQ(*Commit(*store, *turn, {3}), 3);
   EXPECT_THAT(Begin(*MakeStore("w1/1"), {.request_id = "d"})->history->tokens, ElementsAre(1, 2, 3));
   EXPECT_EQ(store->fenced_commits(), 0u);
+}
+
+TEST_F(SessionStoreTest, TurnsThatFailDoNotDeleteASessionWhoseFirstCommitWaits) {
+  auto store = MakeStore("w0/1");
+  const auto first = Begin(*store, {.request_id = "a", .start = true});
+  state_->gone = true;
+  EXPECT_EQ(*Commit(*store, *first, {1}), 1);
+  state_->gone = false;
+  state_->failures = 1;  // each time the journal is back between catching up and the release
+  EXPECT_TRUE(absl::IsOutOfRange(Begin(*store, {.request_id = "b", .position = 999}).status()));
+  state_->failures = 1;
+  store->AbandonTurn(*Begin(*store, {.request_id = "c"}));
+  const auto next = Begin(*store, {.request_id = "d"});
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_THAT(next->history->tokens, ElementsAre(1));
+  EXPECT_EQ(store->fenced_commits(), 0u);
+}
+
+TEST_F(SessionStoreTest, ASessionEndsBehindTheCommitsThatWait) {
+  auto store = MakeStore("w0/1");
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  state_->gone = true;
+  Say(*store, {.request_id = "b"}, {2});
+  const auto failed = Begin(*store, {.request_id = "c"});
+  EXPECT_TRUE(absl::IsUnavailable(Commit(*store, *failed, {3}, /*end=*/true).status()));
+  state_->gone = false;
+  state_->failures = 1;
+  const auto last = Begin(*store, {.request_id = "d"});
+  ASSERT_TRUE(last.ok()) << last.status();
+  EXPECT_THAT(last->history->tokens, ElementsAre(1, 2));
+  const auto ended = Commit(*store, *last, {4}, /*end=*/true);
+  EXPECT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(store->fenced_commits(), 0u);
+  EXPECT_TRUE(absl::IsFailedPrecondition(Begin(*MakeStore("w1/1"), {.request_id = "e"}).status()));
+}
+
+TEST_F(SessionStoreTest, CommitsThatWaitAreDeliveredThoughTasksKeepComing) {
+  auto store = MakeStore("w0/1");
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  state_->gone = true;
+  Say(*store, {.request_id = "b"}, {2});
+  state_->gone = false;
+  for (int i = 0; i < 4; ++i) {
+    clock_.Advance(absl::Milliseconds(500));
+    EXPECT_TRUE(absl::IsFailedPrecondition(Get(*store, {.session_id = "other"}).status()));
+  }
+  EXPECT_THAT(Begin(*MakeStore("w1/1"), {.request_id = "c"})->history->tokens, ElementsAre(1, 2));
+}
+
+TEST_F(SessionStoreTest, CatchingUpStopsAtTheFirstFailure) {
+  auto store = MakeStore("w0/1");
+  for (const char* id : {"a", "b", "c"}) Say(*store, {.request_id = "1", .start = true}, {1}, {.session_id = id});
+  state_->gone = true;
+  for (const char* id : {"a", "b", "c"}) Say(*store, {.request_id = "2"}, {2}, {.session_id = id});
+  const int before = state_->commits;
+  clock_.Advance(absl::Seconds(1));
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(absl::IsUnavailable(Get(*store, {.session_id = "other"}).status()));
+  EXPECT_EQ(state_->commits, before + 1);
 }
 
 TEST_F(SessionStoreTest, ATurnAbandonedWithoutTheJournalFreesTheSessionLater) {
