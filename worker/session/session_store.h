@@ -72,7 +72,7 @@ class SessionStore {
   // Errors carry their ErrorInfo reason as the message's first word, e.g. "SESSION_BUSY: …":
   //   FAILED_PRECONDITION SESSION_NOT_FOUND, ALREADY_EXISTS SESSION_EXISTS, OUT_OF_RANGE POSITION_OUT_OF_RANGE,
   //   ABORTED SESSION_BUSY, UNAVAILABLE JOURNAL_UNAVAILABLE, RESOURCE_EXHAUSTED TOO_MANY_SESSIONS. SESSION_NOT_FOUND of a
-  //   session that outlived its ttl ends in "(expired)".
+  //   session that outlived its ttl ends in "(expired)". DATA_LOSS: the journal cannot read it; it can be replaced and closed.
   void BeginTurn(const SessionKey& key, TurnOptions options, Callback<Turn> done);
   // What BeginTurn would grant as the turn's history if this process's copy is the newest, at once, so that work on it can
   // begin while the claim runs; null when that cannot be told. It is right if the claimed turn's history has the same version.

@@ -102,7 +102,10 @@ absl::StatusOr<Claim> SessionTable::ClaimFor(const SessionKey& key, const Entry&
 
 absl::StatusOr<std::shared_ptr<const History>> SessionTable::NewestHistory(const SessionKey& key, Entry& entry,
                                                                            const Claim& claim) {
-  if (claim.version == 0) return std::make_shared<const History>();
+  if (claim.version == 0) {
+    Keep(key, entry, nullptr);  // a copy is of a session that was closed or swept since
+    return std::make_shared<const History>();
+  }
   if (entry.history != nullptr && entry.history->version == claim.version) return entry.history;
   if (entry.history != nullptr && !entry.history->durable) {
     CountFenced(key);
@@ -124,7 +127,9 @@ absl::StatusOr<Turn> SessionTable::BeginTurn(const SessionKey& key, const TurnOp
     if (claim.ok()) Release(key, claim->fence);
     const auto found = entries_.find(key);
     if (found != entries_.end() && found->second.history == nullptr) Forget(key);
-    return turn;
+    if (!absl::IsDataLoss(turn.status()) || !options.start || !options.replace) return turn;
+    BERTH_RETURN_IF_ERROR(DeleteUnreadable(key));
+    return BeginTurn(key, options);
   }
   entry.fence = claim->fence;
   entry.running = true;
@@ -243,9 +248,22 @@ absl::StatusOr<std::pair<std::string, int64_t>> SessionTable::Fork(const Session
 absl::StatusOr<bool> SessionTable::Close(const SessionKey& key) {
   const absl::StatusOr<Turn> turn = BeginTurn(key, {});
   if (absl::IsFailedPrecondition(turn.status())) return false;
+  if (absl::IsDataLoss(turn.status())) {
+    BERTH_RETURN_IF_ERROR(DeleteUnreadable(key));
+    return true;
+  }
   if (!turn.ok()) return turn.status();
   BERTH_RETURN_IF_ERROR(CommitTurn(*turn, {.end = true}).status());
   return true;
+}
+
+absl::Status SessionTable::DeleteUnreadable(const SessionKey& key) {
+  BERTH_ASSIGN_OR_RETURN(const Claim claim, journal_->DoClaim({.key = key, .holder = options_.holder, .now = clock_.Now()}));
+  absl::Status deleted =
+      journal_->Commit({.key = key, .fence = claim.fence, .from_version = claim.version, .now = clock_.Now()}).status();
+  if (!deleted.ok()) Release(key, claim.fence);
+  Forget(key);
+  return deleted;
 }
 
 absl::StatusOr<SessionInfo> SessionTable::Get(const SessionKey& key) {

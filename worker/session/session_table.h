@@ -71,6 +71,7 @@ class SessionTable {
   absl::StatusOr<std::shared_ptr<const History>> NewestHistory(const SessionKey& key, Entry& entry, const Claim& claim);
   absl::StatusOr<Turn> Grant(const SessionKey& key, Entry& entry, const Claim& claim, const TurnOptions& options);
   absl::Status CloseTurn(const Turn& turn, Entry& entry);
+  absl::Status DeleteUnreadable(const SessionKey& key);
   absl::StatusOr<uint64_t> CommitOrKeep(const SessionKey& key, Entry& entry, PendingCommit commit);
   void CountFenced(const SessionKey& key);
   void Release(const SessionKey& key, uint64_t fence);

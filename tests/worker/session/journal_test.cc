@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <thread>
@@ -21,12 +20,7 @@ using testing::ClaimBy;
 using ::testing::HasSubstr;
 using testing::kKey;
 using testing::kNow;
-
-std::string TemporaryPath(const std::string& name) {
-  const std::string path = absl::StrCat(::testing::TempDir(), "/berth_", getpid(), "_", name);
-  for (const char* suffix : {"", "-wal", "-shm", ".lock"}) unlink(absl::StrCat(path, suffix).c_str());
-  return path;
-}
+using testing::TemporaryPath;
 
 History MakeHistory(std::vector<int32_t> tokens, std::vector<Message> messages = {}) {
   return {.tokens = std::move(tokens),

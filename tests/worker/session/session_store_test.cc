@@ -20,8 +20,9 @@ class SharedJournal : public Journal {
   struct State {
     std::unique_ptr<Journal> journal = MakeMemoryJournal();
     bool gone = false;
-    int failures = 0;  // of the next calls
-    int commits = 0;   // that were tried
+    bool damaged = false;  // what it has cannot be read
+    int failures = 0;      // of the next calls
+    int commits = 0;       // that were tried
     bool Fails() { return gone || (failures > 0 && failures-- > 0); }
   };
   explicit SharedJournal(std::shared_ptr<State> state) : state_(std::move(state)) {}
@@ -40,6 +41,7 @@ class SharedJournal : public Journal {
   }
   absl::StatusOr<History> Load(const SessionKey& key) override {
     if (state_->Fails()) return Gone();
+    if (state_->damaged) return absl::DataLossError("it is damaged");
     return state_->journal->Load(key);
   }
   absl::Status Sweep(absl::Time before) override { return state_->journal->Sweep(before); }
@@ -214,6 +216,30 @@ TEST_F(SessionStoreTest, AnotherWorkerGoesOnFromTheJournal) {
   Say(*second, {.request_id = "b"}, {2});
   // The first worker's copy is stale by now.
   EXPECT_THAT(Begin(*first, {.request_id = "c"})->history->tokens, ElementsAre(1, 2));
+}
+
+TEST_F(SessionStoreTest, ASessionThatAnotherWorkerClosedIsStartedWithoutTheOldCopy) {
+  state_->journal = *OpenSqliteJournal(testing::TemporaryPath("anew"));
+  auto first = MakeStore("w0/1");
+  Say(*first, {.request_id = "a", .start = true}, {1, 2});
+  EXPECT_TRUE(*Close(*MakeStore("w1/1")));
+  Say(*first, {.request_id = "b", .start = true}, {1, 2});
+  const auto next = Begin(*MakeStore("w2/1"), {.request_id = "c"});
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_THAT(next->history->tokens, ElementsAre(1, 2));
+}
+
+TEST_F(SessionStoreTest, ASessionThatCannotBeReadCanBeReplacedAndClosed) {
+  Say(*MakeStore("w0/1"), {.request_id = "a", .start = true}, {1});
+  state_->damaged = true;
+  auto store = MakeStore("w1/1");
+  for (const bool start : {false, true}) {
+    EXPECT_EQ(Begin(*store, {.request_id = "b", .start = start}).status().code(), absl::StatusCode::kDataLoss);
+  }
+  EXPECT_EQ(Say(*store, {.request_id = "c", .start = true, .replace = true}, {5}), 1);
+  auto other = MakeStore("w2/1");
+  EXPECT_TRUE(*Close(*other));
+  EXPECT_TRUE(absl::IsFailedPrecondition(Begin(*other, {.request_id = "d"}).status()));
 }
 
 TEST_F(SessionStoreTest, AWorkerThatWakesUpLateIsFenced) {
