@@ -286,7 +286,18 @@ absl::StatusOr<SessionInfo> SessionTable::Get(const SessionKey& key) {
                      .idle = clock_.Now() - history->last_used};
 }
 
-// Between one and two lifetimes a session can still be told to have expired.
-void SessionTable::Sweep() { journal_->Sweep(clock_.Now() - 2 * options_.ttl).IgnoreError(); }
+// Copies of expired sessions go, so that they do not count as open. Their journal keeps them for another lifetime, in which
+// they can still be told to have expired.
+void SessionTable::Sweep() {
+  const absl::Time expired_before = clock_.Now() - options_.ttl;
+  for (auto key = recency_.begin(); key != recency_.end();) {
+    const SessionKey& candidate = *key++;
+    const Entry& entry = entries_.find(candidate)->second;
+    if (entry.running || !entry.pending.empty()) continue;
+    if (entry.history->last_used >= expired_before) break;
+    Forget(SessionKey(candidate));
+  }
+  journal_->Sweep(expired_before - options_.ttl).IgnoreError();
+}
 
 }  // namespace berth::session

@@ -428,6 +428,18 @@ TEST_F(SessionStoreTest, TooManySessionsAreRefused) {
   EXPECT_EQ(Say(*store, {.request_id = "x"}, {2}, {.session_id = "a"}), 2);
 }
 
+TEST_F(SessionStoreTest, ExpiredSessionsMakeRoomForOthers) {
+  auto store = MakeStore("w0/1");
+  for (const char* id : {"a", "b", "c", "d"}) Say(*store, {.request_id = id, .start = true}, {1}, {.session_id = id});
+  const auto running = Begin(*store, {.request_id = "x"}, {.session_id = "a"});
+  clock_.Advance(absl::Minutes(61));
+  EXPECT_TRUE(Get(*store, {.session_id = "b"}).ok());  // sessions are swept behind it
+  Say(*store, {.request_id = "e", .start = true}, {1}, {.session_id = "e"});
+  EXPECT_EQ(store->open_sessions(), 2);
+  EXPECT_EQ(*Commit(*store, *running, {2}), 2);
+  EXPECT_THAT(Begin(*store, {.request_id = "y"}, {.session_id = "b"}).status().message(), HasSubstr("expired"));
+}
+
 TEST_F(SessionStoreTest, DestructionFinishesWhatWasAskedFor) {
   Answer<Turn> answer;
   MakeStore("w0/1")->BeginTurn(kKey, {.start = true}, answer.Callback());
