@@ -82,8 +82,17 @@ void SessionTable::Keep(const SessionKey& key, Entry& entry, std::shared_ptr<con
 void SessionTable::EvictHistories() {
   for (auto key = recency_.begin(); key != recency_.end() && history_bytes_ > options_.history_bytes;) {
     const SessionKey& candidate = *key++;
-    const Entry& entry = entries_.find(candidate)->second;
-    if (!entry.running && entry.pending.empty()) Forget(SessionKey(candidate));
+    Entry& entry = entries_.find(candidate)->second;
+    if (entry.running || !entry.pending.empty()) continue;
+    if (entry.history->durable) {
+      Forget(SessionKey(candidate));
+      continue;
+    }
+    // The next turn is to be told that turns were lost: what stays can do no more than that.
+    const History& lost = *entry.history;
+    entry.fence = 0;
+    Keep(candidate, entry,
+         std::make_shared<const History>(History{.version = lost.version, .durable = false, .last_used = lost.last_used}));
   }
 }
 
@@ -102,15 +111,16 @@ absl::StatusOr<Claim> SessionTable::ClaimFor(const SessionKey& key, const Entry&
 
 absl::StatusOr<std::shared_ptr<const History>> SessionTable::NewestHistory(const SessionKey& key, Entry& entry,
                                                                            const Claim& claim) {
-  if (claim.version == 0) {
-    Keep(key, entry, nullptr);  // a copy is of a session that was closed or swept since
-    return std::make_shared<const History>();
+  if (entry.history != nullptr) {
+    if (claim.fence == entry.fence) return entry.history;  // held: the journal is gone
+    if (!entry.history->durable) {
+      CountFenced(key);
+      return absl::AbortedError("SESSION_FENCED: turns of this session were lost with the journal");
+    }
+    if (entry.history->version == claim.version) return entry.history;
   }
-  if (entry.history != nullptr && entry.history->version == claim.version) return entry.history;
-  if (entry.history != nullptr && !entry.history->durable) {
-    CountFenced(key);
-    return absl::AbortedError("SESSION_FENCED: turns of this session were lost with the journal");
-  }
+  Keep(key, entry, nullptr);  // other workers went on, or closed it, or it was swept
+  if (claim.version == 0) return std::make_shared<const History>();
   BERTH_ASSIGN_OR_RETURN(History loaded, journal_->Load(key));
   auto history = std::make_shared<const History>(std::move(loaded));
   Keep(key, entry, history);
@@ -131,7 +141,6 @@ absl::StatusOr<Turn> SessionTable::BeginTurn(const SessionKey& key, const TurnOp
     BERTH_RETURN_IF_ERROR(DeleteUnreadable(key));
     return BeginTurn(key, options);
   }
-  entry.fence = claim->fence;
   entry.running = true;
   EvictHistories();
   return turn;
@@ -139,6 +148,7 @@ absl::StatusOr<Turn> SessionTable::BeginTurn(const SessionKey& key, const TurnOp
 
 absl::StatusOr<Turn> SessionTable::Grant(const SessionKey& key, Entry& entry, const Claim& claim, const TurnOptions& options) {
   BERTH_ASSIGN_OR_RETURN(std::shared_ptr<const History> history, NewestHistory(key, entry, claim));
+  entry.fence = claim.fence;
   const bool expired = claim.version != 0 && clock_.Now() - history->last_used > options_.ttl;
   const bool exists = claim.version != 0 && !expired;
   Turn turn{.key = key, .request_id = options.request_id, .fence = claim.fence, .version = claim.version};
@@ -271,7 +281,8 @@ absl::StatusOr<SessionInfo> SessionTable::Get(const SessionKey& key) {
   std::shared_ptr<const History> history = found == entries_.end() ? nullptr : found->second.history;
   const bool busy = found != entries_.end() && found->second.running;
   const bool held = history != nullptr;
-  if (!busy && (found == entries_.end() || found->second.pending.empty())) {
+  const bool ahead = held && (!found->second.pending.empty() || !history->durable);  // of the journal
+  if (!busy && !ahead) {
     absl::StatusOr<History> loaded = journal_->Load(key);
     if (absl::IsNotFound(loaded.status())) return NotFound(key);
     if (!loaded.ok()) return loaded.status();

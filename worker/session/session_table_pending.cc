@@ -61,7 +61,8 @@ absl::StatusOr<uint64_t> SessionTable::CommitOrKeep(const SessionKey& key, Entry
   entry.pending.push_back(std::move(commit));
   pending_bytes_ += bytes;
   if (const absl::Status done = CatchUp(key, entry); !done.ok() && !absl::IsUnavailable(done)) return done;
-  if (pending_bytes_ > options_.pending_bytes) {
+  const bool after_lost_ones = entry.history != nullptr && !entry.history->durable;
+  if (pending_bytes_ > options_.pending_bytes || after_lost_ones) {
     for (const PendingCommit& dropped : entry.pending) pending_bytes_ -= BytesOf(*dropped.after);
     entry.pending.clear();
     History not_durable = *after;

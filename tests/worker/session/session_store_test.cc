@@ -299,6 +299,27 @@ TEST_F(SessionStoreTest, WithoutTheJournalOnlyOwnSessionsGoOn) {
   EXPECT_THAT(Begin(*other, {.request_id = "e"})->history->tokens, ElementsAre(1, 2, 3, 4));
 }
 
+TEST_F(SessionStoreTest, WithoutTheJournalATurnGoesOnUnderTheLastClaimThoughThatTurnFailed) {
+  auto store = MakeStore("w0/1");
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  EXPECT_TRUE(absl::IsOutOfRange(Begin(*store, {.request_id = "b", .position = 999}).status()));
+  state_->gone = true;
+  Say(*store, {.request_id = "c"}, {2});
+  state_->gone = false;
+  EXPECT_THAT(Begin(*store, {.request_id = "d"})->history->tokens, ElementsAre(1, 2));
+  EXPECT_EQ(store->fenced_commits(), 0u);
+}
+
+TEST_F(SessionStoreTest, WithoutTheJournalNoTurnGoesOnFromACopyKnownToBeOld) {
+  auto store = MakeStore("w0/1");
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  Say(*MakeStore("w1/1"), {.request_id = "b"}, {2});
+  state_->damaged = true;
+  EXPECT_EQ(Begin(*store, {.request_id = "c"}).status().code(), absl::StatusCode::kDataLoss);
+  state_->gone = true;
+  EXPECT_TRUE(absl::IsUnavailable(Begin(*store, {.request_id = "d"}).status()));
+}
+
 TEST_F(SessionStoreTest, ATurnThatBeginsWhileCommitsWaitDoesNotFenceThem) {
   auto store = MakeStore("w0/1");
   Say(*store, {.request_id = "a", .start = true}, {1});
@@ -403,12 +424,44 @@ TEST_F(SessionStoreTest, PendingCommitsAreBoundedAndTheSessionSaysItIsNotDurable
   Say(*store, {.request_id = "a", .start = true}, {1});
   state_->gone = true;
   Say(*store, {.request_id = "b"}, std::vector<int32_t>(1000, 2));
-  Say(*store, {.request_id = "c"}, {3});
+  Say(*store, {.request_id = "c", .position = 1}, {3});  // would have room
   state_->gone = false;
+  EXPECT_FALSE(Get(*store)->durable);
   const auto lost = Begin(*store, {.request_id = "d"});
   EXPECT_TRUE(absl::IsAborted(lost.status())) << lost.status();
   EXPECT_THAT(lost.status().message(), HasSubstr("SESSION_FENCED"));
   EXPECT_THAT(Begin(*store, {.request_id = "e"})->history->tokens, ElementsAre(1));
+}
+
+TEST_F(SessionStoreTest, LostTurnsAreNotTakenForAnothersOfTheSameVersion) {
+  auto store = MakeStore("w0/1", 1 << 20, /*pending_bytes=*/1000);
+  auto other = MakeStore("w1/1");
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  state_->gone = true;
+  Say(*store, {.request_id = "b"}, std::vector<int32_t>(1000, 2));
+  Say(*store, {.request_id = "c"}, {3});
+  state_->gone = false;
+  Say(*other, {.request_id = "d"}, {8});
+  Say(*other, {.request_id = "e"}, {9});
+  const auto lost = Begin(*store, {.request_id = "f"});
+  EXPECT_TRUE(absl::IsAborted(lost.status())) << lost.status();
+  EXPECT_THAT(lost.status().message(), HasSubstr("SESSION_FENCED"));
+  EXPECT_THAT(Begin(*store, {.request_id = "g"})->history->tokens, ElementsAre(1, 8, 9));
+}
+
+TEST_F(SessionStoreTest, LostTurnsAreToldThoughTheirCopyLeftTheMemory) {
+  auto store = MakeStore("w0/1", /*history_bytes=*/10000, /*pending_bytes=*/1000);
+  Say(*store, {.request_id = "a", .start = true}, {1});
+  state_->gone = true;
+  Say(*store, {.request_id = "b"}, std::vector<int32_t>(1000, 2));
+  state_->gone = false;
+  Say(*store, {.request_id = "c", .start = true}, std::vector<int32_t>(2000, 7), {.session_id = "large"});
+  state_->gone = true;
+  EXPECT_TRUE(absl::IsUnavailable(Begin(*store, {.request_id = "d"}).status()));
+  state_->gone = false;
+  const auto lost = Begin(*store, {.request_id = "e"});
+  EXPECT_TRUE(absl::IsAborted(lost.status())) << lost.status();
+  EXPECT_THAT(Begin(*store, {.request_id = "f"})->history->tokens, ElementsAre(1));
 }
 
 TEST_F(SessionStoreTest, HistoriesBeyondTheMemoryBoundAreLoadedAgain) {
