@@ -59,7 +59,9 @@ class Journal {
   virtual std::string domain() const = 0;
 };
 
-std::unique_ptr<Journal> MakeMemoryJournal();
+// For tests and for workers whose callers resend the conversation: sessions end with the process, and those unused for the
+// longest time when their histories exceed `max_bytes`.
+std::unique_ptr<Journal> MakeMemoryJournal(size_t max_bytes = size_t{256} << 20);
 // One file for the workers of a host. UNAVAILABLE when it cannot be opened, INVALID_ARGUMENT when it is no journal.
 // `in_commit`, if any, runs inside the transaction of every commit: a process that freezes there shows what others then see.
 absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& path,

@@ -4,6 +4,12 @@
 
 namespace berth::session {
 
+size_t BytesOf(const History& history) {
+  size_t bytes = sizeof(history) + history.tokens.size() * sizeof(int32_t);
+  for (const Message& message : history.messages) bytes += sizeof(message) + message.content.size();
+  return bytes;
+}
+
 std::optional<History> HistoryAt(const History& history, int64_t position) {
   const int64_t length = static_cast<int64_t>(history.tokens.size());
   const auto told = std::find_if(history.messages.rbegin(), history.messages.rend(),

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -47,6 +48,9 @@ struct History {
   bool durable = true;         // false: commits are missing in the journal
   absl::Time last_used;
 };
+
+// In memory, about.
+size_t BytesOf(const History& history);
 
 // `history` as it was at a position that a caller gives: behind the last message at whose end it was told, else the first
 // `position` tokens. Nothing when that is beyond the history.

@@ -38,12 +38,6 @@ absl::StatusOr<std::shared_ptr<const History>> BeginAt(std::shared_ptr<const His
 
 }  // namespace
 
-size_t BytesOf(const History& history) {
-  size_t bytes = sizeof(history) + history.tokens.size() * sizeof(int32_t);
-  for (const Message& message : history.messages) bytes += sizeof(message) + message.content.size();
-  return bytes;
-}
-
 SessionTable::SessionTable(const SessionStoreOptions& options, std::unique_ptr<Journal> journal, const base::Clock& clock)
     : options_(options), journal_(std::move(journal)), clock_(clock) {}
 

@@ -19,9 +19,6 @@
 
 namespace berth::session {
 
-// In memory, about.
-size_t BytesOf(const History& history);
-
 // What SessionStore promises, without its thread: copies of sessions in memory, claims and commits in the journal, commits that
 // wait while the journal is gone. Thread: one, the journal's; Assume and the counters from any.
 class SessionTable {

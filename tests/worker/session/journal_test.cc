@@ -17,6 +17,7 @@ namespace berth::session {
 namespace {
 
 using testing::ClaimBy;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::kKey;
 using testing::kNow;
@@ -203,6 +204,36 @@ TEST_P(JournalTest, TenantsModelsAndOddNamesDoNotMix) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, JournalTest, ::testing::Values("memory", "sqlite", "redis"),
                          [](const auto& info) { return info.param; });
+
+TEST(MemoryJournalTest, SessionsUnusedForTheLongestTimeEndBeyondItsBytes) {
+  const History after = MakeHistory(std::vector<int32_t>(1000, 7));
+  const auto journal = MakeMemoryJournal(/*max_bytes=*/10 * BytesOf(after));
+  const auto key = [](int i) { return SessionKey{.session_id = absl::StrCat(i)}; };
+  ASSERT_TRUE(journal->DoClaim({.key = key(-1), .holder = "w0/1"}).ok());  // runs all the time
+  for (int i = 0; i < 100; ++i) {
+    for (const int session : {0, i}) {
+      const auto claim = journal->DoClaim({.key = key(session), .holder = "w0/1"});
+      ASSERT_TRUE(claim.ok()) << claim.status();
+      const CommitRequest commit{
+          .key = key(session), .fence = claim->fence, .from_version = claim->version, .after = &after, .now = kNow};
+      ASSERT_TRUE(journal->Commit(commit).ok());
+    }
+  }
+  std::vector<int> kept;
+  for (int i = 0; i < 100; ++i) {
+    if (journal->Load(key(i)).ok()) kept.push_back(i);
+  }
+  EXPECT_THAT(kept, ElementsAre(0, 92, 93, 94, 95, 96, 97, 98, 99));
+  EXPECT_TRUE(absl::IsAborted(journal->DoClaim({.key = key(-1), .request_id = "x", .holder = "w1/1"}).status()));
+}
+
+TEST(MemoryJournalTest, TheNewestSessionStaysHoweverLarge) {
+  const auto journal = MakeMemoryJournal(/*max_bytes=*/1);
+  const auto claim = journal->DoClaim(ClaimBy("w0/1"));
+  const History after = MakeHistory({1});
+  ASSERT_TRUE(journal->Commit({.key = kKey, .fence = claim->fence, .after = &after, .now = kNow}).ok());
+  EXPECT_TRUE(journal->Load(kKey).ok());
+}
 
 TEST(SqliteJournalTest, TwoWorkersShareAFileAndAReopenedOneHasIt) {
   const std::string path = TemporaryPath("shared");
