@@ -106,7 +106,7 @@ absl::StatusOr<Claim> SessionTable::ClaimFor(const SessionKey& key, const Entry&
 absl::StatusOr<std::shared_ptr<const History>> SessionTable::NewestHistory(const SessionKey& key, Entry& entry,
                                                                            const Claim& claim) {
   if (entry.history != nullptr) {
-    if (claim.fence == entry.fence) return entry.history;  // held: the journal is gone
+    if (claim.fence == entry.fence) return entry.history;  // held: the journal was not asked
     if (!entry.history->durable) {
       CountFenced(key);
       return absl::AbortedError("SESSION_FENCED: turns of this session were lost with the journal");

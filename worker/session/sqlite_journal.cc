@@ -222,7 +222,7 @@ absl::Status Execute(sqlite3* db, const std::string& path, const char* sql) {
   return sqlite3_errcode(db) == SQLITE_NOTADB ? absl::InvalidArgumentError(message) : absl::UnavailableError(message);
 }
 
-// Held while a journal is prepared: of two processes that switch a new file to WAL at once, SQLite refuses one without waiting.
+// Held while a journal is opened: of two processes that switch a new file to WAL at once, SQLite refuses one without waiting.
 class OpeningLock {
  public:
   explicit OpeningLock(const std::string& path) : file_(open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
@@ -238,8 +238,14 @@ class OpeningLock {
   const int file_;
 };
 
+// Conversations are their owner's: SQLite itself makes files that all may read. Only a new file is opened here, as closing one
+// drops the process's locks on it.
+void CreatePrivate(const std::string& path) {
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (file >= 0) close(file);
+}
+
 absl::Status Prepare(sqlite3* db, const std::string& path) {
-  const OpeningLock lock(path);
   sqlite3_busy_timeout(db, kBusyTimeoutMs);
   BERTH_RETURN_IF_ERROR(Execute(db, path, "PRAGMA journal_mode = WAL"));
   BERTH_RETURN_IF_ERROR(Execute(db, path, "PRAGMA synchronous = NORMAL"));
@@ -257,6 +263,8 @@ absl::Status Prepare(sqlite3* db, const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const std::string& path, absl::AnyInvocable<void()> in_commit) {
+  const OpeningLock lock(path);
+  CreatePrivate(path);
   sqlite3* db = nullptr;
   constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
   const int opened = sqlite3_open_v2(path.c_str(), &db, kFlags, nullptr);

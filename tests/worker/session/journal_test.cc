@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <thread>
@@ -248,6 +249,19 @@ TEST(SqliteJournalTest, TwoWorkersShareAFileAndAReopenedOneHasIt) {
   first.reset();
   second.reset();
   EXPECT_EQ((*OpenSqliteJournal(path))->Load(kKey)->tokens.size(), 3u);
+}
+
+TEST(SqliteJournalTest, OnlyItsOwnerMayReadANewFile) {
+  const std::string path = TemporaryPath("private");
+  const mode_t mask = umask(022);
+  const auto journal = OpenSqliteJournal(path);
+  umask(mask);
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  for (const char* suffix : {"", "-wal", "-shm"}) {
+    struct stat info {};
+    ASSERT_EQ(stat(absl::StrCat(path, suffix).c_str(), &info), 0) << suffix;
+    EXPECT_EQ(info.st_mode & 0777, 0600u) << suffix;
+  }
 }
 
 TEST(SqliteJournalTest, WorkersThatStartTogetherAllOpenANewFile) {
