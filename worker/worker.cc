@@ -136,7 +136,7 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
                                               }});
   links_ = std::make_unique<service::LinkHub>(options_.link, *core_, *status_, *metrics_, io, clock);
   core_->OnBatchEnd([this](uint64_t step, absl::Duration time) { links_->OnStep(step, time); });
-  BERTH_RETURN_IF_ERROR(LoadKeys());
+  BERTH_RETURN_IF_ERROR(ReadFiles());
   const rpc::Authenticator* const keys = options_.api_keys.enabled() ? &authenticator_ : nullptr;
   services_ = std::make_unique<service::WorkerServices>(service::WorkerServices::Parts{.core = *core_,
                                                                                        .status = *status_,
@@ -158,10 +158,16 @@ absl::Status Worker::Serve(std::unique_ptr<session::Journal> journal, std::funct
   return StartServers();
 }
 
-absl::Status Worker::LoadKeys() {
-  if (!options_.api_keys.enabled()) return absl::OkStatus();
-  BERTH_ASSIGN_OR_RETURN(rpc::ApiKeys keys, rpc::ApiKeys::Load(options_.api_keys));
-  authenticator_.Replace(std::move(keys));
+// Keys, and what is told of the certificate, which gRPC reads for itself.
+absl::Status Worker::ReadFiles() {
+  if (options_.api_keys.enabled()) {
+    BERTH_ASSIGN_OR_RETURN(rpc::ApiKeys keys, rpc::ApiKeys::Load(options_.api_keys));
+    authenticator_.Replace(std::move(keys));
+  }
+  if (options_.tls.enabled()) {
+    BERTH_ASSIGN_OR_RETURN(const absl::Time expiry, rpc::CheckTlsFiles(options_.tls, /*server=*/true));
+    metrics_->SetCertificateExpiry(expiry);
+  }
   return absl::OkStatus();
 }
 
@@ -176,10 +182,12 @@ absl::Status Worker::StartServers() {
                                                               .live = [this] { return health_.live(); },
                                                               .ready = [this] { return health_.ready(); },
                                                               .metrics = [this] { return Scrape(); }}));
-  if (!options_.api_keys.file.empty()) {
-    BERTH_ASSIGN_OR_RETURN(keys_watcher_, rpc::FileWatcher::Start({options_.api_keys.file}, [this] {
-                             const absl::Status status = LoadKeys();
-                             if (!status.ok()) spdlog::warn("keys stay as they were: {}", std::string(status.message()));
+  std::vector<std::string> files = options_.tls.files();
+  if (!options_.api_keys.file.empty()) files.push_back(options_.api_keys.file);
+  if (!files.empty()) {
+    BERTH_ASSIGN_OR_RETURN(files_watcher_, rpc::FileWatcher::Start(std::move(files), [this] {
+                             const absl::Status status = ReadFiles();
+                             if (!status.ok()) spdlog::warn("not taken over: {}", std::string(status.message()));
                            }));
   }
   if (!options_.notify_socket.empty()) {
@@ -207,7 +215,7 @@ absl::Status Worker::StartServers() {
 Worker::~Worker() {
   Stop();
   // Without Serve's success the parts stop here; what posts to the I/O thread goes before what the posts touch.
-  keys_watcher_.reset();
+  files_watcher_.reset();
   listener_.reset();
   admin_server_.Shutdown(absl::ZeroDuration());
   data_server_.Shutdown(absl::ZeroDuration());

@@ -47,7 +47,7 @@ class Worker {
   Worker(const WorkerOptions& options, Backend backend);
   absl::Status Serve(std::unique_ptr<session::Journal> journal, std::function<void()> on_fault);
   absl::Status StartServers();
-  absl::Status LoadKeys();
+  absl::Status ReadFiles();
   std::string Scrape();
 
   const WorkerOptions options_;
@@ -72,7 +72,7 @@ class Worker {
   std::unique_ptr<service::StepPump> pump_;
   std::unique_ptr<rpc::HttpListener> listener_;
   rpc::Authenticator authenticator_;  // of direct callers
-  std::unique_ptr<rpc::FileWatcher> keys_watcher_;
+  std::unique_ptr<rpc::FileWatcher> files_watcher_;
   std::unique_ptr<Watchdog> watchdog_;  // null: nobody wants to hear
   bool serving_ = false;
 };

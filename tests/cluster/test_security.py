@@ -140,6 +140,8 @@ def test_keys_and_certificates_change_under_load_and_nobody_notices(secure_clust
     assert cluster.metric(cluster.gateway, "berth_gateway_config_reloads_total", result="ok") >= 2
     for shown_to in ("callers", "workers"):
         assert cluster.metric(cluster.gateway, "berth_gateway_tls_cert_expiry_timestamp_seconds", shown_to=shown_to) > time.time()
+    for worker in cluster.workers.values():
+        assert cluster.metric(worker, "berth_worker_tls_cert_expiry_timestamp_seconds") > time.time()
 
 
 def test_a_new_link_uses_the_certificates_of_the_day(secure_cluster, certificates, request, tmp_path):

@@ -44,6 +44,12 @@ prometheus::Histogram& Metrics::MakeHistogram(const char* name, const char* help
   return prometheus::BuildHistogram().Name(name).Help(help).Labels(labels_).Register(registry_).Add({}, buckets);
 }
 
+void Metrics::SetCertificateExpiry(absl::Time expiry) {
+  if (expiry == absl::InfiniteFuture()) return;
+  MakeGauge("berth_worker_tls_cert_expiry_timestamp_seconds", "When the certificate that gateways are shown expires.")
+      .Set(static_cast<double>(absl::ToUnixSeconds(expiry)));
+}
+
 Metrics::Metrics(prometheus::Registry& registry, const std::string& model, const std::string& worker_id)
     : registry_(registry),
       labels_({{"model_name", model}, {"engine", "0"}}),

@@ -34,6 +34,8 @@ class Metrics {
     iteration_tokens_.Observe(tokens);
     last_step_.Set(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
   }
+  // Of the certificate that gateways are shown; no series without one. Any thread.
+  void SetCertificateExpiry(absl::Time expiry);
   void CountRejected() { rejected_.Increment(); }
   void CountReattached() { reattached_.Increment(); }
   void CountFrame(size_t events) {
