@@ -130,10 +130,11 @@ class AsyncPipeline:
         try:
             while not (following.done() and pieces.empty()):
                 getting = asyncio.create_task(pieces.get())
-                await asyncio.wait({getting, following}, return_when=asyncio.FIRST_COMPLETED)
-                if getting.done():
-                    yield getting.result()
-                else:
+                try:
+                    await asyncio.wait({getting, following}, return_when=asyncio.FIRST_COMPLETED)
+                    if getting.done():
+                        yield getting.result()
+                finally:
                     getting.cancel()
             following.result()
         finally:

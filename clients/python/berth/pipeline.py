@@ -81,6 +81,10 @@ class Pipeline:
     def iterate(self, items: AsyncGenerator[_T, None]) -> Iterator[_T]:
         return self._background.iterate(items)
 
+    def follow(self, items: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
+        """iterate() for a caller with an event loop of its own."""
+        return self._background.follow(items)
+
     @overload
     def __call__(
         self, prompts: str, gen_config: Configs = ..., do_preprocess: bool = ..., timeout: float | None = ...

@@ -196,22 +196,17 @@ class TurboMindInstance:
             sequence_end,
             step,
             stop,
-            self._config(gen_config, kwargs),
+            gen_config,
             stream_output,
+            **kwargs,
         )
         return self._pipe.iterate(outputs)
 
-    async def async_stream_infer(
+    def async_stream_infer(
         self, session_id: int, input_ids: Sequence[int] | Sequence[Sequence[int]], **options: Any
     ) -> AsyncGenerator[Output, None]:
-        """stream_infer for asyncio, in any event loop."""
-        outputs = self.stream_infer(session_id, input_ids, **options)
-        try:
-            while (output := await asyncio.to_thread(next, outputs, None)) is not None:
-                yield output
-        finally:
-            close = getattr(outputs, "close")
-            await asyncio.to_thread(close)
+        """stream_infer for asyncio, in any event loop. Cancelling it ends the turn."""
+        return self._pipe.follow(self._outputs(session_id, input_ids, **options))
 
     def end(self, session_id: int) -> None:
         """Closes the session."""
@@ -230,27 +225,24 @@ class TurboMindInstance:
     def _name(self, session_id: int) -> str:
         return f"{self._prefix}-{session_id}"
 
-    @staticmethod
-    def _config(gen_config: GenerationConfig | None, given: dict[str, Any]) -> GenerationConfig:
-        return replace(
-            gen_config or GenerationConfig(), **{_OLD_NAMES.get(key, key): value for key, value in given.items()}
-        )
-
     async def _outputs(
         self,
         session_id: int,
         input_ids: Sequence[int] | Sequence[Sequence[int]],
-        sequence_start: bool,
-        sequence_end: bool,
-        step: int,
-        stop: bool,
-        config: GenerationConfig,
-        stream_output: bool,
+        sequence_start: bool = True,
+        sequence_end: bool = False,
+        step: int = 0,
+        stop: bool = False,
+        gen_config: GenerationConfig | None = None,
+        stream_output: bool = False,
+        **kwargs: Any,
     ) -> AsyncGenerator[Output, None]:
         if stop:
             await self._pipe.client.cancel(session_id=self._name(session_id))
             yield Output(ResponseType.CANCEL, TokenIds(), 0)
             return
+        given = {_OLD_NAMES.get(key, key): value for key, value in kwargs.items()}
+        config = replace(gen_config or GenerationConfig(), **given)
         spec = new_spec(v1.Prompt(token_ids=v1.TokenIds(ids=_flat(input_ids))), config, "")
         spec.session_id = self._name(session_id)
         spec.session.mode = v1.SESSION_MODE_INTERACTIVE

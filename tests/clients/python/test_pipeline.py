@@ -108,6 +108,36 @@ def test_leaving_a_stream_cancels_it(pipe, sim):
     until(lambda: sim.running() == 0)
 
 
+PROGRAM = """
+import gc, sys, types
+import berth
+pipe = berth.pipeline(sys.argv[1])
+pieces = pipe.stream_infer("x", berth.GenerationConfig(max_new_tokens=1500, ignore_eos=True))
+next(pieces)
+if sys.argv[2] == "raise":
+    for piece in pieces:
+        raise KeyError("a fault of the program's own")
+if sys.argv[2] == "collect":
+    cycle = types.SimpleNamespace(pieces=pieces)
+    cycle.itself = cycle
+    del cycle, pieces
+    async def collect():
+        gc.collect()  # in the thread of the package's event loop
+    pipe.run(collect())
+    print(pipe("x", berth.GenerationConfig(max_new_tokens=2, ignore_eos=True)).generate_token_len)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("ending, said", [("return", "done\n"), ("raise", ""), ("collect", "2\ndone\n")])
+def test_a_stream_that_is_left_unfinished_holds_nothing_up(slow_address, ending, said):
+    command = [sys.executable, "-c", PROGRAM, slow_address, ending]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == said, done.stderr
+    complaints = done.stderr.partition("Traceback")[0] if ending == "raise" else done.stderr
+    assert complaints == ""
+
+
 def test_a_session_remembers_rewinds_and_branches(pipe):
     with pipe.session() as session:
         pipe.chat("My name is Ada.", session, CONFIG)

@@ -128,6 +128,29 @@ def test_asyncio_runs_sessions_side_by_side(generator):
     assert asyncio.run(all_turns()) == [ids_of(generator, session, [100 + session]) for session in range(8, 16)]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_cancelling_asyncio_ends_the_turn(slow_address, begun):
+    tm_model = tm.TurboMind(slow_address)
+    generator = tm_model.create_instance()
+
+    async def cancel():
+        outputs = generator.async_stream_infer(17, [104], gen_config=LONG, stream_output=True)
+        if begun:
+            await anext(outputs)
+        waiting = asyncio.ensure_future(anext(outputs))
+        await asyncio.sleep(0)  # it waits
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(cancel())
+    if begun:
+        until(lambda: not tm_model.pipe.run(tm_model.pipe.client.get_session(generator._name(17))).busy)
+    ids_of(generator, 17, [104], sequence_start=not begun)
+    generator.end(17)
+    tm_model.close()
+
+
 def test_bad_calls_are_named(generator, local):
     with pytest.raises(berth.InvalidRequestError, match="input_ids has 2 sequences"):
         list(generator.stream_infer(16, [[1], [2]]))
