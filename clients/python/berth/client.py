@@ -17,7 +17,15 @@ from berth.v1 import generation_pb2, inference_pb2, model_pb2, session_pb2
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-_CHANNEL_OPTIONS = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", 64 << 20)]
+_CHANNEL_OPTIONS = [
+    ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", 64 << 20),
+    # A server that froze, or is cut off, is told from one that thinks.
+    ("grpc.keepalive_time_ms", 30000),
+    ("grpc.keepalive_timeout_ms", 10000),
+    ("grpc.http2.ping_timeout_ms", 10000),  # a minute else, whatever keepalive's is
+    ("grpc.http2.max_pings_without_data", 0),
+]
 _ATTEMPTS = 8
 _FIRST_PAUSE = 0.05
 
@@ -64,7 +72,8 @@ class Client:
     async def generate(
         self, spec: generation_pb2.GenerationSpec, timeout: float | None = None
     ) -> inference_pb2.GenerateResponse:
-        """The whole answer. Repeated under the same request id, so that a turn is never taken twice."""
+        """The whole answer. One that is lost is asked for again under the same request id, so that a turn is never taken
+        twice."""
         request = inference_pb2.GenerateRequest(generation=spec)
         return await self._unary("InferenceService/Generate", request, inference_pb2.GenerateResponse, timeout)
 
@@ -100,6 +109,7 @@ class Client:
             finally:
                 call.cancel()
             await retries.pause(failure)
+            _take_over(spec, failure)
             if spec.HasField("resume"):
                 del spec.resume.choices[:]
                 for choice, token_ids in received.items():
@@ -155,9 +165,17 @@ class Client:
             except grpc.aio.AioRpcError as error:
                 failure = errors.from_rpc(error)
             await retries.pause(failure)
+            if isinstance(request, inference_pb2.GenerateRequest):
+                _take_over(request.generation, failure)
 
     def _retries(self, timeout: float | None) -> _Retries:
         return _Retries(self._connection.timeout if timeout is None else timeout)
+
+
+def _take_over(spec: generation_pb2.GenerationSpec, failure: errors.BerthError) -> None:
+    """A request that was lost may still run; its repetition is to go on with it."""
+    if isinstance(failure, errors.UnavailableError):
+        spec.resume.SetInParent()
 
 
 class _Retries:

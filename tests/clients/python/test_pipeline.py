@@ -2,8 +2,10 @@
 
 import asyncio
 import collections
+import concurrent.futures
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -310,6 +312,40 @@ def test_a_stream_goes_on_when_its_gateway_comes_back(start_cluster):
             pieces = [piece for piece in got if piece.choice == answer.choice]
             assert "".join(piece.text for piece in pieces) == answer.text
             assert [token for piece in pieces for token in piece.token_ids] == answer.token_ids
+
+
+def test_answers_survive_their_gateway(start_cluster):
+    port = free_port()
+    cluster = start_cluster(worker_arguments=("--sim", "--sim-step-ms", "50"), workers=1)
+    gateway = cluster.start_gateway("first", cluster.addresses(), grpc_port=port)
+    config = dataclasses.replace(CONFIG, max_new_tokens=30, n=2, temperature=1.0, logprobs=1, prompt_logprobs=True)
+    with berth.pipeline(f"127.0.0.1:{port}") as pipe:
+        want = pipe(QUESTIONS, config)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            answers = pool.submit(pipe, QUESTIONS, config)
+            until(lambda: cluster.running() == 2 * len(QUESTIONS))
+            gateway.kill()
+            cluster.start_gateway("again", cluster.addresses(), grpc_port=port)
+            got = answers.result()
+    assert got == want
+
+
+def test_a_frozen_gateway_is_left_for_another(start_cluster, monkeypatch):
+    limits = {"grpc.keepalive_time_ms": 30000, "grpc.keepalive_timeout_ms": 10000, "grpc.http2.ping_timeout_ms": 10000}
+    options = dict(berth.client._CHANNEL_OPTIONS)
+    assert {name: options[name] for name in limits} == limits
+    monkeypatch.setattr(berth.client, "_CHANNEL_OPTIONS", [*(options | dict.fromkeys(limits, 500)).items()])
+    cluster = start_cluster(worker_arguments=("--sim", "--sim-step-ms", "20"), workers=1)
+    frozen = cluster.start_gateway("frozen", cluster.addresses())
+    with berth.pipeline(f"ipv4:127.0.0.1:{frozen.ready['grpc_port']},{address_of(cluster)}") as pipe:
+        pieces = pipe.stream_infer(QUESTIONS[0], dataclasses.replace(CONFIG, max_new_tokens=60))
+        got = [next(pieces)]
+        frozen.child.send_signal(signal.SIGSTOP)
+        try:
+            got += pieces
+        finally:
+            frozen.child.send_signal(signal.SIGCONT)
+    assert sum(len(piece.token_ids) for piece in got) == 60
 
 
 def test_a_server_that_is_gone_is_an_error(start_cluster):
