@@ -23,6 +23,7 @@ from berth.generation import (
     read_answers,
     split_prompts,
 )
+from berth.lmdeploy import PipelineOptions, take
 from berth.session import Session
 from berth.target import is_address
 from berth.v1 import generation_pb2 as v1
@@ -39,14 +40,14 @@ class AsyncPipeline:
 
     model: a GGUF file, a Hugging Face directory or org/name of its hub, served by a cluster of its own until the end; or
     host:port of a gateway's gRPC port. config: of the own cluster. timeout: seconds for each call. api_key, ca_certificates,
-    certificate, certificate_key: for a gateway that asks for them.
+    certificate, certificate_key: for a gateway that asks for them. Other keywords of LMDeploy's are those of PipelineOptions.
     """
 
     def __init__(self, model: str, config: EngineConfig | None = None, **connection: Any) -> None:
         self._target = os.fspath(model)
         self._config = config or EngineConfig()
         self._is_address = is_address(self._target)
-        self._connection = Connection("", **connection)
+        self._connection = Connection("", **take(PipelineOptions, connection))
         self._server: LocalServer | None = None
         self._client: Client | None = None
         self.model_name = self._config.model_name or "" if self._is_address else ""

@@ -15,30 +15,30 @@ from pathlib import Path
 from typing import IO
 
 from berth import errors
+from berth.lmdeploy import EngineOptions, only
 
 _LOG_LINES = 40
 _STOP_SECONDS = 60
-_LOADED_FORMATS = (None, "hf", "llama", "gguf")
 
 
 @dataclass
-class EngineConfig:
+class EngineConfig(EngineOptions):
     """How to serve a model on this machine, with LMDeploy's names where it has them.
 
     None is the server's default. workers: processes, each with a GPU of its own where `device` says so. worker_flags,
     gateway_flags: handed on as they are. program: the `berth` to run; default: on PATH, else the newest of the
-    checkout's builds. Named refusals: tp, quant_policy and model_format beyond what is served.
+    checkout's builds. EngineOptions are LMDeploy's other fields; check() refuses by name what does not exist.
     """
 
     model_name: str | None = None
-    model_format: str | None = None
-    tp: int = 1
+    model_format: str | None = only(None, "hf", "llama", "gguf", instead="pass a Hugging Face directory or a GGUF file")
+    tp: int = only(1, what="tensor parallelism", instead="workers=N serves a copy on each GPU")
     workers: int = 1
     session_len: int | None = None
     max_batch_size: int | None = None
     cache_max_entry_count: float | None = None
-    quant_policy: int = 0
-    rope_scaling_factor: float = 0.0
+    quant_policy: int = only(0, what="a quantised KV cache")
+    rope_scaling_factor: float = only(0.0, instead="the model's config.json decides")
     enable_prefix_caching: bool = True
     device: str = "auto"
     dtype: str | None = None
@@ -47,23 +47,6 @@ class EngineConfig:
     worker_flags: Sequence[str] = ()
     gateway_flags: Sequence[str] = ()
     program: str | None = None
-
-    def check(self) -> None:
-        """UnsupportedError for what does not exist."""
-        if self.tp != 1:
-            raise errors.unsupported(
-                f"tp={self.tp} (tensor parallelism)", f"workers={self.tp} serves a copy on each GPU"
-            )
-        if self.quant_policy != 0:
-            raise errors.unsupported(f"quant_policy={self.quant_policy} (a quantised KV cache)")
-        if self.rope_scaling_factor != 0:
-            raise errors.unsupported(
-                f"rope_scaling_factor={self.rope_scaling_factor}", "the model's config.json decides"
-            )
-        if self.model_format not in _LOADED_FORMATS:
-            raise errors.unsupported(
-                f"model_format={self.model_format!r}", "pass a Hugging Face directory or a GGUF file"
-            )
 
     def arguments(self, model: str) -> list[str]:
         """The command line after `berth`."""

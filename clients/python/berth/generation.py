@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, Union
 
 from berth import errors
+from berth.lmdeploy import GenerationOptions, only
 from berth.v1 import generation_pb2 as v1
 from berth.v1 import inference_pb2
 
@@ -32,7 +33,7 @@ _FINISH_REASONS = {
 
 
 @dataclass
-class GenerationConfig:
+class GenerationConfig(GenerationOptions):
     """How to generate, with LMDeploy's names.
 
     n: answers for each prompt; not in sessions. do_sample: False is greedy. None samples if any of temperature, top_p,
@@ -61,7 +62,7 @@ class GenerationConfig:
     logit_bias: Mapping[int, float] | None = None
     min_new_tokens: int | None = None
     skip_special_tokens: bool = True
-    spaces_between_special_tokens: bool = True
+    spaces_between_special_tokens: bool = only(True)
     include_stop_str_in_output: bool = False
     logprobs: int | None = None
     prompt_logprobs: bool = False
@@ -75,8 +76,7 @@ class GenerationConfig:
     def fill(self, spec: v1.GenerationSpec) -> None:
         """Sets sampling, stop, output and constraint of a request. InvalidRequestError for what no server needs to
         see."""
-        if not self.spaces_between_special_tokens:
-            raise errors.unsupported("spaces_between_special_tokens=False")
+        self.check()
         self._fill_sampling(spec.sampling)
         self._fill_stop(spec.stop)
         spec.output.token_ids = True  # what a stream needs to go on after a loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
@@ -175,6 +176,11 @@ class Pipeline:
         self.run(self._pipe.close_session(session))
 
 
-def pipeline(model: str, backend_config: EngineConfig | None = None, **connection: Any) -> Pipeline:
-    """A Pipeline for a model path or a gateway's address; see AsyncPipeline for the keywords."""
+def pipeline(
+    model: str, backend_config: EngineConfig | None = None, *, model_name: str | None = None, **connection: Any
+) -> Pipeline:
+    """A Pipeline for a model path or a gateway's address; see AsyncPipeline for the keywords. model_name: in place of
+    backend_config's."""
+    if model_name is not None:
+        backend_config = replace(backend_config or EngineConfig(), model_name=model_name)
     return Pipeline(model, backend_config, **connection)

@@ -23,6 +23,7 @@ from typing import Any
 from berth import errors
 from berth.engine import EngineConfig
 from berth.generation import GenerationConfig, StreamReader, new_spec
+from berth.lmdeploy import TurnOptions, take
 from berth.pipeline import Pipeline
 from berth.v1 import generation_pb2 as v1
 
@@ -241,7 +242,7 @@ class TurboMindInstance:
             await self._pipe.client.cancel(session_id=self._name(session_id))
             yield Output(ResponseType.CANCEL, TokenIds(), 0)
             return
-        given = {_OLD_NAMES.get(key, key): value for key, value in kwargs.items()}
+        given = {_OLD_NAMES.get(key, key): value for key, value in take(TurnOptions, kwargs).items()}
         config = replace(gen_config or GenerationConfig(), **given)
         spec = new_spec(v1.Prompt(token_ids=v1.TokenIds(ids=_flat(input_ids))), config, "")
         spec.session_id = self._name(session_id)

@@ -61,6 +61,7 @@ TEST(OldSpellingsTest, WhatBerthLacksIsNamed) {
     EXPECT_THAT(std::string(words.status().message()), HasSubstr(": Berth has no ")) << line;
   }
   EXPECT_THAT(Modern("serve m --tp=2"), HasSubstr("--tp 2: Berth has no tensor parallelism"));
+  EXPECT_THAT(Modern("serve m --model-format awq"), HasSubstr("--model-format awq: Berth has no reader of this format"));
 }
 
 TEST(OldSpellingsTest, AServerIsAnAddressOrAUrl) {
