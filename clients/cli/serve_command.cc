@@ -120,7 +120,18 @@ void AddServerFlags(CLI::App& app, ServeFlags& flags) {
   const auto port = [&](const char* name, int& value, const char* what) {
     app.add_option(name, value, absl::StrCat(what, "; 0: any free one"))->check(CLI::Range(0, 65535))->capture_default_str();
   };
-  port("--port", serve.http_port, "Port of the OpenAI API");
+  // Before the ports that follow it, which go before what it sets.
+  app.add_option_function<int>(
+         "--port",
+         [&serve](int first) {
+           serve.http_port = first;
+           serve.grpc_port = first == 0 ? 0 : first + 1;
+           serve.admin_port = first == 0 ? 0 : first + 2;
+           serve.metrics_port = first == 0 ? 0 : first + 3;
+         },
+         "Port of the OpenAI API; the other three are the next ones where they are not given; 0: any free ones")
+      ->check(CLI::Range(0, 65532))
+      ->default_str(absl::StrCat(serve.http_port));
   port("--grpc-port", serve.grpc_port, "Port of the gRPC API");
   port("--admin-port", serve.admin_port, "The gateway's port of AdminService and reflection");
   port("--metrics-port", serve.metrics_port, "The gateway's port of /metrics, /live and /ready");

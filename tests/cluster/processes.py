@@ -1,4 +1,5 @@
 """Berth's programs as child processes on free ports, and a plain HTTP client for them."""
+import contextlib
 import http.client
 import itertools
 import json
@@ -16,13 +17,15 @@ WAIT_SECONDS = 30
 FIXED_PORTS = itertools.cycle(random.sample(range(20000, 32000), 12000))
 
 
-def free_port():
-    """For programs that must come back at the same port; others listen on port 0."""
+def free_port(count=1):
+    """The first of `count` in a row, for programs that must come back at the same port; others listen on port 0."""
     for port in FIXED_PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.ExitStack() as probes:
             try:
-                probe.bind(("127.0.0.1", port))
+                for one in range(port, port + count):
+                    probe = probes.enter_context(socket.socket())
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", one))
             except OSError:
                 continue
             return port

@@ -18,6 +18,9 @@ import xml.etree.ElementTree
 
 from terminal import run_on_terminal
 
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "cluster"))
+from processes import free_port
+
 BERTH = str(pathlib.Path(sys.argv.pop(1)).resolve())
 PROMPT = "double enter to end input >>> "
 
@@ -248,20 +251,17 @@ class ChatSimTest(unittest.TestCase):
         self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "https://b.example")
 
     def test_serve_answers_over_http_and_is_measured_over_grpc(self):
-        serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", "0", "--grpc-port", "0", "--admin-port", "0",
-                                  "--metrics-port", "0", "--model-name", "m"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        serve = subprocess.Popen([BERTH, "serve", "--sim", "--ready-line", "--workers", "2", "--port", str(free_port(4)), "--model-name", "m"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.addCleanup(serve.stdout.close)
         self.addCleanup(serve.wait)
         self.addCleanup(serve.terminate)
         ready = json.loads(serve.stdout.readline())
-        url = f"http://127.0.0.1:{ready['grpc_port'] - 1}"  # the gRPC port is the next one
-        for arguments in (["chat", url, "--prompt", "hello", "--max-tokens", "4"],
-                          ["api_client", url, "--session_id", "1", "--prompt", "hello", "--request_output_len", "4"]):
-            self.assertGreater(len(self.run_berth(*arguments).stdout), 1)
-        with urllib.request.urlopen(f"http://127.0.0.1:{ready['http_port']}/v1/models") as answer:
-            self.assertEqual(json.load(answer)["data"][0]["id"], "m")
-
         http = f"http://127.0.0.1:{ready['http_port']}"
+        for arguments in (["chat", http, "--prompt", "hello", "--max-tokens", "4"],
+                          ["api_client", http, "--session_id", "1", "--prompt", "hello", "--request_output_len", "4"]):
+            self.assertGreater(len(self.run_berth(*arguments).stdout), 1)
+        with urllib.request.urlopen(f"{http}/v1/models") as answer:
+            self.assertEqual(json.load(answer)["data"][0]["id"], "m")
 
         def measure(*flags, server=f"127.0.0.1:{ready['grpc_port']}", vocab="100", repeats="1", cwd=None):
             return subprocess.run([BERTH, "bench", "serve", "--server", server, "--repeats", repeats, "--vocab", vocab, *flags], capture_output=True, text=True,

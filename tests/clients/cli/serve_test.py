@@ -99,9 +99,16 @@ class ServeTest(unittest.TestCase):
         for worker in workers.values():
             self.assertEqual(worker["flags"][-3:], ["--log-level", "debug", "--no-prefix-cache"])
 
+    def test_the_ports_that_are_not_given_follow_the_first(self):
+        for flags, ports in (([], "23333 23334 23335 23336"), (["--port", "7000"], "7000 7001 7002 7003"), (["--port=0"], "0 0 0 0"),
+                             (["--admin-port", "9", "--port", "7000"], "7000 7001 9 7003"), (["--grpc-port", "9"], "23333 9 23335 23336")):
+            _, _, gateway = self.started(*flags)
+            at = dict(zip(gateway["flags"], gateway["flags"][1:]))
+            self.assertEqual([at[f"--{name}-port"] for name in ("http", "grpc", "admin", "metrics")], ports.split())
+
     def test_a_wrong_value_is_named_before_anything_is_started(self):
         for flag, value, named in (("--http-request-seconds", "0", "not in range"), ("--max-streams", "x", "x"), ("--log-level", "loud", "loud"),
-                                   ("--drain-seconds", "-1", "-1"),
+                                   ("--drain-seconds", "-1", "-1"), ("--port", "65533", "65533 not in range"),
                                    ("--ssl-certfile", "/no/such/file", "/no/such/file")):
             serve = self.serve(flag, value)
             error = serve.process.stderr.read()

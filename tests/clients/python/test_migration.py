@@ -16,7 +16,7 @@ import berth
 import pytest
 from berth import turbomind as tm
 from conftest import ROOT, TINY_MODEL, address_of
-from processes import Cluster
+from processes import Process, free_port
 
 PAGE = os.path.join(ROOT, "docs", "migrating_from_lmdeploy.md")
 with open(PAGE, encoding="utf-8") as page:
@@ -58,15 +58,13 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster(bin_dir, model, tmp_path_factory):
-    started = Cluster(
-        bin_dir,
-        str(tmp_path_factory.mktemp("served")),
-        workers=1,
-        worker_arguments=("--model", model, "--device", "cpu", "--model-name", "tiny"),
-    )
-    yield started
-    started.stop()
+def port(bin_dir, model, tmp_path_factory):
+    """That of HTTP of a server; the others follow it."""
+    command = ["serve", model, "--device", "cpu", "--model-name", "tiny", "--port", free_port(4), "--ready-line"]
+    log = tmp_path_factory.mktemp("served") / "log"
+    server = Process(os.path.join(bin_dir, "berth"), *command, log=log)
+    yield server.ready["http_port"]
+    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +78,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def localise(text, model, cluster):
+def localise(text, model, port):
     """The page's names and ports are this test's."""
-    ready = cluster.gateway.ready
-    ports = {23334: ready["grpc_port"], 23335: ready["admin_port"], 23336: ready["metrics_port"]}
-    ports |= {port: cluster.workers["w0"].ready["port"] for port in (33336, 33337)}
-    # A chat that is told the port of HTTP takes the next one.
-    chats = re.match("berth (chat|serve)", text)
-    ports[23333] = ready["grpc_port"] - 1 if chats else ready["http_port"]
-    return re.sub(r"127\.0\.0\.1:(\d+)", lambda at: f"127.0.0.1:{ports[int(at[1])]}", text.replace("path/to/model", model))
+    text = text.replace("path/to/model", model)
+    return re.sub(r"127\.0\.0\.1:2333(\d)", lambda at: f"127.0.0.1:{port - 3 + int(at[1])}", text)
 
 
 def run(command, **options):
@@ -108,8 +101,7 @@ def serve(command, **options):
     ports = [i + 1 for i, word in enumerate(command) if word in ("--server-port", "--server_port", "--port")]
     for i in ports:
         command[i] = "0"
-    others = [word for name in ("grpc", "admin", "metrics") for word in (f"--{name}-port", "0")]
-    command += [*([] if ports else ["--port", "0"]), *others, "--ready-line", "--stop-with-stdin"]
+    command += [*([] if ports else ["--port", "0"]), "--ready-line", "--stop-with-stdin"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     ) as server:
@@ -120,8 +112,8 @@ def serve(command, **options):
 
 
 @pytest.mark.parametrize("line", lines("sh"))
-def test_a_command_runs(line, bin_dir, model, cluster, folder):
-    program, *arguments = shlex.split(localise(line, model, cluster))
+def test_a_command_runs(line, bin_dir, model, port, folder):
+    program, *arguments = shlex.split(localise(line, model, port))
     command = [shutil.which(program, path=bin_dir + os.pathsep + os.environ["PATH"]), *arguments]
     options = {"cwd": folder, "env": {**os.environ, "TMPDIR": str(folder), "HOME": str(folder)}}
     if arguments[0] == "serve" and arguments[1] != "api_client":
@@ -168,9 +160,9 @@ def test_what_berth_lacks_is_named(line, bin_dir, tmp_path):
 
 
 @pytest.mark.parametrize("line", lines("python refused"))
-def test_what_the_package_lacks_is_named(line, model, cluster):
+def test_what_the_package_lacks_is_named(line, model, port):
     with pytest.raises(berth.UnsupportedError):
-        exec(localise(line, model, cluster), {**vars(berth), "image": object()})
+        exec(localise(line, model, port), {**vars(berth), "image": object()})
 
 
 TAKEN = {
@@ -219,8 +211,8 @@ def test_options_of_lmdeploy_are_taken_or_refused_by_name(cluster):
 
 
 @pytest.mark.parametrize("program", [text for language, text in BLOCKS if language == "python"])
-def test_a_program_runs(program, bin_dir, model, cluster):
+def test_a_program_runs(program, bin_dir, model, port):
     environment = {**os.environ, "PATH": bin_dir + os.pathsep + os.environ["PATH"]}
-    done = run([sys.executable, "-c", localise(program, model, cluster)], env=environment)
+    done = run([sys.executable, "-c", localise(program, model, port)], env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout  # an answer of random weights may be blank
