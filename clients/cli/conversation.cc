@@ -9,6 +9,9 @@
 namespace berth::cli {
 namespace {
 
+// What a person waits for the server to do what it also does on its own, in time.
+constexpr absl::Duration kCancelPatience = absl::Seconds(1), kClosePatience = absl::Seconds(2);
+
 std::string DrawId(const char* prefix) {
   std::random_device random;
   return absl::StrCat(prefix, absl::Hex(random(), absl::kZeroPad8), absl::Hex(random(), absl::kZeroPad8));
@@ -51,6 +54,7 @@ absl::Status Conversation::Ask(const std::string& text,
     base::MutexLock lock(mutex_);
     running_.emplace().set_request_id(turn.request_id());
     running_->set_session_id(session_id_);
+    interrupted_ = false;
   }
   const absl::Status status = client_.Generate(turn, on_message);
   base::MutexLock lock(mutex_);
@@ -62,15 +66,16 @@ absl::Status Conversation::Ask(const std::string& text,
 }
 
 bool Conversation::Interrupt() {
-  std::optional<v1::CancelRequest> request;
+  v1::CancelRequest request;
+  bool again = false;
   {
     base::MutexLock lock(mutex_);
-    request = running_;
+    if (!running_.has_value()) return false;
+    request = *running_;
+    again = std::exchange(interrupted_, true);
   }
-  if (!request.has_value()) return false;
-  const absl::StatusOr<bool> found = client_.Cancel(*request);
   // A server that does not answer, or has not seen the request yet: then the stream goes.
-  if (!found.ok() || !*found) client_.Abandon(request->request_id());
+  if (again || !client_.Cancel(request, kCancelPatience).value_or(false)) client_.Abandon(request.request_id());
   return true;
 }
 
@@ -79,7 +84,7 @@ absl::Status Conversation::Close() {
   v1::CloseSessionRequest request;
   request.set_session_id(std::exchange(session_id_, {}));
   request.set_model(options_.model);
-  return client_.CloseSession(request).status();
+  return client_.CloseSession(request, kClosePatience).status();
 }
 
 }  // namespace berth::cli

@@ -30,9 +30,10 @@ class Conversation {
   // One turn; `on_message` gets the answer in pieces. The first turn opens a session. The server's error otherwise; one that
   // says that the session is lost makes the next turn open another.
   absl::Status Ask(const std::string& text, const std::function<void(const v1::StreamGenerateResponse&)>& on_message);
-  // Ends the running answer; what was said of it stays in the history. False when none runs. Any thread.
+  // Ends the running answer; what was said of it stays in the history. Where the server does not answer soon, or at a second
+  // call, only the stream ends. False when none runs. Any thread.
   bool Interrupt();
-  // Frees the session; the next turn opens another.
+  // Frees the session; the next turn opens another. DEADLINE_EXCEEDED when the server does not answer soon.
   absl::Status Close();
 
  private:
@@ -45,6 +46,7 @@ class Conversation {
 
   base::Mutex mutex_;
   std::optional<v1::CancelRequest> running_ ABSL_GUARDED_BY(mutex_);  // what would cancel it
+  bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;                  // the running answer, once
 };
 
 }  // namespace berth::cli

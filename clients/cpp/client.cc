@@ -12,9 +12,6 @@
 namespace berth::client {
 namespace {
 
-// Of calls that only ask something.
-constexpr absl::Duration kAskTimeout = absl::Seconds(30);
-
 absl::Status Abandoned() { return absl::CancelledError("the generation was abandoned"); }
 
 }  // namespace
@@ -99,8 +96,8 @@ void Client::Abandon(const std::string& request_id) {
 }
 
 template <typename Request, typename Response, typename Call>
-absl::StatusOr<Response> Client::Ask(const Request& request, const Call& call) {
-  const absl::Time deadline = absl::Now() + kAskTimeout;
+absl::StatusOr<Response> Client::Ask(const Request& request, absl::Duration timeout, const Call& call) {
+  const absl::Time deadline = absl::Now() + timeout;
   absl::Status status;
   for (int tried = 0, gateway = gateways_->TakeTurn(); tried < gateways_->size(); ++tried, ++gateway) {
     grpc::ClientContext context;
@@ -114,17 +111,17 @@ absl::StatusOr<Response> Client::Ask(const Request& request, const Call& call) {
   return status;
 }
 
-absl::StatusOr<bool> Client::Cancel(const v1::CancelRequest& request) {
+absl::StatusOr<bool> Client::Cancel(const v1::CancelRequest& request, absl::Duration timeout) {
   BERTH_ASSIGN_OR_RETURN(const v1::CancelResponse response,
-                         (Ask<v1::CancelRequest, v1::CancelResponse>(request, [&](int gateway, auto... arguments) {
+                         (Ask<v1::CancelRequest, v1::CancelResponse>(request, timeout, [&](int gateway, auto... arguments) {
                            return gateways_->inference(gateway).Cancel(arguments...);
                          })));
   return response.found();
 }
 
-absl::StatusOr<v1::CloseSessionResponse> Client::CloseSession(const v1::CloseSessionRequest& request) {
+absl::StatusOr<v1::CloseSessionResponse> Client::CloseSession(const v1::CloseSessionRequest& request, absl::Duration timeout) {
   return Ask<v1::CloseSessionRequest, v1::CloseSessionResponse>(
-      request, [&](int gateway, auto... arguments) { return gateways_->session(gateway).CloseSession(arguments...); });
+      request, timeout, [&](int gateway, auto... arguments) { return gateways_->session(gateway).CloseSession(arguments...); });
 }
 
 }  // namespace berth::client

@@ -20,6 +20,8 @@ namespace berth::client {
 // last attempt's. Thread-safe.
 class Client {
  public:
+  static constexpr absl::Duration kAskTimeout = absl::Seconds(30);  // of calls that only ask something
+
   static absl::StatusOr<std::unique_ptr<Client>> Make(const ClientOptions& options);
 
   // Runs `generation` to its end; `on_message` hears of every message once, in order of `seq`, on this thread. A caller that
@@ -27,11 +29,13 @@ class Client {
   absl::Status Generate(const v1::GenerationSpec& generation,
                         const std::function<void(v1::StreamGenerateResponse&)>& on_message,
                         absl::Duration timeout = absl::InfiniteDuration());
-  // Ends a request that runs anywhere; its stream still ends as the server says. Whether it was found.
-  absl::StatusOr<bool> Cancel(const v1::CancelRequest& request);
+  // Ends a request that runs anywhere; its stream still ends as the server says. Whether it was found. DEADLINE_EXCEEDED after
+  // `timeout`, all gateways included, as CloseSession.
+  absl::StatusOr<bool> Cancel(const v1::CancelRequest& request, absl::Duration timeout = kAskTimeout);
   // Ends a generation of this client at once, CANCELLED. No effect when none of this id runs.
   void Abandon(const std::string& request_id);
-  absl::StatusOr<v1::CloseSessionResponse> CloseSession(const v1::CloseSessionRequest& request);
+  absl::StatusOr<v1::CloseSessionResponse> CloseSession(const v1::CloseSessionRequest& request,
+                                                        absl::Duration timeout = kAskTimeout);
 
  private:
   // A generation that runs.
@@ -49,7 +53,7 @@ class Client {
   bool Wait(Running& running, absl::Duration delay, absl::Time deadline);
   // One gateway after the other, while they are not there.
   template <typename Request, typename Response, typename Call>
-  absl::StatusOr<Response> Ask(const Request& request, const Call& call);
+  absl::StatusOr<Response> Ask(const Request& request, absl::Duration timeout, const Call& call);
 
   const std::unique_ptr<Gateways> gateways_;
   const RetryOptions retry_;

@@ -109,6 +109,32 @@ TEST(ConversationTest, InterruptEndsTheStreamWhenTheServerKnowsNoSuchRequest) {
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
 }
 
+TEST(ConversationTest, ASecondInterruptEndsTheStreamWhateverTheServerDoes) {
+  FakeServer server;
+  server.cancel_ends = false;
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
+  const absl::Status status = conversation.Ask("forever", [&](const auto& message) {
+    if (!message.has_delta()) return;
+    EXPECT_TRUE(conversation.Interrupt());
+    EXPECT_TRUE(conversation.Interrupt());
+  });
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
+}
+
+TEST(ConversationTest, APersonDoesNotWaitLongForWhatTheServerDoesOnItsOwn) {
+  FakeServer server;
+  const auto client = server.Client();
+  Conversation conversation(*client, {});
+  const absl::Status status = conversation.Ask("forever", [&](const auto& message) {
+    if (message.has_delta()) conversation.Interrupt();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(conversation.Close().ok());
+  EXPECT_LE(server.cancel_time, absl::Seconds(2));
+  EXPECT_LE(server.close_time, absl::Seconds(3));
+}
+
 TEST(ConversationTest, NoServerIsAnError) {
   const auto client = *client::Client::Make({.gateways = {"127.0.0.1:1"}, .retry = {.attempts = 2}});
   Conversation conversation(*client, {});

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "clients/cpp/client.h"
 #include "proto/berth/v1/inference.grpc.pb.h"
@@ -37,7 +38,8 @@ class FakeServer : public v1::InferenceService::Service, public v1::SessionServi
   // The next generation ends so, at once or after its first piece.
   absl::Status next_status;
   bool breaks_later = false;
-  bool cancel_finds = true;
+  bool cancel_finds = true, cancel_ends = true;
+  absl::Duration cancel_time, close_time;  // until the deadline of the last such call, as it came
 
  private:
   grpc::Status StreamGenerate(grpc::ServerContext* context, const v1::StreamGenerateRequest* request,
@@ -92,16 +94,22 @@ class FakeServer : public v1::InferenceService::Service, public v1::SessionServi
     delta.set_first_token_index(index);
   }
 
-  grpc::Status Cancel(grpc::ServerContext*, const v1::CancelRequest* request, v1::CancelResponse* response) override {
+  static absl::Duration TimeLeft(const grpc::ServerContext& context) {
+    return absl::FromChrono(context.deadline()) - absl::Now();
+  }
+
+  grpc::Status Cancel(grpc::ServerContext* context, const v1::CancelRequest* request, v1::CancelResponse* response) override {
     base::MutexLock lock(mutex_);
+    cancel_time = TimeLeft(*context);
     response->set_found(cancel_finds);
-    if (cancel_finds) cancelled_.insert(request->request_id());
+    if (cancel_finds && cancel_ends) cancelled_.insert(request->request_id());
     condition_.NotifyAll();
     return grpc::Status::OK;
   }
 
-  grpc::Status CloseSession(grpc::ServerContext*, const v1::CloseSessionRequest* request,
+  grpc::Status CloseSession(grpc::ServerContext* context, const v1::CloseSessionRequest* request,
                             v1::CloseSessionResponse* response) override {
+    close_time = TimeLeft(*context);
     closed.push_back(request->session_id());
     response->set_found(true);
     return grpc::Status::OK;
