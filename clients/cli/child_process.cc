@@ -1,7 +1,6 @@
 #include "clients/cli/child_process.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,8 +35,9 @@ std::vector<std::string> Environment(const std::vector<std::pair<std::string, st
 }
 
 // Between fork and exec: only calls that are safe after a fork of a process with threads.
-[[noreturn]] void Become(pid_t parent, int output, int errors, char* const* arguments, char* const* environment) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+[[noreturn]] void Become(pid_t parent, int death_signal, int output, int errors, char* const* arguments,
+                         char* const* environment) {
+  prctl(PR_SET_PDEATHSIG, death_signal);
   if (getppid() != parent) _exit(127);  // it died before the line above
   setpgid(0, 0);
   sigset_t none;
@@ -80,7 +80,9 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(const Options&
   }
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) Become(parent, output[1], errors[1], argument_pointers.data(), environment_pointers.data());
+  if (pid == 0) {
+    Become(parent, options.death_signal, output[1], errors[1], argument_pointers.data(), environment_pointers.data());
+  }
   close(output[1]);
   close(errors[1]);
   if (pid < 0) {

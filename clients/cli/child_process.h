@@ -1,5 +1,6 @@
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <memory>
@@ -17,13 +18,14 @@ absl::StatusOr<std::string> ProgramFolder();
 // "exit code 3", "signal 9", as waitpid reports it.
 std::string DescribeExit(int wait_status);
 
-// A program that dies with the thread that started it, however that ends (PR_SET_PDEATHSIG), in a process group of its own so
+// A program that ends with the thread that started it, however that ends (PR_SET_PDEATHSIG), in a process group of its own so
 // that a terminal's Ctrl-C reaches the parent alone. Thread: the owner's, which must outlive it.
 class ChildProcess {
  public:
   struct Options {
     std::vector<std::string> arguments;                            // arguments[0] is the program's path
     std::vector<std::pair<std::string, std::string>> environment;  // beside the parent's
+    int death_signal = SIGKILL;                                    // what it gets when that thread ends
   };
 
   // INTERNAL when the system refuses; a program that cannot be executed exits with code 127.

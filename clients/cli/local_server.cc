@@ -16,7 +16,8 @@ constexpr size_t kLogLines = 30;
 
 absl::StatusOr<std::unique_ptr<LocalServer>> LocalServer::Start(std::vector<std::string> arguments,
                                                                 std::function<void(int percent)> on_loaded) {
-  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<ChildProcess> child, ChildProcess::Start({.arguments = std::move(arguments)}));
+  BERTH_ASSIGN_OR_RETURN(std::unique_ptr<ChildProcess> child,
+                         ChildProcess::Start({.arguments = std::move(arguments), .death_signal = SIGTERM}));
   std::unique_ptr<LocalServer> server(new LocalServer(std::move(child), std::move(on_loaded)));
   server->settled_.Wait();
   base::MutexLock lock(server->mutex_);

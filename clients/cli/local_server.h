@@ -21,7 +21,7 @@ class LocalServer {
   // before. `on_loaded` hears meanwhile how much of the weights is loaded, from another thread.
   static absl::StatusOr<std::unique_ptr<LocalServer>> Start(std::vector<std::string> arguments,
                                                             std::function<void(int percent)> on_loaded);
-  // Stops it in order.
+  // Stops it in order, as the death of this process does.
   ~LocalServer();
 
   const ReadyLine& ready() const { return ready_; }

@@ -27,6 +27,9 @@ sigset_t ServeSignals() {
   sigset_t set;
   sigemptyset(&set);
   for (int number : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&set, number);
+  struct sigaction hangup;
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);  // else it is under nohup
   return set;
 }
 

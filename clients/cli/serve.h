@@ -30,15 +30,15 @@ struct ServeOptions {
   int lifeline = -1;                       // a pipe: everything stops when its other end is closed; negative: none
 };
 
-// Starts the workers, then the gateway, keeps them alive, and stops them in order on SIGINT or SIGTERM: the gateway, then the
-// workers. A second signal kills them. The end of `lifeline` counts as a signal. A program that dies is started again on its
-// port, after a pause that grows; one that dies before it was ready for the first time ends everything. A worker that has once
-// said that it is alive (the datagram WATCHDOG=1 of systemd's protocol) and then is silent for 2 s is killed and started again.
-// What the programs write goes to standard error with their name before each line.
+// Starts the workers, then the gateway, keeps them alive, and stops them in order on SIGINT, SIGTERM or SIGHUP (unless that is
+// ignored): the gateway, then the workers. A second signal kills them. The end of `lifeline` counts as a signal. A program that
+// dies is started again on its port, after a pause that grows; one that dies before it was ready for the first time ends
+// everything. A worker that has once said that it is alive (the datagram WATCHDOG=1 of systemd's protocol) and then is silent
+// for 2 s is killed and started again. What the programs write goes to standard error with their name before each line.
 //
 // `on_loaded` runs before whenever another percent of the workers' weights is loaded. `on_ready` runs once, when the gateway
 // accepts requests and all workers are attached. Returns when all children are gone; the status says what could not be started.
-// Thread: the process's main thread, with SIGINT, SIGTERM and SIGCHLD blocked in all.
+// Thread: the process's main thread, with the signals of BlockServeSignals blocked in all.
 absl::Status Serve(const ServeOptions& options, const std::function<void(const ReadyLine&)>& on_ready,
                    const std::function<void(int percent)>& on_loaded);
 

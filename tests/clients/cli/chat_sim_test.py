@@ -29,6 +29,7 @@ class Chat:
     """A running `berth chat --sim`. All its processes inherit the writing end of a pipe, whose end of file says that none is left."""
 
     def __init__(self, folder, *flags):
+        self.folder = folder
         self.gone, write_end = os.pipe()
         self.process = subprocess.Popen([BERTH, "chat", "--sim", "--workers", "2", *flags], pass_fds=[write_end], env={**os.environ, "TMPDIR": folder},
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -109,11 +110,13 @@ class ChatSimTest(unittest.TestCase):
         chat.type("and then\n\n")
         self.assertNotIn("error", chat.read_until(lambda text: len(text) > 5))
 
-    def test_kill_9_leaves_no_process(self):
-        chat = self.chat()
-        chat.read_until(lambda text: text.endswith(PROMPT))
-        chat.process.kill()
-        chat.wait_for_all()
+    def test_a_chat_that_is_killed_leaves_nothing(self):
+        for number in (signal.SIGKILL, signal.SIGHUP):
+            chat = self.chat()
+            chat.read_until(lambda text: text.endswith(PROMPT))
+            chat.process.send_signal(number)
+            chat.wait_for_all()
+            self.assertEqual(os.listdir(chat.folder), [])
 
     def test_a_frozen_worker_is_killed_and_the_chat_goes_on(self):
         chat = self.chat("--max-tokens", "8", "--seed", "1", "--worker-flag=--sim-step-ms=1")

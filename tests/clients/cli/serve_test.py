@@ -20,6 +20,7 @@ class Serve:
     """A running `berth serve` in a folder with the stand-ins."""
 
     def __init__(self, folder, *flags, **environment):
+        self.folder = folder
         for program in (BERTH, FAKES / "berth-worker", FAKES / "berth-gateway"):
             shutil.copy(program, folder)
         read_end, write_end = os.pipe()
@@ -126,13 +127,22 @@ class ServeTest(unittest.TestCase):
         self.assertEqual(serve.process.wait(), 1)
 
     def test_stops_the_gateway_then_the_workers(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             serve, _, _ = self.started()
             serve.process.send_signal(number)
             rest = serve.rest()
             self.assertEqual(rest[:2], ["gateway told", "gateway stopped"])
             self.assertEqual(sorted(rest[2:]), ["worker-1 stopped", "worker-2 stopped"])
             self.assertEqual(serve.process.wait(), 0)
+            self.assertEqual([path for path in pathlib.Path(serve.folder).iterdir() if path.is_dir()], [])
+
+    def test_under_nohup_it_goes_on(self):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+        serve, _, _ = self.started()
+        serve.process.send_signal(signal.SIGHUP)
+        serve.process.terminate()  # the first signal that counts
+        self.assertEqual(serve.rest()[:2], ["gateway told", "gateway stopped"])
 
     def test_kill_9_leaves_no_child(self):
         serve, _, _ = self.started()
