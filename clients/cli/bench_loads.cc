@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
+#include "clients/cli/parse_line.h"
 
 namespace berth::cli {
 namespace {
@@ -113,7 +114,7 @@ absl::StatusOr<BenchLoad> ParseLoad(char letter, const std::string& text, const 
       if (Scan(text, "%d@%lf%n", &count, &rate)) return Open(count, rate, files);
       break;
   }
-  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(1, letter), ":", text, "\" is no load"));
+  return WrongUsage(absl::StrCat("\"", std::string(1, letter), ":", text, "\" is no load"));
 }
 
 }  // namespace
@@ -135,7 +136,7 @@ absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const
                                            [&](const auto& row) { return !entry.empty() && row.first == entry[0]; });
     const bool bare = entry.size() == 1;
     if (usual == std::end(kUsual) || !(bare || entry[1] == ':')) {
-      return absl::InvalidArgumentError(absl::StrCat("\"", entry, "\" is no load"));
+      return WrongUsage(absl::StrCat("\"", entry, "\" is no load"));
     }
     for (const std::string& row : Split(bare ? usual->second : entry.substr(2))) {
       BERTH_ASSIGN_OR_RETURN(BenchLoad load, ParseLoad(entry[0], row, files));
@@ -149,21 +150,21 @@ absl::StatusOr<std::vector<BenchLoad>> ParseLoads(const std::string& list, const
 namespace {
 
 absl::Status Validate(const Sweep& sweep) {
-  if (sweep.requests < 1) return absl::InvalidArgumentError(absl::StrCat(sweep.requests, " requests, want at least 1"));
-  if (sweep.turns < 1) return absl::InvalidArgumentError(absl::StrCat(sweep.turns, " turns, want at least 1"));
+  if (sweep.requests < 1) return WrongUsage(absl::StrCat(sweep.requests, " requests, want at least 1"));
+  if (sweep.turns < 1) return WrongUsage(absl::StrCat(sweep.turns, " turns, want at least 1"));
   if (sweep.prefix < 0 || sweep.prefixes < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(sweep.prefixes, " prefixes of ", sweep.prefix, " tokens"));
+    return WrongUsage(absl::StrCat(sweep.prefixes, " prefixes of ", sweep.prefix, " tokens"));
   }
   for (const double rate : sweep.request_rates) {
-    if (!(rate > 0)) return absl::InvalidArgumentError(absl::StrCat("a rate of ", rate, " requests a second"));
+    if (!(rate > 0)) return WrongUsage(absl::StrCat("a rate of ", rate, " requests a second"));
   }
   for (const int in_flight : sweep.concurrencies) {
-    if (in_flight < 1) return absl::InvalidArgumentError(absl::StrCat(in_flight, " requests in flight"));
+    if (in_flight < 1) return WrongUsage(absl::StrCat(in_flight, " requests in flight"));
   }
-  if (!(sweep.replay >= 0)) return absl::InvalidArgumentError(absl::StrCat("a replay ", sweep.replay, " times as fast"));
+  if (!(sweep.replay >= 0)) return WrongUsage(absl::StrCat("a replay ", sweep.replay, " times as fast"));
   const bool drawn = sweep.prompt == 0 && sweep.output == 0;
   if (drawn || (sweep.prompt >= 1 && sweep.output >= 1)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("lengths ", sweep.prompt, "/", sweep.output, ", want at least 1 of each"));
+  return WrongUsage(absl::StrCat("lengths ", sweep.prompt, "/", sweep.output, ", want at least 1 of each"));
 }
 
 absl::StatusOr<BenchLoad> RequestsOf(const Sweep& sweep, const std::vector<TraceRequest>& trace) {

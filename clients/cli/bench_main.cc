@@ -79,7 +79,7 @@ absl::Status Plot(const Flags& flags) {
 absl::Status Run(Flags& flags) {
   if (!flags.plot.empty()) return Plot(flags);
   if (flags.models.size() != 1) {
-    return absl::InvalidArgumentError(absl::StrCat(flags.models.size(), " models are named, want one"));
+    return WrongUsage(absl::StrCat(flags.models.size(), " models are named, want one"));
   }
   flags.bench.device.model = flags.models.front();
   if (!flags.loads.empty()) {

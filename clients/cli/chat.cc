@@ -31,7 +31,8 @@ LineSource LinesOf(std::istream& in, std::ostream& out) {
   };
 }
 
-void Chat(Conversation& conversation, const LineSource& read_line, std::ostream& out) {
+absl::Status Chat(Conversation& conversation, const LineSource& read_line, std::ostream& out, std::ostream& errors) {
+  absl::Status last;
   while (true) {
     out << std::endl;
     const std::optional<std::string> input = ReadInput(read_line);
@@ -46,11 +47,14 @@ void Chat(Conversation& conversation, const LineSource& read_line, std::ostream&
       status = conversation.Ask(*input, [&](const auto& message) { out << TextOf(message) << std::flush; });
       out << std::endl;
     }
-    if (!status.ok()) out << "error: " << status.message() << std::endl;
+    if (status.ok()) continue;
+    errors << "error: " << status.message() << std::endl;
+    last = status;
   }
   out << std::endl;
   // The server forgets the session in time should this fail.
   conversation.Close().IgnoreError();
+  return last;
 }
 
 }  // namespace berth::cli

@@ -6,6 +6,7 @@
 #include <ostream>
 #include <string>
 
+#include "absl/status/status.h"
 #include "clients/cli/conversation.h"
 
 namespace berth::cli {
@@ -17,8 +18,8 @@ using LineSource = std::function<std::optional<std::string>(const std::string& p
 LineSource LinesOf(std::istream& in, std::ostream& out);
 
 // Reads inputs and prints answers until `exit` or the end of the input. An empty line (a double Enter) ends an input; `end`
-// closes the session, so that the next input begins another; `/image` is kept for models that see; errors are printed and the
-// loop goes on. Closes the session it leaves.
-void Chat(Conversation& conversation, const LineSource& read_line, std::ostream& out);
+// closes the session, so that the next input begins another; `/image` is kept for models that see; errors are written to
+// `errors` and the loop goes on. Closes the session it leaves. Returns the last error.
+absl::Status Chat(Conversation& conversation, const LineSource& read_line, std::ostream& out, std::ostream& errors);
 
 }  // namespace berth::cli

@@ -23,6 +23,7 @@
 #include "clients/cli/local_server.h"
 #include "clients/cli/message_json.h"
 #include "clients/cli/old_spellings.h"
+#include "clients/cli/parse_line.h"
 #include "clients/cli/terminal.h"
 #include "google/protobuf/util/json_util.h"
 #include "proto/rpc/collector.h"
@@ -30,12 +31,13 @@
 namespace berth::cli {
 namespace {
 
-// With editing and a history where somebody types.
-void TalkTo(Conversation& conversation, const std::string& history_file) {
-  if (!isatty(STDIN_FILENO)) return Chat(conversation, LinesOf(std::cin, std::cout), std::cout);
+// With editing and a history where somebody types, who sees the errors; a program is told the last one.
+absl::Status TalkTo(Conversation& conversation, const std::string& history_file) {
+  if (!isatty(STDIN_FILENO)) return Chat(conversation, LinesOf(std::cin, std::cout), std::cout, std::cerr);
   Terminal terminal(history_file);
-  Chat(
-      conversation, [&terminal](const std::string& prompt) { return terminal.ReadLine(prompt); }, std::cout);
+  const auto read_line = [&terminal](const std::string& prompt) { return terminal.ReadLine(prompt); };
+  Chat(conversation, read_line, std::cout, std::cout).IgnoreError();
+  return absl::OkStatus();
 }
 
 // What the server answers by. INVALID_ARGUMENT: the JSON is none of a generation's, or has what each turn sets.
@@ -44,10 +46,10 @@ absl::StatusOr<ConversationOptions> OptionsOf(const ChatFlags& flags) {
   v1::GenerationSpec& generation = options.generation;
   const std::string text = flags.generation.empty() ? "{}" : flags.generation;
   if (const auto status = google::protobuf::util::JsonStringToMessage(text, &generation); !status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("--generation: ", status.ToString()));
+    return WrongUsage(absl::StrCat("--generation: ", status.ToString()));
   }
   if (generation.has_prompt() || generation.has_session()) {
-    return absl::InvalidArgumentError("--generation: prompt and session are each turn's own");
+    return WrongUsage("--generation: prompt and session are each turn's own");
   }
   if (flags.temperature.has_value()) generation.mutable_sampling()->set_temperature(*flags.temperature);
   if (flags.top_p.has_value()) generation.mutable_sampling()->set_top_p(*flags.top_p);
@@ -139,7 +141,9 @@ absl::Status RunChat(ChatFlags flags) {
   if (!std::filesystem::exists(serve.model, ignored) && ServerAddress(serve.model).ok()) {
     flags.server = std::exchange(serve.model, {});
   }
-  BERTH_ASSIGN_OR_RETURN(flags.server, ServerAddress(flags.server));
+  const absl::StatusOr<std::string> server = ServerAddress(flags.server);
+  if (!server.ok()) return WrongUsage(server.status().message());
+  flags.server = *server;
   BERTH_ASSIGN_OR_RETURN(ConversationOptions options, OptionsOf(flags));
   BERTH_ASSIGN_OR_RETURN(const std::unique_ptr<LocalServer> local, StartOwnServer(flags));
   if (local == nullptr) {
@@ -155,11 +159,7 @@ absl::Status RunChat(ChatFlags flags) {
   const InterruptWatcher interrupts([&conversation] {
     if (!conversation.Interrupt()) std::cerr << "\n(`exit` leaves)" << std::endl;
   });
-  if (!flags.prompt.has_value()) {
-    TalkTo(conversation, flags.history_file);
-    return absl::OkStatus();
-  }
-  return Answer(conversation, flags);
+  return flags.prompt.has_value() ? Answer(conversation, flags) : TalkTo(conversation, flags.history_file);
 }
 
 }  // namespace berth::cli

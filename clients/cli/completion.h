@@ -3,13 +3,11 @@
 #include <string>
 
 #include "CLI/App.hpp"
-#include "absl/status/statusor.h"
 
 namespace berth::cli {
 
 // A script that makes `shell` ("bash" or "zsh") complete the app's commands and flags, and files where it knows none. Of a
 // command that hands flags on to another program they are those that its --help tells.
-// INVALID_ARGUMENT for another shell.
-absl::StatusOr<std::string> CompletionScript(const CLI::App& app, const std::string& shell);
+std::string CompletionScript(const CLI::App& app, const std::string& shell);
 
 }  // namespace berth::cli

@@ -70,7 +70,9 @@ class Commands {
     AddServeBenchFlags(bench_serve_, bench_flags_);
     check_env_.add_flag("--json", json_, "As JSON");
     check_env_.add_option("--dump-file", dump_file_, "Write it to this file too, as JSON");
-    completion_.add_option("shell", shell_, "bash or zsh: source <(berth completion bash)")->required();
+    completion_.add_option("shell", shell_, "bash or zsh: source <(berth completion bash)")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh"}));
     for (CLI::App* command : {&bench_engine_, &bench_tune_, &bench_generation_, &convert_, &list_, &inspect_}) {
       command->prefix_command()->set_help_flag();
     }
@@ -99,8 +101,7 @@ class Commands {
     }
     if (check_env_.parsed()) return CheckEnvironment(json_, dump_file_);
     if (completion_.parsed()) {
-      BERTH_ASSIGN_OR_RETURN(const std::string script, CompletionScript(app_, shell_));
-      std::cout << script;
+      std::cout << CompletionScript(app_, shell_);
       return absl::OkStatus();
     }
     const CLI::App& command = convert_.parsed() ? convert_ : list_.parsed() ? list_ : inspect_;

@@ -10,6 +10,8 @@
 #include "CLI/Config.hpp"
 #include "CLI/Formatter.hpp"
 #include "absl/status/status.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/string_view.h"
 
 namespace berth::cli {
 
@@ -42,10 +44,20 @@ CLI::Validator OneOf(const std::map<std::string, Value>& values) {
   return {make_value, names};
 }
 
+inline constexpr char kWrongUsageUrl[] = "berth/wrong-usage";
+
+// Of a command line whose flags are right each by itself: ExitCode knows it.
+inline absl::Status WrongUsage(absl::string_view message) {
+  absl::Status status = absl::InvalidArgumentError(message);
+  status.SetPayload(kWrongUsageUrl, absl::Cord());
+  return status;
+}
+
 // What a program ends with whose work ended so; says why when that was an error.
 inline int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
   std::cerr << "berth: " << status.message() << std::endl;
+  if (status.GetPayload(kWrongUsageUrl).has_value()) return kWrongUsage;
   return absl::IsUnimplemented(status) ? kNotOffered : kFailed;
 }
 

@@ -21,6 +21,7 @@
 #include "clients/cli/child_process.h"
 #include "clients/cli/elapsed_line.h"
 #include "clients/cli/model_name.h"
+#include "clients/cli/parse_line.h"
 #include "clients/cli/ready_line.h"
 
 namespace berth::cli {
@@ -177,9 +178,9 @@ void AddServeFlags(CLI::App& app, ServeFlags& flags) {
 
 absl::Status RunServe(ServeFlags flags) {
   ServeOptions& serve = flags.serve;
-  if (serve.model.empty() != flags.sim) return absl::InvalidArgumentError("want one of a model and --sim");
+  if (serve.model.empty() != flags.sim) return WrongUsage("want one of a model and --sim");
   if (serve.workers > 1 && absl::StrContains(serve.device, ':')) {
-    return absl::InvalidArgumentError(absl::StrCat("--device is ", serve.device, ", one GPU for ", serve.workers, " workers"));
+    return WrongUsage(absl::StrCat("--device is ", serve.device, ", one GPU for ", serve.workers, " workers"));
   }
   BERTH_RETURN_IF_ERROR(ResolveServedModel(serve));
   std::unique_ptr<TemporaryFolder> folder;

@@ -32,7 +32,7 @@ class Chat:
         self.folder = folder
         self.gone, write_end = os.pipe()
         self.process = subprocess.Popen([BERTH, "chat", "--sim", "--workers", "2", *flags], pass_fds=[write_end], env={**os.environ, "TMPDIR": folder},
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         os.close(write_end)
         self.text = ""
 
@@ -175,18 +175,26 @@ class ChatSimTest(unittest.TestCase):
             self.assertIn("starting, 0 s\x1b[K\r", shown)
             self.assertNotIn(b"starting, ", self.run_berth(*command, "--sim").stderr.encode())
 
-    def run_berth(self, *arguments):
-        return subprocess.run([BERTH, *arguments], input="", capture_output=True, text=True)
+    def run_berth(self, *arguments, typed=""):
+        return subprocess.run([BERTH, *arguments], input=typed, capture_output=True, text=True)
 
     def test_exit_codes_tell_wrong_lines_from_what_does_not_exist(self):
-        for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 1, "nowhere"),
-                                       (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 1, "fish"),
+        for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 2, "nowhere"),
+                                       (["serve"], 2, "--sim"), (["serve", "--sim", "--workers", "2", "--device", "cuda:0"], 2, "cuda:0"),
+                                       (["chat", "127.0.0.1:1", "--generation", "{"], 2, "--generation"), (["chat", "127.0.0.1:1", "--prompt", "x"], 1, "connect"),
+                                       (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 2, "fish"),
                                        (["convert", "m", "--nope"], 2, "--help"), (["inspect"], 2, "model"), (["list", "--nope"], 2, "--nope"), (["inspect", "m", "--dtype", "f8"], 2, "--dtype: f8 not in {auto,bf16,f16,f32}"),
-                                       (["api_client"], 2, "server"), (["api_client", "nowhere"], 1, "nowhere"),
+                                       (["api_client"], 2, "server"), (["api_client", "nowhere"], 2, "nowhere"),
                                        (["bench", "engine", "--nope"], 2, "--help"), (["bench", "tune", "m"], 3, "this build has no"), (["bench", "throughput"], 2, "model")):
             ended = self.run_berth(*arguments)
             self.assertEqual(ended.returncode, code, ended.stderr)
             self.assertIn(words, ended.stdout + ended.stderr)
+
+    def test_a_chat_of_no_terminal_fails_with_its_last_question(self):
+        ended = self.run_berth("chat", "127.0.0.1:1", typed="hi\n\n")
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("berth: ", ended.stderr)
+        self.assertNotIn("error", ended.stdout)
 
     def test_check_env_is_lines_or_json(self):
         told = self.run_berth("check-env").stdout
@@ -312,7 +320,7 @@ class ChatSimTest(unittest.TestCase):
         self.assertIn("the connection ended", measure("--loads", "A:1/1", "--model", "m", server=f"http://127.0.0.1:{ready['grpc_port']}").stderr)
         for flags, error in ((["--loads", "X"], '"X" is no load'), (["--loads", "B:1x8/6", "--model", "n"], '"n"')):
             wrong = measure(*flags)
-            self.assertEqual(wrong.returncode, 1)
+            self.assertEqual(wrong.returncode, 2 if "X" in flags else 1)
             self.assertIn(error, wrong.stderr)
 
 

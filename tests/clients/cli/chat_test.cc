@@ -19,12 +19,13 @@ std::vector<std::string> Contents(const FakeServer& server) {
   return contents;
 }
 
-std::string RunChat(FakeServer& server, const std::string& typed) {
+std::string RunChat(FakeServer& server, const std::string& typed, absl::Status* last = nullptr) {
   const auto client = server.Client();
   Conversation conversation(*client, {});
   std::istringstream in(typed);
   std::ostringstream out;
-  Chat(conversation, LinesOf(in, out), out);
+  const absl::Status status = Chat(conversation, LinesOf(in, out), out, out);
+  if (last != nullptr) *last = status;
   return out.str();
 }
 
@@ -68,7 +69,9 @@ TEST(ChatTest, ImagesAreRefusedAndNotSent) {
 TEST(ChatTest, AnErrorIsShownAndTheChatGoesOn) {
   FakeServer server;
   server.next_status = absl::InvalidArgumentError("too long");
-  const std::string shown = RunChat(server, "a\n\nb\n\n");
+  absl::Status last;
+  const std::string shown = RunChat(server, "a\n\nb\n\n", &last);
+  EXPECT_EQ(last, absl::InvalidArgumentError("too long"));
   EXPECT_THAT(shown, HasSubstr("error: too long\n"));
   EXPECT_THAT(shown, HasSubstr("b heard\n"));
 }

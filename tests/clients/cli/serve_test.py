@@ -124,7 +124,7 @@ class ServeTest(unittest.TestCase):
             self.assertEqual([worker["flags"][worker["flags"].index("--device") + 1] for _, worker in sorted(workers.items())], want)
         serve = self.serve("--workers", "2", "--device", "cuda:1")
         self.assertIn("--device is cuda:1, one GPU for 2 workers", serve.process.stderr.read())
-        self.assertEqual(serve.process.wait(), 1)
+        self.assertEqual(serve.process.wait(), 2)
 
     def test_stops_the_gateway_then_the_workers(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
