@@ -1,6 +1,7 @@
 #include "clients/cli/chat.h"
 
 #include "absl/strings/match.h"
+#include "nlohmann/json.hpp"
 
 namespace berth::cli {
 namespace {
@@ -21,6 +22,15 @@ std::optional<std::string> ReadInput(const LineSource& read_line) {
 }
 
 }  // namespace
+
+bool IsUtf8(const std::string& text) {
+  try {
+    nlohmann::json(text).dump();
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+  return true;
+}
 
 LineSource LinesOf(std::istream& in, std::ostream& out) {
   return [&in, &out](const std::string& prompt) -> std::optional<std::string> {
@@ -43,6 +53,8 @@ absl::Status Chat(Conversation& conversation, const LineSource& read_line, std::
       if (status.ok()) out << "the session is closed" << std::endl;
     } else if (absl::StartsWith(*input, "/image")) {
       status = absl::UnimplementedError("/image: no model that Berth serves takes images");
+    } else if (!IsUtf8(*input)) {
+      status = absl::InvalidArgumentError("the input is not UTF-8");
     } else {
       status = conversation.Ask(*input, [&](const auto& message) { out << TextOf(message) << std::flush; });
       out << std::endl;

@@ -95,10 +95,11 @@ absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& fla
 
 // Of an answer, and how to reach a server.
 void AddConversationFlags(CLI::App& app, ChatFlags& flags) {
-  auto* const prompt = app.add_option("--prompt", flags.prompt, "Answer this and exit");
+  const CLI::Validator utf8([](const std::string& text) { return IsUtf8(text) ? "" : "is not UTF-8"; }, "", "utf8");
+  auto* const prompt = app.add_option("--prompt", flags.prompt, "Answer this and exit")->check(utf8);
   app.add_flag("--json", flags.json, "The answer to --prompt with its token ids, as JSON with the fields of berth.v1")
       ->needs(prompt);
-  app.add_option("--system", flags.conversation.system, "System message");
+  app.add_option("--system", flags.conversation.system, "System message")->check(utf8);
   app.add_option("--max-tokens", flags.max_tokens, "Tokens of an answer")->check(CLI::PositiveNumber);
   app.add_option("--temperature", flags.temperature, "0 is greedy")->check(CLI::Range(0.0, 2.0));
   app.add_option("--top-p", flags.top_p)->check(CLI::Range(0.0, 1.0));
@@ -106,7 +107,8 @@ void AddConversationFlags(CLI::App& app, ChatFlags& flags) {
   app.add_option("--seed", flags.seed, "Makes sampling repeatable");
   app.add_option("--generation", flags.generation,
                  "What else an answer is made by, as JSON of a berth.v1.GenerationSpec: {\"sampling\": {\"min_p\": 0.1}}");
-  app.add_option("--session-id", flags.conversation.session_id, "Name of the session on the server; default: a drawn one");
+  app.add_option("--session-id", flags.conversation.session_id, "Name of the session on the server; default: a drawn one")
+      ->check(utf8);
   AddClientTlsFlags(app, flags.tls);
   app.add_option("--api-key", flags.api_key, "Key for the server");
 }

@@ -182,7 +182,7 @@ class ChatSimTest(unittest.TestCase):
         for arguments, code, words in ((["serve", "m", "--no-such-flag"], 2, "--no-such-flag"), (["chat", "--server", "nowhere"], 2, "nowhere"),
                                        (["serve"], 2, "--sim"), (["serve", "--sim", "--workers", "2", "--device", "cuda:0"], 2, "cuda:0"),
                                        (["chat", "127.0.0.1:1", "--generation", "{"], 2, "--generation"), (["chat", "127.0.0.1:1", "--prompt", "x"], 1, "connect"),
-                                       (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["completion", "fish"], 2, "fish"),
+                                       (["serve", "m", "--tp", "2"], 3, "tensor parallelism"), (["chat", "127.0.0.1:1", "--prompt", b"caf\xe9"], 2, "--prompt: is not UTF-8"), (["completion", "fish"], 2, "fish"),
                                        (["convert", "m", "--nope"], 2, "--help"), (["inspect"], 2, "model"), (["list", "--nope"], 2, "--nope"), (["inspect", "m", "--dtype", "f8"], 2, "--dtype: f8 not in {auto,bf16,f16,f32}"),
                                        (["api_client"], 2, "server"), (["api_client", "nowhere"], 2, "nowhere"),
                                        (["bench", "engine", "--nope"], 2, "--help"), (["bench", "tune", "m"], 3, "this build has no"), (["bench", "throughput"], 2, "model")):

@@ -66,6 +66,12 @@ TEST(ChatTest, ImagesAreRefusedAndNotSent) {
   EXPECT_THAT(Contents(server), ElementsAre("hello"));
 }
 
+TEST(ChatTest, WhatIsNotUtf8IsNotSent) {
+  FakeServer server;
+  EXPECT_THAT(RunChat(server, "caf\xe9\n\nna\xc3\xafve\n\n"), HasSubstr("error: the input is not UTF-8\n"));
+  EXPECT_THAT(Contents(server), ElementsAre("na\xc3\xafve"));
+}
+
 TEST(ChatTest, AnErrorIsShownAndTheChatGoesOn) {
   FakeServer server;
   server.next_status = absl::InvalidArgumentError("too long");
