@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -29,8 +30,8 @@ constexpr RenamedFlag kRenamed[] = {{"--server-name", "--host"},
                                     {"--max-concurrent-requests", "--max-streams"},
                                     {"--request-output-len", "--max-tokens"}};
 
-// Flags of which only some values are what Berth does: those go, others are refused. `values` are separated by spaces; "*":
-// any.
+constexpr absl::string_view kAny = "any value";
+// Flags of which only some values are what Berth does: those go, others are refused. `values` are separated by spaces.
 struct FixedFlag {
   absl::string_view name, values, lacking;
   bool takes_value = true;
@@ -54,11 +55,55 @@ constexpr FixedFlag kFixed[] = {
     {"--max-prefill-iters", "", "flag of this name; --step-tokens N bounds a step, and prompts are cut into steps"},
     {"--ssl", "", "certificates in the environment; --ssl-keyfile FILE and --ssl-certfile FILE name them", false},
     {"--proxy-url", "", "LMDeploy's proxy; gateways find workers by --workers, DNS or a file"},
-    {"--stream-output", "*", "", false},
-    {"--trust-remote-code", "*", "", false},
-    {"--enable-prefix-caching", "*", "", false},
-    {"--communicator", "*", ""},
-    {"--async", "*", ""},
+    {"--stream-output", kAny, "", false},
+    {"--trust-remote-code", kAny, "", false},
+    {"--enable-prefix-caching", kAny, "", false},
+    {"--communicator", kAny, ""},
+    {"--async", kAny, ""},
+    {"--node-rank", "0", "a worker over several hosts"},
+    {"--dist-init-addr", "", "a worker over several hosts"},
+    {"--distributed-executor-backend", "uni", "a worker of several processes"},
+    {"--role", "Hybrid", "workers for prompts or answers alone"},
+    {"--migration-backend", kAny, ""},
+    {"--enable-microbatch", "", "flag of this name; prompts and answers share steps anyway", false},
+    {"--enable-eplb", "", "expert parallelism", false},
+    {"--enable-return-routed-experts", "", "answer that tells the experts", false},
+    {"--engine", "turbomind", "another engine than Berth's own"},
+    {"--eager-mode", kAny, "", false},
+    {"--cudagraph-capture-batch-sizes", "", "choice of the batches that CUDA graphs are for"},
+    {"--kernel-block-size", kAny, ""},
+    {"--cache-block-seq-len", kAny, ""},
+    {"--max-prefill-token-num", "", "flag of this name; --step-tokens N bounds a step, and prompts are cut into steps"},
+    {"--prefix-cache-state-budget", "0", "models with recurrent states"},
+    {"--prefix-cache-decode-state-interval", "0", "models with recurrent states"},
+    {"--dllm-block-length", "", "diffusion models"},
+    {"--dllm-unmasking-strategy", "", "diffusion models"},
+    {"--dllm-denoising-steps", "", "diffusion models"},
+    {"--dllm-confidence-threshold", "", "diffusion models"},
+    {"--speculative-draft-model", "", "speculative decoding"},
+    {"--speculative-num-draft-tokens", "", "speculative decoding"},
+    {"--logprobs-mode", "", "choice of what log probabilities are of"},
+    {"--language-model-only", kAny, "", false},
+    {"--vision-max-batch-size", kAny, ""},
+    {"--allowed-media-domains", "", "images or other media"},
+    {"--revision", "main", "choice of a revision; fetch it with the hf tool and pass its directory"},
+    {"--download-dir", "", "flag of this name; HF_HOME says where downloads go"},
+    {"--hf-overrides", "", "overrides of config.json; change the file"},
+    {"--generation-config", "auto",
+     "choice of this file; the model's generation_config.json counts, callers' parameters before it"},
+    {"--reasoning-parser", "", "choice of a parser; the chat template tells how a model marks its reasoning"},
+    {"--disable-fastapi-docs", kAny, "", false},
+    {"--max-log-len", kAny, ""},
+    {"--disable-metrics", "", "switch for its metrics; they have a port of their own, --metrics-port", false},
+    {"--allow-terminate-by-client", "", "endpoint that ends the server; send it SIGTERM", false},
+    {"--enable-abort-handling", "", "endpoint that aborts requests; callers drop the connection", false},
+    {"--allow-credentials", "", "cookies; callers from pages send their key in a header", false},
+    {"--allow-methods", "*", "choice of the methods that pages may use"},
+    {"--allow-headers", "*", "choice of the headers that pages may send"},
+    {"--share", "", "public address for its web page", false},
+    {"--tokenizer-path", "", "tokenizer from elsewhere; put it into the model's directory"},
+    {"--quant-path", "", "quantised weights of this format; pass a quantised GGUF file"},
+    {"--group-size", "0", "AWQ weights; pass a quantised GGUF file or an unquantised directory"},
 };
 
 struct RenamedValue {
@@ -72,6 +117,9 @@ constexpr RenamedValue kRenamedValues[] = {
     {"--log-level", "WARN", "warn"},
     {"--log-level", "WARNING", "warn"},
     {"--log-level", "ERROR", "error"},
+    {"--log-level", "CRITICAL", "error"},
+    {"--log-level", "FATAL", "error"},
+    {"--log-level", "NOTSET", "debug"},
     {"--tool-call-parser", "internlm", "internlm2"},
     {"--tool-call-parser", "qwen", "hermes"},
     {"--tool-call-parser", "qwen2d5", "hermes"},
@@ -99,7 +147,7 @@ auto Find(const Table& table, absl::string_view name) {
   return std::find_if(std::begin(table), std::end(table), [&](const auto& entry) { return entry.name == name; });
 }
 
-// What becomes of one flag of `serve` or `chat`; takes its value from `next` if it needs one.
+// What becomes of one flag of a command that LMDeploy has too; takes its value from `next` if it needs one.
 absl::Status TranslateFlag(const std::string& command, const std::string& word, Words::const_iterator& next,
                            Words::const_iterator end, Words& out) {
   auto [name, value] = SplitFlag(word);
@@ -108,6 +156,7 @@ absl::Status TranslateFlag(const std::string& command, const std::string& word, 
     return value.value_or("");
   };
   if (command == "chat" && name == "--meta-instruction") name = "--system";
+  if (command == "convert" && name == "--chat-template") return Lacks(name, "flag of this name here; berth serve takes it");
   for (const RenamedFlag& flag : kRenamed) {
     if (name == flag.old_name) name = std::string(flag.name);
   }
@@ -116,13 +165,13 @@ absl::Status TranslateFlag(const std::string& command, const std::string& word, 
     if (name == flag.name && value == flag.old_value) value = std::string(flag.value);
   }
   const auto* fixed = Find(kFixed, name);
-  if (fixed == std::end(kFixed)) {
+  if (fixed == std::end(kFixed) || (command == "convert" && name == "--tp")) {
     out.push_back(JoinFlag(name, value));
     return absl::OkStatus();
   }
-  if (!fixed->takes_value) return fixed->values == "*" ? absl::OkStatus() : Lacks(name, fixed->lacking);
+  if (!fixed->takes_value) return fixed->values == kAny ? absl::OkStatus() : Lacks(name, fixed->lacking);
   const std::string given = take_value();
-  if (fixed->values == "*" || absl::StrContains(absl::StrCat(" ", fixed->values, " "), absl::StrCat(" ", given, " "))) {
+  if (fixed->values == kAny || absl::StrContains(absl::StrCat(" ", fixed->values, " "), absl::StrCat(" ", given, " "))) {
     return absl::OkStatus();
   }
   return Lacks(absl::StrCat(name, " ", given), fixed->lacking);
@@ -170,7 +219,8 @@ absl::Status TranslateCommand(Words& arguments) {
 absl::StatusOr<std::vector<std::string>> Modernise(std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
   BERTH_RETURN_IF_ERROR(TranslateCommand(arguments));
-  const bool own = arguments[0] != "serve" && arguments[0] != "chat" && arguments[0] != "api_client";
+  constexpr absl::string_view kShared[] = {"serve", "chat", "api_client", "convert", "list"};
+  const bool own = std::find(std::begin(kShared), std::end(kShared), arguments[0]) == std::end(kShared);
   Words out = {arguments[0]};
   for (auto next = arguments.cbegin() + 1; next != arguments.cend();) {
     const std::string& word = *next++;

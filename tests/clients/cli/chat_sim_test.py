@@ -190,6 +190,44 @@ class ChatSimTest(unittest.TestCase):
             self.assertEqual(ended.returncode, code, ended.stderr)
             self.assertIn(words, ended.stdout + ended.stderr)
 
+    def test_every_flag_of_lmdeploy_is_taken_or_named(self):
+        # Lines that are wrong by what comes before the flags.
+        chat, serve = (["chat", "--generation", "x"], "--generation: "), (["serve"], "want one of a model")
+        for (line, error), flags in {
+            "chat": (chat, "--backend turbomind,--chat-template c,--revision main,--revision r,--download-dir d,--trust-remote-code,--adapters a,"
+                     "--device cuda,--eager-mode,--dllm-block-length 4,--prefix-cache-state-budget 0,--prefix-cache-decode-state-interval 0,"
+                     "--dtype float16,--tp 1,--session-len 9,--cache-max-entry-count 0.8,--enable-prefix-caching,--quant-policy 0,"
+                     "--language-model-only,--model-format hf,--rope-scaling-factor 0.0,--communicator nccl,--cp 1,--async 1,"
+                     "--speculative-algorithm eagle,--speculative-draft-model m,--speculative-num-draft-tokens 1,--model-name m,--cap chat,"
+                     "--meta-instruction m"),
+            "api_server": (serve, "--server-name h,--server-port 1,--allow-origins *,--allow-credentials,--allow-methods *,--allow-methods GET PUT,"
+                           "--allow-headers *,--proxy-url u,--max-concurrent-requests 9,--allowed-media-domains a b,--backend turbomind,"
+                           "--log-level CRITICAL,--log-level FATAL,--log-level NOTSET,--api-keys k,--ssl,--model-name m,--max-log-len 9,"
+                           "--disable-fastapi-docs,--allow-terminate-by-client,--enable-abort-handling,--trust-remote-code,--chat-template c,"
+                           "--tool-call-parser qwen,--reasoning-parser qwen-qwq,--revision r,--download-dir d,--generation-config auto,"
+                           "--generation-config f,--adapters a=b c=d,--device cuda,--eager-mode,--logprobs-mode raw_logits,--dllm-block-length 4,"
+                           "--dllm-unmasking-strategy sequential,--dllm-denoising-steps 4,--dllm-confidence-threshold 0.85,"
+                           "--enable-return-routed-experts,--distributed-executor-backend uni,--distributed-executor-backend ray,"
+                           "--kernel-block-size -1,--prefix-cache-state-budget 1,--prefix-cache-decode-state-interval 1,--language-model-only,"
+                           "--dtype auto,--tp 1,--session-len 9,--max-batch-size 9,--cache-max-entry-count 0.8,--cache-block-seq-len 64,"
+                           "--enable-prefix-caching,--max-prefill-token-num 8192,--quant-policy 0,--model-format hf,--hf-overrides {},"
+                           "--disable-metrics,--dp 1,--ep 1,--enable-microbatch,--enable-eplb,--role Hybrid,--role Decode,"
+                           "--migration-backend DLSlime,--cudagraph-capture-batch-sizes 1 2,--node-rank 0,--nnodes 1,--cp 1,"
+                           "--rope-scaling-factor 0.0,--num-tokens-per-iter 0,--max-prefill-iters 1,--async 1,--communicator nccl,"
+                           "--dist-init-addr a,--vision-max-batch-size 1,--speculative-algorithm eagle,--speculative-draft-model m,"
+                           "--speculative-num-draft-tokens 1,--qos-config-path q,--meta-instruction m,--cap chat,--share"),
+            "api_client": ((["api_client", "nowhere"], "is neither"), "--api-key k,--session-id 1"),
+            "convert": ((["convert", "/nowhere"], "/nowhere"), "--model-format hf,--tp 1,--tokenizer-path t,--dst-path d,--quant-path q,--group-size 0,"
+                        "--revision r,--download-dir d,--chat-template c,--dtype float16"),
+            "list": ((["list"], "llama"), "--engine turbomind,--engine pytorch"),
+        }.values():
+            for flag in flags.split(","):
+                ended = self.run_berth(*line, *flag.split())
+                if ended.returncode == 3:
+                    self.assertRegex(ended.stderr, f"{flag.split()[0]}.*: Berth has no ")
+                else:
+                    self.assertIn(error, ended.stdout + ended.stderr, flag)
+
     def test_a_chat_of_no_terminal_fails_with_its_last_question(self):
         ended = self.run_berth("chat", "127.0.0.1:1", typed="hi\n\n")
         self.assertEqual(ended.returncode, 1)

@@ -41,6 +41,8 @@ TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
       {"serve m --dtype auto --log_level WARNING --tool-call-parser=qwen3",
        "serve m --dtype=auto --log-level=warn --tool-call-parser=hermes"},
       {"serve m --max-concurrent-requests 8", "serve m --max-streams 8"},
+      {"serve m --eager-mode --max_log_len 9 --role Hybrid --log-level CRITICAL", "serve m --log-level=error"},
+      {"convert m --tp 2 --group-size 0 --dtype float16", "convert m --tp 2 --dtype=f16"},
       {"chat m --dtype f16 --log-level", "chat m --dtype=f16 --log-level"},
       {"chat m --meta_instruction=short", "chat m --system=short"},
       {"check_env --dump_file f", "check-env --dump-file f"},
@@ -55,7 +57,8 @@ TEST(OldSpellingsTest, WhatBerthLacksIsNamed) {
        {"serve m --tp 2", "serve m --tp=2", "chat m --quant-policy 8", "serve m --quant_policy 4", "lite calibrate m",
         "lite auto_awq m", "serve triton_client h:33337", "serve proxy", "chat torch m", "serve m --backend pytorch",
         "serve m --model-format awq", "serve m --meta-instruction short", "chat internlm/internlm-chat-20b-4bit",
-        "serve m --cap completion", "serve m --ssl", "serve m --num_tokens_per_iter 4"}) {
+        "serve m --cap completion", "serve m --ssl", "serve m --num_tokens_per_iter 4", "serve m --max-prefill-token-num=9",
+        "convert m --chat-template t", "list --engine pytorch"}) {
     const auto words = Modernise(absl::StrSplit(line, ' '));
     EXPECT_EQ(words.status().code(), absl::StatusCode::kUnimplemented) << line;
     EXPECT_THAT(std::string(words.status().message()), HasSubstr(": Berth has no ")) << line;
