@@ -103,9 +103,7 @@ void CallerServices::AddInference(rpc::Server& server) {
   server.AddUnary(inference_, &Inference::AsyncService::RequestCancel, [this](auto call) {
     const auto answer = Begin(context_, call, "InferenceService", "Cancel");
     if (answer == nullptr) return;
-    if (call->request().request_id().empty() && call->request().session_id().empty()) {
-      return answer->Fail(rpc::FieldError("request_id", "is empty, and so is session_id"));
-    }
+    if (absl::Status status = relay::CheckCancel(call->request()); !status.ok()) return answer->Fail(status);
     context_.relay.Cancel(answer->tenant->name, call->request(), [answer](bool found) {
       v1::CancelResponse response;
       response.set_found(found);

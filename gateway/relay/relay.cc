@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status.h"
@@ -16,6 +17,12 @@ absl::Status DeadlineError() { return absl::DeadlineExceededError("the request's
 
 absl::Status DrainingError() {
   return rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the gateway is shutting down");
+}
+
+// What is none may be anything that a header can hold; bytes that are not UTF-8 would end the link.
+bool MayBeTraceparent(const std::string& value) {
+  constexpr size_t kMaxBytes = 256;
+  return value.size() <= kMaxBytes && std::all_of(value.begin(), value.end(), absl::ascii_isprint);
 }
 
 }  // namespace
@@ -123,6 +130,7 @@ uint64_t Relay::Open(GenerationRequest request, StreamSink& sink) {
   const Turn turn(*this);
   const absl::Duration now = clock_.Monotonic();
   const absl::Status fixed = FixGeneration(request.spec, random_, clock_.Now());
+  if (!MayBeTraceparent(request.traceparent)) request.traceparent.clear();
   const uint64_t id = ++last_id_;
   auto& slot = streams_[id];
   slot = std::make_unique<Stream>(id, std::move(request), sink, now);

@@ -6,13 +6,14 @@
 #include "gateway/relay/placement.h"
 #include "gateway/relay/relay_state.h"
 #include "google/protobuf/util/time_util.h"
+#include "proto/rpc/limits.h"
 #include "proto/rpc/status.h"
 
 namespace berth::relay {
 namespace {
 
 // Above all that callers can ask for: a stream that has begun does not wait behind those that have not.
-constexpr int kResumePriority = 101;
+constexpr int kResumePriority = rpc::kMaxPriority + 1;
 constexpr absl::Duration kShedInterval = absl::Milliseconds(100);
 
 absl::Status WaitedTooLongError() {

@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "absl/random/distributions.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "google/protobuf/wrappers.pb.h"
 #include "proto/rpc/limits.h"
 #include "proto/rpc/status.h"
 
@@ -15,9 +17,19 @@ namespace {
 // What a submit may hold besides its prompt.
 constexpr size_t kMaxSpecBytes = 1 << 20;
 
+// As the parser of whoever gets it will see it.
+bool IsUtf8(const std::string& text) {
+  google::protobuf::BytesValue bytes;
+  bytes.set_value(text);
+  return google::protobuf::StringValue().ParseFromString(bytes.SerializeAsString());
+}
+
 absl::Status CheckName(const char* field, const std::string& name) {
-  if (name.size() <= rpc::kMaxNameBytes) return absl::OkStatus();
-  return rpc::FieldError(field, absl::StrCat("has ", name.size(), " bytes, at most ", rpc::kMaxNameBytes, " are allowed"));
+  if (name.size() > rpc::kMaxNameBytes) {
+    return rpc::FieldError(field, absl::StrCat("has ", name.size(), " bytes, at most ", rpc::kMaxNameBytes, " are allowed"));
+  }
+  if (IsUtf8(name)) return absl::OkStatus();
+  return rpc::FieldError(field, absl::StrCat("is \"", absl::CHexEscape(name), "\", which is not UTF-8"));
 }
 
 absl::Status CheckResume(const v1::GenerationSpec& spec) {
@@ -38,6 +50,10 @@ size_t SizeWithoutPrompt(const v1::GenerationSpec& spec) { return spec.ByteSizeL
 absl::Status FixGeneration(v1::GenerationSpec& spec, absl::BitGenRef random, absl::Time now) {
   if (absl::Status status = CheckName("request_id", spec.request_id()); !status.ok()) return status;
   if (absl::Status status = CheckName("session_id", spec.session_id()); !status.ok()) return status;
+  if (spec.priority() < -rpc::kMaxPriority || spec.priority() > rpc::kMaxPriority) {
+    return rpc::FieldError("priority",
+                           absl::StrCat("is ", spec.priority(), ", want ", -rpc::kMaxPriority, " to ", rpc::kMaxPriority));
+  }
   if (spec.prompt().kind_case() == v1::Prompt::KIND_NOT_SET) return rpc::FieldError("prompt", "is not set");
   if (spec.session().mode() == v1::SESSION_MODE_INTERACTIVE && spec.session_id().empty()) {
     return rpc::FieldError("session_id", "is empty, an interactive turn needs one");
@@ -59,6 +75,14 @@ absl::Status FixGeneration(v1::GenerationSpec& spec, absl::BitGenRef random, abs
   }
   if (!spec.has_template_clock()) spec.mutable_template_clock()->set_seconds(absl::ToUnixSeconds(now));
   return absl::OkStatus();
+}
+
+absl::Status CheckCancel(const v1::CancelRequest& request) {
+  if (request.request_id().empty() && request.session_id().empty()) {
+    return rpc::FieldError("request_id", "is empty, and so is session_id");
+  }
+  if (absl::Status status = CheckName("request_id", request.request_id()); !status.ok()) return status;
+  return CheckName("session_id", request.session_id());
 }
 
 bool IsFollowUp(const v1::GenerationSpec& spec) {

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "gateway/relay/outbox.h"
 #include "proto/berth/v1/generation.pb.h"
+#include "proto/berth/v1/inference.pb.h"
 #include "proto/berth/v1/worker.pb.h"
 #include "proto/rpc/api_keys.h"
 
@@ -23,6 +24,7 @@ struct GenerationRequest {
   v1::GenerationSpec spec;
   // Of base::Clock::Monotonic.
   absl::Duration deadline = absl::InfiniteDuration();
+  // Dropped when it is not plain ASCII.
   std::string traceparent;
   // "worker_id/incarnation" that an earlier turn of the session ran at, as the caller says; "": not known.
   std::string worker_hint;
@@ -30,9 +32,12 @@ struct GenerationRequest {
   std::shared_ptr<const rpc::Tenant> limits;
 };
 
-// Checks what the gateway itself relies on, and fixes what must be the same on every worker that ever runs the request: id,
-// seed, template clock, choice count. INVALID_ARGUMENT names the field.
+// Checks what the gateway itself and its links rely on, and fixes what must be the same on every worker that ever runs the
+// request: id, seed, template clock, choice count. INVALID_ARGUMENT names the field.
 absl::Status FixGeneration(v1::GenerationSpec& spec, absl::BitGenRef random, absl::Time now);
+
+// The same of a cancel, which may go to every worker.
+absl::Status CheckCancel(const v1::CancelRequest& request);
 
 // A session's follow-up turn, whose history is at one worker.
 bool IsFollowUp(const v1::GenerationSpec& spec);

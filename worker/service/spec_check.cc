@@ -203,7 +203,7 @@ absl::Status CheckSpec(const v1::GenerationSpec& spec, const ServedModel& model)
   BERTH_RETURN_IF_ERROR(CheckName("session_id", spec.session_id()));
   BERTH_RETURN_IF_ERROR(CheckModelName(spec.model(), model));
   if (!spec.lora_name().empty()) return absl::UnimplementedError("lora_name: adapters are not offered yet");
-  BERTH_RETURN_IF_ERROR(CheckRange("priority", spec.priority(), -100, 100));
+  BERTH_RETURN_IF_ERROR(CheckRange("priority", spec.priority(), -rpc::kMaxPriority, rpc::kMaxPriority));
   BERTH_RETURN_IF_ERROR(CheckSampling(spec.sampling(), model));
   BERTH_RETURN_IF_ERROR(CheckOutput(spec.output()));
   BERTH_RETURN_IF_ERROR(CheckStop(spec.stop(), spec.output().prompt_logprobs() ? 0 : 1, model));

@@ -116,6 +116,18 @@ TEST_F(GatewayTest, CancelByIdEndsTheStreamAsTheWorkerSays) {
   EXPECT_FALSE(answer.found()) << "the workers know of no such request";
 }
 
+TEST_F(GatewayTest, ACancelOfWhatCanBeNoNameIsRefused) {
+  for (const char* field : {"request_id", "session_id"}) {
+    v1::CancelRequest cancel;
+    (field == std::string("request_id") ? *cancel.mutable_request_id() : *cancel.mutable_session_id()) = std::string(257, 'x');
+    v1::CancelResponse answer;
+    grpc::ClientContext context;
+    const absl::Status status = rpc::FromGrpc(inference_->Cancel(&context, cancel, &answer));
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(rpc::FieldViolations(status).front().first, field);
+  }
+}
+
 TEST_F(GatewayTest, ASlowCallerIsEndedAndOthersGoOn) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);

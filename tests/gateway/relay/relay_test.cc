@@ -24,6 +24,15 @@ TEST_F(RelayTest, AStreamRunsFromItsSubmitToItsEnd) {
   EXPECT_EQ(OpenStreams(), 0);
 }
 
+TEST_F(RelayTest, ATraceparentThatIsNoneGoesNoFurther) {
+  MakeAttached(1);
+  for (const std::string& traceparent : {std::string("00-abc-def-01"), std::string("\xff"), std::string(257, '0')}) {
+    GenerationRequest request = Request();
+    request.traceparent = traceparent;
+    EXPECT_EQ(Run(std::move(request)).submit.traceparent(), traceparent == "00-abc-def-01" ? traceparent : "");
+  }
+}
+
 TEST_F(RelayTest, AFrameServesManyStreams) {
   MakeAttached(1);
   std::vector<Running> runs;

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <climits>
+
 #include "absl/random/random.h"
 #include "proto/rpc/status.h"
 
@@ -72,6 +74,14 @@ TEST(FixGenerationTest, KeepsWhatTheCallerSet) {
   EXPECT_EQ(spec.template_clock().seconds(), 1);
 }
 
+TEST(FixGenerationTest, ANameMayBeAnyUtf8) {
+  absl::BitGen random;
+  v1::GenerationSpec spec = Spec();
+  spec.set_session_id("Grüße 🙂");
+  spec.set_priority(-100);
+  EXPECT_TRUE(FixGeneration(spec, random, kTime).ok());
+}
+
 TEST(FixGenerationTest, NamesTheFieldAtFault) {
   absl::BitGen random;
   const auto field = [&](v1::GenerationSpec spec) {
@@ -89,8 +99,19 @@ TEST(FixGenerationTest, NamesTheFieldAtFault) {
   spec.set_request_id(std::string(257, 's'));
   EXPECT_EQ(field(spec), "request_id");
   spec = Spec();
+  spec.set_session_id("broken \xff");
+  EXPECT_EQ(field(spec), "session_id");
+  spec = Spec();
+  spec.set_request_id("half \xc3");
+  EXPECT_EQ(field(spec), "request_id");
+  spec = Spec();
   spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
   EXPECT_EQ(field(spec), "session_id");
+  for (int priority : {-101, 101, INT_MIN, INT_MAX}) {
+    spec = Spec();
+    spec.set_priority(priority);
+    EXPECT_EQ(field(spec), "priority") << priority;
+  }
   for (int count : {0, -1, 129}) {
     spec = Spec();
     spec.mutable_sampling()->set_choice_count(count);
