@@ -159,10 +159,7 @@ absl::Status Relay::Accept(Stream& stream) {
     if (!request.spec.has_resume()) {
       return absl::AlreadyExistsError(absl::StrCat("request ", request.spec.request_id(), " is running"));
     }
-    // The worker hands the running request over to the new stream.
-    Stream& old = *streams_.at(entry->second);
-    LeaveWorker(old, /*cancel=*/false);
-    EndStream(old, absl::AbortedError("the stream was taken over by a newer one"));
+    TakeOver(stream, *streams_.at(entry->second));
     by_request_[RequestKey(request.tenant, request.spec.request_id())] = stream.id;
   }
   stream.registered = true;
@@ -209,17 +206,41 @@ void Relay::Erase(uint64_t id) {
 }
 
 void Relay::LeaveWorker(Stream& stream, bool cancel) {
+  CancelAttempt(stream, std::exchange(stream.taken_over, 0));
   const uint64_t attempt = std::exchange(stream.attempt, 0);
-  if (attempt == 0) return;
-  v1::LinkCancel message;
-  message.set_stream_id(attempt);
-  message.set_request_id(stream.spec().request_id());
-  message.set_tenant(stream.generation.request().tenant);
-  if (cancel && links_[stream.worker]->Cancel(std::move(message))) {
+  if (cancel) {
+    CancelAttempt(stream, attempt);
+  } else if (attempt != 0) {
+    EndAttempt(attempt);
+  }
+}
+
+void Relay::TakeOver(Stream& stream, Stream& old) {
+  // Of one that is parked nothing more will be heard.
+  if (old.attempt != 0 && links_[old.worker]->attached()) {
+    attempts_.Leave(old.attempt);
+    old.taken_over = std::exchange(old.attempt, 0);
+  }
+  stream.taken_over = std::exchange(old.taken_over, 0);
+  EndStream(old, absl::AbortedError("the stream was taken over by a newer one"));
+}
+
+void Relay::CancelAttempt(const Stream& stream, uint64_t attempt) {
+  const Attempt* const running = attempts_.Find(attempt);
+  if (running == nullptr) return;
+  if (links_[running->worker]->Cancel(CancelOf(stream, attempt))) {
     attempts_.Leave(attempt);
   } else {
     EndAttempt(attempt);
   }
+}
+
+v1::LinkCancel Relay::CancelOf(const Stream& stream, uint64_t stream_id) {
+  v1::LinkCancel cancel;
+  cancel.set_stream_id(stream_id);
+  cancel.set_request_id(stream.spec().request_id());
+  cancel.set_tenant(stream.generation.request().tenant);
+  return cancel;
 }
 
 void Relay::EndAttempt(uint64_t attempt) {

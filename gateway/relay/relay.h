@@ -161,8 +161,15 @@ class Relay : private WorkerLink::Owner {
   absl::Status Accept(Stream& stream);
   // What waits in the outbox is still delivered before `status`.
   void EndStream(Stream& stream, absl::Status status);
-  // Ends the running attempt on our side; with `cancel` the worker is told, and keeps its place until it answers.
+  // Ends the running attempt on our side, and one that was taken over; with `cancel` the worker is told, and keeps its place
+  // until it answers.
   void LeaveWorker(Stream& stream, bool cancel);
+  // The stream goes on with what `old`, which ends, runs at a worker.
+  void TakeOver(Stream& stream, Stream& old);
+  // An attempt of this stream's request, if it still runs. Its worker is told.
+  void CancelAttempt(const Stream& stream, uint64_t attempt);
+  // `stream_id` 0: by the request's id.
+  static v1::LinkCancel CancelOf(const Stream& stream, uint64_t stream_id);
   void Erase(uint64_t id);
   void ReportIdle();
   void EndAttempt(uint64_t attempt);

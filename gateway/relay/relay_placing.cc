@@ -63,8 +63,12 @@ bool Relay::TryPlace(Stream& stream) {
   if (attempts_.size() >= StreamLimit()) return false;
   routing::RouteRequest request = RouteRequestFor(stream.generation);
   request.journal_domain = stream.journal_domain;
-  request.held_by = stream.session.held_by;
-  request.moved = stream.session.moved;
+  if (const Attempt* const running = attempts_.Find(stream.taken_over); running != nullptr) {
+    request.held_by = running->worker;
+  } else {
+    request.held_by = stream.session.held_by;
+    request.moved = stream.session.moved;
+  }
   request.avoid = stream.avoid;
   request.suspect = stream.suspect;
   const routing::RouteDecision decision = routing::Route(view_, request, clock_.Monotonic());
@@ -85,6 +89,11 @@ bool Relay::TryPlace(Stream& stream) {
 
 void Relay::Submit(Stream& stream, const routing::RouteDecision& decision) {
   StopTimer(stream.wait_timer);
+  const uint64_t taken_over = std::exchange(stream.taken_over, 0);
+  // Elsewhere it would go on for nobody; its own worker hands it over.
+  if (const Attempt* const running = attempts_.Find(taken_over); running != nullptr && running->worker != decision.worker) {
+    CancelAttempt(stream, taken_over);
+  }
   const GenerationRequest& request = stream.generation.request();
   stream.state = State::kRunning;
   stream.worker = decision.worker;

@@ -13,7 +13,7 @@ namespace berth::relay {
 
 struct Relay::Stream {
   Stream(uint64_t id, GenerationRequest request, StreamSink& sink, absl::Duration now)
-      : id(id), sink(&sink), accepted_at(now), generation(std::move(request)) {}
+      : id(id), sink(&sink), accepted_at(now), generation(std::move(request)), last_tokens_at(now) {}
 
   const v1::GenerationSpec& spec() const { return generation.request().spec; }
 
@@ -25,6 +25,8 @@ struct Relay::Stream {
   // Of the running attempt; the worker stays for the metrics of a parked one.
   uint64_t attempt = 0;
   int worker = -1;
+  // Of the stream before this one: it runs until its worker hands it over with the submit of this one, or is told to end it.
+  uint64_t taken_over = 0;
   bool registered = false, notified = false, given_up = false;
   // Set once a worker was lost: what the next one is to continue.
   std::optional<v1::GenerationSpec> resume;
@@ -41,7 +43,9 @@ struct Relay::Stream {
   SessionSearch session;
   // A failover went on and has no tokens yet.
   bool in_gap = false;
-  absl::Duration waiting_since, likely_wait, submitted_at, last_tokens_at;
+  absl::Duration waiting_since, likely_wait, submitted_at;
+  // Of tokens that a caller who resumes has already, its arrival.
+  absl::Duration last_tokens_at;
   std::optional<Timers::Id> deadline_timer, wait_timer, unread_timer, retry_timer;
 };
 

@@ -127,14 +127,8 @@ RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::
   if (!request.may_spill) return FollowUp(view, request, order, now);
   const std::vector<int> candidates = Candidates(view, request, order, now);
   if (candidates.empty()) return {.outcome = AnyMayComeBack(view, request) ? RouteOutcome::kNoRoom : RouteOutcome::kNoWorker};
-  return request.key.has_value() ? Spilling(view, request, candidates, order.front()) : LeastLoaded(view, request, candidates);
-}
-
-int SessionOwner(const ClusterView& view, uint64_t key) {
-  for (int index : view.Rank(key)) {
-    if (view.worker(index).link == LinkState::kUp) return index;
-  }
-  return -1;
+  const bool has_place = request.key.has_value() || request.held_by >= 0;
+  return has_place ? Spilling(view, request, candidates, order.front()) : LeastLoaded(view, request, candidates);
 }
 
 bool CanHold(const ClusterView& view, int index, const RouteRequest& request) {

@@ -24,7 +24,7 @@ struct RouteRequest {
   uint64_t fingerprint = 0;
   // Only workers that read this journal.
   std::optional<std::string> journal_domain;
-  // The worker that holds the session and is to keep it: ranks first. -1: not known.
+  // The worker that holds the session, or runs the request, and is to keep it: ranks first. -1: not known.
   int held_by = -1;
   // The session is moved to its first rank from another.
   bool moved = false;
@@ -53,7 +53,7 @@ struct RouteDecision {
 //
 // The rank order is rendezvous over all discovered workers; those that cannot take new work are skipped, and ejected ones and
 // the one to avoid unless there are no others. A worker beyond its bound (IsOverBound) is passed over for requests that may
-// spill, unless all are. Without a key the least loaded worker is taken.
+// spill, unless all are. Without a key, and with nobody who is to keep the request, the least loaded worker is taken.
 RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now);
 
 // The worker that owns a session: the first of the rank order that is attached, also while it drains; -1 when none is.

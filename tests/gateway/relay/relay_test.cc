@@ -224,6 +224,63 @@ TEST_F(RelayTest, AResumeTakesTheStreamOver) {
   EXPECT_TRUE(second.caller->status().ok());
 }
 
+TEST_F(RelayTest, ATakenOverStreamStaysAtItsWorker) {
+  MakeAttached(2);
+  Running other = Run(Request()), first = Run(Request("", "same"));
+  workers_.SendFinished(other.worker, other.submit.stream_id());
+  GenerationRequest again = Request("", "same");
+  again.spec.mutable_resume()->set_next_seq(3);
+  Running second = Run(std::move(again));
+  EXPECT_EQ(second.worker, first.worker) << "which runs it, although the other one has nothing to do";
+  workers_.SendError(first.worker, first.submit.stream_id(), absl::AbortedError("another call took the request over"));
+  workers_.SendFinished(second.worker, second.submit.stream_id());
+  EXPECT_TRUE(second.caller->status().ok());
+  EXPECT_EQ(OpenStreams(), 0);
+}
+
+TEST_F(RelayTest, AStreamThatIsTakenOverToAnotherWorkerEndsAtTheOldOne) {
+  MakeAttached(2);
+  Running first = Run(Request("", "same"));
+  workers_.SendLoad(first.worker, FakeWorkers::Load(/*credit=*/1));
+  GenerationRequest again = Request("", "same");
+  again.spec.mutable_resume()->set_next_seq(3);
+  workers_.TakeWritten(first.worker);
+  auto caller = NewCaller();
+  caller->Open(std::move(again));
+  EXPECT_EQ(workers_.TakeSubmits(Other(first.worker)).size(), 1u);
+  const auto written = workers_.TakeWritten(first.worker);
+  ASSERT_EQ(written.size(), 1u);
+  ASSERT_EQ(written[0].cancels_size(), 1);
+  EXPECT_EQ(written[0].cancels(0).stream_id(), first.submit.stream_id());
+  workers_.SendFinished(first.worker, first.submit.stream_id());
+  EXPECT_EQ(OpenStreams(), 1);
+}
+
+TEST_F(RelayTest, AStreamThatIsTakenOverAndLeftWhileItWaitsEndsAtItsWorker) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, /*credit=*/1);
+  Running first = Run(Request("", "same"));
+  GenerationRequest again = Request("", "same");
+  again.spec.mutable_resume()->set_next_seq(3);
+  Running second = Run(std::move(again));
+  EXPECT_EQ(second.worker, "");
+  second.caller->Leave();
+  const auto written = workers_.TakeWritten("w0");
+  ASSERT_EQ(written.size(), 1u);
+  EXPECT_EQ(written[0].cancels(0).stream_id(), first.submit.stream_id());
+}
+
+TEST_F(RelayTest, ACallersOwnResumeDoesNotCountWhatWasBefore) {
+  MakeAttached(1);
+  GenerationRequest request = Request();
+  request.spec.mutable_resume()->set_next_seq(3);
+  request.spec.mutable_resume()->add_choices()->add_token_ids(1000);
+  Running run = Run(std::move(request));
+  time_.Advance(absl::Milliseconds(250));
+  workers_.SendToken("w0", run.submit.stream_id(), 1, "b");
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_inter_token_latency_seconds_sum 0.25\n"));
+}
+
 TEST_F(RelayTest, UnknownModelAndMissingWorkersAreToldApart) {
   Make(1);
   EXPECT_EQ(Run(Request()).caller->status().code(), absl::StatusCode::kUnavailable);
