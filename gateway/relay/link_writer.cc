@@ -24,6 +24,14 @@ bool LinkWriter::Cancel(v1::LinkCancel cancel) {
       submits_.erase(submit);
       return false;
     }
+    const auto reattach = std::find_if(reattaches_.begin(), reattaches_.end(),
+                                       [&](const v1::Reattach& entry) { return entry.stream_id() == cancel.stream_id(); });
+    if (reattach != reattaches_.end()) {
+      reattaches_.erase(reattach);
+      cancel.clear_stream_id();
+      cancels_.push_back(std::move(cancel));
+      return false;
+    }
   }
   cancels_.push_back(std::move(cancel));
   return true;

@@ -22,7 +22,8 @@ class LinkWriter {
  public:
   // A submit beyond 64 KiB goes without its prompt, which follows in chunks.
   void Submit(v1::Submit submit);
-  // A submit that has not left yet is dropped with its chunks, and the worker hears nothing of it: then this returns false.
+  // False when the worker will say nothing of the stream: a submit that has not left yet is dropped with its chunks, and a
+  // reattach that has not is replaced by a cancel of the request that is parked there.
   bool Cancel(v1::LinkCancel cancel);
   void Reattach(v1::Reattach reattach);
   void Acknowledge(uint64_t frame) { acknowledged_ = frame; }

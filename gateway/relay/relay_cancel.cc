@@ -16,18 +16,20 @@ void Relay::Cancel(const std::string& tenant, const v1::CancelRequest& request, 
   } else if (const auto it = by_request_.find(RequestKey(tenant, request.request_id())); it != by_request_.end()) {
     found = streams_.at(it->second).get();
   }
-  v1::LinkCancel cancel;
-  cancel.set_request_id(request.request_id());
-  cancel.set_tenant(tenant);
   if (found != nullptr && found->state != State::kEnded) {
-    cancel.set_stream_id(found->attempt);
     // A running request ends as its worker says, with what it generated; any other ends here.
-    if (found->state != State::kRunning || !links_[found->worker]->Cancel(std::move(cancel))) {
-      EndStream(*found, absl::CancelledError("the request was cancelled"));
+    const bool running = found->state == State::kRunning;
+    found->cancelled = running && links_[found->worker]->Cancel(CancelOf(*found, found->attempt));
+    if (!found->cancelled) {
+      if (running) LeaveWorker(*found, /*cancel=*/false);  // it never heard of the request
+      EndStream(*found, CancelledError());
     }
     return done(true);
   }
   const uint64_t id = ++last_id_;
+  v1::LinkCancel cancel;
+  cancel.set_request_id(request.request_id());
+  cancel.set_tenant(tenant);
   cancel.set_session_id(request.session_id());
   cancel.set_cancel_id(id);
   absl::flat_hash_set<int> asked;

@@ -71,6 +71,7 @@ void Relay::Lose(Stream& stream, const absl::Status& why, Loss loss) {
   // What a draining worker gives back costs nobody anything.
   const bool handed_over = !gone && (IsDraining(why) || worker.load.state() == v1::WORKER_STATE_DRAINING);
   LeaveWorker(stream, /*cancel=*/true);
+  if (stream.cancelled) return EndStream(stream, CancelledError());
   const bool had_tokens = stream.generation.has_tokens();
   if (absl::Status status = MayGoOn(stream, why, loss, handed_over); !status.ok()) {
     metrics_.FailedOver(had_tokens, false);

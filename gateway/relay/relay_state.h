@@ -11,6 +11,9 @@ namespace berth::relay {
 
 // The relay's records, shared by its source files.
 
+// Of a request that was cancelled by its id.
+inline absl::Status CancelledError() { return absl::CancelledError("the request was cancelled"); }
+
 struct Relay::Stream {
   Stream(uint64_t id, GenerationRequest request, StreamSink& sink, absl::Duration now)
       : id(id), sink(&sink), accepted_at(now), generation(std::move(request)), last_tokens_at(now) {}
@@ -28,6 +31,8 @@ struct Relay::Stream {
   // Of the stream before this one: it runs until its worker hands it over with the submit of this one, or is told to end it.
   uint64_t taken_over = 0;
   bool registered = false, notified = false, given_up = false;
+  // By its id; the worker was told, and is to end it.
+  bool cancelled = false;
   // Set once a worker was lost: what the next one is to continue.
   std::optional<v1::GenerationSpec> resume;
   std::optional<std::string> journal_domain;

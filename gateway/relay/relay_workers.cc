@@ -10,6 +10,7 @@ absl::Status Relay::OnHello(int worker, const v1::WorkerHello& hello, bool same)
   ShowWorker(worker);
   for (Stream* stream : StreamsOf(worker)) {
     if (!same || stream->state != State::kParked) continue;
+    if (stream->cancelled) links_[worker]->Cancel(CancelOf(*stream, 0));  // the first may be lost
     v1::Reattach reattach;
     reattach.set_stream_id(stream->attempt);
     reattach.set_request_id(stream->spec().request_id());

@@ -42,9 +42,10 @@ void WorkerLink::Submit(v1::Submit submit) {
 }
 
 bool WorkerLink::Cancel(v1::LinkCancel cancel) {
-  if (!attached() || !writer_->Cancel(std::move(cancel))) return false;
+  if (!attached()) return false;
+  const bool told = writer_->Cancel(std::move(cancel));
   Flush();
-  return true;
+  return told;
 }
 
 void WorkerLink::Reattach(v1::Reattach reattach) {

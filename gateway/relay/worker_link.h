@@ -61,7 +61,7 @@ class WorkerLink : private LinkTransport::Observer {
   bool attached() const { return state_ == State::kAttached; }
   // Only while attached.
   void Submit(v1::Submit submit);
-  // False when the worker will not hear of it: the link is down, or the submit has not left yet and is dropped.
+  // False when the worker will say nothing of the stream: the link is down, or as LinkWriter::Cancel.
   bool Cancel(v1::LinkCancel cancel);
   void Reattach(v1::Reattach reattach);
   // Sends what the calls above have gathered; they do so by themselves at the next opportunity.

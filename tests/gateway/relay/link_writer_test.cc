@@ -60,6 +60,23 @@ TEST(LinkWriterTest, ACancelStopsTheRestOfALargePrompt) {
   EXPECT_FALSE(writer.Next(false).has_value());
 }
 
+TEST(LinkWriterTest, ACancelOvertakesItsUnsentReattach) {
+  LinkWriter writer;
+  v1::Reattach reattach;
+  reattach.set_stream_id(3);
+  reattach.set_request_id("r");
+  writer.Reattach(reattach);
+  v1::LinkCancel cancel = Cancel(3);
+  cancel.set_request_id("r");
+  EXPECT_FALSE(writer.Cancel(cancel)) << "nothing more is heard of the stream";
+  const auto frame = writer.Next(false);
+  ASSERT_TRUE(frame.has_value());
+  EXPECT_EQ(frame->reattaches_size(), 0);
+  ASSERT_EQ(frame->cancels_size(), 1) << "what is parked there ends";
+  EXPECT_EQ(frame->cancels(0).stream_id(), 0u);
+  EXPECT_EQ(frame->cancels(0).request_id(), "r");
+}
+
 TEST(LinkWriterTest, ALargePromptFollowsInChunksThatJoinToIt) {
   LinkWriter writer;
   const v1::Submit large = Submit(1, 200 << 10);

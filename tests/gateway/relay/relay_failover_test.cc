@@ -39,6 +39,33 @@ TEST_F(RelayFailoverTest, AnotherWorkerGoesOnWithUnbrokenNumbering) {
   EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_affinity_moves_total{reason=\"death\"} 1"));
 }
 
+TEST_F(RelayFailoverTest, ACancelledRequestEndsWithItsWorker) {
+  MakeAttached(2);
+  const auto cancelled = [&] {
+    Running run = Run(Request("s", "r1"));
+    workers_.SendToken(run.worker, run.submit.stream_id(), 0, "a");
+    v1::CancelRequest request;
+    request.set_request_id("r1");
+    relay_->Cancel("t", request, [](bool found) { EXPECT_TRUE(found); });
+    EXPECT_FALSE(run.caller->ended()) << "its worker is to end it";
+    return run;
+  };
+  const auto expect_over = [&](Running& run, const char* what) {
+    FindSubmit(run);
+    EXPECT_EQ(run.worker, "") << what;
+    ASSERT_TRUE(run.caller->ended()) << what;
+    EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kCancelled) << what;
+    EXPECT_EQ(run.caller->text(), "a");
+  };
+  Running run = cancelled();
+  workers_.SendError(run.worker, run.submit.stream_id(),
+                     rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the worker is draining"));
+  expect_over(run, "handed over");
+  run = cancelled();
+  Kill(run.worker);
+  expect_over(run, "lost");
+}
+
 TEST_F(RelayFailoverTest, OthersDoNotNotice) {
   MakeAttached(2);
   Running a = Run(Request("s"));

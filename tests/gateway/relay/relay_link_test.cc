@@ -46,6 +46,25 @@ TEST_F(RelayLinkTest, AMomentaryBreakReattachesAtTheNextToken) {
   EXPECT_EQ(run.caller->resumed(), nullptr) << "the caller does not notice";
 }
 
+TEST_F(RelayLinkTest, ACancelIsSentAgainWithTheReattach) {
+  MakeAttached(1);
+  Running run = Run(Request("s", "r1"));
+  v1::CancelRequest request;
+  request.set_request_id("r1");
+  relay_->Cancel("t", request, [](bool found) { EXPECT_TRUE(found); });
+  workers_.Break("w0");
+  workers_.TakeWritten("w0");
+  workers_.Attach("w0");
+  const auto written = workers_.TakeWritten("w0");
+  ASSERT_FALSE(written.empty());
+  const v1::AttachRequest& frame = written.back();
+  EXPECT_EQ(frame.reattaches_size(), 1);
+  ASSERT_EQ(frame.cancels_size(), 1);
+  EXPECT_EQ(frame.cancels(0).stream_id(), 0u) << "no stream of this link yet";
+  EXPECT_EQ(frame.cancels(0).request_id(), "r1");
+  EXPECT_EQ(frame.cancels(0).tenant(), "t");
+}
+
 TEST_F(RelayLinkTest, ARefusedReattachIsAFailover) {
   MakeAttached(2);
   Running run = Run(Request("s"));

@@ -119,6 +119,21 @@ TEST_F(RelayTest, CancelByIdLetsTheWorkerEndTheStream) {
   EXPECT_TRUE(run.caller->status().ok());
 }
 
+TEST_F(RelayTest, ACancelOfWhatHasNotLeftYetFreesItsPlaceAtOnce) {
+  Make(1);
+  workers_.Attach("w0");
+  auto before = NewCaller(), caller = NewCaller();
+  before->Open(Request());  // its submit is being written
+  caller->Open(Request("", "r1"));
+  EXPECT_EQ(OpenStreams(), 2);
+  v1::CancelRequest request;
+  request.set_request_id("r1");
+  relay_->Cancel("t", request, [&](bool found) { EXPECT_TRUE(found); });
+  EXPECT_EQ(caller->status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(OpenStreams(), 1);
+  for (const v1::AttachRequest& frame : workers_.TakeWritten("w0")) EXPECT_EQ(frame.cancels_size(), 0);
+}
+
 TEST_F(RelayTest, CancelBySessionAndOnlyOfTheOwnTenant) {
   MakeAttached(1);
   Running run = Run(Request("s", "r1"));
