@@ -43,23 +43,31 @@ bool MergeDelta(v1::Delta& delta, const v1::Delta& next) {
 }
 
 void Outbox::Push(v1::StreamGenerateResponse message) {
-  if (message.delta().prompt_logprobs().empty()) pending_bytes_ += message.ByteSizeLong();
   if (message.has_delta()) {
+    v1::Delta& delta = *message.mutable_delta();
     // The choices of a request interleave; the order between them means nothing.
-    for (auto it = pending_.rbegin(); it != pending_.rend() && it->has_delta(); ++it) {
-      if (it->delta().choice_index() != message.delta().choice_index()) continue;
-      if (MergeDelta(*it->mutable_delta(), message.delta())) return;
-      break;
+    for (auto it = pending_.rbegin(); it != pending_.rend() && it->message.has_delta(); ++it) {
+      if (it->message.delta().choice_index() != delta.choice_index()) continue;
+      if (!MergeDelta(*it->message.mutable_delta(), delta)) break;
+      // These are there already.
+      delta.clear_choice_index();
+      delta.clear_first_token_index();
+      const size_t growth = delta.ByteSizeLong();
+      it->bytes += growth;
+      pending_bytes_ += growth;
+      return;
     }
   }
-  pending_.push_back(std::move(message));
+  const size_t bytes = message.delta().prompt_logprobs().empty() ? message.ByteSizeLong() : 0;
+  pending_bytes_ += bytes;
+  pending_.push_back({.message = std::move(message), .bytes = bytes});
 }
 
 std::optional<Outbox::Item> Outbox::Take() {
   if (!pending_.empty()) {
-    Item item{.message = std::move(pending_.front())};
+    Item item{.message = std::move(pending_.front().message)};
+    pending_bytes_ -= pending_.front().bytes;
     pending_.pop_front();
-    if (pending_.empty()) pending_bytes_ = 0;
     item.message->set_seq(next_seq_++);
     item.more = has_pending();
     return item;

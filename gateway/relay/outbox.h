@@ -31,17 +31,22 @@ class Outbox {
 
   bool has_pending() const { return !pending_.empty() || end_.has_value(); }
   bool ended() const { return end_.has_value(); }
-  // Serialized size of what was pushed and not taken, but for the prompt's log-probabilities: they come at once, and are
-  // bounded by the prompt.
+  // Serialized size of what was pushed and not taken, at most a few bytes more per merged delta, but for the prompt's
+  // log-probabilities: they come at once, and are bounded by the prompt.
   size_t pending_bytes() const { return pending_bytes_; }
   // Of the next message that is taken, and of the first that was not pushed yet.
   uint64_t next_seq() const { return next_seq_; }
   uint64_t end_seq() const { return next_seq_ + pending_.size(); }
 
  private:
+  struct Pending {
+    v1::StreamGenerateResponse message;
+    size_t bytes = 0;  // that it counts
+  };
+
   uint64_t next_seq_;
   size_t pending_bytes_ = 0;
-  std::deque<v1::StreamGenerateResponse> pending_;
+  std::deque<Pending> pending_;
   std::optional<absl::Status> end_;
 };
 

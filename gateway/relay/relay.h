@@ -41,7 +41,8 @@ struct RelayOptions {
   int max_streams = 8192;
   int max_waiting = 1024;
   absl::Duration max_wait = absl::Seconds(60);
-  // A caller that leaves more than this unread, or reads nothing for this long while something waits, is given up.
+  // A caller that leaves more than this unread, or 8 KiB per choice where that is more, or reads nothing for this long while
+  // something waits, is given up.
   size_t max_pending_bytes = 64 << 10;
   absl::Duration max_unread = absl::Seconds(30);
   int max_failovers = 2;

@@ -13,6 +13,9 @@
 namespace berth::relay {
 namespace {
 
+// One step of many choices with log-probabilities is 64 KiB already, and leaves message by message.
+constexpr size_t kPendingBytesPerChoice = 8 << 10;
+
 absl::Status SlowClientError() {
   return rpc::ErrorWithReason(absl::StatusCode::kResourceExhausted, "SLOW_CLIENT", "the caller does not read its stream");
 }
@@ -90,7 +93,8 @@ void Relay::CheckSlowness(Stream& stream) {
   const Outbox& outbox = stream.generation.outbox();
   if (!outbox.has_pending()) return;
   metrics_.unread_bytes.Observe(static_cast<double>(outbox.pending_bytes()));
-  if (outbox.pending_bytes() > options_.max_pending_bytes) return GiveUp(stream);
+  const size_t choices = stream.spec().sampling().choice_count();
+  if (outbox.pending_bytes() > std::max(options_.max_pending_bytes, choices * kPendingBytesPerChoice)) return GiveUp(stream);
   if (!stream.unread_timer.has_value()) SetTimer(stream, &Stream::unread_timer, options_.max_unread, &Relay::GiveUp);
 }
 

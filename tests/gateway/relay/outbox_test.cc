@@ -112,6 +112,26 @@ TEST(OutboxTest, PendingBytesGrowWithWhatIsMerged) {
   EXPECT_GT(outbox.pending_bytes(), 2000u);
 }
 
+TEST(OutboxTest, WhatWasTakenDoesNotCountAsPending) {
+  Outbox outbox(0);
+  outbox.Push(Token(0, "a", 0));
+  outbox.Push(Token(0, "b", 1));
+  const size_t two = outbox.pending_bytes();
+  for (int i = 1; i < 100; ++i) {
+    ASSERT_TRUE(outbox.Take()->message.has_value());
+    outbox.Push(Token(0, "c", i % 2 == 0));
+    EXPECT_LE(outbox.pending_bytes(), two + 4) << i;
+  }
+}
+
+TEST(OutboxTest, AMergeAddsWhatItAppends) {
+  Outbox outbox(0);
+  for (int i = 0; i < 1000; ++i) outbox.Push(Token(i, "x", 1));
+  const size_t counted = outbox.pending_bytes(), real = outbox.Take()->message->ByteSizeLong();
+  EXPECT_GE(counted, real);
+  EXPECT_LE(counted, 3 * real);
+}
+
 TEST(MergeDeltaTest, ReasoningAndTextStayApart) {
   v1::Delta delta, next;
   delta.set_reasoning("hm");

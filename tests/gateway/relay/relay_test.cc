@@ -332,9 +332,32 @@ TEST_F(RelayTest, TooMuchUnreadEndsTheStreamAndTellsTheWorker) {
   EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(workers_.TakeWritten("w0").back().cancels_size(), 1);
   EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_slow_client_aborts_total 1"));
-  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_unread_bytes_bucket{le=\"65536\"} 64"));
-  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_unread_bytes_count 65")) << "the last of which was too much";
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_unread_bytes_bucket{le=\"65536\"} 65"));
+  EXPECT_THAT(Metrics(), HasSubstr("berth_gateway_unread_bytes_count 66")) << "the last of which was too much";
   EXPECT_EQ(relay_->open_streams(), 0);
+}
+
+TEST_F(RelayTest, ManyChoicesMayHaveMoreUnread) {
+  MakeAttached(1);
+  GenerationRequest request = Request();
+  request.spec.mutable_sampling()->set_choice_count(128);
+  Running run = Run(std::move(request));
+  run.caller->SetReading(false);
+  v1::AttachResponse frame = workers_.Frame("w0");
+  for (int choice = 0; choice < 128; ++choice) {
+    v1::StreamEvent& event = *frame.add_events();
+    event.set_stream_id(run.submit.stream_id());
+    event.mutable_delta()->set_choice_index(choice);
+    event.mutable_delta()->set_text(std::string(1000, 'x'));
+  }
+  workers_.Send("w0", frame);
+  EXPECT_FALSE(run.caller->ended()) << "this is one step of each";
+  for (int step = 0; step < 8 && !run.caller->ended(); ++step) {
+    v1::AttachResponse next = workers_.Frame("w0");
+    *next.mutable_events() = frame.events();
+    workers_.Send("w0", next);
+  }
+  EXPECT_TRUE(run.caller->ended());
 }
 
 TEST_F(RelayTest, ACallerWhoReadsNothingForLongIsGivenUp) {
