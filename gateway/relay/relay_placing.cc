@@ -26,9 +26,9 @@ absl::Status WaitedTooLongError() {
 
 void Relay::Place(Stream& stream) {
   if (Locate(stream)) return;
-  if (!queue_.HasAhead(WaitingPriority(stream)) && TryPlace(stream)) return;
-  Wait(stream);
-  PumpQueue();
+  // Those ahead come first; what they cannot take is free.
+  if (queue_.HasAhead(WaitingPriority(stream))) PumpQueue();
+  if (!TryPlace(stream)) Wait(stream);
 }
 
 bool Relay::Locate(Stream& stream) {

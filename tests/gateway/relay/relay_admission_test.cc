@@ -219,5 +219,28 @@ TEST_F(RelayAdmissionTest, AFollowUpTurnWaitsForItsOwnWorkerAndLetsOthersPass) {
   EXPECT_EQ(waits.worker, first.worker);
 }
 
+TEST_F(RelayAdmissionTest, AFullWorkersQueueKeepsNobodyFromAnIdleOne) {
+  Make(2, {.max_waiting = 2});
+  workers_.Attach("w0", 1, 7, 1);
+  workers_.Attach("w1", 1, 7, 1);
+  GenerationRequest turn = Request("s");
+  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+  Running first = Run(turn);
+  std::vector<Running> waiting;
+  for (const char* session : {"s~1", "s~2"}) {
+    turn.spec.set_session_id(session);
+    waiting.push_back(Run(turn));
+    EXPECT_EQ(waiting.back().worker, "");
+  }
+  Running other = Run(Request());
+  EXPECT_EQ(other.worker, Other(first.worker)) << "nobody ahead can go there";
+  Running refused = Run(Request());
+  ASSERT_TRUE(refused.caller->ended());
+  EXPECT_EQ(rpc::Reason(refused.caller->status()), "QUEUE_FULL");
+  workers_.SendFinished(first.worker, first.submit.stream_id());
+  FindSubmit(waiting[0]);
+  EXPECT_EQ(waiting[0].submit.generation().session_id(), "s~1");
+}
+
 }  // namespace
 }  // namespace berth::relay
