@@ -145,11 +145,10 @@ void CallerServices::AddSession(rpc::Server& server) {
   server.Register(session_);
   const auto forward_owner = [this](auto answer, auto prepare) {
     if (answer == nullptr) return;
-    const std::string& session = answer->call->request().session_id();
-    if (session.empty()) return answer->Fail(rpc::FieldError("session_id", "is empty"));
-    const int worker = OwnerOf(answer->tenant->name, session);
-    if (worker < 0) return answer->Fail(relay::NoWorkerError(context_.relay.view(), answer->call->request().model()));
-    Forward(context_, answer, stubs_.session(worker), prepare);
+    FindOwner(answer->tenant->name, answer->call->request(), [this, answer, prepare](const absl::StatusOr<int>& worker) {
+      if (!worker.ok()) return answer->Fail(worker.status());
+      Forward(context_, answer, stubs_.session(*worker), prepare);
+    });
   };
   server.AddUnary(session_, &Session::AsyncService::RequestGetSession, [this, forward_owner](auto call) {
     forward_owner(Begin(context_, std::move(call), "SessionService", "GetSession"), &Session::Stub::PrepareAsyncGetSession);
@@ -195,8 +194,28 @@ int CallerServices::AnyWorker(const std::string& model, int avoid) const {
   return found;
 }
 
-int CallerServices::OwnerOf(const std::string& tenant, const std::string& session_id) const {
-  return context_.relay.OwnerOf(tenant, session_id);
+template <typename Request>
+void CallerServices::FindOwner(const std::string& tenant, const Request& request,
+                               std::function<void(const absl::StatusOr<int>& worker)> done) const {
+  if (request.session_id().empty()) return done(rpc::FieldError("session_id", "is empty"));
+  v1::HasSessionRequest session;
+  session.set_tenant(tenant);
+  session.set_model(request.model());
+  session.set_session_id(request.session_id());
+  context_.relay.FindSession(session, [this, model = request.model(), done = std::move(done)](int worker) {
+    if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), model));
+    done(worker);
+  });
+}
+
+template <typename Request, typename Response, typename Prepare>
+void CallerServices::AskOwner(rpc::Shard& shard, const std::string& tenant, const Request& request, Prepare prepare,
+                              Done<Response> done) {
+  FindOwner(tenant, request,
+            [this, &shard, tenant, request, prepare, done = std::move(done)](const absl::StatusOr<int>& worker) {
+              if (!worker.ok()) return done(worker.status(), {});
+              Ask(shard, stubs_.session(*worker), prepare, tenant, request, done);
+            });
 }
 
 void CallerServices::Tokenize(rpc::Shard& shard, const std::string& tenant, const v1::TokenizeRequest& request,
@@ -266,16 +285,12 @@ std::function<void()> CallerServices::Embed(rpc::Shard& shard, const std::shared
 
 void CallerServices::CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,
                                   Done<v1::CloseSessionResponse> done) {
-  const int worker = OwnerOf(tenant, request.session_id());
-  if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
-  Ask(shard, stubs_.session(worker), &Session::Stub::PrepareAsyncCloseSession, tenant, request, std::move(done));
+  AskOwner(shard, tenant, request, &Session::Stub::PrepareAsyncCloseSession, std::move(done));
 }
 
 void CallerServices::ForkSession(rpc::Shard& shard, const std::string& tenant, const v1::ForkSessionRequest& request,
                                  Done<v1::ForkSessionResponse> done) {
-  const int worker = OwnerOf(tenant, request.session_id());
-  if (worker < 0) return done(relay::NoWorkerError(context_.relay.view(), request.model()), {});
-  Ask(shard, stubs_.session(worker), &Session::Stub::PrepareAsyncForkSession, tenant, request, std::move(done));
+  AskOwner(shard, tenant, request, &Session::Stub::PrepareAsyncForkSession, std::move(done));
 }
 
 }  // namespace berth::gateway

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "gateway/grpc/generation_calls.h"
 #include "gateway/grpc/worker_stubs.h"
 #include "proto/berth/v1/inference.grpc.pb.h"
@@ -49,7 +50,12 @@ class CallerServices {
   // A worker that is up, the least loaded first; -1 when none serves `model`. `avoid`: only when there is no other; -1: none.
   int AnyWorker(const std::string& model, int avoid = -1) const;
   void AskToEmbed(const std::shared_ptr<Embedding>& embedding, int worker);
-  int OwnerOf(const std::string& tenant, const std::string& session_id) const;
+  // `done` gets the worker that answers for the request's session, or why there is none.
+  template <typename Request>
+  void FindOwner(const std::string& tenant, const Request& request,
+                 std::function<void(const absl::StatusOr<int>& worker)> done) const;
+  template <typename Request, typename Response, typename Prepare>
+  void AskOwner(rpc::Shard& shard, const std::string& tenant, const Request& request, Prepare prepare, Done<Response> done);
 
   const CallerContext context_;
   WorkerStubs& stubs_;

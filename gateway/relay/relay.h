@@ -118,8 +118,10 @@ class Relay : private WorkerLink::Owner {
   // Whether what a worker failed with `why`, before it had answered anything, may be tried at another one; it is counted then.
   bool TakeRetry(const absl::Status& why);
 
-  // The worker that answers for a session; -1 when none is attached.
-  int OwnerOf(const std::string& tenant, const std::string& session_id) const { return sessions_.OwnerOf(tenant, session_id); }
+  // The worker that answers for a session, as SessionLocator::Find.
+  void FindSession(const v1::HasSessionRequest& session, std::function<void(int worker)> done) const {
+    sessions_.Find(session, std::move(done));
+  }
 
   const routing::ClusterView& view() const { return view_; }
   int open_streams() const { return static_cast<int>(streams_.size()); }

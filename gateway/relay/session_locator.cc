@@ -1,5 +1,6 @@
 #include "gateway/relay/session_locator.h"
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -19,29 +20,53 @@ bool SessionLocator::Begin(const GenerationStream& stream, SessionSearch& search
   const v1::GenerationSpec& spec = stream.request().spec;
   if (std::exchange(search.begun, true) || spec.session_id().empty() || spec.session().start()) return false;
   const routing::RouteRequest request = RouteRequestFor(stream);
-  const Placement* const known = placements_.Find(*request.key);
-  if (known != nullptr && routing::CanHold(view_, known->worker, request) &&
-      IncarnationOf(known->worker) == known->incarnation) {
+  if (const Placement* const known = Known(request); known != nullptr) {
     KeepOrMove(stream, search, known->worker, clock_.Monotonic() - known->used);
     return false;
   }
+  v1::HasSessionRequest session;
+  session.set_tenant(stream.request().tenant);
+  session.set_model(spec.model());
+  session.set_session_id(spec.session_id());
+  return Ask(session, request, HintedWorker(stream.request().worker_hint), search, answer);
+}
+
+void SessionLocator::Find(const v1::HasSessionRequest& session, std::function<void(int worker)> done) const {
+  const auto request_for = [](const v1::HasSessionRequest& session) {
+    return routing::RouteRequest{.key = routing::SessionKey(session.tenant(), session.session_id()), .model = session.model()};
+  };
+  const routing::RouteRequest request = request_for(session);
+  if (const Placement* const known = Known(request); known != nullptr) return done(known->worker);
+  const auto search = std::make_shared<SessionSearch>();
+  const auto answer = [=, this](int worker, const absl::Status& status, const v1::HasSessionResponse& response) {
+    if (!Compare(*search, worker, status, response)) return;
+    const routing::RouteRequest request = request_for(session);
+    const bool found = search->holder >= 0 && routing::CanHold(view_, search->holder, request);
+    done(found ? search->holder : routing::SessionOwner(view_, request));
+  };
+  if (!Ask(session, request, /*hinted=*/-1, *search, answer)) done(routing::SessionOwner(view_, request));
+}
+
+const SessionLocator::Placement* SessionLocator::Known(const routing::RouteRequest& request) const {
+  const Placement* const known = placements_.Find(*request.key);
+  if (known == nullptr || !routing::CanHold(view_, known->worker, request)) return nullptr;
+  return IncarnationOf(known->worker) == known->incarnation ? known : nullptr;
+}
+
+bool SessionLocator::Ask(const v1::HasSessionRequest& session, const routing::RouteRequest& request, int hinted,
+                         SessionSearch& search, const Answer& answer) const {
   if (!lookup_) return false;
-  const std::vector<int> holders =
-      routing::PossibleHolders(view_, request, HintedWorker(stream.request().worker_hint), clock_.Now() - options_.session_ttl);
+  const std::vector<int> holders = routing::PossibleHolders(view_, request, hinted, clock_.Now() - options_.session_ttl);
   search.lookups = static_cast<int>(holders.size());
-  v1::HasSessionRequest question;
-  question.set_tenant(stream.request().tenant);
-  question.set_model(spec.model());
-  question.set_session_id(spec.session_id());
   for (int worker : holders) {
-    lookup_(worker, question,
+    lookup_(worker, session,
             [answer, worker](const absl::Status& status, const auto& response) { answer(worker, status, response); });
   }
   return !holders.empty();
 }
 
-bool SessionLocator::Heard(const GenerationStream& stream, SessionSearch& search, int worker, const absl::Status& status,
-                           const v1::HasSessionResponse& response) {
+bool SessionLocator::Compare(SessionSearch& search, int worker, const absl::Status& status,
+                             const v1::HasSessionResponse& response) {
   if (status.ok() && response.found()) {
     const absl::Duration idle = absl::Nanoseconds(google::protobuf::util::TimeUtil::DurationToNanoseconds(response.idle()));
     const bool is_newer = response.version() > search.holder_version ||
@@ -52,7 +77,12 @@ bool SessionLocator::Heard(const GenerationStream& stream, SessionSearch& search
       search.holder_idle = idle;
     }
   }
-  if (--search.lookups > 0) return false;
+  return --search.lookups == 0;
+}
+
+bool SessionLocator::Heard(const GenerationStream& stream, SessionSearch& search, int worker, const absl::Status& status,
+                           const v1::HasSessionResponse& response) {
+  if (!Compare(search, worker, status, response)) return false;
   if (search.holder >= 0 && routing::CanHold(view_, search.holder, RouteRequestFor(stream))) {
     KeepOrMove(stream, search, search.holder, search.holder_idle);
     search.hinted = search.held_by >= 0 && search.held_by == HintedWorker(stream.request().worker_hint);
@@ -80,16 +110,6 @@ int SessionLocator::HintedWorker(const std::string& hint) const {
   if (slash == std::string::npos || !absl::SimpleAtoi(hint.substr(slash + 1), &incarnation)) return -1;
   const int worker = view_.Find(hint.substr(0, slash));
   return worker < 0 || IncarnationOf(worker) != incarnation ? -1 : worker;
-}
-
-int SessionLocator::OwnerOf(const std::string& tenant, const std::string& session_id) const {
-  const uint64_t key = routing::SessionKey(tenant, session_id);
-  const Placement* const known = placements_.Find(key);
-  if (known != nullptr && view_.worker(known->worker).link == routing::LinkState::kUp &&
-      IncarnationOf(known->worker) == known->incarnation) {
-    return known->worker;
-  }
-  return routing::SessionOwner(view_, key);
 }
 
 uint64_t SessionLocator::IncarnationOf(int worker) const { return rpc::IncarnationNumber(view_.worker(worker).incarnation); }

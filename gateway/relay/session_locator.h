@@ -11,6 +11,7 @@
 #include "base/lru_map.h"
 #include "gateway/relay/stream.h"
 #include "gateway/routing/cluster_view.h"
+#include "gateway/routing/router.h"
 #include "proto/berth/v1/worker.pb.h"
 
 namespace berth::relay {
@@ -59,8 +60,9 @@ class SessionLocator {
 
   // The stream's session, if it has one, was used at this worker now.
   void Note(const GenerationStream& stream, int worker);
-  // The worker that a session was last placed at, or its first rank; -1 when none is attached.
-  int OwnerOf(const std::string& tenant, const std::string& session_id) const;
+  // For a call that concerns only this session: the worker that holds it, as far as it can be found, else its first rank; -1
+  // when none that is attached serves the model. `done` runs at once, or later when workers are asked first.
+  void Find(const v1::HasSessionRequest& session, std::function<void(int worker)> done) const;
 
  private:
   // A hint that the worker may prove wrong.
@@ -69,6 +71,13 @@ class SessionLocator {
     uint64_t incarnation = 0;
     absl::Duration used;
   };
+  // Null when it is not known, or cannot be there any more.
+  const Placement* Known(const routing::RouteRequest& request) const;
+  // False when there is nobody to ask.
+  bool Ask(const v1::HasSessionRequest& session, const routing::RouteRequest& request, int hinted, SessionSearch& search,
+           const Answer& answer) const;
+  // True with the last answer. Keeps the best in `search`.
+  static bool Compare(SessionSearch& search, int worker, const absl::Status& status, const v1::HasSessionResponse& response);
   // The session was last used `idle` ago at `worker`: keeps it there, or moves it.
   void KeepOrMove(const GenerationStream& stream, SessionSearch& search, int worker, absl::Duration idle) const;
   int HintedWorker(const std::string& hint) const;

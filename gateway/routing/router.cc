@@ -135,6 +135,12 @@ bool CanHold(const ClusterView& view, int index, const RouteRequest& request) {
   return view.worker(index).discovered && view.worker(index).link == LinkState::kUp && Serves(view.worker(index), request);
 }
 
+int SessionOwner(const ClusterView& view, const RouteRequest& request) {
+  const std::vector<int> order = view.Rank(*request.key);
+  const auto owner = std::find_if(order.begin(), order.end(), [&](int index) { return CanHold(view, index, request); });
+  return owner == order.end() ? -1 : *owner;
+}
+
 std::vector<int> PossibleHolders(const ClusterView& view, const RouteRequest& request, int hinted, absl::Time oldest) {
   constexpr size_t kRanks = 3;
   std::vector<int> ranks = view.Rank(*request.key);

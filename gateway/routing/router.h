@@ -56,11 +56,12 @@ struct RouteDecision {
 // spill, unless all are. Without a key, and with nobody who is to keep the request, the least loaded worker is taken.
 RouteDecision Route(const ClusterView& view, const RouteRequest& request, absl::Duration now);
 
-// The worker that owns a session: the first of the rank order that is attached, also while it drains; -1 when none is.
-int SessionOwner(const ClusterView& view, uint64_t key);
-
 // Attached, and serves what is asked for.
 bool CanHold(const ClusterView& view, int index, const RouteRequest& request);
+
+// The worker that owns a session of which nothing else is known: the first of the rank order that can hold it, also while it
+// drains; -1 when none can.
+int SessionOwner(const ClusterView& view, const RouteRequest& request);
 
 // Workers to ask for a session that this gateway has not seen: of ranks 2 and 3 those that started before the first rank did,
 // but for a first rank that started before `oldest`, when the session could not yet live. `hinted`, if not -1, is asked too.

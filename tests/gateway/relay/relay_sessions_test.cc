@@ -61,8 +61,32 @@ class RelaySessionsTest : public RelayTest {
     return id + "/" + std::to_string(static_cast<uint64_t>(Start(id == ranks_[0])) << 12);
   }
 
+  // Where a call that concerns only the session goes; "": nowhere yet.
+  void FindSession(const std::string& model = "m") {
+    owner_.clear();
+    v1::HasSessionRequest session;
+    session.set_tenant("t");
+    session.set_model(model);
+    session.set_session_id("s");
+    relay_->FindSession(session,
+                        [this](int worker) { owner_ = worker < 0 ? "nobody" : relay_->view().worker(worker).address.id; });
+  }
+
   std::vector<std::string> ranks_;
+  std::string owner_;
 };
+
+TEST_F(RelaySessionsTest, ASessionsOwnCallsGoWhereItIs) {
+  FindSession();
+  ASSERT_THAT(Asked(), ElementsAre(ranks_[1], ranks_[2]));
+  EXPECT_EQ(lookups_[0].question.session_id(), "s");
+  lookups_[0].Found(1, absl::Seconds(61));
+  EXPECT_EQ(owner_, "") << "another may have a newer one";
+  lookups_[1].Unknown();
+  EXPECT_EQ(owner_, ranks_[1]);
+  FindSession("gpt-9");
+  EXPECT_EQ(owner_, "nobody");
+}
 
 TEST_F(RelaySessionsTest, AJoinedWorkerTakesNoLiveSession) {
   Running run = Run(Request("s"));
@@ -169,10 +193,15 @@ TEST_F(RelaySessionsTest, ARestartedWorkerIsKnownToBeEmpty) {
   Running run = RunHeldBySecond(absl::Seconds(1));
   ASSERT_EQ(run.worker, ranks_[1]);
   workers_.SendFinished(run.worker, run.submit.stream_id());
-  EXPECT_EQ(relay_->view().worker(relay_->OwnerOf("t", "s")).address.id, ranks_[1]);
+  FindSession();
+  EXPECT_EQ(owner_, ranks_[1]);
   workers_.Break(ranks_[1]);
   workers_.Attach(ranks_[1], Start(true) + 1);
-  EXPECT_EQ(relay_->view().worker(relay_->OwnerOf("t", "s")).address.id, ranks_[0]);
+  lookups_.clear();
+  FindSession();
+  ASSERT_THAT(Asked(), ElementsAre(ranks_[2]));
+  lookups_[0].Unknown();
+  EXPECT_EQ(owner_, ranks_[0]);
   lookups_.clear();
   Run(Request("s"));
   EXPECT_THAT(Asked(), ElementsAre(ranks_[2])) << "rank 2 started after rank 1 now";

@@ -215,15 +215,22 @@ TEST(RouterTest, NobodyThereIsNoWorker) {
   EXPECT_EQ(RouteFor(MakeView(2), {.key = kKey}).outcome, RouteOutcome::kNoWorker);
   EXPECT_EQ(RouteFor(MakeView(2), {.key = kKey, .may_spill = false}).outcome, RouteOutcome::kNoWorker);
   EXPECT_EQ(RouteFor(MakeView(2), {}).outcome, RouteOutcome::kNoWorker);
-  EXPECT_EQ(SessionOwner(MakeView(2), kKey), -1);
+  EXPECT_EQ(SessionOwner(MakeView(2), {.key = kKey, .model = "m"}), -1);
 }
 
-TEST(RouterTest, ASessionsOwnerIsItsFirstAttachedRank) {
+TEST(RouterTest, ASessionsOwnerIsItsFirstAttachedRankThatServesItsModel) {
   ClusterView view = ReadyView(3);
   const std::vector<int> order = Order(view);
-  EXPECT_EQ(SessionOwner(view, kKey), order[0]);
+  EXPECT_EQ(SessionOwner(view, {.key = kKey, .model = "m"}), order[0]);
   view.Detached(order[0], LinkState::kDown);
-  EXPECT_EQ(SessionOwner(view, kKey), order[1]);
+  EXPECT_EQ(SessionOwner(view, {.key = kKey, .model = "m"}), order[1]);
+  v1::WorkerHello hello = Hello(view.worker(order[1]).address.id);
+  hello.mutable_models(0)->set_name("other");
+  ASSERT_TRUE(view.Attached(order[1], hello, kNow).ok());
+  EXPECT_EQ(SessionOwner(view, {.key = kKey, .model = "m"}), order[2]);
+  EXPECT_EQ(SessionOwner(view, {.key = kKey, .model = "other"}), order[1]);
+  EXPECT_EQ(SessionOwner(view, {.key = kKey}), order[1]) << "each serves one model, and none is named";
+  EXPECT_EQ(SessionOwner(view, {.key = kKey, .model = "third"}), -1);
 }
 
 }  // namespace
