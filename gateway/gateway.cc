@@ -124,12 +124,14 @@ class Gateway::Impl {
   void Stop(absl::Duration grace) {
     if (std::exchange(stopped_, true)) return;
     watcher_.reset();
-    health_.SetReady(false);
     discovery_.reset();
     if (http_ != nullptr) http_->Drain();
     if (started_) {
       base::Notification idle, closed;
-      server_.shard().Post([&] { relay_.Drain([&] { idle.Notify(); }); });
+      server_.shard().Post([&] {
+        health_.SetReady(false);
+        relay_.Drain([&] { idle.Notify(); });
+      });
       idle.WaitFor(grace);
       server_.shard().Post([&] {
         relay_.Drain(nullptr);
@@ -242,7 +244,7 @@ class Gateway::Impl {
       discovered += relay_.view().worker(i).discovered;
       ready += relay_.view().CanTakeNew(i, base::SystemClock().Monotonic());
     }
-    if (ready > 0 && !draining_) health_.SetReady(true);
+    if (ready > 0 && !draining_ && !relay_.draining()) health_.SetReady(true);
     if (ready > 0 && ready == discovered && on_all_workers_) std::exchange(on_all_workers_, nullptr)();
   }
 

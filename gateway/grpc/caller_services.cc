@@ -253,8 +253,8 @@ void CallerServices::AskToEmbed(const std::shared_ptr<Embedding>& embedding, int
         const bool again = absl::IsUnavailable(status) && !embedding->cancelled && !std::exchange(embedding->retried, true);
         const int other = again ? AnyWorker(embedding->request.model(), worker) : -1;
         if (other >= 0 && other != worker && context_.relay.TakeRetry(status)) return AskToEmbed(embedding, other);
-        context_.relay.CorrectCharge(*embedding->tenant, response.usage().prompt_tokens() - embedding->charged);
         std::exchange(embedding->done, nullptr)(status, response);  // it may hold what cancels this, and is held by it
+        context_.relay.EmbeddingEnded(*embedding->tenant, response.usage().prompt_tokens() - embedding->charged);
       });
 }
 
@@ -264,7 +264,7 @@ std::function<void()> CallerServices::Embed(rpc::Shard& shard, const std::shared
   relay::Relay& relay = context_.relay;
   const int worker = AnyWorker(request.model());
   const absl::StatusOr<int64_t> charged =
-      worker < 0 ? relay::NoWorkerError(relay.view(), request.model()) : relay.Charge(*tenant, request.inputs());
+      worker < 0 ? relay::NoWorkerError(relay.view(), request.model()) : relay.BeginEmbedding(*tenant, request.inputs());
   if (!charged.ok()) {
     done(charged.status(), {});
     return [] {};

@@ -105,7 +105,7 @@ void Relay::Drain(absl::AnyInvocable<void()> idle) {
 }
 
 void Relay::ReportIdle() {
-  if (!idle_ || !streams_.empty()) return;
+  if (!idle_ || !streams_.empty() || embeddings_ > 0) return;
   absl::AnyInvocable<void()> idle = std::move(idle_);
   idle_ = nullptr;
   idle();
@@ -166,6 +166,21 @@ absl::Status Relay::Accept(Stream& stream) {
   retry_budget_.CountRequest(clock_.Monotonic());
   if (request.deadline != absl::InfiniteDuration()) SetTimer(stream, &Stream::deadline_timer, left, &Relay::OnDeadline);
   return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> Relay::BeginEmbedding(const rpc::Tenant& tenant,
+                                              const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs) {
+  if (draining_) return DrainingError();
+  retry_budget_.CountRequest(clock_.Monotonic());
+  BERTH_ASSIGN_OR_RETURN(const int64_t charged, intake_.Charge(tenant, inputs, view_.AttachedGateways(), clock_.Monotonic()));
+  ++embeddings_;
+  return charged;
+}
+
+void Relay::EmbeddingEnded(const rpc::Tenant& tenant, int64_t tokens) {
+  intake_.Correct(tenant, tokens);
+  --embeddings_;
+  ReportIdle();
 }
 
 void Relay::Abandon(uint64_t id) {

@@ -79,7 +79,7 @@ class Relay : private WorkerLink::Owner {
   // Discovery's latest list. A worker that is not on it any more ends what it runs and gets nothing new; one at another address
   // is lost.
   void SetWorkers(std::vector<routing::WorkerAddress> workers);
-  // Takes nothing new; `idle` runs once, when no stream is left.
+  // Takes nothing new; `idle` runs once, when no stream and no embedding is left.
   void Drain(absl::AnyInvocable<void()> idle);
   // Refuses new generations, or takes them again; no effect once Drain or Stop was called.
   void SetDraining(bool draining);
@@ -107,13 +107,12 @@ class Relay : private WorkerLink::Owner {
     return intake_.Levels(tenant, view_.AttachedGateways(), clock_.Monotonic());
   }
 
-  // Takes a request and the tokens of what is to be embedded, as far as they can be told, from the tenant's limits; as
-  // RateLimiter::Take. The charge is to be corrected when the usage is known.
-  absl::StatusOr<int64_t> Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs) {
-    retry_budget_.CountRequest(clock_.Monotonic());
-    return intake_.Charge(tenant, inputs, view_.AttachedGateways(), clock_.Monotonic());
-  }
-  void CorrectCharge(const rpc::Tenant& tenant, int64_t tokens) { intake_.Correct(tenant, tokens); }
+  // Lets an embedding in: takes a request and the tokens of what is to be embedded, as far as they can be told, from the
+  // tenant's limits; as RateLimiter::Take. UNAVAILABLE while the gateway drains. It is under way until EmbeddingEnded, once.
+  absl::StatusOr<int64_t> BeginEmbedding(const rpc::Tenant& tenant,
+                                         const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs);
+  // With the tokens that it used beyond the charge.
+  void EmbeddingEnded(const rpc::Tenant& tenant, int64_t tokens);
 
   // Whether what a worker failed with `why`, before it had answered anything, may be tried at another one; it is counted then.
   bool TakeRetry(const absl::Status& why);
@@ -226,6 +225,7 @@ class Relay : private WorkerLink::Owner {
   absl::AnyInvocable<void()> idle_;
   absl::BitGen random_;
 
+  int embeddings_ = 0;
   uint64_t last_id_ = 0;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Stream>> streams_;
   Attempts attempts_;

@@ -1,3 +1,5 @@
+#include <thread>
+
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "proto/berth/v1/admin.grpc.pb.h"
 #include "spdlog/spdlog.h"
@@ -65,6 +67,32 @@ TEST_F(AdminTest, ADrainIsReportedUntilNothingRunsAndCanBeTakenBack) {
   EXPECT_EQ(response.state(), v1::WORKER_STATE_READY);
   EXPECT_TRUE(Generate().ok());
   EXPECT_TRUE(Ready());
+}
+
+TEST_F(AdminTest, AGatewayThatStopsIsNotReadyAgain) {
+  grpc::ClientContext stream_context, watch_context, drain_context, undrain_context;
+  const auto running = inference_->StreamGenerate(&stream_context, Request("hold"));
+  v1::StreamGenerateResponse message;
+  ASSERT_TRUE(running->Read(&message));
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service("readiness");
+  const auto watch = grpc::health::v1::Health::NewStub(channel_)->Watch(&watch_context, request);
+  grpc::health::v1::HealthCheckResponse health;
+  ASSERT_TRUE(watch->Read(&health));
+  std::thread stop([this] { gateway_->Stop(absl::Seconds(20)); });
+  while (health.status() == grpc::health::v1::HealthCheckResponse::SERVING && watch->Read(&health)) continue;
+  EXPECT_EQ(health.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+  // As when workers come and go, this looks whether the gateway is ready.
+  const auto drain = Admin()->Drain(&drain_context, {});
+  v1::DrainResponse report;
+  EXPECT_TRUE(drain->Read(&report));
+  v1::UndrainResponse response;
+  EXPECT_TRUE(Admin()->Undrain(&undrain_context, {}, &response).ok());
+  EXPECT_FALSE(Ready());
+  drain_context.TryCancel();
+  watch_context.TryCancel();
+  stream_context.TryCancel();
+  stop.join();
 }
 
 TEST_F(AdminTest, SetsTheLogLevelAndNamesAnUnknownOne) {

@@ -400,6 +400,18 @@ TEST_F(RelayTest, StoppingEndsAllStreamsAndLinks) {
   EXPECT_EQ(time_.timers(), 0u);
 }
 
+TEST_F(RelayTest, ADrainWaitsForEmbeddingsAndTakesNoMore) {
+  MakeAttached(1);
+  const rpc::Tenant tenant{.name = "t"};
+  ASSERT_TRUE(relay_->BeginEmbedding(tenant, {}).ok());
+  bool idle = false;
+  relay_->Drain([&] { idle = true; });
+  EXPECT_FALSE(idle);
+  EXPECT_EQ(rpc::Reason(relay_->BeginEmbedding(tenant, {}).status()), "DRAINING");
+  relay_->EmbeddingEnded(tenant, 0);
+  EXPECT_TRUE(idle);
+}
+
 TEST_F(RelayTest, MetricsTellWhatHappened) {
   MakeAttached(2);
   Running run = Run(Request("s"));
