@@ -130,6 +130,15 @@ absl::Status ParseAddedTokens(const JsonFields& root, TokenizerData& data) {
   return absl::OkStatus();
 }
 
+// These classes put the first token before a text themselves, so that tokenizer.json need not say it.
+absl::Status TakeAddBosToken(const JsonFields& config, TokenizerData& data) {
+  BERTH_ASSIGN_OR_RETURN(const bool add_bos, config.BoolOr("add_bos_token", false));
+  BERTH_ASSIGN_OR_RETURN(const std::string tokenizer_class, config.StringOr("tokenizer_class", ""));
+  const bool heeded = tokenizer_class.starts_with("Llama") || tokenizer_class.starts_with("Gemma");
+  if (add_bos && heeded && data.bos_id >= 0 && data.prefix_ids.empty()) data.prefix_ids = {data.bos_id};
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizerData> ParseTokenizerJson(std::string_view tokenizer_json, std::string_view tokenizer_config_json) {
@@ -145,7 +154,9 @@ absl::StatusOr<TokenizerData> ParseTokenizerJson(std::string_view tokenizer_json
   BERTH_RETURN_IF_ERROR(ParseDecoder(root, data));
   if (!tokenizer_config_json.empty()) {
     BERTH_ASSIGN_OR_RETURN(const json config, ParseJsonObject(tokenizer_config_json, "tokenizer_config.json"));
-    BERTH_RETURN_IF_ERROR(TakeTokenizerConfig(JsonFields(config, "tokenizer_config.json"), data));
+    const JsonFields fields(config, "tokenizer_config.json");
+    BERTH_RETURN_IF_ERROR(TakeTokenizerConfig(fields, data));
+    BERTH_RETURN_IF_ERROR(TakeAddBosToken(fields, data));
   }
   return data;
 }

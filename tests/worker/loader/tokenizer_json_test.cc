@@ -57,6 +57,23 @@ TEST(TokenizerJsonTest, ReadsFileAndConfig) {
   EXPECT_THAT(*(*tokenizer)->Encode("<s>hi hi", {}), ElementsAre(4, 2, 3, 2));
 }
 
+// Those classes put the first token before a text themselves, whatever tokenizer.json says.
+TEST(TokenizerJsonTest, TakesAddBosTokenOfClassesThatHeedIt) {
+  const auto encode = [](const json& file, const std::string& rest) {
+    const auto data = ParseTokenizerJson(file.dump(), R"({"bos_token": "<s>", )" + rest + "}");
+    return (*text::MakeTokenizer(data.value()))->Encode("hi", {}).value();
+  };
+  EXPECT_THAT(encode(Minimal(), R"("tokenizer_class": "LlamaTokenizerFast", "add_bos_token": true)"), ElementsAre(4, 2));
+  EXPECT_THAT(encode(Minimal(), R"("tokenizer_class": "GemmaTokenizer", "add_bos_token": true)"), ElementsAre(4, 2));
+  EXPECT_THAT(encode(Minimal(), R"("tokenizer_class": "LlamaTokenizer", "add_bos_token": false)"), ElementsAre(2));
+  EXPECT_THAT(encode(Minimal(), R"("tokenizer_class": "LlamaTokenizer")"), ElementsAre(2));
+  EXPECT_THAT(encode(Minimal(), R"("tokenizer_class": "Qwen2Tokenizer", "add_bos_token": true)"), ElementsAre(2));
+  const json once = With("/post_processor", json::parse(R"({"type": "TemplateProcessing",
+      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [4], "tokens": ["<s>"]}}})"));
+  EXPECT_THAT(encode(once, R"("tokenizer_class": "LlamaTokenizer", "add_bos_token": true)"), ElementsAre(4, 2));
+}
+
 TEST(TokenizerJsonTest, UnigramFieldsAreChecked) {
   json file = Minimal();
   file["decoder"] = file["pre_tokenizer"] = nullptr;
