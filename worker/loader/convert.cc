@@ -48,12 +48,10 @@ class LayoutMaker {
 
   absl::StatusOr<Layout> Make(const LoadPlan& plan) {
     for (size_t i = 0; i < plan.steps.size();) {
-      const LoadPlan::Step& first = plan.steps[i];
-      size_t end = i + 1;
-      while (end < plan.steps.size() && plan.steps[end].slot == first.slot && plan.steps[end].layer == first.layer) ++end;
-      BERTH_RETURN_IF_ERROR(AddGroup({first.slot, first.layer, i, end - i, layout_.tensors.size(), 0},
-                                     absl::MakeConstSpan(plan.steps).subspan(i, end - i)));
-      i = end;
+      const absl::Span<const LoadPlan::Step> steps = plan.SlotSteps(i);
+      BERTH_RETURN_IF_ERROR(
+          AddGroup({steps.front().slot, steps.front().layer, i, steps.size(), layout_.tensors.size(), 0}, steps));
+      i += steps.size();
     }
     return std::move(layout_);
   }

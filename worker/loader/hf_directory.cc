@@ -216,14 +216,7 @@ absl::Status CheckNotMeta(const ModelDirectory& directory) {
       directory.PathOf("consolidated.00.pth"), directory.path(), directory.path()));
 }
 
-absl::Status CheckNotQuantised(const HfConfig& config) {
-  if (!config.Has("quantization_config")) return absl::OkStatus();
-  return config.Error("quantization_config.quant_method", "checkpoints quantised this way are not read: want f32, f16 or bf16",
-                      absl::StatusCode::kUnimplemented);
-}
-
 absl::Status ParseSpec(const HfConfig& config, ModelFiles& files) {
-  BERTH_RETURN_IF_ERROR(CheckNotQuantised(config));
   BERTH_ASSIGN_OR_RETURN(const model::Family* family, model::FindFamily(config));
   BERTH_ASSIGN_OR_RETURN(files.spec, family->parse(config));
   files.rules = family->rules(files.spec);

@@ -287,6 +287,12 @@ class Planner {
 
 }  // namespace
 
+absl::Span<const LoadPlan::Step> LoadPlan::SlotSteps(size_t first) const {
+  size_t end = first + 1;
+  while (end < steps.size() && steps[end].slot == steps[first].slot && steps[end].layer == steps[first].layer) ++end;
+  return absl::MakeConstSpan(steps).subspan(first, end - first);
+}
+
 absl::StatusOr<LoadPlan> BuildPlan(const model::DecoderSpec& spec, absl::Span<const WeightRule> rules,
                                    const CheckpointIndex& index, const Shard& shard) {
   return Planner(spec, rules, index, shard).Build();

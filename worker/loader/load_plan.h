@@ -37,6 +37,9 @@ struct LoadPlan {
     size_t original = 0;  // must hold the same bytes
   };
 
+  // All steps of the slot whose first one is steps[first].
+  absl::Span<const Step> SlotSteps(size_t first) const;
+
   std::vector<Step> steps;
   std::vector<Alias> aliases;
   std::vector<Duplicate> duplicates;

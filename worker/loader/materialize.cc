@@ -23,16 +23,14 @@ class Materializer {
 
   absl::StatusOr<MaterializedWeights> Run(const LoadPlan& plan) {
     for (size_t i = 0; i < plan.steps.size();) {
-      const LoadPlan::Step& first = plan.steps[i];
-      size_t end = i + 1;
-      while (end < plan.steps.size() && plan.steps[end].slot == first.slot && plan.steps[end].layer == first.layer) ++end;
-      const absl::Span<const LoadPlan::Step> steps(&first, end - i);
+      const absl::Span<const LoadPlan::Step> steps = plan.SlotSteps(i);
+      const LoadPlan::Step& first = steps.front();
       if (LinearWeight* matrix = MatrixMember(out_.weights, first.slot, first.layer)) {
         BERTH_RETURN_IF_ERROR(FillMatrix(steps, *matrix));
       } else {
         BERTH_RETURN_IF_ERROR(FillVector(steps, VectorMember(out_.weights, first.slot, first.layer)));
       }
-      i = end;
+      i += steps.size();
     }
     for (const LoadPlan::Alias& alias : plan.aliases) FillAlias(alias);
     for (const LoadPlan::Duplicate& duplicate : plan.duplicates) BERTH_RETURN_IF_ERROR(Compare(duplicate));
