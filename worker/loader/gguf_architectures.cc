@@ -15,6 +15,7 @@ using model::HfConfig;
 using model::Transform;
 
 absl::Status CompleteLlama(const GgufFile& file, const std::string& prefix, HfConfig& config) {
+  if (config.Has("sliding_window")) config.SetList("architectures", {std::string("MistralForCausalLM")});
   if (config.Has("num_local_experts")) config.SetList("architectures", {std::string("MixtralForCausalLM")});
   return absl::OkStatus();
 }
@@ -110,6 +111,9 @@ absl::Status CompleteDeepSeek2(const GgufFile& file, const std::string& prefix, 
     config.Set("topk_method", std::string("noaux_tc"));
     if (!config.Has("n_group")) config.Set("n_group", int64_t{1});
     if (!config.Has("topk_group")) config.Set("topk_group", int64_t{1});
+    // What no key says is not the class's default.
+    if (!config.Has("routed_scaling_factor")) config.Set("routed_scaling_factor", int64_t{1});
+    if (!config.Has("first_k_dense_replace")) config.Set("first_k_dense_replace", int64_t{0});
   } else {
     config.Set("topk_method", std::string(groups > 1 ? "group_limited_greedy" : "greedy"));
   }

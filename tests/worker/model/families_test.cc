@@ -78,6 +78,10 @@ TEST(FamiliesTest, MistralHasItsWindowOnEveryLayer) {
   config.Set("sliding_window", int64_t{24});
   const DecoderSpec spec = ParseSpec(config).value();
   for (const LayerSpec& layer : spec.layers) EXPECT_EQ(layer.attention.window, 24);
+  config.Set("sliding_window", int64_t{-4});
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("sliding_window is -4"));
+  config.SetList("architectures", {std::string("LlamaForCausalLM")});
+  EXPECT_EQ(ParseSpec(config)->layers[0].attention.window, 0) << "Llama's class has none";
 }
 
 TEST(FamiliesTest, Qwen2HasItsWindowOnlyWhereUsed) {
@@ -148,7 +152,6 @@ TEST(FamiliesTest, UnknownValuesAreErrors) {
       {"num_hidden_layers", int64_t{1000000}, "1000000"},
       {"head_dim", int64_t{15}, "15"},
       {"rms_norm_eps", 0.0, "0"},
-      {"sliding_window", int64_t{-4}, "-4"},
       {"partial_rotary_factor", 0.5, "0.5"},
       {"quantization_config.quant_method", std::string("gptq"), "\"gptq\""},
       {"tie_word_embeddings", std::string("yes"), "\"yes\""},
@@ -234,7 +237,7 @@ HfConfig DeepSeekConfig(const char* architecture) {
   const std::pair<const char*, int64_t> fields[] = {
       {"kv_lora_rank", 32},    {"qk_nope_head_dim", 20},   {"qk_rope_head_dim", 8}, {"v_head_dim", 12},
       {"n_routed_experts", 8}, {"num_experts_per_tok", 3}, {"n_shared_experts", 2}, {"moe_intermediate_size", 48},
-      {"n_group", 4},          {"topk_group", 2},          {"q_lora_rank", 24},     {"first_k_dense_replace", 1}};
+      {"n_group", 4},          {"topk_group", 2},          {"q_lora_rank", 24}};
   for (const auto& [name, value] : fields) config.Set(name, value);
   return config;
 }
@@ -262,8 +265,10 @@ TEST(FamiliesTest, LatentAttentionKeepsOneRowOfRankAndRotaryDimensions) {
 TEST(FamiliesTest, DeepSeek3IsKnownAndItsFp8BlocksAreRefused) {
   HfConfig config = DeepSeekConfig("DeepseekV3ForCausalLM");
   const DecoderSpec spec = ParseSpec(config).value();
-  EXPECT_TRUE(spec.layers[1].moe.router_bias);
-  EXPECT_EQ(spec.layers[1].moe.routing.group_best, 2);
+  EXPECT_EQ(spec.layers[2].moe.routing.experts, 0) << "the class's first_k_dense_replace is 3";
+  EXPECT_TRUE(spec.layers[3].moe.router_bias);
+  EXPECT_EQ(spec.layers[3].moe.routing.group_best, 2);
+  EXPECT_EQ(spec.layers[3].moe.routing.scale, 2.5f);
   config.Set("quantization_config.quant_method", std::string("fp8"));
   config.Set("quantization_config.fmt", std::string("e4m3"));
   const absl::Status status = ParseSpec(config).status();
@@ -321,3 +326,6 @@ TEST(FamiliesTest, NoArchitectureBelongsToTwoFamilies) {
 
 }  // namespace
 }  // namespace berth::model
+  config.Set("first_k_dense_replace", int64_t{1});
+  config.Set("num_hidden_layers", int64_t{4});
+                            {"rope_interleave", false, "false"},

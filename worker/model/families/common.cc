@@ -60,6 +60,11 @@ absl::Status ExpectBool(const HfConfig& config, std::string_view name, bool want
   return config.Error(name, want ? "want true" : "want false", absl::StatusCode::kUnimplemented);
 }
 
+absl::Status ExpectString(const HfConfig& config, std::string_view name, std::string_view want) {
+  BERTH_ASSIGN_OR_RETURN(const std::string value, config.StringOr(name, std::string(want)));
+  return value == want ? absl::OkStatus() : config.Error(name, "want " + std::string(want));
+}
+
 absl::StatusOr<kernels::Activation> ParseActivation(const HfConfig& config, std::string_view field) {
   BERTH_ASSIGN_OR_RETURN(const std::string name, config.String(field));
   if (name == "silu" || name == "swish") return kernels::Activation::kSilu;
@@ -96,11 +101,7 @@ absl::StatusOr<DecoderSpec> ParseLlamaLike(const HfConfig& config, const LlamaLi
   return spec;
 }
 
-absl::Status ApplySlidingWindow(const HfConfig& config, size_t first_layer, DecoderSpec& spec) {
-  if (config.Has("sliding_window") && first_layer < spec.layers.size()) {
-    BERTH_ASSIGN_OR_RETURN(const int window, Dimension(config, "sliding_window"));
-    for (size_t i = first_layer; i < spec.layers.size(); ++i) spec.layers[i].attention.window = window;
-  }
+absl::Status CheckLayerTypes(const HfConfig& config, const DecoderSpec& spec) {
   if (!config.Has("layer_types")) return absl::OkStatus();
   BERTH_ASSIGN_OR_RETURN(const std::vector<std::string> types, config.Strings("layer_types"));
   if (types.size() != spec.layers.size())
@@ -110,6 +111,14 @@ absl::Status ApplySlidingWindow(const HfConfig& config, size_t first_layer, Deco
     if (types[i] != want) return config.Error("layer_types", absl::StrCat("want ", want, " for layer ", i));
   }
   return absl::OkStatus();
+}
+
+absl::Status ApplySlidingWindow(const HfConfig& config, size_t first_layer, DecoderSpec& spec) {
+  if (config.Has("sliding_window") && first_layer < spec.layers.size()) {
+    BERTH_ASSIGN_OR_RETURN(const int window, Dimension(config, "sliding_window"));
+    for (size_t i = first_layer; i < spec.layers.size(); ++i) spec.layers[i].attention.window = window;
+  }
+  return CheckLayerTypes(config, spec);
 }
 
 absl::Status ApplyUpperLayersWindow(const HfConfig& config, DecoderSpec& spec) {

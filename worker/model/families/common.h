@@ -21,6 +21,7 @@ absl::StatusOr<double> PositiveFloatOr(const HfConfig& config, std::string_view 
 
 // OK when the field is absent or equals `want`: another value would change the computation, and no code here computes it.
 absl::Status ExpectBool(const HfConfig& config, std::string_view name, bool want);
+absl::Status ExpectString(const HfConfig& config, std::string_view name, std::string_view want);
 
 // silu, gelu, …, from the field `name`.
 absl::StatusOr<kernels::Activation> ParseActivation(const HfConfig& config, std::string_view name);
@@ -38,6 +39,7 @@ struct FieldNames {
   std::string_view epsilon = "rms_norm_eps";   // empty: 1e-5
   std::string_view activation = "hidden_act";  // empty: silu
   std::string_view theta = "rope_theta";
+  std::string_view rope_parameters = "rope_parameters";
 };
 
 // What llama-like families differ in.
@@ -48,6 +50,7 @@ struct LlamaLike {
   bool mlp_bias = false;
   bool partial_rotary = false;  // partial_rotary_factor is read, else it must be 1
   float rotary_share = 1;       // of a head's dimensions, where the configuration does not say
+  double theta = 10000;         // where the configuration does not say
   bool tied_head = false;       // where the configuration does not say
   FieldNames fields;
 };
@@ -57,8 +60,8 @@ struct LlamaLike {
 // configuration classes give it.
 absl::StatusOr<DecoderSpec> ParseLlamaLike(const HfConfig& config, const LlamaLike& family);
 
-// Sets spec.layers' rotary embedding from rope_theta, rope_scaling and partial_rotary_factor in their old and new spellings;
-// may lengthen or shorten spec.max_position to what the scaling reaches.
+// Sets spec.layers' rotary embedding from rope_theta, rope_scaling and partial_rotary_factor in their old and new spellings,
+// which must mean the same where both are there; may lengthen or shorten spec.max_position to what the scaling reaches.
 absl::Status ParseRope(const HfConfig& config, const LlamaLike& family, DecoderSpec& spec);
 
 // Dynamic NTK up to `reach` tokens: a variant for every doubling of the original length.
@@ -74,8 +77,9 @@ absl::StatusOr<double> YarnMagnitude(const HfConfig& config, const RopeSpec& rop
 absl::Status ParseLatent(const HfConfig& config, DecoderSpec& spec);
 void AddLatentRules(std::vector<WeightRule>& rules);
 
-// Gives layers first_layer … the window `sliding_window`, when that field is there. `layer_types`, when there, must say the
-// same.
+// `layer_types`, when there, must say which layers of spec have a window.
+absl::Status CheckLayerTypes(const HfConfig& config, const DecoderSpec& spec);
+// Gives layers first_layer … the window `sliding_window`, when that field is there, and checks the layers' types.
 absl::Status ApplySlidingWindow(const HfConfig& config, size_t first_layer, DecoderSpec& spec);
 // Qwen's way: only when use_sliding_window says so, from layer max_window_layers on.
 absl::Status ApplyUpperLayersWindow(const HfConfig& config, DecoderSpec& spec);

@@ -19,11 +19,6 @@ absl::StatusOr<int> DeepSeekVersion(const HfConfig& config) {
   return static_cast<int>(found - std::begin(kDeepSeekArchitectures)) + 1;
 }
 
-absl::Status ExpectString(const HfConfig& config, std::string_view name, std::string_view want) {
-  BERTH_ASSIGN_OR_RETURN(const std::string value, config.StringOr(name, std::string(want)));
-  return value == want ? absl::OkStatus() : config.Error(name, "want " + std::string(want));
-}
-
 // Experts in groups, of which only some are chosen from: in 2 those with the best expert, in 3 with the best two.
 absl::Status ParseGroups(const HfConfig& config, int group_best, kernels::Routing& routing) {
   BERTH_ASSIGN_OR_RETURN(routing.groups, Dimension(config, "n_group", routing.experts));
@@ -46,7 +41,7 @@ absl::Status ParseDeepSeekRouting(const HfConfig& config, int version, MoeSpec& 
   BERTH_RETURN_IF_ERROR(ExpectString(config, "scoring_func", version == 3 ? "sigmoid" : "softmax"));
   BERTH_ASSIGN_OR_RETURN(routing.renormalize, config.BoolOr("norm_topk_prob", version == 3));
   if (version == 1) return absl::OkStatus();
-  BERTH_ASSIGN_OR_RETURN(const double scale, PositiveFloatOr(config, "routed_scaling_factor", 1));
+  BERTH_ASSIGN_OR_RETURN(const double scale, PositiveFloatOr(config, "routed_scaling_factor", version == 3 ? 2.5 : 1));
   routing.scale = static_cast<float>(scale);
   if (version == 3) {
     routing.score = kernels::RouterScore::kSigmoid;
@@ -82,7 +77,7 @@ absl::StatusOr<DecoderSpec> ParseDeepSeek(const HfConfig& config) {
     spec.prediction_layers = static_cast<int>(layers);
   }
   BERTH_ASSIGN_OR_RETURN(const int shared, Dimension(config, "n_shared_experts", kMaxExperts));
-  BERTH_ASSIGN_OR_RETURN(const int64_t first, config.IntOr("first_k_dense_replace", 0));
+  BERTH_ASSIGN_OR_RETURN(const int64_t first, config.IntOr("first_k_dense_replace", version == 3 ? 3 : 0));
   BERTH_ASSIGN_OR_RETURN(const int64_t step, config.IntOr("moe_layer_freq", 1));
   if (step < 1) return config.Error("moe_layer_freq", "want at least 1");
   std::vector<bool> is_moe;

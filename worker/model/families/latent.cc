@@ -11,6 +11,7 @@ constexpr int64_t kMaxLatentDim = 1 << 16;
 }  // namespace
 
 absl::Status ParseLatent(const HfConfig& config, DecoderSpec& spec) {
+  BERTH_RETURN_IF_ERROR(ExpectBool(config, "rope_interleave", true));
   AttentionSpec attention = spec.layers.front().attention;
   BERTH_ASSIGN_OR_RETURN(attention.latent.rank, Dimension(config, "kv_lora_rank", kMaxLatentDim));
   BERTH_ASSIGN_OR_RETURN(attention.latent.key_dim, Dimension(config, "qk_nope_head_dim", kMaxLatentDim));
