@@ -33,6 +33,8 @@ struct RopeSpec {
   std::vector<double> divisors;       // kLong: of each pair, up to original_max_position
   std::vector<double> long_divisors;  // kLong: beyond it
   float attention_scale = 1;          // multiplies cos and sin
+
+  bool operator==(const RopeSpec&) const = default;
 };
 
 // Multi-head latent attention (kernels::LatentInArgs): all heads share one key row of `rank` and the rotary dimensions, whose

@@ -42,6 +42,8 @@ absl::Status Flatten(const Json& object, const std::string& prefix, int depth, H
         if (std::optional<HfConfig::Scalar> scalar = ToScalar(element)) scalars.push_back(*std::move(scalar));
       }
       if (scalars.size() == value.size()) out.SetList(name, std::move(scalars));
+    } else if (value.is_null()) {
+      out.SetNull(name);
     } else if (std::optional<HfConfig::Scalar> scalar = ToScalar(value)) {
       out.Set(name, *std::move(scalar));
     }

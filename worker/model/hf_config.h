@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,8 +15,8 @@
 namespace berth::model {
 
 // A model's configuration as Hugging Face's config.json spells it: fields with typed values. A nested object's fields are named
-// by their path ("rope_scaling.factor"). A field that is null counts as absent. Errors are INVALID_ARGUMENT and name the field
-// and the value.
+// by their path ("rope_scaling.factor"). A field that is null counts as absent, but for IsNull. Errors are INVALID_ARGUMENT and
+// name the field and the value.
 class HfConfig {
  public:
   using Scalar = std::variant<bool, int64_t, double, std::string>;
@@ -27,14 +28,17 @@ class HfConfig {
   // Lists of other than scalars are not kept: no field that Berth reads is one.
   static absl::StatusOr<HfConfig> Parse(std::string_view json);
 
-  // A text that Parse reads back.
+  // A text that Parse reads back, without its nulls.
   std::string ToJson() const;
 
+  void SetNull(std::string name) { nulls_.insert(std::move(name)); }
   void Set(std::string name, Scalar value) { fields_[std::move(name)] = Field{{std::move(value)}}; }
   void SetList(std::string name, std::vector<Scalar> values) { fields_[std::move(name)] = Field{std::move(values), true}; }
 
   // True for a scalar, a list, and an object with at least one field.
   bool Has(std::string_view name) const;
+  // For fields whose absence means another value than null.
+  bool IsNull(std::string_view name) const { return nulls_.contains(name); }
 
   // The field must be there and hold that type; every integer is also a float.
   absl::StatusOr<int64_t> Int(std::string_view name) const;
@@ -64,6 +68,7 @@ class HfConfig {
   absl::StatusOr<std::vector<T>> Many(std::string_view name, std::string_view type) const;
 
   std::map<std::string, Field, std::less<>> fields_;
+  std::set<std::string, std::less<>> nulls_;
 };
 
 }  // namespace berth::model

@@ -132,6 +132,32 @@ TEST(FamiliesTest, RopeScalingReadsOldAndNewSpelling) {
   }
 }
 
+TEST(FamiliesTest, RopeParametersTakeThetaFromBesideThem) {
+  HfConfig config = LlamaConfig();
+  config.Set("rope_theta", 123456.0);
+  config.Set("rope_parameters.rope_type", std::string("default"));
+  EXPECT_EQ(ParseSpec(config)->layers[0].attention.rope.theta, 123456);
+  config.Set("rope_parameters.rope_theta", 500000.0);
+  EXPECT_EQ(ParseSpec(config)->layers[0].attention.rope.theta, 500000);
+}
+
+TEST(FamiliesTest, BothSpellingsOfRopeMustMeanTheSame) {
+  HfConfig config = LlamaConfig();
+  config.Set("rope_theta", 500000.0);
+  config.Set("rope_parameters.rope_theta", 500000.0);
+  config.Set("rope_parameters.rope_type", std::string("default"));
+  for (const char* object : {"rope_scaling", "rope_parameters"}) {
+    EXPECT_EQ(ParseSpec(config).ok(), object == std::string_view("rope_scaling"));
+    config.Set(std::string(object) + ".rope_type", std::string("yarn"));
+    config.Set(std::string(object) + ".factor", 4.0);
+    config.Set(std::string(object) + ".original_max_position_embeddings", int64_t{256});
+  }
+  EXPECT_EQ(ParseSpec(config)->layers[0].attention.rope.scaling, RopeScaling::kYarn);
+  config.Set("rope_parameters.rope_theta", 10000.0);
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()),
+              HasSubstr("rope_scaling.rope_type is \"yarn\": want what rope_parameters says"));
+}
+
 // Every value that no family computes is an error that names the field and the value.
 struct BadValue {
   const char* field;
@@ -231,6 +257,101 @@ TEST(FamiliesTest, YarnAndLongRopeReachTheirLengths) {
   EXPECT_THAT(std::string(ParseSpec(longer).status().message()), AllOf(HasSubstr("short_factor"), HasSubstr("want 8")));
 }
 
+HfConfig GemmaConfig(const char* architecture) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string(architecture)});
+  config.Set("hidden_activation", std::string("gelu_pytorch_tanh"));
+  config.Set("sliding_window", int64_t{24});
+  return config;
+}
+
+TEST(FamiliesTest, Gemma2CapsUnlessItsConfigurationSaysNull) {
+  const HfConfig config = GemmaConfig("Gemma2ForCausalLM");
+  DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_EQ(spec.logit_softcap, 30);
+  EXPECT_EQ(spec.layers[0].attention.softcap, 50);
+  const std::string nulls = R"({"final_logit_softcapping": null, "attn_logit_softcapping": null, )";
+  spec = ParseSpec(HfConfig::Parse(nulls + config.ToJson().substr(1)).value()).value();
+  EXPECT_EQ(spec.logit_softcap, 0);
+  EXPECT_EQ(spec.layers[0].attention.softcap, 0);
+}
+
+TEST(FamiliesTest, GemmaTakesItsWindowsFromLayerTypes) {
+  for (const char* architecture : {"Gemma2ForCausalLM", "Gemma3ForCausalLM"}) {
+    HfConfig config = GemmaConfig(architecture);
+    config.SetList("layer_types",
+                   {std::string("full_attention"), std::string("full_attention"), std::string("sliding_attention")});
+    const DecoderSpec spec = ParseSpec(config).value();
+    EXPECT_EQ(spec.layers[0].attention.window, 0);
+    EXPECT_EQ(spec.layers[2].attention.window, 24);
+    config.SetList("layer_types", {std::string("full_attention")});
+    EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("layer_types is [\"full_attention\"]: want 3"));
+    config.SetList("layer_types", std::vector<HfConfig::Scalar>(3, std::string("chunked_attention")));
+    EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("want full_attention for layer 0"));
+  }
+}
+
+TEST(FamiliesTest, Gemma3ReadsOldAndNewSpelling) {
+  HfConfig old_spelling = GemmaConfig("Gemma3ForCausalLM");
+  old_spelling.Set("rope_theta", 500000.0);
+  old_spelling.Set("rope_local_base_freq", 20000.0);
+  old_spelling.Set("rope_scaling.rope_type", std::string("linear"));
+  old_spelling.Set("rope_scaling.factor", 8.0);
+  old_spelling.Set("sliding_window_pattern", int64_t{2});
+  HfConfig new_spelling = GemmaConfig("Gemma3ForCausalLM");
+  new_spelling.Set("rope_parameters.full_attention.rope_theta", 500000.0);
+  new_spelling.Set("rope_parameters.full_attention.rope_type", std::string("linear"));
+  new_spelling.Set("rope_parameters.full_attention.factor", 8.0);
+  new_spelling.Set("rope_parameters.sliding_attention.rope_theta", 20000.0);
+  new_spelling.Set("rope_parameters.sliding_attention.rope_type", std::string("default"));
+  new_spelling.SetList("layer_types",
+                       {std::string("sliding_attention"), std::string("full_attention"), std::string("sliding_attention")});
+  for (const HfConfig& config : {old_spelling, new_spelling}) {
+    const absl::StatusOr<DecoderSpec> spec = ParseSpec(config);
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    for (size_t i = 0; i < 3; ++i) {
+      const AttentionSpec& attention = spec->layers[i].attention;
+      EXPECT_EQ(attention.window, i == 1 ? 0 : 24);
+      EXPECT_EQ(attention.rope.theta, i == 1 ? 500000 : 20000);
+      EXPECT_EQ(attention.rope.factor, i == 1 ? 8 : 1);
+      EXPECT_EQ(attention.rope.scaling, i == 1 ? RopeScaling::kLinear : RopeScaling::kNone);
+    }
+  }
+}
+
+TEST(FamiliesTest, Gemma3HasTheDefaultsOfItsClass) {
+  HfConfig config = GemmaConfig("Gemma3ForCausalLM");
+  config.Set("sliding_window_pattern", int64_t{2});
+  DecoderSpec spec = ParseSpec(config).value();
+  EXPECT_EQ(spec.layers[1].attention.rope.theta, 1000000);
+  EXPECT_EQ(spec.layers[0].attention.rope.theta, 10000);
+  EXPECT_EQ(spec.logit_softcap, 0);
+  config.Set("final_logit_softcapping", 30.0);
+  EXPECT_EQ(ParseSpec(config)->logit_softcap, 30);
+}
+
+TEST(FamiliesTest, WhatGemma3DoesNotComputeIsAnError) {
+  const BadValue cases[] = {{"attn_logit_softcapping", 50.0, "50"},
+                            {"use_bidirectional_attention", true, "true"},
+                            {"rope_parameters.sliding_attention.rope_type", std::string("linear"), "\"linear\""}};
+  for (const BadValue& bad : cases) {
+    HfConfig config = GemmaConfig("Gemma3ForCausalLM");
+    config.Set(bad.field, bad.value);
+    EXPECT_THAT(std::string(ParseSpec(config).status().message()), AllOf(HasSubstr(bad.field), HasSubstr(bad.text)));
+  }
+}
+
+TEST(FamiliesTest, FalconReadsItsActivation) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string("FalconForCausalLM")});
+  config.Set("layer_norm_epsilon", 1e-5);
+  EXPECT_EQ(ParseSpec(config)->layers[0].mlp.activation, kernels::Activation::kGelu);
+  config.Set("activation", std::string("relu"));
+  EXPECT_EQ(ParseSpec(config)->layers[0].mlp.activation, kernels::Activation::kRelu);
+  config.Set("activation", std::string("foo"));
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("activation is \"foo\""));
+}
+
 HfConfig DeepSeekConfig(const char* architecture) {
   HfConfig config = LlamaConfig();
   config.SetList("architectures", {std::string(architecture)});
@@ -244,6 +365,7 @@ HfConfig DeepSeekConfig(const char* architecture) {
 
 TEST(FamiliesTest, LatentAttentionKeepsOneRowOfRankAndRotaryDimensions) {
   HfConfig config = DeepSeekConfig("DeepseekV2ForCausalLM");
+  config.Set("first_k_dense_replace", int64_t{1});
   config.Set("rope_scaling.type", std::string("yarn"));
   config.Set("rope_scaling.factor", 40.0);
   config.Set("rope_scaling.original_max_position_embeddings", int64_t{16});
@@ -264,6 +386,7 @@ TEST(FamiliesTest, LatentAttentionKeepsOneRowOfRankAndRotaryDimensions) {
 
 TEST(FamiliesTest, DeepSeek3IsKnownAndItsFp8BlocksAreRefused) {
   HfConfig config = DeepSeekConfig("DeepseekV3ForCausalLM");
+  config.Set("num_hidden_layers", int64_t{4});
   const DecoderSpec spec = ParseSpec(config).value();
   EXPECT_EQ(spec.layers[2].moe.routing.experts, 0) << "the class's first_k_dense_replace is 3";
   EXPECT_TRUE(spec.layers[3].moe.router_bias);
@@ -281,6 +404,7 @@ TEST(FamiliesTest, RoutingThatNothingComputesIsAnError) {
                             {"scoring_func", std::string("sigmoid"), "\"sigmoid\""},
                             {"norm_topk_prob", true, "true"},
                             {"attention_bias", true, "true"},
+                            {"rope_interleave", false, "false"},
                             {"kv_lora_rank", int64_t{0}, "0"},
                             {"num_nextn_predict_layers", int64_t{-1}, "-1"},
                             {"q_lora_rank", std::string("many"), "\"many\""}};
@@ -326,6 +450,3 @@ TEST(FamiliesTest, NoArchitectureBelongsToTwoFamilies) {
 
 }  // namespace
 }  // namespace berth::model
-  config.Set("first_k_dense_replace", int64_t{1});
-  config.Set("num_hidden_layers", int64_t{4});
-                            {"rope_interleave", false, "false"},

@@ -43,6 +43,8 @@ TEST(HfConfigTest, AKeyWithADotIsNoNestedField) {
 TEST(HfConfigTest, NullIsAbsent) {
   const HfConfig config = Parse(R"({"window": null})");
   EXPECT_FALSE(config.Has("window"));
+  EXPECT_TRUE(config.IsNull("window"));
+  EXPECT_FALSE(config.IsNull("height"));
   EXPECT_EQ(config.IntOr("window", 7).value(), 7);
 }
 

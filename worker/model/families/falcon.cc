@@ -4,7 +4,7 @@
 namespace berth::model::families {
 namespace {
 
-constexpr FieldNames kFalconFields = {.kv_heads = "", .epsilon = "layer_norm_epsilon", .activation = ""};
+constexpr FieldNames kFalconFields = {.kv_heads = "", .epsilon = "layer_norm_epsilon", .activation = "activation"};
 
 absl::Status ParseFalconAttention(const HfConfig& config, bool grouped, DecoderSpec& spec) {
   AttentionSpec attention = spec.layers[0].attention;
@@ -35,6 +35,7 @@ absl::StatusOr<DecoderSpec> ParseFalcon(const HfConfig& base) {
   BERTH_ASSIGN_OR_RETURN(const int64_t hidden, config.Int("hidden_size"));
   if (!config.Has("ffn_hidden_size")) config.Set("ffn_hidden_size", 4 * hidden);
   if (!config.Has("max_position_embeddings")) config.Set("max_position_embeddings", int64_t{2048});
+  if (!config.Has("activation")) config.Set("activation", std::string("gelu"));
   fields.intermediate = "ffn_hidden_size";
   BERTH_ASSIGN_OR_RETURN(const bool bias, config.BoolOr("bias", false));
   BERTH_ASSIGN_OR_RETURN(const bool grouped, config.BoolOr("new_decoder_architecture", config.Has("n_head_kv")));
@@ -50,7 +51,6 @@ absl::StatusOr<DecoderSpec> ParseFalcon(const HfConfig& base) {
   for (LayerSpec& layer : spec.layers) {
     layer.attention_norm = layer.mlp_norm = spec.final_norm;
     layer.mlp.gated = false;
-    layer.mlp.activation = kernels::Activation::kGelu;
     layer.parallel = parallel || grouped;
     layer.shared_norm = layer.parallel && norms == 1;
   }
