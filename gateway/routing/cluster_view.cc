@@ -174,7 +174,8 @@ bool ClusterView::MayTakeNew(int index) const {
 
 bool ClusterView::AnyRoom(absl::Duration now) const {
   for (int i = 0; i < size(); ++i) {
-    if (workers_[i].HasRoom() && CanTakeNew(i, now)) return true;
+    const bool drains = workers_[i].link == LinkState::kUp && workers_[i].load.state() == v1::WORKER_STATE_DRAINING;
+    if (workers_[i].HasRoom() && (CanTakeNew(i, now) || drains)) return true;
   }
   return false;
 }

@@ -115,7 +115,7 @@ class ClusterView {
   bool CanTakeNew(int index, absl::Duration now) const;
   // The same, but for a silence or a mending of its link, which end in a moment.
   bool MayTakeNew(int index) const;
-  // Some worker can take new work and has room for it.
+  // Some worker has room, and can take new work or, while it drains, the turns of its sessions.
   bool AnyRoom(absl::Duration now) const;
   int UpCount() const;
   // Gateways that share the limits, this one included, as the workers report; at least 1.

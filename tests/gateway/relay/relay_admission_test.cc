@@ -242,5 +242,22 @@ TEST_F(RelayAdmissionTest, AFullWorkersQueueKeepsNobodyFromAnIdleOne) {
   EXPECT_EQ(waiting[0].submit.generation().session_id(), "s~1");
 }
 
+TEST_F(RelayAdmissionTest, ADrainingWorkersRoomGoesToWhoWaitsForIt) {
+  Make(1);
+  workers_.Attach("w0", 1, 7, 1);
+  GenerationRequest turn = Request("s");
+  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+  Running first = Run(turn);
+  turn.spec.set_session_id("s~1");
+  Running waits = Run(turn);
+  EXPECT_EQ(waits.worker, "");
+  v1::LoadReport load = FakeWorkers::Load(1);
+  load.set_state(v1::WORKER_STATE_DRAINING);
+  workers_.SendLoad("w0", load);
+  workers_.SendFinished("w0", first.submit.stream_id());
+  FindSubmit(waits);
+  EXPECT_EQ(waits.worker, "w0") << "it keeps its sessions while it drains";
+}
+
 }  // namespace
 }  // namespace berth::relay
