@@ -168,4 +168,4 @@ def test_what_is_no_generation_is_named(bin_dir):
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 1 and error in done.stderr
+        assert done.returncode == 2 and error in done.stderr
