@@ -25,6 +25,9 @@ absl::Status TlsContext::Reload() {
   if (!error && !options_.ca_file.empty()) {
     context->load_verify_file(options_.ca_file, error);
     context->set_verify_mode(ssl::verify_peer | ssl::verify_fail_if_no_peer_cert);
+    // Without one, OpenSSL refuses to resume the sessions of callers whose certificates it verifies.
+    constexpr unsigned char kSessions[] = "berth";
+    SSL_CTX_set_session_id_context(context->native_handle(), kSessions, sizeof(kSessions) - 1);
   }
   if (error) {
     return absl::InvalidArgumentError(absl::StrCat("cannot serve TLS with ", options_.cert_file, ": ", error.message()));

@@ -187,6 +187,26 @@ def test_a_slow_request_is_answered_over_tls_too(start_cluster, certificates):
                 assert (answer.status, json.loads(answer.read())["error"]["code"]) == (408, "request_timeout")
 
 
+def test_a_tls_session_is_resumed_by_callers_with_certificates_too(start_cluster, certificates):
+    cluster = start_cluster(workers=1, gateway_arguments=(
+        *certificates.flags("gateway", "--ssl-certfile", "--ssl-keyfile"), "--ssl-ca-certs", certificates.ca))  # fmt: skip
+    context = certificates.context(client="worker")
+
+    def visit(session=None):
+        with socket.create_connection(("127.0.0.1", cluster.gateway.ready["http_port"]), timeout=30) as raw:
+            with context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as connection:
+                connection.sendall(b"GET /v1/models HTTP/1.1\r\n\r\n")
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                answer.read()
+                return answer.status, connection.session, connection.session_reused
+
+    status, session, _ = visit()
+    assert status == 200
+    status, _, reused = visit(session)
+    assert (status, reused) == (200, True)
+
+
 def program_error(binary, *arguments):
     ended = subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1, ended
