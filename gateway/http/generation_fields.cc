@@ -22,7 +22,7 @@ void ReadLogitBias(JsonFields& fields, v1::SamplingParams& sampling) {
   for (const auto& [token, bias] : biases->items()) {
     int32_t id = 0;
     if (!absl::SimpleAtoi(token, &id)) entries.Fail(token, "is not a token id");
-    if (const auto value = entries.Float(token.c_str())) (*sampling.mutable_logit_bias())[id] = *value;
+    if (const auto value = entries.Float(token, bias)) (*sampling.mutable_logit_bias())[id] = *value;
   }
   fields.Take(entries);
 }

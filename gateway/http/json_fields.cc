@@ -1,11 +1,11 @@
 #include "gateway/http/json_fields.h"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
 #include "gateway/http/json_text.h"
 #include "proto/rpc/status.h"
 
@@ -14,50 +14,40 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-// Only looks for the place of the first mistake.
-class ErrorFinder : public nlohmann::json_sax<json> {
- public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(size_t) override { return true; }
-  bool key(string_t&) override { return true; }
-  bool end_object() override { return true; }
-  bool start_array(size_t) override { return true; }
-  bool end_array() override { return true; }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    position_ = position;
-    return false;
-  }
-  size_t position() const { return position_; }
-
- private:
-  size_t position_ = 0;
-};
-
 // What reads and writes JSON goes down level by level on the stack.
 constexpr int kMaxDepth = 128;
+// The parser compares each key of an object with those before it; a body may take as many comparisons as one object of so many
+// keys does.
+constexpr int64_t kMaxKeys = 16384;
+constexpr int64_t kMaxComparisons = kMaxKeys * kMaxKeys / 2;
 
-// Of arrays and objects in each other.
-int Depth(std::string_view text) {
-  int depth = 0, deepest = 0;
+// OK: the parser takes neither too much of the stack nor too long.
+absl::Status CheckShape(std::string_view text) {
+  int64_t keys[kMaxDepth + 1] = {};  // so far, of the objects around this place
+  int64_t comparisons = 0;
+  int depth = 0;
   bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
+  for (size_t i = 0; i < text.size() && depth >= 0; ++i) {
     const char c = text[i];
     if (c == '"') in_string = !in_string;
     if (in_string) {
       i += c == '\\';
     } else if (c == '[' || c == '{') {
-      deepest = std::max(deepest, ++depth);
+      if (++depth > kMaxDepth) {
+        return absl::InvalidArgumentError(absl::StrCat("the body nests deeper than ", kMaxDepth, " levels"));
+      }
+      keys[depth] = 0;
     } else if (c == ']' || c == '}') {
       --depth;
+    } else if (c == ':') {
+      comparisons += keys[depth]++;
+      if (comparisons > kMaxComparisons) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("the body's objects have too many keys: at most ", kMaxKeys, " in one, fewer in each of several"));
+      }
     }
   }
-  return deepest;
+  return absl::OkStatus();
 }
 
 bool FitsInt64(const json& value) {
@@ -151,14 +141,17 @@ std::optional<int32_t> JsonFields::Int32(const char* name, int32_t least, int32_
 
 std::optional<float> JsonFields::Float(const char* name) {
   const json* value = Find(name);
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_number()) {
-    WrongType(name, "a number", *value);
+  return value == nullptr ? std::nullopt : Float(name, *value);
+}
+
+std::optional<float> JsonFields::Float(const std::string& name, const json& value) {
+  if (!value.is_number()) {
+    WrongType(name, "a number", value);
     return std::nullopt;
   }
-  const float number = static_cast<float>(value->get<double>());
+  const float number = static_cast<float>(value.get<double>());
   if (std::isfinite(number)) return number;
-  Fail(name, absl::StrCat("is ", value->dump(), ", which is out of range"));
+  Fail(name, absl::StrCat("is ", value.dump(), ", which is out of range"));
   return std::nullopt;
 }
 
@@ -215,14 +208,14 @@ std::vector<int32_t> JsonFields::Int32s(const char* name) {
 }
 
 absl::StatusOr<json> ParseObject(std::string_view text) {
-  if (Depth(text) > kMaxDepth) {
-    return absl::InvalidArgumentError(absl::StrCat("the body nests deeper than ", kMaxDepth, " levels"));
-  }
-  json body = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (body.is_discarded()) {
-    ErrorFinder finder;
-    json::sax_parse(text, &finder);
-    return absl::InvalidArgumentError(absl::StrCat("the body is not valid JSON: the mistake is at byte ", finder.position()));
+  BERTH_RETURN_IF_ERROR(CheckShape(text));
+  json body;
+  try {
+    body = json::parse(text);
+  } catch (const json::parse_error& error) {
+    return absl::InvalidArgumentError(absl::StrCat("the body is not valid JSON: the mistake is at byte ", error.byte));
+  } catch (const json::out_of_range&) {
+    return absl::InvalidArgumentError("the body is not valid JSON: a number in it is out of range");
   }
   if (!body.is_object())
     return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", body.type_name()));

@@ -33,6 +33,8 @@ class JsonFields {
   std::optional<int64_t> Int64(const char* name);
   // Finite as a float.
   std::optional<float> Float(const char* name);
+  // Of a field that the caller has found.
+  std::optional<float> Float(const std::string& name, const nlohmann::ordered_json& value);
   std::optional<std::string> String(const char* name);
   // Null when absent.
   const nlohmann::ordered_json* Array(const char* name);
@@ -69,8 +71,8 @@ class JsonFields {
   absl::Status status_;
 };
 
-// The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, that it nests too deep, or that it is
-// no object.
+// The object in a request's body. INVALID_ARGUMENT says where the text stops being JSON, that it nests too deep or has too many
+// keys, or that it is no object.
 absl::StatusOr<nlohmann::ordered_json> ParseObject(std::string_view text);
 
 // What `read` makes of a body's fields, or the first mistake. `ignored` gets the fields that nobody knows.

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "proto/rpc/status.h"
 
 namespace berth::http {
@@ -23,6 +24,7 @@ TEST(ParseObjectTest, SaysWhereTheMistakeIs) {
   EXPECT_THAT(std::string(ParseObject(R"({"a": nope})").status().message()), HasSubstr("byte 8"));
   EXPECT_THAT(std::string(ParseObject("").status().message()), HasSubstr("not valid JSON"));
   EXPECT_THAT(std::string(ParseObject("[1]").status().message()), HasSubstr("not array"));
+  EXPECT_THAT(std::string(ParseObject("{\"a\":1e999}").status().message()), HasSubstr("out of range"));
   for (const char* text :
        {"{", "{\"a\":NaN}", "{\"a\":Infinity}", "{\"a\":1e999}", "{\"a\":\"\xff\"}", "{\"a\":\"\xc3\"}", "{}x", "{\"a\":1,}"}) {
     EXPECT_EQ(ParseObject(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
@@ -121,6 +123,21 @@ TEST(ParseObjectTest, RefusesWhatNestsTooDeep) {
   EXPECT_TRUE(ParseObject(nested(100)).ok());
   EXPECT_EQ(ParseObject(nested(1000000)).status().message(), "the body nests deeper than 128 levels");
   EXPECT_TRUE(ParseObject("{\"x\":\"\\\\\\\"" + std::string(1000, '[') + "\"}").ok());
+}
+
+// They are refused before they are parsed: none of these ends as JSON does.
+TEST(ParseObjectTest, RefusesTooManyKeys) {
+  const auto object = [](int keys) {
+    std::string text = "{";
+    for (int i = 0; i < keys; ++i) absl::StrAppend(&text, i > 0 ? "," : "", "\"", i, ":\":[0]");
+    return text + "}";
+  };
+  EXPECT_TRUE(ParseObject(object(2000)).ok());
+  const std::string several = "{\"a\":[" + object(10000) + "," + object(10000) + "," + object(10000);
+  for (const std::string& text : {object(100000) + "x", "{\"a\":{\"b\":" + object(16385), several}) {
+    EXPECT_EQ(ParseObject(text).status().message(),
+              "the body's objects have too many keys: at most 16384 in one, fewer in each of several");
+  }
 }
 
 }  // namespace

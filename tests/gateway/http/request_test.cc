@@ -167,6 +167,7 @@ TEST(ChatRequestTest, NamesWhatIsMissingOrOfTheWrongType) {
   EXPECT_EQ(ChatFault({{"stream", "yes"}}), "stream");
   EXPECT_EQ(ChatFault({{"logit_bias", {{"x", 1}}}}), "logit_bias.x");
   EXPECT_EQ(ChatFault({{"logit_bias", {{"1", "x"}}}}), "logit_bias.1");
+  EXPECT_EQ(ChatFault({{"logit_bias", {{"1", nullptr}}}}), "logit_bias.1");
   EXPECT_EQ(ChatFault({{"stream_options", {{"include_usage", true}}}}), "stream_options");
   EXPECT_EQ(ChatFault({{"top_logprobs", 3}}), "top_logprobs");
 }
