@@ -73,7 +73,8 @@ void ReadModel(JsonFields& fields, v1::GenerationSpec& spec) {
 void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling, int most_choices) {
   if (const auto value = fields.Float("temperature")) sampling.set_temperature(*value);
   if (const auto value = fields.Float("top_p")) sampling.set_top_p(*value);
-  if (const auto value = fields.Int32("top_k")) sampling.set_top_k(*value);
+  // Off is 0 here and -1 with other servers.
+  if (const auto value = fields.Int32("top_k")) sampling.set_top_k(*value == -1 ? 0 : *value);
   if (const auto value = fields.Float("min_p")) sampling.set_min_p(*value);
   if (const auto value = fields.Float("repetition_penalty")) sampling.set_repetition_penalty(*value);
   if (const auto value = fields.Float("presence_penalty")) sampling.set_presence_penalty(*value);
@@ -81,6 +82,11 @@ void ReadSampling(JsonFields& fields, v1::SamplingParams& sampling, int most_cho
   if (const auto value = fields.Int64("seed")) sampling.set_seed(static_cast<uint64_t>(*value));
   if (const auto value = fields.Int32("n", 1, most_choices)) sampling.set_choice_count(*value);
   ReadLogitBias(fields, sampling);
+  // Other servers' names for what constrains an answer, which must not come out unconstrained.
+  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_whitespace_pattern",
+                           "structured_outputs", "structural_tag", "json_schema", "regex", "ebnf"}) {
+    fields.Refuse(name, "is not supported, but response_format of /v1/chat/completions and /v1/completions is");
+  }
 }
 
 std::optional<int32_t> ReadMaxTokens(JsonFields& fields, std::initializer_list<const char*> names, int32_t least) {

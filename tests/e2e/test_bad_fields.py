@@ -28,9 +28,10 @@ MODEL = [3, [], {}]
 SESSION = [1.5, [], -2, 2**63, "x" * 300]
 STOP = [3, [3], [""], ["x"] * 17, "x" * 5000]
 SAMPLING = {
-    "temperature": [-0.1, 2.1, "x", [1], 1e39], "top_p": [0, 1.1, "x"], "top_k": [-1, 1.5, "x", 2**31], "min_p": [-0.1, 1.1, "x"],
+    "temperature": [-0.1, 2.1, "x", [1], 1e39], "top_p": [0, 1.1, "x"], "top_k": [-2, 1.5, "x", 2**31], "min_p": [-0.1, 1.1, "x"],
     "presence_penalty": [-2.1, 2.1, "x"], "frequency_penalty": [-2.1, 2.1, "x"], "repetition_penalty": [0, -1, "x"],
     "seed": ["x", 1.5, 2**63], "logit_bias": [3, {"x": 1}, {"1": 101}, {"1": "x"}, {"99999": 1}],
+    "guided_json": [{}], "guided_regex": ["x"], "guided_choice": [["x"]], "guided_grammar": ["x"], "structured_outputs": [{}],
 }  # fmt: skip
 ENDS = {
     "min_tokens": [-1, 99, "x"], "min_new_tokens": [-1, 99, "x"], "stop_token_ids": ["x", [-1], [10**9], [1.5], [2**40]],

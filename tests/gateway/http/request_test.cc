@@ -146,6 +146,22 @@ TEST(ChatRequestTest, ResponseFormatsBecomeConstraints) {
   EXPECT_EQ(ChatFault({{"response_format", {{"type", "json_schema"}}}}), "response_format.json_schema");
 }
 
+TEST(ChatRequestTest, OtherServersNamesForConstraintsAreRefused) {
+  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_whitespace_pattern",
+                           "structured_outputs", "structural_tag", "json_schema", "regex", "ebnf"}) {
+    EXPECT_EQ(ChatFault({{name, "x"}}), name);
+    EXPECT_EQ(TextFault({{name, "x"}}), name);
+  }
+  EXPECT_THAT(std::string(ParseBody(ReadChatCompletion, Chat({{"guided_json", "x"}}).dump()).status().message()),
+              ::testing::HasSubstr("response_format"));
+}
+
+TEST(ChatRequestTest, TopKMayBeOffAsOtherServersSayIt) {
+  const v1::SamplingParams sampling = ParseBody(ReadChatCompletion, Chat({{"top_k", -1}}).dump())->spec.sampling();
+  EXPECT_TRUE(sampling.has_top_k());
+  EXPECT_EQ(sampling.top_k(), 0);
+}
+
 TEST(ChatRequestTest, TemplateVariablesArePassedOn) {
   const auto request = ParseBody(ReadChatCompletion, Chat({{"chat_template_kwargs", {{"enable_thinking", false}}}}).dump());
   EXPECT_EQ(request->spec.prompt().chat().template_variables().fields().count("enable_thinking"), 1u);
