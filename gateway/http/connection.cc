@@ -127,6 +127,13 @@ void Connection::OnHeader(const ErrorCode& error) {
   const beast::string_view target = parser_->get().target();
   path_ = std::string(target.substr(0, target.find('?')));
   if (error) return RejectUnreadable(error);
+  const uint64_t most = parser_->chunked() ? context_.max_body_bytes : 0;
+  const bool large = parser_->content_length().value_or(most) > kMaxOpenBodyBytes;
+  refusal_ = FindRefusal(large);
+  if (large && refusal_.has_value()) {
+    StopReading();
+    return Answer(*std::move(refusal_));
+  }
   if (!beast::iequals(parser_->get()[bhttp::field::expect], "100-continue")) return ReadBody();
   out_ = "HTTP/1.1 100 Continue\r\n\r\n";
   asio::async_write(stream_, asio::buffer(out_), [self = Self()](const ErrorCode& failed, size_t) {
@@ -151,24 +158,32 @@ void Connection::OnBody(const ErrorCode& error) {
 }
 
 void Connection::RejectUnreadable(const ErrorCode& error) {
-  request_timer_.expires_at(Timer::time_point::max());
   if (!timed_out_ && !IsProtocolError(error)) return CloseNow();
-  keep_alive_ = false;
-  discard_rest_ = true;
+  StopReading();
   endpoint_ = nullptr;
   if (timed_out_) {
-    return FailHttp(408, absl::StrCat("the request was not complete within ", absl::FormatDuration(context_.request_timeout)),
-                    "request_timeout");
+    const std::string limit = absl::FormatDuration(context_.request_timeout);
+    return Answer(HttpFailure(408, absl::StrCat("the request was not complete within ", limit), "request_timeout"));
   }
-  if (error == bhttp::error::body_limit) {
-    return FailHttp(413, absl::StrCat("the body is larger than ", context_.max_body_bytes, " bytes"), "request_too_large");
+  if (error == bhttp::error::body_limit) return Answer(TooLarge("the body is", context_.max_body_bytes));
+  if (error == bhttp::error::buffer_overflow) {
+    return Answer(TooLarge("a chunk's extension or the trailer is", kMaxBufferBytes));
   }
-  FailHttp(error == bhttp::error::header_limit ? 431 : 400, absl::StrCat("not a request that can be read: ", error.message()),
-           "bad_request");
+  Answer(HttpFailure(error == bhttp::error::header_limit ? 431 : 400,
+                     absl::StrCat("not a request that can be read: ", error.message()), "bad_request"));
+}
+
+// The request is answered before its end: the rest is dropped, and so is the connection.
+void Connection::StopReading() {
+  request_timer_.expires_at(Timer::time_point::max());
+  keep_alive_ = false;
+  discard_rest_ = true;
 }
 
 // Reads on while the answer is made, to learn of a caller who goes away.
 void Connection::Watch() {
+  // Requests enough wait in a row.
+  if (buffer_.size() + kMaxEarlyBytes > kMaxBufferBytes) return;
   watching_ = true;
   answered_ = false;
   stream_.async_read_some(buffer_.prepare(kMaxEarlyBytes),

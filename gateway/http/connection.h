@@ -49,6 +49,11 @@ class Connection : public Exchange {
   using Response = boost::beast::http::response<boost::beast::http::string_body>;
   using Headers = boost::beast::http::fields;
 
+  // Holds a header with what came behind it, or what surrounds chunks: their extensions, and the trailer.
+  static constexpr size_t kMaxBufferBytes = 256 << 10;
+  // Of a body that is of no use, or whose sender has no key.
+  static constexpr size_t kMaxOpenBodyBytes = 64 << 10;
+
   // connection.cc: reading, and the ways to go on after an answer.
   std::shared_ptr<Connection> Self() { return std::static_pointer_cast<Connection>(shared_from_this()); }
   void Handshake();
@@ -59,6 +64,7 @@ class Connection : public Exchange {
   void ReadBody();
   void OnBody(const ErrorCode& error);
   void RejectUnreadable(const ErrorCode& error);
+  void StopReading();
   void Watch();
   void OnWatched(const ErrorCode& error, size_t read);
   void Discard(size_t left);
@@ -70,24 +76,27 @@ class Connection : public Exchange {
   // connection_answer.cc: answering.
   void Handle();
   void HandlePreflight();
-  void FailHttp(int code, const std::string& message, const std::string& reason);
+  std::optional<HttpAnswer> FindRefusal(bool large);
+  HttpAnswer Failure(const absl::Status& status) const;
+  HttpAnswer HttpFailure(int code, const std::string& message, const std::string& reason) const;
+  HttpAnswer TooLarge(const std::string& what, size_t most) const;
+  std::string AllowedMethods() const;
   void OnAnswered(const ErrorCode& error);
   void SetCommonHeaders(Headers& headers);
   void StartGeneration();
   void OnBatch(Generation::Batch batch);
   std::string StreamHead(const v1::StreamGenerateResponse& first);
   std::string Framed(const std::string& text) const;
-  void WriteEvents(std::string text, bool last);
+  void Write(std::string text, std::function<void()> then);
   void AwaitMore();
   void BeatLater();
-  void WriteBeat(std::string beat);
   std::string RequestHeader(boost::beast::string_view name) const;
 
   Stream stream_;
   const boost::asio::any_io_executor executor_;
   const ConnectionContext context_;
   const std::function<void()> on_gone_;
-  boost::beast::flat_buffer buffer_;
+  boost::beast::flat_buffer buffer_{kMaxBufferBytes};
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   std::optional<Response> response_;
   std::string out_;
@@ -101,6 +110,7 @@ class Connection : public Exchange {
   std::shared_ptr<Connection> self_;
   std::string path_;
   const Endpoint* endpoint_ = nullptr;
+  std::optional<HttpAnswer> refusal_;
   std::shared_ptr<const rpc::Tenant> tenant_;
   std::function<void()> on_caller_gone_;
   std::optional<GenerationCall> call_;

@@ -4,6 +4,8 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -12,7 +14,9 @@
 #include "boost/beast/http/empty_body.hpp"
 #include "boost/beast/http/write.hpp"
 #include "gateway/http/connection.h"
+#include "gateway/http/json_text.h"
 #include "gateway/http/rate_headers.h"
+#include "proto/rpc/limits.h"
 #include "proto/rpc/status.h"
 
 namespace berth::http {
@@ -28,7 +32,18 @@ constexpr auto kDiscardTimeout = std::chrono::seconds(10);
 constexpr size_t kMaxDiscardBytes = 256 << 20;
 constexpr char kPreflightSeconds[] = "3600";
 
-constexpr char kRequestId[] = "X-Request-Id", kWorkerHint[] = "X-Worker-Hint";
+constexpr char kRequestId[] = "X-Request-Id", kWorkerHint[] = "X-Worker-Hint", kSessionId[] = "X-Session-Id";
+
+// Workers read no other text.
+bool IsUtf8(const std::string& text) { return nlohmann::ordered_json::parse(Dump(text)) == text; }
+
+// As W3C's Trace Context has it.
+bool IsTraceparent(std::string_view text) {
+  constexpr std::string_view kForm = "00-00000000000000000000000000000000-0000000000000000-00";
+  return std::equal(text.begin(), text.end(), kForm.begin(), kForm.end(), [](char c, char form) {
+    return form == '-' ? c == '-' : absl::ascii_isxdigit(static_cast<unsigned char>(c));
+  });
+}
 
 std::string WorkerHint(const v1::Started& started) {
   return absl::StrCat(started.worker_id(), "/", started.worker_incarnation());
@@ -36,31 +51,40 @@ std::string WorkerHint(const v1::Started& started) {
 
 }  // namespace
 
-void Connection::Handle() {
+// Why the request is not handled, as far as its header tells. `large`: its body may be.
+std::optional<HttpAnswer> Connection::FindRefusal(bool large) {
   const auto& request = parser_->get();
   const std::string method(request.method_string());
-  endpoint_ = FindEndpoint(method, path_);
-  if (endpoint_ == nullptr) return FailHttp(404, absl::StrCat("there is nothing at ", path_), "not_found");
-  if (request.method() == bhttp::verb::options) return HandlePreflight();
-  if (method != endpoint_->method) {
-    return FailHttp(405, absl::StrCat("not allowed: ", method, " ", path_), "method_not_allowed");
+  const bool preflight = request.method() == bhttp::verb::options;
+  const std::string wanted = request.method() == bhttp::verb::head ? "GET" : method;
+  endpoint_ = FindEndpoint(wanted, path_);
+  if (endpoint_ == nullptr) return HttpFailure(404, absl::StrCat("there is nothing at ", path_), "not_found");
+  if (!preflight && wanted != endpoint_->method) {
+    return HttpFailure(405, absl::StrCat("not allowed: ", method, " ", path_), "method_not_allowed");
   }
-  if (!endpoint_->open) {
-    std::string authorization = RequestHeader("Authorization");
-    // As Anthropic's clients say it.
-    if (authorization.empty() && request.count("X-Api-Key") > 0) authorization = "Bearer " + RequestHeader("X-Api-Key");
-    absl::StatusOr<std::shared_ptr<const rpc::Tenant>> tenant = context_.authenticator.Authenticate(authorization);
-    if (!tenant.ok()) return Fail(tenant.status());
-    tenant_ = *std::move(tenant);
+  if (preflight || endpoint_->open) {
+    if (large) return TooLarge("the body is", kMaxOpenBodyBytes);
+    return std::nullopt;
   }
+  std::string authorization = RequestHeader("Authorization");
+  // As Anthropic's clients say it.
+  if (authorization.empty() && request.count("X-Api-Key") > 0) authorization = "Bearer " + RequestHeader("X-Api-Key");
+  absl::StatusOr<std::shared_ptr<const rpc::Tenant>> tenant = context_.authenticator.Authenticate(authorization);
+  if (!tenant.ok()) return Failure(tenant.status());
+  tenant_ = *std::move(tenant);
+  return std::nullopt;
+}
+
+void Connection::Handle() {
+  if (refusal_.has_value()) return Answer(*std::move(refusal_));
+  if (parser_->get().method() == bhttp::verb::options) return HandlePreflight();
   endpoint_->handle(*this);
 }
 
 // A browser asks whether a page may call.
 void Connection::HandlePreflight() {
   HttpAnswer answer{.code = 204};
-  answer.headers = {{"Access-Control-Allow-Methods", absl::StrCat(endpoint_->method, ", OPTIONS")},
-                    {"Access-Control-Max-Age", kPreflightSeconds}};
+  answer.headers = {{"Access-Control-Allow-Methods", AllowedMethods()}, {"Access-Control-Max-Age", kPreflightSeconds}};
   if (const std::string headers = RequestHeader("Access-Control-Request-Headers"); !headers.empty()) {
     answer.headers.emplace_back("Access-Control-Allow-Headers", headers);
   }
@@ -73,20 +97,31 @@ void Connection::Post(std::function<void()> task) {
   });
 }
 
-void Connection::Fail(const absl::Status& status) {
+void Connection::Fail(const absl::Status& status) { Answer(Failure(status)); }
+
+HttpAnswer Connection::Failure(const absl::Status& status) const {
   const bool anthropic = ErrorStyleAt(path_) == ErrorStyle::kAnthropic;
   HttpAnswer answer{.code = HttpStatusOf(status), .body = anthropic ? AnthropicErrorBody(status) : ErrorBody(status, path_)};
   const int retry_after = RetryAfterSeconds(status);
   if (retry_after > 0) answer.headers.emplace_back("Retry-After", absl::StrCat(retry_after));
   if (absl::IsUnauthenticated(status)) answer.headers.emplace_back("WWW-Authenticate", "Bearer");
-  Answer(std::move(answer));
+  return answer;
 }
 
-void Connection::FailHttp(int code, const std::string& message, const std::string& reason) {
+HttpAnswer Connection::HttpFailure(int code, const std::string& message, const std::string& reason) const {
   const bool anthropic = ErrorStyleAt(path_) == ErrorStyle::kAnthropic;
   HttpAnswer answer{.code = code, .body = anthropic ? AnthropicErrorBody(code, message) : ErrorBody(code, message, reason)};
-  if (code == 405) answer.headers.emplace_back("Allow", absl::StrCat(endpoint_->method, ", OPTIONS"));
-  Answer(std::move(answer));
+  if (code == 405) answer.headers.emplace_back("Allow", AllowedMethods());
+  return answer;
+}
+
+HttpAnswer Connection::TooLarge(const std::string& what, size_t most) const {
+  return HttpFailure(413, absl::StrCat(what, " larger than ", most, " bytes"), "request_too_large");
+}
+
+std::string Connection::AllowedMethods() const {
+  const std::string method = endpoint_->method;
+  return absl::StrCat(method, method == "GET" ? ", HEAD" : "", ", OPTIONS");
 }
 
 void Connection::Answer(HttpAnswer answer) {
@@ -101,6 +136,8 @@ void Connection::Answer(HttpAnswer answer) {
   response_->keep_alive(keep_alive_);
   response_->body() = std::move(answer.body);
   response_->prepare_payload();
+  // Only its length is told.
+  if (parser_->get().method() == bhttp::verb::head) response_->body().clear();
   stream_.tcp().expires_after(kWriteTimeout);
   bhttp::async_write(stream_, *response_, [self = Self()](const ErrorCode& error, size_t) { self->OnAnswered(error); });
 }
@@ -132,7 +169,14 @@ void Connection::SetCommonHeaders(Headers& headers) {
 }
 
 void Connection::Generate(GenerationCall call) {
-  if (call.spec.session_id().empty()) call.spec.set_session_id(RequestHeader("X-Session-Id"));
+  if (call.spec.session_id().empty()) {
+    const std::string session = RequestHeader(kSessionId);
+    if (!IsUtf8(session)) {
+      return Fail(rpc::FieldError(kSessionId, absl::StrCat("is \"", absl::CHexEscape(session.substr(0, rpc::kMaxNameBytes)),
+                                                           "\", which is not UTF-8")));
+    }
+    call.spec.set_session_id(session);
+  }
   call_ = std::move(call);
   head_sent_ = writing_ = false;
   held_batch_.reset();
@@ -140,6 +184,7 @@ void Connection::Generate(GenerationCall call) {
 }
 
 void Connection::StartGeneration() {
+  const std::string trace = RequestHeader("traceparent");
   generation_ =
       std::make_shared<Generation>(context_.generation, endpoint_->path,
                                    Generation::Options{.stream = call_->stream, .single_tool_call = call_->single_tool_call},
@@ -150,7 +195,7 @@ void Connection::StartGeneration() {
                                    });
   generation_->Start({.tenant = tenant_->name,
                       .spec = call_->opens_session ? call_->spec : std::move(call_->spec),
-                      .traceparent = RequestHeader("traceparent"),
+                      .traceparent = IsTraceparent(trace) ? trace : "",
                       .worker_hint = RequestHeader(kWorkerHint),
                       .limits = tenant_},
                      std::move(call_->more_prompts));
@@ -187,7 +232,12 @@ void Connection::OnBatch(Generation::Batch batch) {
   if (!std::exchange(head_sent_, true)) out = StreamHead(batch.messages.front());
   out += Framed(text);
   if (chunked_ && last) out += "0\r\n\r\n";
-  WriteEvents(std::move(out), last);
+  Write(std::move(out), [this, last] {
+    if (!last) return AwaitMore();
+    generation_.reset();
+    call_.reset();
+    AnswerDone(keep_alive_ && chunked_);
+  });
 }
 
 std::string Connection::StreamHead(const v1::StreamGenerateResponse& first) {
@@ -208,19 +258,16 @@ std::string Connection::Framed(const std::string& text) const {
   return chunked_ && !text.empty() ? absl::StrFormat("%x\r\n%s\r\n", text.size(), text) : text;
 }
 
-void Connection::WriteEvents(std::string text, bool last) {
+void Connection::Write(std::string text, std::function<void()> then) {
   writing_ = true;
   out_ = std::move(text);
   stream_.tcp().expires_after(kWriteTimeout);
-  asio::async_write(stream_, asio::buffer(out_), [self = Self(), last](const ErrorCode& error, size_t) {
+  asio::async_write(stream_, asio::buffer(out_), [self = Self(), then = std::move(then)](const ErrorCode& error, size_t) {
     if (error) return self->CloseNow();
     if (self->closed_) return;
     self->stream_.tcp().expires_never();
     self->writing_ = false;
-    if (!last) return self->AwaitMore();
-    self->generation_.reset();
-    self->call_.reset();
-    self->AnswerDone(self->keep_alive_ && self->chunked_);
+    then();
   });
 }
 
@@ -236,21 +283,10 @@ void Connection::BeatLater() {
   heartbeat_.expires_after(absl::ToChronoNanoseconds(context_.heartbeat));
   heartbeat_.async_wait([self = Self(), beat, generation = generation_](const ErrorCode& cancelled) {
     if (cancelled || self->closed_ || self->generation_ != generation || self->writing_) return;
-    self->WriteBeat(beat);
-  });
-}
-
-void Connection::WriteBeat(std::string beat) {
-  writing_ = true;
-  out_ = std::move(beat);
-  stream_.tcp().expires_after(kWriteTimeout);
-  asio::async_write(stream_, asio::buffer(out_), [self = Self()](const ErrorCode& error, size_t) {
-    if (error) return self->CloseNow();
-    if (self->closed_) return;
-    self->stream_.tcp().expires_never();
-    self->writing_ = false;
-    if (!self->held_batch_.has_value()) return self->BeatLater();
-    self->OnBatch(*std::exchange(self->held_batch_, std::nullopt));
+    self->Write(beat, [connection = self.get()] {
+      if (!connection->held_batch_.has_value()) return connection->BeatLater();
+      connection->OnBatch(*std::exchange(connection->held_batch_, std::nullopt));
+    });
   });
 }
 

@@ -9,6 +9,7 @@ import pytest
 from processes import until
 
 BODY = json.dumps({"model": "sim", "prompt": "x", "max_tokens": 1}).encode()
+KEY = b"Authorization: Bearer secret\r\n"  # of `guarded`
 GOOD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 
@@ -98,6 +99,16 @@ def test_anthropics_clients_read_all_errors(sim, data, code, kind):
     assert error["error"]["message"]
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    "line, code",
+    [(b"POST /v1/completions", 401), (b"POST /nothing", 404), (b"POST /v1/models", 405), (b"GET /health", 413), (b"OPTIONS /v1/models", 413)],
+)
+def test_a_large_body_is_not_awaited_where_it_is_of_no_use(guarded, line, code, length):
+    [(got, body)] = answers_to(guarded, line + b" HTTP/1.1\r\n" + length + b"\r\n\r\n")
+    assert got == code, body
+
+
 def test_requests_may_follow_each_other_at_once(sim):
     answers = answers_to(sim, GOOD + GOOD + b"GET /nothing HTTP/1.1\r\n\r\n", count=3)
     assert [code for code, _ in answers] == [200, 200, 404]
@@ -106,7 +117,7 @@ def test_requests_may_follow_each_other_at_once(sim):
 def test_the_next_request_may_come_while_this_one_is_answered(guarded):
     slow = {"model": "sim", "prompt": "x", "max_tokens": 3, "ignore_eos": True}
     body = json.dumps(slow).encode()
-    request = b"POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer secret\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    request = b"POST /v1/completions HTTP/1.1\r\n" + KEY + b"Content-Length: %d\r\n\r\n" % len(body) + body
     with socket.create_connection(("127.0.0.1", guarded.gateway.ready["http_port"]), timeout=30) as connection:
         connection.sendall(request)
         worker = guarded.workers["w0"]
@@ -145,10 +156,10 @@ def read_to_end(connection):
     [
         b"G",
         b"GET /health HTTP/1.1\r\nX: ",
-        b"POST /v1/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n{",
-        b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
-        b"POST /v1/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\n" + KEY + b"Content-Length: 1000000\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\n" + KEY + b"Content-Length: 1000000\r\n\r\n{",
+        b"POST /v1/completions HTTP/1.1\r\n" + KEY + b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n",
+        b"POST /v1/completions HTTP/1.1\r\n" + KEY + b"Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n",
         GOOD + b"G",
     ],
 )

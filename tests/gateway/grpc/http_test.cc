@@ -1,3 +1,5 @@
+#include <thread>
+
 #include "nlohmann/json.hpp"
 #include "tests/gateway/grpc/gateway_fixture.h"
 #include "tests/gateway/grpc/http_client.h"
@@ -209,6 +211,20 @@ TEST_F(HttpTest, SessionsComeInTheBodyOrTheHeader) {
   EXPECT_THAT(sessions, ::testing::UnorderedElementsAre("body", "header"));
 }
 
+TEST_F(HttpTest, HeadersThatWorkersCannotReadStayHere) {
+  constexpr char kTrace[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  HttpClient client = Connect();
+  EXPECT_EQ(ErrorOf(client.PostAndReceive(kText, TextBody("hi"), "X-Session-Id: \xff\r\n"), 400)["param"], "X-Session-Id");
+  for (const std::string trace : {kTrace, "\xff", "00-a-b-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333\xff-01"}) {
+    EXPECT_EQ(client.PostAndReceive(kText, TextBody("hi"), absl::StrCat("traceparent: ", trace, "\r\n")).status, 200) << trace;
+  }
+  std::vector<std::string> traces;
+  for (const auto& worker : workers_) {
+    for (const v1::Submit& submit : worker->submits()) traces.push_back(submit.traceparent());
+  }
+  EXPECT_THAT(traces, ::testing::UnorderedElementsAre(kTrace, "", "", ""));
+}
+
 TEST_F(HttpTest, ListsModels) {
   HttpClient client = Connect();
   EXPECT_EQ(json::parse(client.Get("/v1/models").body)["data"][0]["id"], "m");
@@ -256,6 +272,42 @@ TEST_F(HttpTest, AHugeBodyIsRefusedAndItsSenderCanReadWhy) {
   for (int i = 0; i < 100; ++i) client.Send(block);
   EXPECT_EQ(ErrorOf(client.Receive(), 413)["code"], "request_too_large");
   EXPECT_EQ(Connect().PostAndReceive(kText, TextBody("hi")).status, 200);
+}
+
+TEST_F(HttpTest, WhatSurroundsChunksEndsToo) {
+  for (const char* beginning : {"5;x=", "0\r\nX: "}) {
+    HttpClient client = Connect();
+    client.Send(absl::StrCat("POST ", kText, " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", beginning));
+    client.Send(std::string(1 << 20, 'x'));
+    EXPECT_EQ(ErrorOf(client.Receive(), 413)["code"], "request_too_large") << beginning;
+    EXPECT_TRUE(client.AtEnd());
+  }
+}
+
+TEST_F(HttpTest, RequestsMayWaitInARow) {
+  HttpClient client = Connect();
+  std::string row;
+  for (int i = 0; i < 20000; ++i) row += "GET /nothing HTTP/1.1\r\n\r\n";
+  std::thread sender([&] { client.Send(row); });
+  for (int i = 0; i < 20000; ++i) ASSERT_EQ(client.Receive().status, 404) << i;
+  sender.join();
+}
+
+TEST_F(HttpTest, HeadIsGetWithoutTheBody) {
+  HttpClient client = Connect();
+  const auto head = [&](const char* path) {
+    client.Send(absl::StrCat("HEAD ", path, " HTTP/1.1\r\nHost: x\r\n\r\n"));
+    return client.ReceiveHead();
+  };
+  for (const char* path : {"/", "/health", "/v1/models", "/nothing"}) {
+    const auto answer = head(path);
+    EXPECT_EQ(answer.head, client.Get(path).head) << path;
+    EXPECT_EQ(answer.status, path == std::string("/nothing") ? 404 : 200);
+  }
+  const auto refused = head(kChat);
+  EXPECT_EQ(refused.status, 405);
+  EXPECT_THAT(refused.head, HasSubstr("Allow: POST, OPTIONS"));
+  EXPECT_EQ(client.Get("/health").status, 200) << "no body was left";
 }
 
 TEST_F(HttpTest, StoppingEndsAStreamWithAnErrorEvent) {
