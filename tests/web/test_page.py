@@ -299,3 +299,92 @@ def test_a_key_is_asked_for_and_models_can_be_chosen(page, cluster):
     assert page.ask("Hello")
     assert page.one(".assistant .figures").text.endswith("other")
     page.browser.get_log("browser")
+
+
+@pytest.fixture
+def tabs(page):
+    """Looks at the first tab of the page or at the second, which show the conversation that the first began with."""
+    page.ask("Hello")
+    address = page.browser.current_url
+    handles = [page.browser.current_window_handle]
+    page.browser.switch_to.new_window("tab")
+    handles.append(page.browser.current_window_handle)
+    look_at = lambda tab: page.browser.switch_to.window(handles[tab])  # noqa: E731
+    Page(page.browser, address).ready()
+    look_at(0)
+    yield look_at
+    look_at(1)
+    page.browser.close()
+    look_at(0)
+
+
+# Notes the keys that other tabs changed, once the page has taken note itself.
+NOTE_CHANGES = "window.changed = []; addEventListener('storage', ({key}) => changed.push(key))"
+
+
+def test_an_edit_outlives_what_other_tabs_do(page, tabs):
+    page.script(NOTE_CHANGES)
+    page.script("document.querySelector('.user [data-action=edit]').click()")
+    page.one(".edit textarea").send_keys(Keys.END, ", world")
+    tabs(1)
+    page.script("localStorage['berth.theme'] = 'dark'")
+    page.click("#new-chat")
+    page.ask("Elsewhere")
+    page.until(lambda: [item.click() for item in page.all("#conversations .open") if item.text == "Hello"])
+    page.ask("More", count=2)
+    tabs(0)
+    page.until(lambda: len(page.script("return changed")) >= 5)
+    assert page.one(".edit textarea").get_attribute("value") == "Hello, world"
+    page.until(lambda: len(page.all("#conversations li")) == 2)
+    page.click("[data-action=send-edit]")
+    page.until(lambda: page.texts("user") == ["Hello, world"])
+    page.answer()
+    texts = {message["text"] for each in page.conversations() for message in each["messages"].values()}
+    assert {"Hello", "More", "Hello, world", "Elsewhere"} <= texts
+
+
+def test_what_another_tab_says_is_shown(page, tabs):
+    tabs(1)
+    page.ask("More", count=2)
+    tabs(0)
+    page.until(lambda: page.texts("user") == ["Hello", "More"] and page.answer(count=2))
+
+
+# What a tab stores itself it is not told: as if another tab's word were still on its way.
+def test_turns_of_two_tabs_are_both_kept(page):
+    page.ask("Hello")
+    (other,) = page.conversations()
+    parent = other["head"]
+    other["messages"] |= {
+        "q": {"id": "q", "parent": parent, "role": "user", "text": "More", "created": 1},
+        "a": {"id": "a", "parent": "q", "role": "assistant", "text": "Much more", "created": 2, "status": "done"},
+    }
+    page.script("localStorage[arguments[0]] = arguments[1]", f"berth.chat.{other['id']}", json.dumps({**other, "head": "a"}))
+    assert page.ask("Less", count=2)
+    (conversation,) = page.conversations()
+    texts = [message["text"] for message in conversation["messages"].values()]
+    assert {"Hello", "More", "Much more", "Less"} <= set(texts) and all(texts)
+    page.browser.refresh()
+    assert page.ready().texts("user") == ["Hello", "Less"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_another_tab_deletes_does_not_come_back(page, tabs, cluster, told):
+    page.click("#open-settings")
+    page.script("const t = document.querySelector('#max-tokens'); t.value = 8192; t.dispatchEvent(new Event('input'))")
+    page.click("#settings .primary")
+    page.send("Go on forever")
+    page.until(lambda: len(page.texts("assistant")[-1]) > 20)
+    if told:
+        tabs(1)
+        page.click("#conversations [data-action=delete]")
+        page.click("#confirm .danger")
+        page.until(lambda: page.conversations() == [])
+        tabs(0)
+        page.until(lambda: page.one("#title").text == "New conversation")
+    else:
+        page.script("Object.keys(localStorage).filter(k => k.startsWith('berth.chat.')).forEach(k => localStorage.removeItem(k))")
+        page.click("#stop")
+        page.answer(count=2)
+    until(lambda: cluster.running() == 0)
+    assert page.conversations() == []

@@ -85,6 +85,14 @@ function open(conversation) {
   if (!isTouch) $("prompt").focus();
 }
 
+// It has been deleted, here or in another tab.
+function forget(conversation) {
+  state.runs.get(conversation.id)?.abort();
+  state.conversations = state.conversations.filter((other) => other !== conversation);
+  if (conversation === state.current) open(null);
+  else showList();
+}
+
 function save(conversation) {
   try {
     store.saveConversation(conversation);
@@ -187,11 +195,8 @@ connectList({
     showList();
   },
   deleted(conversation) {
-    state.runs.get(conversation.id)?.abort();
-    state.conversations = state.conversations.filter((other) => other !== conversation);
     store.removeConversation(conversation);
-    if (conversation === state.current) open(null);
-    else showList();
+    forget(conversation);
   },
 });
 
@@ -292,12 +297,20 @@ addEventListener("pagehide", () => {
   for (const id of state.runs.keys()) save(byId(id));
 });
 addEventListener("online", loadModels);
-// Another tab of this page changed something; a turn that runs here keeps its own copy.
-addEventListener("storage", () => {
-  if (state.runs.size > 0) return;
-  state.conversations = store.loadConversations();
-  state.current = state.current && byId(state.current.id);
-  showConversation();
+// Another tab of this page changed conversations. One that is answered or edited here stays as it is shown.
+addEventListener("storage", ({key}) => {
+  if (!store.isAnyKey(key)) return;
+  const edited = $("messages").querySelector("textarea") && state.current;
+  const stays = (conversation) => conversation === edited || isBusy(conversation);
+  for (const conversation of state.conversations.filter(store.isDeleted)) forget(conversation);
+  for (const stored of store.loadConversations().filter((each) => store.isKeyOf(key, each))) {
+    const conversation = byId(stored.id);
+    if (conversation) store.merge(conversation, stored, stays(conversation) ? conversation.head : stored.head);
+    else state.conversations.push(stored);
+  }
+  store.newestFirst(state.conversations);
+  if (state.current && store.isKeyOf(key, state.current) && !stays(state.current)) showConversation();
+  else if (!$("conversations").querySelector("input")) showList();
 });
 
 state.current = byId(location.hash.slice(1));

@@ -22,27 +22,60 @@ export function loadSettings() {
 
 export const saveSettings = (settings) => localStorage.setItem(SETTINGS, JSON.stringify(settings));
 
-// Newest first. What cannot be read is left out.
-export function loadConversations() {
-  const conversations = [];
-  for (const key of Object.keys(localStorage)) {
-    if (!key.startsWith(PREFIX)) continue;
-    try {
-      const conversation = JSON.parse(localStorage.getItem(key));
-      for (const message of Object.values(conversation.messages)) {
-        if (message.status === "streaming") message.status = "stopped";
-      }
-      conversations.push(conversation);
-    } catch {
-      continue;
+// Other tabs write the same conversations. A message of `own` was made in this tab, which alone changes it.
+const own = new WeakSet();
+// Ids that have been in the browser's storage: one that is not there any more was deleted by another tab.
+const kept = new Set();
+
+// Null: there is none that can be read.
+function read(key) {
+  try {
+    const conversation = JSON.parse(localStorage.getItem(key));
+    for (const message of Object.values(conversation.messages)) {
+      if (message.status === "streaming") message.status = "stopped";
     }
+    return conversation;
+  } catch {
+    return null;
   }
-  return conversations.sort((a, b) => b.updated - a.updated);
 }
 
-// Throws when the browser gives no more room.
-export const saveConversation = (conversation) =>
+// What a storage event names is a conversation's, this one's or any; null: all that there is.
+export const isKeyOf = (key, conversation) => key === null || key === PREFIX + conversation.id;
+export const isAnyKey = (key) => key === null || key.startsWith(PREFIX);
+
+export const newestFirst = (conversations) => conversations.sort((a, b) => b.updated - a.updated);
+
+// Newest first. What cannot be read is left out.
+export function loadConversations() {
+  const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+  const conversations = keys.map(read).filter((conversation) => conversation !== null);
+  for (const {id} of conversations) kept.add(id);
+  return newestFirst(conversations);
+}
+
+export const isDeleted = ({id}) => kept.has(id) && localStorage.getItem(PREFIX + id) === null;
+
+function takeMessages(conversation, stored) {
+  for (const message of Object.values(stored.messages)) {
+    if (!own.has(conversation.messages[message.id])) conversation.messages[message.id] = message;
+  }
+}
+
+// Takes what another tab has stored, but for the last message on show, which becomes `head`.
+export function merge(conversation, stored, head) {
+  takeMessages(conversation, stored);
+  Object.assign(conversation, {...stored, messages: conversation.messages, head});
+}
+
+// Throws when the browser gives no more room. What another tab has deleted stays deleted.
+export function saveConversation(conversation) {
+  if (isDeleted(conversation)) return;
+  const stored = read(PREFIX + conversation.id);
+  if (stored !== null) takeMessages(conversation, stored);
   localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+  kept.add(conversation.id);
+}
 
 export const removeConversation = (conversation) => localStorage.removeItem(PREFIX + conversation.id);
 
@@ -65,6 +98,7 @@ function titleOf(text) {
 
 export function addMessage(conversation, parent, role, text) {
   const message = {id: randomId(6), parent, role, text, created: Date.now()};
+  own.add(message);
   conversation.messages[message.id] = message;
   conversation.head = message.id;
   conversation.updated = Date.now();
