@@ -28,7 +28,10 @@ std::optional<DType> ToDType(const std::string& name) {
 }
 
 absl::StatusOr<uint64_t> Number(const Json& json) {
-  if (!json.is_number_unsigned()) return absl::InvalidArgumentError(absl::StrCat("want a natural number, not ", json.dump()));
+  if (!json.is_number_unsigned()) {  // dump() of a list needs as much stack as it nests
+    const std::string value = json.is_structured() ? json.type_name() : json.dump();
+    return absl::InvalidArgumentError(absl::StrCat("want a natural number, not ", value));
+  }
   return json.get<uint64_t>();
 }
 

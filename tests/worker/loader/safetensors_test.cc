@@ -73,6 +73,15 @@ TEST(SafetensorsTest, NamesWhatIsWrong) {
   }
 }
 
+TEST(SafetensorsTest, DeepNestingIsAnError) {
+  const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
+  for (const std::string& shape : {"[" + deep + "]", deep}) {
+    const auto tensors =
+        Parse(RawSafetensorsFile(R"({"w": {"dtype": "F32", "data_offsets": [0, 8], "shape": )" + shape + "}}", "12345678"));
+    EXPECT_EQ(tensors.status().message(), "tensor w: want a natural number, not array");
+  }
+}
+
 TEST(SafetensorsTest, HeaderSizeIsNotBelieved) {
   for (const uint64_t size : {uint64_t{9}, uint64_t{1} << 40, ~uint64_t{0}, ~uint64_t{0} - 7}) {
     std::string file(16, ' ');
