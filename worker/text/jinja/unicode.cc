@@ -3,9 +3,10 @@
 #include <unicode/locid.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
-#include <unicode/utf8.h>
 
 #include <algorithm>
+
+#include "worker/text/utf8.h"
 
 namespace berth::text::jinja {
 namespace {
@@ -30,15 +31,7 @@ size_t SequenceLength(char lead) {
 
 }  // namespace
 
-bool IsUtf8(std::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    UChar32 code_point;
-    U8_NEXT(reinterpret_cast<const uint8_t*>(text.data()), i, text.size(), code_point);
-    if (code_point < 0) return false;
-  }
-  return true;
-}
+bool IsUtf8(std::string_view text) { return FindInvalidUtf8(text) == std::string_view::npos; }
 
 std::vector<std::string_view> CodePoints(std::string_view text) {
   std::vector<std::string_view> result;
@@ -51,19 +44,9 @@ size_t CodePointCount(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
 }
 
-void AppendCodePoint(char32_t code_point, std::string& out) {
-  uint8_t bytes[4];
-  int32_t length = 0;
-  U8_APPEND_UNSAFE(bytes, length, static_cast<UChar32>(code_point));
-  out.append(reinterpret_cast<const char*>(bytes), length);
-}
+void AppendCodePoint(char32_t code_point, std::string& out) { AppendUtf8(static_cast<int32_t>(code_point), out); }
 
-char32_t ToCodePoint(std::string_view one) {
-  UChar32 code_point;
-  size_t i = 0;
-  U8_NEXT(reinterpret_cast<const uint8_t*>(one.data()), i, one.size(), code_point);
-  return static_cast<char32_t>(code_point);
-}
+char32_t ToCodePoint(std::string_view one) { return static_cast<char32_t>(FirstUtf8Char(one).code_point); }
 
 bool IsSpace(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
