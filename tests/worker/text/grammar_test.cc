@@ -11,6 +11,7 @@
 #include "tests/worker/text/golden.h"
 #include "worker/loader/tokenizer_json.h"
 #include "worker/text/grammar/matcher.h"
+#include "worker/text/grammar/network.h"
 #include "worker/text/grammar/tool_calls.h"
 #include "worker/text/output_parser.h"
 
@@ -79,6 +80,13 @@ TEST(RegexGrammarTest, NamesWhatIsWrong) {
   EXPECT_THAT(ErrorOf(ParseRegex("\xFF")), HasSubstr("not UTF-8"));
 }
 
+TEST(RegexGrammarTest, CompilingHasALimitOfWork) {
+  EXPECT_THAT(ErrorOf(ParseRegex("(){10000}{10000}{10000}")), HasSubstr("too large"));
+  EXPECT_THAT(ErrorOf(ParseRegex("(x?){9000}")), HasSubstr("too large"));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= \"a\" a b\na ::= \"x\" (){10000}{10000}{9}\nb ::= \"y\" (){10000}{10000}{9}")),
+              HasSubstr("too large"));
+}
+
 TEST(EbnfGrammarTest, RulesMayReferToEachOtherAndToThemselves) {
   const auto sums = ParseEbnf(R"x(
       root  ::= sum            # a comment
@@ -99,6 +107,67 @@ TEST(EbnfGrammarTest, NamesWhatIsWrong) {
   EXPECT_THAT(ErrorOf(ParseEbnf("root ::= \"a")), HasSubstr("ends too early"));
   EXPECT_THAT(ErrorOf(ParseEbnf("root ::= empty root \"a\" | \"b\"\nempty ::= \"\"")),
               HasSubstr("\"root\" begins with itself"));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= \"a\" b\nb ::= c \"x\" | \"y\"\nc ::= b")), HasSubstr("\"b\" begins with itself"));
+}
+
+TEST(EbnfGrammarTest, RulesMayBeEmpty) {
+  const auto grammar = ParseEbnf(R"x(
+      root ::= (none pair)* none "." rest
+      pair ::= none | "(" root ")" none
+      none ::= "-"?
+      rest ::= none none)x");
+  for (const char* text : {".", "(.).", "-(-.)--.-", "((.)(.)-.).--", "-----."}) EXPECT_TRUE(Matches(grammar, text)) << text;
+  for (const char* text : {"", "(.", "().", ".---", "(.))."}) EXPECT_FALSE(Matches(grammar, text)) << text;
+}
+
+// The most places where `text` may stand on its way.
+size_t MostTops(const absl::StatusOr<Grammar>& grammar, std::string_view text) {
+  const absl::StatusOr<Network> network = BuildNetwork(*grammar);
+  GrammarStack stack(*network);
+  GrammarStack::State state = stack.Start(), next;
+  size_t most = 0;
+  for (const char byte : text) {
+    stack.Step(state, static_cast<uint8_t>(byte), next);
+    std::swap(state, next);
+    most = std::max(most, state.tops.size());
+  }
+  EXPECT_FALSE(state.tops.empty());
+  return most;
+}
+
+std::string SixtyTrees() {
+  std::string grammar = "root ::=";
+  for (int i = 0; i < 60; ++i) absl::StrAppend(&grammar, " tree");
+  return absl::StrCat(grammar, " \".\"\ntree ::= \"x\" tree tree | \"x\"");
+}
+
+// The ways to read a text multiply; the places where it may stand do not.
+TEST(AmbiguousGrammarTest, WaysThatMeetAreFollowedOnce) {
+  const auto trees = ParseEbnf(SixtyTrees());
+  EXPECT_LT(MostTops(trees, std::string(40, 'x')), 1000);
+  EXPECT_TRUE(Matches(trees, std::string(60, 'x') + "."));
+  EXPECT_FALSE(Matches(trees, std::string(61, 'x') + "."));
+  EXPECT_TRUE(Matches(trees, std::string(62, 'x') + "."));
+
+  const auto schema = ParseJsonSchema(R"({"$ref": "#/$defs/E", "$defs": {
+      "E": {"anyOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}, {"type": "null"}]},
+      "A": {"properties": {"l": {"$ref": "#/$defs/E"}, "a": {"type": "null"}}, "required": ["l", "a"]},
+      "B": {"properties": {"l": {"$ref": "#/$defs/E"}, "b": {"type": "null"}}, "required": ["l", "b"]}}})");
+  std::string deep;
+  for (int i = 0; i < 16; ++i) deep += R"({"l":)";
+  EXPECT_LT(MostTops(schema, deep), 100);
+  EXPECT_TRUE(Matches(schema, R"({"l":{"l":{"l":null,"b":null},"a":null},"b":null})"));
+  EXPECT_FALSE(Matches(schema, R"({"l":{"l":{"l":null,"b":null},"c":null},"b":null})"));
+}
+
+TEST(AmbiguousGrammarTest, AnOutputThatTakesTooMuchWorkEnds) {
+  GrammarMatcher matcher(Compile(ParseEbnf(SixtyTrees()), NoTokens()));
+  EXPECT_TRUE(matcher.Accept(std::string(100, 'x')));
+  EXPECT_FALSE(matcher.Accept(std::string(10'000, 'x')));
+  uint32_t mask = ~0u;
+  matcher.FillMask({&mask, 1});
+  EXPECT_EQ(mask, 0u);
+  EXPECT_FALSE(matcher.complete());
 }
 
 TEST(JsonSchemaTest, ObjectsHaveTheirMembersInOrder) {
@@ -340,13 +409,17 @@ TEST_P(TokenMaskTest, AllowsExactlyWhatMatches) {
 
 INSTANTIATE_TEST_SUITE_P(
     Grammars, TokenMaskTest,
-    testing::Values("[a-z]{1,8}( [a-z]+)*\\.", "[a-z ]{0,20}", "a{0,150}", "x{3}.{2,12}x",
-                    "root ::= item{1,9}\nitem ::= [a-z] [a-z]? | \" \"",
-                    "root ::= \"p\" (\"a\" | none){300} \"b\" | \"q\" (\"a\" | none){300} \"c\"\nnone ::= [0-9]?",
-                    R"({"type": "string", "maxLength": 14})", "(yes|no|maybe)", ".*",
-                    "root ::= \"(\" root \")\" root | [a-z ]*", R"({"type": "object"})",
-                    R"({"items": {"type": "number", "multipleOf": 0.25, "exclusiveMinimum": -0.5, "maximum": 1234.5}})",
-                    R"({"properties": {"name": {"type": "string"}, "n": {"type": "array", "items": {"type": "integer"}}}})"));
+    testing::Values(
+        "[a-z]{1,8}( [a-z]+)*\\.", "[a-z ]{0,20}", "a{0,150}", "x{3}.{2,12}x",
+        "root ::= item{1,9}\nitem ::= [a-z] [a-z]? | \" \"",
+        "root ::= \"p\" (\"a\" | none){300} \"b\" | \"q\" (\"a\" | none){300} \"c\"\nnone ::= [0-9]?",
+        R"({"type": "string", "maxLength": 14})", "(yes|no|maybe)", ".*", "root ::= \"(\" root \")\" root | [a-z ]*",
+        R"({"type": "object"})",
+        "root ::= (none pair)* none rest\npair ::= none | [a-z] root \" \" none\nnone ::= \"-\"?\nrest ::= none none",
+        "root ::= tree tree tree \".\"\ntree ::= [a-z] tree tree | [a-z]",
+        R"({"properties": {"age": {"type": "null"}, "an\n": {"type": "null"}}, "additionalProperties": true})",
+        R"({"items": {"type": "number", "multipleOf": 0.25, "exclusiveMinimum": -0.5, "maximum": 1234.5}})",
+        R"({"properties": {"name": {"type": "string"}, "n": {"type": "array", "items": {"type": "integer"}}}})"));
 
 }  // namespace
 }  // namespace berth::text

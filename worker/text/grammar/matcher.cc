@@ -1,6 +1,8 @@
 #include "worker/text/grammar/matcher.h"
 
 #include <algorithm>
+#include <optional>
+#include <tuple>
 
 #include "absl/hash/hash.h"
 #include "base/status.h"
@@ -10,11 +12,13 @@ namespace {
 
 void SetBit(int32_t id, absl::Span<uint32_t> mask) { mask[id / 32] |= 1u << (id % 32); }
 
-// Reads the tokens of a trie from `start` on. `visit(node, state)` says whether the subtree under the node is of interest.
+// Reads the tokens of a trie from `start` on, until the stack's work is `most_work`. `visit(node, state)` says whether the
+// subtree under the node is of interest.
 template <typename Visit>
-void WalkTrie(absl::Span<const TokenTrie::Node> nodes, const GrammarStack::State& start, GrammarStack& stack, Visit visit) {
+void WalkTrie(absl::Span<const TokenTrie::Node> nodes, const GrammarStack::State& start, GrammarStack& stack, int64_t most_work,
+              Visit visit) {
   std::vector<GrammarStack::State> states = {start};  // by depth
-  for (size_t i = 0; i < nodes.size();) {
+  for (size_t i = 0; i < nodes.size() && stack.work() < most_work;) {
     const TokenTrie::Node& node = nodes[i];
     if (states.size() <= static_cast<size_t>(node.depth)) states.resize(node.depth + 1);
     stack.Step(states[node.depth - 1], node.byte, states[node.depth]);
@@ -26,6 +30,7 @@ void WalkTrie(absl::Span<const TokenTrie::Node> nodes, const GrammarStack::State
 
 void GrammarStack::Step(const State& state, uint8_t byte, State& out) {
   open_.clear();
+  work_ += static_cast<int64_t>(state.tops.size());
   for (const Top& top : state.tops) {
     const int32_t target = network_.Next(top.node, byte);
     if (target >= 0) open_.push_back({target, top.frame});
@@ -42,23 +47,37 @@ void GrammarStack::Close(State& state) {
       return;
     }
   }
-  while (!open_.empty()) {
-    const Top top = open_.back();
-    open_.pop_back();
-    if (!See(top)) continue;
-    const Network::Node& node = network_.nodes[top.node];
-    if (!node.edges.empty()) state.tops.push_back(top);
-    for (const Network::Call& call : node.calls) open_.push_back({call.start, FrameOf(call.target, top.frame)});
-    if (!node.accepting) continue;
-    if (top.frame == kBottom) {
-      state.complete = true;
-    } else {
-      open_.push_back({frames_[top.frame].node, frames_[top.frame].parent});
+  while (true) {
+    while (!open_.empty()) {
+      const Top top = open_.back();
+      open_.pop_back();
+      ++work_;
+      if (!See(top)) continue;
+      const Network::Node& node = network_.nodes[top.node];
+      if (!node.edges.empty()) state.tops.push_back(top);
+      for (const Network::Call& call : node.calls) {
+        const Network::Node& callee = network_.nodes[call.start];
+        begins_.push_back({call.start, callee.order, {call.target, top.frame}});
+        std::push_heap(begins_.begin(), begins_.end(), Later);
+        if (callee.may_be_empty) open_.push_back({call.target, top.frame});
+      }
+      if (!node.accepting) continue;
+      if (top.frame == kBottom) state.complete = true;
+      for (int32_t frame = top.frame; frame != kBottom && See({kReturned, frame}); frame = frames_[frame].next)
+        open_.push_back({frames_[frame].node, frames_[frame].parent});
     }
+    // A rule comes after all that may begin with it, so all its callers are known.
+    if (begins_.empty()) break;
+    const int32_t start = begins_.front().start;
+    open_.push_back({start, TakeCallers()});
   }
   seen_.clear();
   if (!many_seen_.empty()) many_seen_.clear();
   std::sort(state.tops.begin(), state.tops.end());
+}
+
+bool GrammarStack::Later(const Begin& a, const Begin& b) {
+  return std::tie(a.order, b.after.frame, b.after.node) < std::tie(b.order, a.after.frame, a.after.node);
 }
 
 bool GrammarStack::See(const Top& top) {
@@ -72,15 +91,27 @@ bool GrammarStack::See(const Top& top) {
   return many_seen_.insert(top).second;
 }
 
-int32_t GrammarStack::FrameOf(int32_t node, int32_t parent) {
-  const auto [it, added] = frame_ids_.try_emplace({node, parent}, frames());
-  if (added) frames_.push_back({node, parent});
-  return it->second;
+// The newest frames come first in the list: lists that differ in those only share the rest.
+int32_t GrammarStack::TakeCallers() {
+  const int32_t start = begins_.front().start;
+  int32_t list = kBottom;
+  for (std::optional<Top> before; !begins_.empty() && begins_.front().start == start;) {
+    const Top after = begins_.front().after;
+    std::pop_heap(begins_.begin(), begins_.end(), Later);
+    begins_.pop_back();
+    if (after == before) continue;
+    before = after;
+    const Frame frame = {after.node, after.frame, list};
+    const auto [it, added] = frame_ids_.try_emplace(frame, frames());
+    if (added) frames_.push_back(frame);
+    list = it->second;
+  }
+  return list;
 }
 
 void GrammarStack::DropFramesFrom(int32_t count) {
   while (frames() > count) {
-    frame_ids_.erase({frames_.back().node, frames_.back().parent});
+    frame_ids_.erase(frames_.back());
     frames_.pop_back();
   }
 }
@@ -96,7 +127,7 @@ class MaskBuilder {
   CompiledGrammar::NodeMask Build(int32_t node) {
     CompiledGrammar::NodeMask mask;
     depths_ = {{.state = {.tops = {{node, GrammarStack::kBottom}}}}};
-    for (size_t i = 0; i < trie_.nodes.size();) {
+    for (size_t i = 0; i < trie_.nodes.size() && stack_.work() < CompiledGrammar::kMaxMaskWork;) {
       const TokenTrie::Node& at = trie_.nodes[i];
       if (depths_.size() <= static_cast<size_t>(at.depth)) depths_.resize(at.depth + 1);
       const Depth& before = depths_[at.depth - 1];
@@ -121,6 +152,7 @@ class MaskBuilder {
       mask.allowed.clear();
     }
     mask.allowed.shrink_to_fit();
+    mask.work = stack_.work();
     return mask;
   }
 
@@ -181,9 +213,9 @@ class MaskBuilder {
   std::vector<Branch> branches_;
 };
 
-// By node, a number that nodes share only if no text of up to `bytes` bytes tells them apart: equal hashes of all that can be
-// reached in as many steps. A step reads a byte or more, so a called rule must not be able to end at once; nodes where one may
-// share with none.
+// By node, the first of those that share its mask, as no text of up to `bytes` bytes tells them apart: equal hashes of all that
+// can be reached in as many steps. A step reads a byte or more, so a called rule must not be able to end at once; nodes where
+// one may share with none.
 std::vector<int32_t> ShareMasks(const Network& network, int bytes) {
   const auto count = static_cast<int32_t>(network.nodes.size());
   std::vector<size_t> now(count), next(count);
@@ -202,9 +234,8 @@ std::vector<int32_t> ShareMasks(const Network& network, int bytes) {
     std::swap(now, next);
   }
   std::vector<int32_t> shared(count);
-  absl::flat_hash_map<size_t, int32_t> numbers;
-  for (int32_t i = 0; i < count; ++i)
-    shared[i] = numbers.try_emplace(now[i], static_cast<int32_t>(numbers.size())).first->second;
+  absl::flat_hash_map<size_t, int32_t> firsts;
+  for (int32_t i = 0; i < count; ++i) shared[i] = firsts.try_emplace(now[i], i).first->second;
   return shared;
 }
 
@@ -221,7 +252,13 @@ absl::StatusOr<std::shared_ptr<const CompiledGrammar>> CompiledGrammar::Make(con
   BERTH_ASSIGN_OR_RETURN(Network network, BuildNetwork(grammar));
   const std::shared_ptr<const CompiledGrammar> compiled(new CompiledGrammar(std::move(network), trie));
   const auto nodes = static_cast<int32_t>(compiled->network_.nodes.size());
-  for (int32_t node = 0; node < std::min(nodes, kFirstNodes); ++node) compiled->mask(node);
+  int64_t work = 0;
+  for (int32_t node = 0; node < std::min(nodes, kFirstNodes) && work < kMaxMaskWork; ++node) {
+    const NodeMask& mask = compiled->mask(node);
+    if (mask.work >= kMaxMaskWork)
+      return absl::InvalidArgumentError("grammar: too ambiguous; tokens can be read in too many ways");
+    if (compiled->mask_of_[node] == node) work += mask.work;
+  }
   return compiled;
 }
 
@@ -242,26 +279,40 @@ void GrammarMatcher::FillMask(absl::Span<uint32_t> mask) {
   }
   std::fill(mask.begin(), mask.end(), 0);
   const int32_t frames = stack_.frames();
-  for (const GrammarStack::Top& top : state_.tops) {
-    const CompiledGrammar::NodeMask& node = grammar_->mask(top.node);
+  const int64_t most_work = stack_.work() + kMaxWork;
+  bool whole = true;
+  for (auto top = state_.tops.begin(), next = top; top != state_.tops.end(); top = next) {
+    next = std::find_if(top, state_.tops.end(), [&](const GrammarStack::Top& other) { return other.node != top->node; });
+    const CompiledGrammar::NodeMask& node = grammar_->mask(top->node);
+    whole = whole && node.work < CompiledGrammar::kMaxMaskWork;
     for (const int32_t id : node.allowed) SetBit(id, mask);
     for (size_t i = 0; i < node.allowed_bits.size(); ++i) mask[i] |= node.allowed_bits[i];
-    WalkTrie(node.undecided, {.tops = {top}}, stack_, [&](const TokenTrie::Node& at, const GrammarStack::State& state) {
-      if (state.tops.empty() && !state.complete) return false;
-      for (int32_t i = at.first_token; i < at.end_token; ++i) SetBit(grammar_->trie().tokens[i], mask);
-      return true;
-    });
+    WalkTrie(node.undecided, {.tops = {top, next}}, stack_, most_work,
+             [&](const TokenTrie::Node& at, const GrammarStack::State& state) {
+               if (state.tops.empty() && !state.complete) return false;
+               for (int32_t i = at.first_token; i < at.end_token; ++i) SetBit(grammar_->trie().tokens[i], mask);
+               return true;
+             });
   }
   stack_.DropFramesFrom(frames);
+  if (!whole || stack_.work() >= most_work) {
+    state_ = {};
+    std::fill(mask.begin(), mask.end(), 0);
+  }
   if (remembered_.size() == kRememberedMasks) remembered_.clear();
   remembered_.emplace(state_.tops, std::vector<uint32_t>(mask.begin(), mask.end()));
 }
 
 bool GrammarMatcher::Accept(std::string_view bytes) {
   GrammarStack::State state = state_, next;
+  const int64_t most_work = stack_.work() + kMaxWork;
   for (const char byte : bytes) {
     stack_.Step(state, static_cast<uint8_t>(byte), next);
     std::swap(state, next);
+    if (stack_.work() >= most_work || stack_.frames() > kMaxFrames) {
+      state_ = {};
+      return false;
+    }
     if (state.tops.empty() && !state.complete) return false;
   }
   state_ = std::move(state);

@@ -15,8 +15,10 @@
 
 namespace berth::text {
 
-// Where a text stands in a network: the nodes that may read its next byte, each with the frame that its rule returns to. Frames
-// are a tree of return nodes, equal ones stored once.
+// Where a text stands in a network: the nodes that may read its next byte, each with the frame of its rule. A frame is all that
+// the rule may return to, wherever one byte called it from: so the ways to read a text, which may double with every byte, are
+// followed together (a graph-structured stack: Tomita 1987). Frames are lists of (return node, frame there) that share their
+// ends, equal ones stored once.
 class GrammarStack {
  public:
   static constexpr int32_t kBottom = -1;
@@ -43,10 +45,23 @@ class GrammarStack {
 
   int32_t frames() const { return static_cast<int32_t>(frames_.size()); }
   void DropFramesFrom(int32_t count);
+  // Tops that were looked at so far.
+  int64_t work() const { return work_; }
 
  private:
   struct Frame {
     int32_t node, parent;
+    int32_t next;  // the rest of the list, or kBottom
+    bool operator==(const Frame&) const = default;
+    template <typename H>
+    friend H AbslHashValue(H h, const Frame& frame) {
+      return H::combine(std::move(h), frame.node, frame.parent, frame.next);
+    }
+  };
+  // A rule that begins, and where one of its callers goes on.
+  struct Begin {
+    int32_t start, order;
+    Top after;
   };
 
   State Close(std::vector<Top> tops) {
@@ -57,14 +72,18 @@ class GrammarStack {
   }
   // Follows the calls and returns of open_; `state` takes what remains.
   void Close(State& state);
-  bool See(const Top& top);  // false: Close saw it before
-  int32_t FrameOf(int32_t node, int32_t parent);
+  static bool Later(const Begin& a, const Begin& b);  // in begins_: callers before what they call
+  static constexpr int32_t kReturned = -1;            // as the node of a Top: that its frame was returned to
+  bool See(const Top& top);                           // false: Close saw it before
+  int32_t TakeCallers();                              // the frame of the rule that comes next in begins_, which loses it
 
   const Network& network_;
   std::vector<Frame> frames_;
-  absl::flat_hash_map<std::pair<int32_t, int32_t>, int32_t> frame_ids_;
+  absl::flat_hash_map<Frame, int32_t> frame_ids_;
   std::vector<Top> open_, seen_;        // the first that Close saw: a few are found faster so
   absl::flat_hash_set<Top> many_seen_;  // all, where they are more
+  std::vector<Begin> begins_;           // a heap
+  int64_t work_ = 0;
 };
 
 // A grammar made ready for one vocabulary. Thread-safe; what is known of a node is worked out when it is first asked for, and
@@ -72,7 +91,7 @@ class GrammarStack {
 // it.
 class CompiledGrammar {
  public:
-  // `trie` must outlive it.
+  // `trie` must outlive it. INVALID_ARGUMENT: the grammar is too large, or can read a token in too many ways.
   static absl::StatusOr<std::shared_ptr<const CompiledGrammar>> Make(const Grammar& grammar, const TokenTrie& trie);
 
   // What is known of a node alone, whatever its rule returns to.
@@ -81,8 +100,10 @@ class CompiledGrammar {
     std::vector<int32_t> allowed;
     std::vector<uint32_t> allowed_bits;
     std::vector<TokenTrie::Node> undecided;  // those that go on after its end, as a part of the trie
+    int64_t work = 0;                        // that it took; at kMaxMaskWork the mask is not whole
   };
   // A millisecond or so for a node that reads free text, the first time for those that share its mask.
+  static constexpr int64_t kMaxMaskWork = 8'000'000;
   const NodeMask& mask(int32_t node) const;
   const Network& network() const { return network_; }
   const TokenTrie& trie() const { return trie_; }
@@ -97,11 +118,12 @@ class CompiledGrammar {
 
   const Network network_;
   const TokenTrie& trie_;
-  const std::vector<int32_t> mask_of_;  // by node
+  const std::vector<int32_t> mask_of_;  // by node: the first that shares its mask
   const std::unique_ptr<LazyMask[]> masks_;
 };
 
-// Follows one output. Used by one thread at a time.
+// Follows one output. Used by one thread at a time. An output whose grammar is so ambiguous that a token takes too much work
+// ends there: no token may come next, and it may not end either.
 class GrammarMatcher {
  public:
   explicit GrammarMatcher(std::shared_ptr<const CompiledGrammar> grammar);
@@ -111,11 +133,13 @@ class GrammarMatcher {
   void FillMask(absl::Span<uint32_t> mask);
   // The output may end here.
   bool complete() const { return state_.complete; }
-  // Advances by a token's bytes; false, and nothing changed, when they do not match.
+  // Advances by a token's bytes; false, and nothing changed, when they do not match; false also when the output ends so.
   bool Accept(std::string_view bytes);
 
  private:
   static constexpr size_t kRememberedMasks = 32;
+  static constexpr int64_t kMaxWork = 4'000'000;  // of a token; some 0.1 s
+  static constexpr int32_t kMaxFrames = 500'000;
 
   std::shared_ptr<const CompiledGrammar> grammar_;
   GrammarStack stack_;

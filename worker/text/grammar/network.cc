@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <set>
+#include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 
@@ -14,6 +13,7 @@ namespace {
 
 constexpr size_t kMaxNodes = 20'000, kMaxStates = 200'000;
 constexpr int kMaxNesting = 2'000;
+constexpr int64_t kMaxWork = 4'000'000;  // of all rules: expressions appended, states visited
 
 absl::Status TooLarge() {
   return absl::InvalidArgumentError("grammar: too large; bounded repeats count as often as they may come");
@@ -28,9 +28,13 @@ class RuleAutomaton {
     std::vector<std::pair<Grammar::RuleId, int>> calls;
   };
 
+  // Takes what it does from `work`; below 0, the rest is not worth doing.
+  explicit RuleAutomaton(int64_t& work) : work_(work) {}
+
   absl::Status Build(const Grammar& grammar, Grammar::ExprId body) {
     start_ = Add();
     BERTH_ASSIGN_OR_RETURN(end_, Append(grammar, body, start_, 0));
+    seen_by_.resize(states_.size());
     return absl::OkStatus();
   }
 
@@ -38,21 +42,25 @@ class RuleAutomaton {
   int end() const { return end_; }
 
   // What is reached from `set` without reading and matters: reads, calls or ends the rule. In rising order.
-  std::vector<int> Closure(std::vector<int> set) const {
-    std::set<int> seen(set.begin(), set.end());
-    while (!set.empty()) {
-      const int at = set.back();
-      set.pop_back();
-      for (const int next : states_[at].empty) {
-        if (seen.insert(next).second) set.push_back(next);
-      }
+  std::vector<int> Closure(const std::vector<int>& set) {
+    std::vector<int> closure, open;
+    ++closures_;
+    const auto see = [&](int at) {
+      if (std::exchange(seen_by_[at], closures_) != closures_) open.push_back(at);
+    };
+    for (const int at : set) see(at);
+    while (!open.empty()) {
+      const int at = open.back();
+      open.pop_back();
+      const State& state = states_[at];
+      if (at == end_ || !state.bytes.empty() || !state.calls.empty()) closure.push_back(at);
+      for (const int next : state.empty) see(next);
+      work_ -= 1 + static_cast<int64_t>(state.empty.size());
     }
-    std::vector<int> closure;
-    std::copy_if(seen.begin(), seen.end(), std::back_inserter(closure),
-                 [&](int at) { return at == end_ || !states_[at].bytes.empty() || !states_[at].calls.empty(); });
+    std::sort(closure.begin(), closure.end());
     return closure;
   }
-  std::vector<int> Start() const { return Closure({start_}); }
+  std::vector<int> Start() { return Closure({start_}); }
 
  private:
   int Add() {
@@ -62,7 +70,7 @@ class RuleAutomaton {
 
   // Adds `id` from state `from` on; its last state. No edge of another expression ends in the states that it adds.
   absl::StatusOr<int> Append(const Grammar& grammar, Grammar::ExprId id, int from, int depth) {
-    if (states_.size() > kMaxStates || depth > kMaxNesting) return TooLarge();
+    if (states_.size() > kMaxStates || depth > kMaxNesting || --work_ < 0) return TooLarge();
     const Grammar::Expr& expr = grammar.expr(id);
     switch (expr.kind) {
       case Grammar::Kind::kBytes: {
@@ -107,6 +115,7 @@ class RuleAutomaton {
         return to;
       }
       case Grammar::Kind::kAutomaton: {
+        work_ -= static_cast<int64_t>(grammar.automaton(expr).size());
         const int first = static_cast<int>(states_.size()), to = first + static_cast<int>(grammar.automaton(expr).size());
         states_.resize(to + 1);
         states_[from].empty.push_back(first);
@@ -122,8 +131,11 @@ class RuleAutomaton {
     return from;
   }
 
+  int64_t& work_;
   std::vector<State> states_;
   int start_ = 0, end_ = 0;
+  std::vector<int> seen_by_;  // by state: the last closure that reached it
+  int closures_ = 0;
 };
 
 class Builder {
@@ -137,7 +149,8 @@ class Builder {
       waiting_.pop_back();
       BERTH_RETURN_IF_ERROR(AddRule(rule));
     }
-    BERTH_RETURN_IF_ERROR(CheckLeftRecursion());
+    FindEmpty();
+    BERTH_RETURN_IF_ERROR(OrderRules());
     for (const Network::Node& node : network_.nodes) {
       std::array<int32_t, 256>& next = network_.next.emplace_back();
       next.fill(-1);
@@ -164,12 +177,13 @@ class Builder {
 
   // Subset construction.
   absl::Status AddRule(Grammar::RuleId rule) {
-    RuleAutomaton automaton;
+    RuleAutomaton automaton(work_);
     BERTH_RETURN_IF_ERROR(automaton.Build(grammar_, grammar_.rules()[rule].body));
     std::map<std::vector<int>, int32_t> known = {{automaton.Start(), starts_[rule]}};
     std::vector<std::vector<int>> open = {automaton.Start()};
-    const auto node_of = [&](std::vector<int> set) -> absl::StatusOr<int32_t> {
-      set = automaton.Closure(std::move(set));
+    const auto node_of = [&](const std::vector<int>& reached) -> absl::StatusOr<int32_t> {
+      std::vector<int> set = automaton.Closure(reached);
+      if (work_ < 0) return TooLarge();
       const auto it = known.find(set);
       if (it != known.end()) return it->second;
       BERTH_ASSIGN_OR_RETURN(const int32_t node, AddNode());
@@ -187,6 +201,7 @@ class Builder {
       for (const int state : set) {
         for (const Network::Edge& edge : automaton.state(state).bytes) {
           for (int byte = edge.low; byte <= edge.high; ++byte) targets[byte].push_back(edge.target);
+          work_ -= 1 + (edge.high - edge.low) / 32;
         }
         for (const auto& [callee, target] : automaton.state(state).calls) calls[callee].push_back(target);
       }
@@ -208,49 +223,79 @@ class Builder {
     return absl::OkStatus();
   }
 
-  // Nodes reached from the start of `rule` without reading, going on after the calls of rules that may be empty.
-  std::vector<int32_t> FirstNodes(int32_t start, const std::vector<bool>& may_be_empty) const {
-    std::vector<int32_t> found = {start};
-    for (size_t i = 0; i < found.size(); ++i) {
-      for (const Network::Call& call : network_.nodes[found[i]].calls) {
-        if (may_be_empty[call.start] && std::find(found.begin(), found.end(), call.target) == found.end())
-          found.push_back(call.target);
+  void FindEmpty() {
+    // By node, the calls that need it, each by its own node and what it needs as well: what is called, and what comes after.
+    std::vector<std::vector<std::pair<int32_t, int32_t>>> needed(network_.nodes.size());
+    std::vector<int32_t> open;
+    const auto found = [&](int32_t node) {
+      if (std::exchange(network_.nodes[node].may_be_empty, true)) return;
+      open.push_back(node);
+    };
+    for (size_t i = 0; i < network_.nodes.size(); ++i) {
+      const auto node = static_cast<int32_t>(i);
+      for (const Network::Call& call : network_.nodes[i].calls) {
+        needed[call.start].emplace_back(node, call.target);
+        needed[call.target].emplace_back(node, call.start);
+      }
+      if (network_.nodes[i].accepting) found(node);
+    }
+    while (!open.empty()) {
+      const int32_t at = open.back();
+      open.pop_back();
+      for (const auto& [node, other] : needed[at]) {
+        if (network_.nodes[other].may_be_empty) found(node);
       }
     }
-    return found;
   }
 
-  absl::Status CheckLeftRecursion() const {
-    std::vector<bool> may_be_empty(network_.nodes.size());  // by a rule's first node
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (const int32_t start : starts_) {
-        if (start < 0 || may_be_empty[start]) continue;
-        for (const int32_t node : FirstNodes(start, may_be_empty))
-          may_be_empty[start] = may_be_empty[start] || network_.nodes[node].accepting;
-        changed = changed || may_be_empty[start];
+  // The rules that one may begin with, by their first nodes. `seen` is of all nodes.
+  std::vector<int32_t> BeginsWith(int32_t start, std::vector<bool>& seen) const {
+    std::vector<int32_t> callees, open = {start};
+    seen[start] = true;
+    while (!open.empty()) {
+      const int32_t at = open.back();
+      open.pop_back();
+      for (const Network::Call& call : network_.nodes[at].calls) {
+        callees.push_back(call.start);
+        if (!network_.nodes[call.start].may_be_empty || seen[call.target]) continue;
+        seen[call.target] = true;
+        open.push_back(call.target);
       }
     }
-    absl::flat_hash_map<int32_t, std::vector<int32_t>> begins_with;
+    return callees;
+  }
+
+  // Numbers the rules, those that others begin with first.
+  absl::Status OrderRules() {
+    constexpr int32_t kOpen = -1;
+    struct Open {
+      int32_t start;
+      std::vector<int32_t> callees;  // that wait
+    };
+    std::vector<Open> path;
+    std::vector<bool> seen(network_.nodes.size());
+    int32_t count = 0;
+    const auto enter = [&](int32_t start) {
+      network_.nodes[start].order = kOpen;
+      path.push_back({start, BeginsWith(start, seen)});
+    };
     for (const int32_t start : starts_) {
-      if (start < 0) continue;
-      for (const int32_t node : FirstNodes(start, may_be_empty)) {
-        for (const Network::Call& call : network_.nodes[node].calls) begins_with[start].push_back(call.start);
-      }
-    }
-    for (size_t rule = 0; rule < starts_.size(); ++rule) {
-      std::vector<int32_t> open = {starts_[rule]};
-      std::set<int32_t> seen;
-      while (!open.empty()) {
-        const int32_t at = open.back();
-        open.pop_back();
-        for (const int32_t next : begins_with[at]) {
-          if (next == starts_[rule]) {
-            return absl::InvalidArgumentError(
-                absl::StrCat("grammar: rule \"", grammar_.rules()[rule].name, "\" begins with itself"));
-          }
-          if (seen.insert(next).second) open.push_back(next);
+      if (start >= 0 && network_.nodes[start].order == 0) enter(start);
+      while (!path.empty()) {
+        std::vector<int32_t>& callees = path.back().callees;
+        if (callees.empty()) {
+          network_.nodes[path.back().start].order = ++count;
+          path.pop_back();
+          continue;
         }
+        const int32_t callee = callees.back();
+        callees.pop_back();
+        if (network_.nodes[callee].order == kOpen) {
+          const size_t rule = std::find(starts_.begin(), starts_.end(), callee) - starts_.begin();
+          return absl::InvalidArgumentError(
+              absl::StrCat("grammar: rule \"", grammar_.rules()[rule].name, "\" begins with itself"));
+        }
+        if (network_.nodes[callee].order == 0) enter(callee);
       }
     }
     return absl::OkStatus();
@@ -260,6 +305,7 @@ class Builder {
   Network network_;
   std::vector<int32_t> starts_;  // by rule; -1: not reached
   std::vector<Grammar::RuleId> waiting_;
+  int64_t work_ = kMaxWork;
 };
 
 }  // namespace

@@ -22,7 +22,9 @@ struct Network {
   struct Node {
     std::vector<Edge> edges;  // in rising order, disjoint
     std::vector<Call> calls;
-    bool accepting = false;  // the rule may end here
+    bool accepting = false;     // the rule may end here
+    bool may_be_empty = false;  // the rule may end from here on without reading
+    int32_t order = 0;          // of a rule's first node: above those of all rules that the rule may begin with
   };
 
   std::vector<Node> nodes;
@@ -36,7 +38,7 @@ struct Network {
   std::vector<std::array<int32_t, 256>> next;  // the edges once more, by node and byte
 };
 
-// INVALID_ARGUMENT: a rule that begins with itself, or more than 20,000 nodes.
+// INVALID_ARGUMENT: a rule that begins with itself, or more than 20,000 nodes, or as much work as so many cannot need.
 absl::StatusOr<Network> BuildNetwork(const Grammar& grammar);
 
 }  // namespace berth::text
