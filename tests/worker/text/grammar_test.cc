@@ -78,6 +78,8 @@ TEST(RegexGrammarTest, NamesWhatIsWrong) {
   EXPECT_THAT(ErrorOf(ParseRegex("((a{1000}){1000}){1000}")), HasSubstr("too large"));
   EXPECT_THAT(ErrorOf(ParseRegex(std::string(500, '('))), HasSubstr("too deeply"));
   EXPECT_THAT(ErrorOf(ParseRegex("\xFF")), HasSubstr("not UTF-8"));
+  EXPECT_THAT(ErrorOf(ParseRegex("a[^\\s\\S]")), HasSubstr("no character matches at byte 8"));
+  EXPECT_THAT(ErrorOf(ParseRegex("\\uD83D")), HasSubstr("no character matches at byte 6"));
 }
 
 TEST(RegexGrammarTest, CompilingHasALimitOfWork) {
@@ -108,6 +110,8 @@ TEST(EbnfGrammarTest, NamesWhatIsWrong) {
   EXPECT_THAT(ErrorOf(ParseEbnf("root ::= empty root \"a\" | \"b\"\nempty ::= \"\"")),
               HasSubstr("\"root\" begins with itself"));
   EXPECT_THAT(ErrorOf(ParseEbnf("root ::= \"a\" b\nb ::= c \"x\" | \"y\"\nc ::= b")), HasSubstr("\"b\" begins with itself"));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= [^\\s\\S]")), HasSubstr("no character matches at byte 16"));
+  EXPECT_THAT(ErrorOf(ParseEbnf("root ::= \"\\uD83D\"")), HasSubstr("no character matches at byte 16"));
 }
 
 TEST(EbnfGrammarTest, RulesMayBeEmpty) {
@@ -256,6 +260,7 @@ TEST(JsonSchemaTest, APatternIsOfTheTextAndItsJsonIsEscaped) {
   EXPECT_FALSE(Matches(pattern("."), R"("\n")"));
   EXPECT_TRUE(Matches(pattern(".+"), "\"\xC3\xA9 \\\\\""));
   EXPECT_THAT(ErrorOf(pattern("a\x01")), HasSubstr("control character"));
+  EXPECT_THAT(ErrorOf(pattern("[\\uD83C-\\uDBFF]")), HasSubstr("#: regular expression: no character matches at byte 15"));
 }
 
 TEST(JsonSchemaTest, WhatWouldRestrictAValueIsNotPassedOver) {

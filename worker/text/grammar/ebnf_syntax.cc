@@ -96,7 +96,7 @@ class EbnfParser {
     }
     if (reader_.Take("[")) {
       BERTH_ASSIGN_OR_RETURN(Grammar::CodePoints ranges, reader_.TakeClass());
-      return grammar_.Characters(std::move(ranges));
+      return reader_.OneOf(std::move(ranges), grammar_);
     }
     if (reader_.Take("\"")) return TakeString();
     const std::string name = TakeName();
@@ -108,8 +108,9 @@ class EbnfParser {
     std::vector<Grammar::ExprId> characters;
     while (!reader_.Take("\"")) {
       if (reader_.Take("\\")) {
-        BERTH_ASSIGN_OR_RETURN(Grammar::CodePoints one, reader_.TakeEscape());
-        characters.push_back(grammar_.Characters(std::move(one)));
+        BERTH_ASSIGN_OR_RETURN(Grammar::CodePoints ranges, reader_.TakeEscape());
+        BERTH_ASSIGN_OR_RETURN(const Grammar::ExprId one, reader_.OneOf(std::move(ranges), grammar_));
+        characters.push_back(one);
       } else {
         BERTH_ASSIGN_OR_RETURN(const int32_t c, reader_.TakeCharacter());
         characters.push_back(grammar_.Characters({{c, c}}));

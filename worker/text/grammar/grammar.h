@@ -60,6 +60,7 @@ class Grammar {
   void set_root(RuleId rule) { root_ = rule; }
 
   const Expr& expr(ExprId id) const { return exprs_[id]; }
+  bool MatchesNothing(ExprId id) const { return exprs_[id].kind == Kind::kChoice && exprs_[id].parts.empty(); }
   const std::vector<AutomatonState>& automaton(const Expr& expr) const { return automata_[expr.automaton]; }
   const std::vector<Rule>& rules() const { return rules_; }
   RuleId root() const { return root_; }

@@ -70,7 +70,7 @@ class RegexParser {
   }
 
   absl::StatusOr<Grammar::ExprId> OneOf(Grammar::CodePoints ranges) {
-    if (of_ == RegexOf::kText) return grammar_.Characters(std::move(ranges));
+    if (of_ == RegexOf::kText) return reader_.OneOf(std::move(ranges), grammar_);
     std::vector<Grammar::ExprId> choices;
     for (const auto& [c, escape] : kJsonEscapes) {
       const auto has = [c = c](const auto& range) { return range.first <= c && c <= range.second; };
@@ -80,7 +80,11 @@ class RegexParser {
     others.insert(others.end(), {{0, 0x1F}, {'"', '"'}, {'\\', '\\'}});
     Grammar::CodePoints plain = Grammar::Complement(std::move(others));
     if (plain.empty() && choices.empty()) return reader_.Error("a control character without an escape of one letter");
-    if (!plain.empty()) choices.push_back(grammar_.Characters(std::move(plain)));
+    if (!plain.empty()) {
+      absl::StatusOr<Grammar::ExprId> one = reader_.OneOf(std::move(plain), grammar_);
+      if (one.ok()) choices.push_back(*one);
+      if (choices.empty()) return one;
+    }
     return grammar_.Choice(std::move(choices));
   }
 

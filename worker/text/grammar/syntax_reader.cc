@@ -120,6 +120,12 @@ absl::StatusOr<Grammar::CodePoints> SyntaxReader::TakeClass() {
   return negated ? Grammar::Complement(std::move(ranges)) : ranges;
 }
 
+absl::StatusOr<Grammar::ExprId> SyntaxReader::OneOf(Grammar::CodePoints ranges, Grammar& grammar) const {
+  const Grammar::ExprId one = grammar.Characters(std::move(ranges));
+  if (grammar.MatchesNothing(one)) return Error("no character matches");
+  return one;
+}
+
 absl::StatusOr<int> SyntaxReader::TakeNumber() {
   int value = 0;
   if (!absl::ascii_isdigit(Peek())) return Error("want a number");

@@ -30,6 +30,8 @@ class SyntaxReader {
   absl::StatusOr<Grammar::CodePoints> TakeEscape();
   // The rest of a class after its '['.
   absl::StatusOr<Grammar::CodePoints> TakeClass();
+  // One of the characters that were taken last; an error when there is none, as in [^\s\S].
+  absl::StatusOr<Grammar::ExprId> OneOf(Grammar::CodePoints ranges, Grammar& grammar) const;
   // * + ? {m} {m,} {m,n} after `part`, as many as there are.
   absl::StatusOr<Grammar::ExprId> TakeQuantifiers(Grammar::ExprId part, Grammar& grammar);
 
