@@ -198,6 +198,23 @@ TEST(JsonSchemaTest, OptionalMembersAndOthers) {
   }
 }
 
+TEST(JsonSchemaTest, OtherMembersHaveOtherNames) {
+  const auto schema = ParseJsonSchema(R"({"properties": {"age": {"type": "integer"}, "é\n/": {}, "": {}, "a\u0001": {}},
+      "additionalProperties": true})");
+  for (const char* text : {R"({"age": 1, "name": "Bob"})", R"({"ag": "x", "agé": 1, "ages": 1, "é": 1, "é\n": 1, "\n": "\""})",
+                           R"({"é\n/": 1, "": 2, "x": 1})"}) {
+    EXPECT_TRUE(Matches(schema, text)) << text;
+  }
+  for (const char* text : {R"({"name": "Bob", "age": "forty two"})", R"({"age": 1, "age": "one"})",
+                           R"({"x": 1, "a\u0067e": "x"})", R"({"x": 1, "é\n/": 1})", R"({"x": 1, "é\n\/": 1})",
+                           R"({"x": 1, "": 1})", R"({"a\u0001": 1, "a\u0001": 1})", "{\"x\xC3\": 1}", R"({"x: 1})"}) {
+    EXPECT_FALSE(Matches(schema, text)) << text;
+  }
+  EXPECT_THAT(ErrorOf(ParseJsonSchema(
+                  absl::StrCat("{\"additionalProperties\": true, \"properties\": {\"", std::string(30'000, 'n'), "\": {}}}"))),
+              HasSubstr("#/additionalProperties: beside properties whose names"));
+}
+
 TEST(JsonSchemaTest, RefersIntoItself) {
   const auto list = ParseJsonSchema(R"({"$ref": "#/$defs/node", "$defs": {"node": {"type": "object", "required": ["next"],
       "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}, "additionalProperties": false}}})");
@@ -237,6 +254,15 @@ TEST(JsonSchemaTest, StringsAndArraysWithLimits) {
   EXPECT_TRUE(Matches(pair, "[1, -2.5e3]"));
   EXPECT_FALSE(Matches(pair, "[1]"));
   EXPECT_FALSE(Matches(pair, "[1,2,3]"));
+}
+
+TEST(JsonSchemaTest, StringsHoldCharactersAndNoHalves) {
+  const auto any = ParseJsonSchema(R"({"type": "string"})");
+  for (const char* text : {R"("\ud83d\ude00")", R"("\u00e9\uD7ff\uE000\uffff")"}) EXPECT_TRUE(Matches(any, text)) << text;
+  for (const char* text : {R"("\ud800")", R"("\ude00")", R"("\ud83d\n")", R"("\ud83d\u0041")"})
+    EXPECT_FALSE(Matches(any, text)) << text;
+  EXPECT_FALSE(Matches(ParseJsonSchema(R"({"type": "string", "minLength": 2})"), R"("\ud83d\ude00")"));
+  EXPECT_TRUE(Matches(ParseJsonSchema(R"({"type": "string", "minLength": 2})"), R"("\ud83d\ude00x")"));
 }
 
 TEST(JsonSchemaTest, AnyObject) {
@@ -296,6 +322,28 @@ TEST(JsonSchemaTest, NamesWhatIsWrong) {
   EXPECT_THAT(error(R"({"$ref": "#"})"), HasSubstr("begins with itself"));
 }
 
+std::string Nested(int depth) { return std::string(depth, '[') + std::string(depth, ']'); }
+
+TEST(JsonSchemaTest, DeepNestingIsAnError) {
+  for (const char* keyword : {"const", "items", "type", "minimum", "examples"}) {
+    EXPECT_THAT(ErrorOf(ParseJsonSchema(absl::StrCat("{\"", keyword, "\":", Nested(100'000), "}"))),
+                HasSubstr("nested deeper than"));
+  }
+  EXPECT_TRUE(Matches(ParseJsonSchema(absl::StrCat("{\"const\":", Nested(50), "}")), Nested(50)));
+  EXPECT_EQ(ErrorOf(ParseJsonSchema(absl::StrCat(R"({"const": "\")", std::string(1000, '['), "\"}"))), "");
+}
+
+TEST(JsonSchemaTest, AChainOfReferencesIsFollowed) {
+  const auto chain = [](int length) {
+    std::string defs = R"("d0": {"type": "null"})";
+    for (int i = 1; i <= length; ++i) absl::StrAppend(&defs, ", \"d", i, R"(": {"$ref": "#/$defs/d)", i - 1, "\"}");
+    return absl::StrCat(R"({"$ref": "#/$defs/d)", length, "\", \"$defs\": {", defs, "}}");
+  };
+  EXPECT_TRUE(Matches(ParseJsonSchema(chain(1'000)), "null"));
+  EXPECT_THAT(ErrorOf(ParseJsonSchema(chain(6'000))), HasSubstr("more than 5000 references"));
+  EXPECT_THAT(ErrorOf(ParseJsonSchema(chain(20'000))), HasSubstr("more than 20000 members"));
+}
+
 constexpr char kWeather[] = R"({"type": "function", "function": {"name": "weather", "parameters": {"type": "object",
     "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": false}}})";
 constexpr char kTime[] = R"({"type": "function", "function": {"name": "time"}})";
@@ -342,6 +390,11 @@ TEST(ToolCallGrammarTest, WhatNoGrammarCanSayIsAnObjectUnlessStrict) {
   EXPECT_TRUE(Matches(ToolCallGrammar(ToolFormat::kLlama3, {tool("")}, "f"), "{\"a\": 1}}"));
   EXPECT_THAT(ErrorOf(ToolCallGrammar(ToolFormat::kLlama3, {tool(R"(, "strict": true)")}, "f")),
               HasSubstr("tool \"f\": JSON schema #/uniqueItems: is not supported"));
+}
+
+TEST(ToolCallGrammarTest, DeepParametersAreAnError) {
+  const std::string tool = absl::StrCat(R"({"function": {"name": "f", "parameters": {"const": )", Nested(100'000), "}}}");
+  EXPECT_THAT(ErrorOf(ToolCallGrammar(ToolFormat::kLlama3, {tool}, "f")), HasSubstr("nested deeper than"));
 }
 
 std::unique_ptr<Tokenizer> GoldenTokenizer() {

@@ -3,7 +3,9 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "worker/text/grammar/grammar.h"
 
 namespace berth::text {
@@ -26,6 +28,8 @@ class JsonRules {
   ExprId Array() const { return grammar_.Refer(array_); }
 
   ExprId StringOfLength(int least, int most) const;
+  // A string that is none of `strings`, which are JSON; no character is escaped that need not be, or by its number.
+  ExprId StringExcept(absl::Span<const std::string> strings) const;
   ExprId Braces(std::string_view open, std::string_view close, ExprId inside) const;
   ExprId Comma() const { return grammar_.Sequence({grammar_.Literal(","), Space()}); }
   // name : value
@@ -37,11 +41,16 @@ class JsonRules {
 
  private:
   ExprId Space() const { return grammar_.Refer(space_); }
+  ExprId Character() const;  // of a string
   Grammar::RuleId Rule(std::string name, std::string_view pattern);
 
   Grammar& grammar_;
-  Grammar::RuleId space_, string_, number_, integer_, value_, object_, array_;
+  Grammar::RuleId space_, escape_, string_, number_, integer_, value_, object_, array_;
 };
+
+// INVALID_ARGUMENT when `json` nests deeper or has more members than anybody writes. To be asked before an ordered_json is made
+// of it: what copies or writes a value needs as much stack, and each member is compared with all before it in its object.
+absl::Status CheckSize(std::string_view json);
 
 // Adds a rule for what a schema describes to the grammar of `rules`. After an error the grammar is of no use.
 absl::StatusOr<Grammar::RuleId> AppendJsonSchema(std::string_view schema, const JsonRules& rules);

@@ -1,11 +1,12 @@
-// From a JSON schema to a grammar. Keywords: type (one or a list), properties, required, additionalProperties, items,
-// prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (as anyOf), allOf (one), $ref into the document, $defs, pattern,
-// format, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf. Annotations (title,
-// description, default, …) are passed over.
+// From a JSON schema to a grammar. Keywords: type (one or a list), properties, required, additionalProperties, items, minItems,
+// maxItems, enum, const, anyOf, oneOf (as anyOf), allOf (one), $ref into the document, $defs, pattern, format, minLength,
+// maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf. Annotations (title, description, default, …) are
+// passed over.
 
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -27,35 +28,56 @@ using RuleId = Grammar::RuleId;
 
 constexpr int kMaxDepth = 100;
 constexpr int kMaxItems = 10'000;
+constexpr size_t kMaxReferences = 5'000;
+constexpr size_t kMaxExcludedBytes = 20'000;  // of names that additionalProperties may not have; each is a node
 
 class SchemaReader {
  public:
   SchemaReader(const Json& document, const JsonRules& rules) : document_(document), rules_(rules), grammar_(rules.grammar()) {}
 
-  absl::StatusOr<RuleId> Read() { return ReferTo("#"); }
+  absl::StatusOr<RuleId> Read() {
+    BERTH_ASSIGN_OR_RETURN(const RuleId root, ReferTo("#"));
+    while (!waiting_.empty()) {
+      const Reference reference = std::move(waiting_.back());
+      waiting_.pop_back();
+      BERTH_ASSIGN_OR_RETURN(const ExprId body, Value(*reference.schema, reference.path, 0));
+      grammar_.Define(reference.rule, body);
+    }
+    return root;
+  }
 
  private:
+  struct Reference {
+    std::string path;
+    const Json* schema;
+    RuleId rule;
+  };
+
   static absl::Status Error(const std::string& path, const std::string& problem) {
     return absl::InvalidArgumentError(absl::StrCat("JSON schema ", path, ": ", problem));
   }
 
-  // The rule of the schema at `reference`, "#" or "#/$defs/name".
+  // The rule of the schema at `reference`, "#" or "#/$defs/name"; its body comes later, as references may be a long chain.
   absl::StatusOr<RuleId> ReferTo(const std::string& reference) {
     const auto known = references_.find(reference);
     if (known != references_.end()) return known->second;
     if (!absl::StartsWith(reference, "#")) return Error(reference, "a reference out of the document is not supported");
+    if (references_.size() == kMaxReferences)
+      return Error(reference, absl::StrCat("more than ", kMaxReferences, " references"));
     const Json* schema = &document_;
     const std::string pointer = reference.substr(1);
     for (const absl::string_view part : absl::StrSplit(pointer, '/', absl::SkipEmpty())) {
       const std::string key = absl::StrReplaceAll(part, {{"~1", "/"}, {"~0", "~"}});
-      if (!schema->is_object() || !schema->contains(key)) return Error(reference, "refers to nothing");
-      schema = &(*schema)[key];
+      const auto member = schema->is_object() ? schema->find(key) : schema->end();
+      if (member == schema->end()) return Error(reference, "refers to nothing");
+      schema = &*member;
     }
-    const RuleId rule = grammar_.AddRule(reference);
-    references_.emplace(reference, rule);
-    BERTH_ASSIGN_OR_RETURN(const ExprId body, Value(*schema, reference, 0));
-    grammar_.Define(rule, body);
-    return rule;
+    const auto [it, added] = rule_of_.try_emplace(schema, 0);  // one, however its place is written
+    if (added) {
+      it->second = grammar_.AddRule(reference);
+      waiting_.push_back({reference, schema, it->second});
+    }
+    return references_.emplace(reference, it->second).first->second;
   }
 
   absl::StatusOr<ExprId> Value(const Json& schema, const std::string& path, int depth) {
@@ -241,11 +263,13 @@ class SchemaReader {
       bool required;
     };
     std::vector<Property> properties;
+    std::vector<std::string> names;
     if (const auto it = schema.find("properties"); it != schema.end()) {
       if (!it->is_object()) return Error(path + "/properties", "want an object");
       for (const auto& [name, value] : it->items()) {
         BERTH_ASSIGN_OR_RETURN(const ExprId expr, Value(value, absl::StrCat(path, "/properties/", name), depth + 1));
-        properties.push_back({rules_.Member(grammar_.Literal(Json(name).dump()), expr), required.erase(name) > 0});
+        names.push_back(Json(name).dump());
+        properties.push_back({rules_.Member(grammar_.Literal(names.back()), expr), required.erase(name) > 0});
       }
     }
     if (!required.empty())
@@ -257,7 +281,13 @@ class SchemaReader {
       if (more != schema.end()) {
         BERTH_ASSIGN_OR_RETURN(value, Value(*more, path + "/additionalProperties", depth + 1));
       }
-      other = rules_.Member(rules_.String(), value);
+      for (const std::string& name : names) excluded_bytes_ += name.size();
+      if (excluded_bytes_ > kMaxExcludedBytes) {
+        return Error(path + "/additionalProperties", absl::StrCat("beside properties whose names have more than ",
+                                                                  kMaxExcludedBytes, " bytes in all is not supported"));
+      }
+      const ExprId name = names.empty() ? rules_.String() : rules_.Named(path + "/other name", rules_.StringExcept(names));
+      other = rules_.Member(name, value);
     }
     // From the last property to the first: what may follow after a member, and in the place of the first one.
     ExprId after = grammar_.Sequence({}), first = after;
@@ -332,11 +362,15 @@ class SchemaReader {
   const JsonRules& rules_;
   Grammar& grammar_;
   absl::flat_hash_map<std::string, RuleId> references_;
+  absl::flat_hash_map<const Json*, RuleId> rule_of_;
+  std::vector<Reference> waiting_;
+  size_t excluded_bytes_ = 0;
 };
 
 }  // namespace
 
 absl::StatusOr<Grammar::RuleId> AppendJsonSchema(std::string_view schema, const JsonRules& rules) {
+  BERTH_RETURN_IF_ERROR(CheckSize(schema));
   const Json document = Json::parse(schema, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) return absl::InvalidArgumentError("JSON schema: not JSON");
   return SchemaReader(document, rules).Read();

@@ -35,6 +35,7 @@ absl::StatusOr<Grammar> ToolCallGrammar(ToolFormat format, absl::Span<const std:
   const JsonRules rules(grammar);
   std::vector<ExprId> calls;
   for (const std::string& text : tools) {
+    BERTH_RETURN_IF_ERROR(CheckSize(text));
     const auto function = nlohmann::ordered_json::parse(text)["function"];
     const std::string called = function["name"];
     if (!name.empty() && called != name) continue;
