@@ -15,7 +15,7 @@ import sys
 import berth
 import pytest
 from berth import turbomind as tm
-from conftest import ROOT, TINY_MODEL, address_of
+from conftest import ROOT, TINY_MODEL
 from processes import Process, free_port
 
 PAGE = os.path.join(ROOT, "docs", "migrating_from_lmdeploy.md")
@@ -186,14 +186,14 @@ REFUSED = {
 }  # fmt: skip
 
 
-def test_options_of_lmdeploy_are_taken_or_refused_by_name(cluster):
+def test_options_of_lmdeploy_are_taken_or_refused_by_name(port):
     for config, taken in TAKEN.items():
         for fields in taken:
             config(**fields).check()
         for name, value in REFUSED[config].items():
             with pytest.raises(berth.UnsupportedError, match=f"^{name}="):
                 config(**{name: value}).check()
-    address = address_of(cluster)
+    address = f"127.0.0.1:{port + 1}"
     options = {"log_level": "INFO", "max_log_len": 8, "trust_remote_code": True, "allowed_media_domains": ["a.example"]}
     with berth.pipeline(address, model_name="tiny", chat_template_config=None, **options) as pipe:
         assert pipe("Hi", berth.GenerationConfig(max_new_tokens=2, ignore_eos=True)).generate_token_len == 2
