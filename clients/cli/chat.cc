@@ -1,7 +1,7 @@
 #include "clients/cli/chat.h"
 
 #include "absl/strings/match.h"
-#include "nlohmann/json.hpp"
+#include "base/utf8.h"
 
 namespace berth::cli {
 namespace {
@@ -22,15 +22,6 @@ std::optional<std::string> ReadInput(const LineSource& read_line) {
 }
 
 }  // namespace
-
-bool IsUtf8(const std::string& text) {
-  try {
-    nlohmann::json(text).dump();
-  } catch (const nlohmann::json::type_error&) {
-    return false;
-  }
-  return true;
-}
 
 LineSource LinesOf(std::istream& in, std::ostream& out) {
   return [&in, &out](const std::string& prompt) -> std::optional<std::string> {
@@ -53,7 +44,7 @@ absl::Status Chat(Conversation& conversation, const LineSource& read_line, std::
       if (status.ok()) out << "the session is closed" << std::endl;
     } else if (absl::StartsWith(*input, "/image")) {
       status = absl::UnimplementedError("/image: no model that Berth serves takes images");
-    } else if (!IsUtf8(*input)) {
+    } else if (!base::IsUtf8(*input)) {
       status = absl::InvalidArgumentError("the input is not UTF-8");
     } else {
       status = conversation.Ask(*input, [&](const auto& message) { out << TextOf(message) << std::flush; });

@@ -17,9 +17,6 @@ using LineSource = std::function<std::optional<std::string>(const std::string& p
 // Lines of a stream, with the prompts written to `out`. Both outlive it.
 LineSource LinesOf(std::istream& in, std::ostream& out);
 
-// Whether the API takes it as text.
-bool IsUtf8(const std::string& text);
-
 // Reads inputs and prints answers until `exit` or the end of the input. An empty line (a double Enter) ends an input; `end`
 // closes the session, so that the next input begins another; `/image` is kept for models that see; errors are written to
 // `errors` and the loop goes on. Closes the session it leaves. Returns the last error.

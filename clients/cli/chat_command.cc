@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "clients/cli/admin_command.h"
 #include "clients/cli/chat.h"
 #include "clients/cli/elapsed_line.h"
@@ -95,7 +96,7 @@ absl::StatusOr<std::unique_ptr<LocalServer>> StartOwnServer(const ChatFlags& fla
 
 // Of an answer, and how to reach a server.
 void AddConversationFlags(CLI::App& app, ChatFlags& flags) {
-  const CLI::Validator utf8([](const std::string& text) { return IsUtf8(text) ? "" : "is not UTF-8"; }, "", "utf8");
+  const CLI::Validator utf8([](const std::string& text) { return base::IsUtf8(text) ? "" : "is not UTF-8"; }, "", "utf8");
   auto* const prompt = app.add_option("--prompt", flags.prompt, "Answer this and exit")->check(utf8);
   app.add_flag("--json", flags.json, "The answer to --prompt with its token ids, as JSON with the fields of berth.v1")
       ->needs(prompt);

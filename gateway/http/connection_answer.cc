@@ -4,17 +4,16 @@
 #include <sstream>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/utf8.h"
 #include "boost/asio/post.hpp"
 #include "boost/asio/write.hpp"
 #include "boost/beast/http/empty_body.hpp"
 #include "boost/beast/http/write.hpp"
 #include "gateway/http/connection.h"
-#include "gateway/http/json_text.h"
 #include "gateway/http/rate_headers.h"
 #include "proto/rpc/limits.h"
 #include "proto/rpc/status.h"
@@ -33,17 +32,6 @@ constexpr size_t kMaxDiscardBytes = 256 << 20;
 constexpr char kPreflightSeconds[] = "3600";
 
 constexpr char kRequestId[] = "X-Request-Id", kWorkerHint[] = "X-Worker-Hint", kSessionId[] = "X-Session-Id";
-
-// Workers read no other text.
-bool IsUtf8(const std::string& text) { return nlohmann::ordered_json::parse(Dump(text)) == text; }
-
-// As W3C's Trace Context has it.
-bool IsTraceparent(std::string_view text) {
-  constexpr std::string_view kForm = "00-00000000000000000000000000000000-0000000000000000-00";
-  return std::equal(text.begin(), text.end(), kForm.begin(), kForm.end(), [](char c, char form) {
-    return form == '-' ? c == '-' : absl::ascii_isxdigit(static_cast<unsigned char>(c));
-  });
-}
 
 std::string WorkerHint(const v1::Started& started) {
   return absl::StrCat(started.worker_id(), "/", started.worker_incarnation());
@@ -171,7 +159,7 @@ void Connection::SetCommonHeaders(Headers& headers) {
 void Connection::Generate(GenerationCall call) {
   if (call.spec.session_id().empty()) {
     const std::string session = RequestHeader(kSessionId);
-    if (!IsUtf8(session)) {
+    if (!base::IsUtf8(session)) {
       return Fail(rpc::FieldError(kSessionId, absl::StrCat("is \"", absl::CHexEscape(session.substr(0, rpc::kMaxNameBytes)),
                                                            "\", which is not UTF-8")));
     }
@@ -184,7 +172,6 @@ void Connection::Generate(GenerationCall call) {
 }
 
 void Connection::StartGeneration() {
-  const std::string trace = RequestHeader("traceparent");
   generation_ =
       std::make_shared<Generation>(context_.generation, endpoint_->path,
                                    Generation::Options{.stream = call_->stream, .single_tool_call = call_->single_tool_call},
@@ -195,7 +182,7 @@ void Connection::StartGeneration() {
                                    });
   generation_->Start({.tenant = tenant_->name,
                       .spec = call_->opens_session ? call_->spec : std::move(call_->spec),
-                      .traceparent = IsTraceparent(trace) ? trace : "",
+                      .traceparent = RequestHeader("traceparent"),
                       .worker_hint = RequestHeader(kWorkerHint),
                       .limits = tenant_},
                      std::move(call_->more_prompts));

@@ -7,7 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "google/protobuf/wrappers.pb.h"
+#include "base/utf8.h"
 #include "proto/rpc/limits.h"
 #include "proto/rpc/status.h"
 
@@ -17,18 +17,11 @@ namespace {
 // What a submit may hold besides its prompt.
 constexpr size_t kMaxSpecBytes = 1 << 20;
 
-// As the parser of whoever gets it will see it.
-bool IsUtf8(const std::string& text) {
-  google::protobuf::BytesValue bytes;
-  bytes.set_value(text);
-  return google::protobuf::StringValue().ParseFromString(bytes.SerializeAsString());
-}
-
 absl::Status CheckName(const char* field, const std::string& name) {
   if (name.size() > rpc::kMaxNameBytes) {
     return rpc::FieldError(field, absl::StrCat("has ", name.size(), " bytes, at most ", rpc::kMaxNameBytes, " are allowed"));
   }
-  if (IsUtf8(name)) return absl::OkStatus();
+  if (base::IsUtf8(name)) return absl::OkStatus();
   return rpc::FieldError(field, absl::StrCat("is \"", absl::CHexEscape(name), "\", which is not UTF-8"));
 }
 

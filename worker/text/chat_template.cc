@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "worker/text/jinja/format.h"
 #include "worker/text/jinja/template.h"
 #include "worker/text/jinja/unicode.h"
@@ -23,7 +24,7 @@ absl::StatusOr<Value> ParseJson(const std::string& name, const std::string& text
 }
 
 absl::StatusOr<Value> MessageValue(const ChatMessage& message) {
-  if (!jinja::IsUtf8(message.role) || !jinja::IsUtf8(message.content)) {
+  if (!base::IsUtf8(message.role) || !base::IsUtf8(message.content)) {
     return absl::InvalidArgumentError("a message is not UTF-8");
   }
   std::vector<std::pair<Value, Value>> items = {{Value("role"), Value(message.role)},
@@ -68,7 +69,7 @@ class JinjaChatTemplate : public ChatTemplate {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ParseChatTemplate(std::string_view source, std::string bos, std::string eos) {
-  if (!jinja::IsUtf8(bos) || !jinja::IsUtf8(eos)) return absl::InvalidArgumentError("the text of a special token is not UTF-8");
+  if (!base::IsUtf8(bos) || !base::IsUtf8(eos)) return absl::InvalidArgumentError("the text of a special token is not UTF-8");
   BERTH_ASSIGN_OR_RETURN(jinja::Template parsed, jinja::Template::FromSource(source));
   return std::make_unique<JinjaChatTemplate>(std::move(parsed), std::move(bos), std::move(eos));
 }

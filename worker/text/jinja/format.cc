@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/unicode.h"
 
@@ -224,7 +225,7 @@ absl::StatusOr<Value> FromJsonAt(const nlohmann::ordered_json& json, int depth) 
       return Value(json.get<double>());
     case Type::string: {
       const std::string& text = json.get_ref<const std::string&>();
-      if (!IsUtf8(text)) return absl::InvalidArgumentError("a JSON string is not UTF-8");
+      if (!base::IsUtf8(text)) return absl::InvalidArgumentError("a JSON string is not UTF-8");
       return Value(text);
     }
     case Type::array: {
@@ -238,7 +239,7 @@ absl::StatusOr<Value> FromJsonAt(const nlohmann::ordered_json& json, int depth) 
     case Type::object: {
       std::vector<std::pair<Value, Value>> items;
       for (const auto& [key, item] : json.items()) {
-        if (!IsUtf8(key)) return absl::InvalidArgumentError("a JSON key is not UTF-8");
+        if (!base::IsUtf8(key)) return absl::InvalidArgumentError("a JSON key is not UTF-8");
         BERTH_ASSIGN_OR_RETURN(Value value, FromJsonAt(item, depth + 1));
         items.emplace_back(Value(key), std::move(value));
       }

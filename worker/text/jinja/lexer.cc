@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "worker/text/jinja/cat.h"
 #include "worker/text/jinja/unicode.h"
 
@@ -306,7 +307,7 @@ absl::Status ErrorAtLine(int line, std::string_view message) {
 }
 
 absl::StatusOr<std::vector<Token>> Tokenize(std::string_view source) {
-  if (!IsUtf8(source)) return absl::InvalidArgumentError("the template is not UTF-8");
+  if (!base::IsUtf8(source)) return absl::InvalidArgumentError("the template is not UTF-8");
   return Lexer(NormalizeNewlines(source)).Run();
 }
 

@@ -31,8 +31,6 @@ size_t SequenceLength(char lead) {
 
 }  // namespace
 
-bool IsUtf8(std::string_view text) { return FindInvalidUtf8(text) == std::string_view::npos; }
-
 std::vector<std::string_view> CodePoints(std::string_view text) {
   std::vector<std::string_view> result;
   result.reserve(text.size());

@@ -6,9 +6,7 @@
 
 namespace berth::text::jinja {
 
-// Python's str on UTF-8. All input is valid UTF-8 (IsUtf8 guards the door), so is all output.
-
-bool IsUtf8(std::string_view text);
+// Python's str on UTF-8. All input is valid UTF-8 (base::IsUtf8 guards the door), so is all output.
 
 // One view per code point.
 std::vector<std::string_view> CodePoints(std::string_view text);
