@@ -79,15 +79,16 @@ TEST_F(AdminTest, AGatewayThatStopsIsNotReadyAgain) {
   const auto watch = grpc::health::v1::Health::NewStub(channel_)->Watch(&watch_context, request);
   grpc::health::v1::HealthCheckResponse health;
   ASSERT_TRUE(watch->Read(&health));
+  const auto admin = Admin();
   std::thread stop([this] { gateway_->Stop(absl::Seconds(20)); });
   while (health.status() == grpc::health::v1::HealthCheckResponse::SERVING && watch->Read(&health)) continue;
   EXPECT_EQ(health.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
   // As when workers come and go, this looks whether the gateway is ready.
-  const auto drain = Admin()->Drain(&drain_context, {});
+  const auto drain = admin->Drain(&drain_context, {});
   v1::DrainResponse report;
   EXPECT_TRUE(drain->Read(&report));
   v1::UndrainResponse response;
-  EXPECT_TRUE(Admin()->Undrain(&undrain_context, {}, &response).ok());
+  EXPECT_TRUE(admin->Undrain(&undrain_context, {}, &response).ok());
   EXPECT_FALSE(Ready());
   drain_context.TryCancel();
   watch_context.TryCancel();
