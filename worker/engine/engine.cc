@@ -329,7 +329,8 @@ void Engine::Impl::Publish(StepOutput output) {
 void Engine::Impl::UpdateSnapshot() {
   EngineStats stats = scheduler_.stats();
   stats.host_time = host_time_;
-  stats.step_budget = step_time_.Budget(submitted_.empty() ? 0 : submitted_.front().work.tokens);
+  const StepWork work = submitted_.empty() ? StepWork{} : submitted_.front().work;
+  stats.step_budget = step_time_.Budget(work.tokens, absl::Seconds(limits_.cost.Seconds(work)));
   base::MutexLock lock(mutex_);
   stats_ = stats;
   in_flight_ = !submitted_.empty();

@@ -32,7 +32,10 @@ absl::Duration StepTime::Predict(int tokens) const {
   return absl::ZeroDuration();
 }
 
-absl::Duration StepTime::Budget(int tokens) const { return std::max(absl::Seconds(2), 8 * Predict(tokens)); }
+absl::Duration StepTime::Budget(int tokens, absl::Duration modelled) const {
+  const absl::Duration predicted = Predict(tokens);
+  return std::max(absl::Seconds(2), 8 * (predicted > absl::ZeroDuration() ? predicted : modelled));
+}
 
 void StepPace::Record(const StepWork& work, absl::Duration time, bool exact) {
   if (!cost_.known()) return;

@@ -13,8 +13,8 @@ class StepTime {
   void Record(int tokens, absl::Duration time);
   // From the nearest smaller size measured, scaled up to `tokens`; zero while nothing of that size or less was measured.
   absl::Duration Predict(int tokens) const;
-  // When a step of this size counts as stalled: max(2 s, 8 × predicted).
-  absl::Duration Budget(int tokens) const;
+  // When a step of this size counts as stalled: max(2 s, 8 × predicted), `modelled` standing in while nothing is measured.
+  absl::Duration Budget(int tokens, absl::Duration modelled) const;
 
  private:
   static constexpr int kBuckets = 32;

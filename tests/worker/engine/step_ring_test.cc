@@ -64,10 +64,12 @@ TEST(StepTimeTest, PredictsFromTheNearestSmallerSizeMeasured) {
 
 TEST(StepTimeTest, AStepIsStalledAfterEightTimesItsTimeButNotBeforeTwoSeconds) {
   StepTime time;
-  EXPECT_EQ(time.Budget(1), absl::Seconds(2));
+  constexpr absl::Duration kModelled = absl::Seconds(3);
+  EXPECT_EQ(time.Budget(1, absl::ZeroDuration()), absl::Seconds(2));
+  EXPECT_EQ(time.Budget(1, kModelled), 8 * kModelled) << "of a model whose first prompt is long work";
   time.Record(1, absl::Milliseconds(100));
-  EXPECT_EQ(time.Budget(1), absl::Seconds(2));
-  EXPECT_EQ(time.Budget(4), absl::Milliseconds(3200));
+  EXPECT_EQ(time.Budget(1, kModelled), absl::Seconds(2));
+  EXPECT_EQ(time.Budget(4, kModelled), absl::Milliseconds(3200));
 }
 
 }  // namespace
