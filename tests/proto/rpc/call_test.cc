@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <deque>
 #include <functional>
 #include <string>
 #include <thread>
@@ -261,11 +262,18 @@ TEST_F(CallTest, CancelAndDeadlineReachTheHandlerOnce) {
 
 TEST_F(CallTest, BidiEchoesUntilTheClientHalfCloses) {
   on_attach_ = [](std::shared_ptr<LinkCall> call) {
-    call->OnRead([call](v1::AttachRequest& request) {
-      v1::AttachResponse response;
-      response.set_frame(request.acknowledged_frame() * 10);
-      call->Write(response);
+    // A request may be there before the write of the last response is known to be done.
+    const auto answers = std::make_shared<std::deque<v1::AttachResponse>>();
+    const auto go_on = [call, answers] {
+      if (call->writing() || answers->empty()) return;
+      call->Write(answers->front());
+      answers->pop_front();
+    };
+    call->OnRead([answers, go_on](v1::AttachRequest& request) {
+      answers->emplace_back().set_frame(request.acknowledged_frame() * 10);
+      go_on();
     });
+    call->OnWritten(go_on);
     call->OnReadsDone([call] { call->Finish(absl::OkStatus()); });
   };
   Start();
