@@ -37,7 +37,6 @@ struct Loaded {
   std::shared_ptr<grpc::ChannelCredentials> worker_credentials;
   std::unique_ptr<http::TlsContext> http_tls;  // null: plaintext
   rpc::ApiKeys api_keys;
-  absl::Time callers_certificate = absl::InfiniteFuture(), workers_certificate = absl::InfiniteFuture();  // their ends
 };
 
 absl::StatusOr<Loaded> Load(const GatewayOptions& options) {
@@ -48,11 +47,10 @@ absl::StatusOr<Loaded> Load(const GatewayOptions& options) {
                                                    ": beyond loopback the admin port needs a CA for client certificates"));
   }
   BERTH_ASSIGN_OR_RETURN(loaded.worker_credentials, rpc::MakeChannelCredentials(options.worker_tls));
-  BERTH_ASSIGN_OR_RETURN(loaded.workers_certificate, rpc::CheckTlsFiles(options.worker_tls, /*server=*/false));
   BERTH_ASSIGN_OR_RETURN(loaded.api_keys, rpc::ApiKeys::Load(options.api_keys));
-  if (!options.tls.enabled()) return loaded;
-  BERTH_ASSIGN_OR_RETURN(loaded.http_tls, http::TlsContext::Load(options.tls));
-  BERTH_ASSIGN_OR_RETURN(loaded.callers_certificate, rpc::CheckTlsFiles(options.tls, /*server=*/true));
+  if (options.tls.enabled()) {
+    BERTH_ASSIGN_OR_RETURN(loaded.http_tls, http::TlsContext::Load(options.tls));
+  }
   return loaded;
 }
 
@@ -93,11 +91,10 @@ class Gateway::Impl {
         admin_server_(
             {.host = options.admin_host, .port = options.admin_port, .tls = options.tls, .shared_shard = &server_.shard()}) {
     if (options.api_keys.enabled()) authenticator_.Replace(std::move(loaded.api_keys));
-    metrics_.SetCertificateExpiry("callers", loaded.callers_certificate);
-    metrics_.SetCertificateExpiry("workers", loaded.workers_certificate);
   }
 
   absl::Status Start() {
+    BERTH_RETURN_IF_ERROR(ReadCertificates());
     callers_.AddTo(server_);
     callers_reflection_.AddTo(server_);
     health_.AddTo(server_);
@@ -198,10 +195,17 @@ class Gateway::Impl {
     return absl::OkStatus();
   }
 
-  absl::Status ReadCertificate(std::string_view shown_to, const rpc::TlsOptions& tls, bool server) {
-    BERTH_ASSIGN_OR_RETURN(const absl::Time expiry, rpc::CheckTlsFiles(tls, server));
-    metrics_.SetCertificateExpiry(shown_to, expiry);
-    return absl::OkStatus();
+  // Checks both and tells when they expire; one that is no good does not keep the other from being told.
+  absl::Status ReadCertificates() {
+    absl::Status status;
+    const auto read = [&](std::string_view shown_to, const rpc::TlsOptions& tls, bool server) {
+      const absl::StatusOr<absl::Time> expiry = rpc::CheckTlsFiles(tls, server);
+      if (expiry.ok()) metrics_.SetCertificateExpiry(shown_to, *expiry);
+      status.Update(expiry.status());
+    };
+    if (http_tls_ != nullptr) read("callers", options_.tls, /*server=*/true);
+    read("workers", options_.worker_tls, /*server=*/false);
+    return status;
   }
 
   // On the watcher's thread. What is no good is logged, and what was there before stays in use.
@@ -209,11 +213,8 @@ class Gateway::Impl {
     absl::StatusOr<rpc::ApiKeys> keys = rpc::ApiKeys::Load(options_.api_keys);
     absl::Status status = keys.status();
     if (keys.ok() && options_.api_keys.enabled()) authenticator_.Replace(*std::move(keys));
-    if (http_tls_ != nullptr) {
-      status.Update(http_tls_->Reload());
-      status.Update(ReadCertificate("callers", options_.tls, /*server=*/true));
-    }
-    status.Update(ReadCertificate("workers", options_.worker_tls, /*server=*/false));
+    if (http_tls_ != nullptr) status.Update(http_tls_->Reload());
+    status.Update(ReadCertificates());
     metrics_.ConfigReloaded(status.ok());
     if (status.ok()) {
       spdlog::info("keys and certificates were read again");
