@@ -210,9 +210,17 @@ int Main(const std::string& filter) {
     if (name.find(filter) != std::string::npos) bench.Attend(name, m, entries, decode);
   };
   std::mt19937 random(7);
-  std::vector<Entry> mixed, shorter;  // `shorter` is what a trace of conversations decodes
+  std::vector<Entry> mixed, shorter;
   for (int i = 0; i < 256; ++i) mixed.push_back({1 + static_cast<int>(random() % 2000), 1});
   for (int i = 0; i < 256; ++i) shorter.push_back({60 + static_cast<int>(random() % 740), 1});
+  // What the trace of `berth bench engine` decodes while all its streams run, and then as few are left.
+  const auto trace = [&random](int count, int mean) {
+    std::exponential_distribution<double> half(2.0 / mean);
+    std::vector<Entry> entries;
+    for (int i = 0; i < count; ++i) entries.push_back({10 + static_cast<int>(half(random) + half(random)), 1});
+    return entries;
+  };
+  const std::vector<Entry> traces[] = {trace(12, 1150), trace(28, 930), trace(56, 770), trace(128, 550), trace(256, 350)};
   const Model models[] = {{"M1 16/8 d128", 16, 8, 128},        {"M2 32/8 d128", 32, 8, 128},
                           {"32/32 d128", 32, 32, 128},         {"9/3 d64", 9, 3, 64},
                           {"16/8 d256", 16, 8, 256},           {"V2-Lite 16 latents", 16, 1, 576, 512},
@@ -234,6 +242,9 @@ int Main(const std::string& filter) {
     if (m.kv_heads <= 8) {
       run(name + " decode 256 x 1-2000", m, mixed, true);
       run(name + " decode 256 x 60-800", m, shorter, true);
+      for (const std::vector<Entry>& entries : traces) {
+        run(name + " decode " + std::to_string(entries.size()) + " of a trace", m, entries, true);
+      }
     }
     run(name + " decode 1 x 32000", m, {{32000, 1}}, true);
     prefill(m);

@@ -7,7 +7,7 @@
 #include "kernels/cuda/util/numeric.cuh"
 
 // Attention of decode rows. The keys and values that all entries see, in the order (entry, kv head, step of tokens), are cut
-// into one contiguous range of equally many steps per thread block, on the device, from the context lengths. A warp takes 16
+// into one contiguous range of equal work per thread block, on the device, from the context lengths. A warp takes 16
 // tokens of every step and goes through its own pipeline of copies; keys are the 16-row operand of the products and query heads
 // the 8 columns, so that scores come out transposed and a group of up to 8 heads costs what one costs. The warps' parts of a
 // row, and then the blocks', are combined in order. Whatever is older than the step is on its way before the kernel that brings
@@ -124,7 +124,7 @@ __device__ void StoreFour(T* to, float4 x, float factor) {
 
 // The end of a row, or of this block's range: the warps' parts become the output, or this block's part of it.
 template <typename T, typename Shape>
-__device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, const DecodeCursor<Shape>& cursor, int64_t step,
+__device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, const DecodeCursor<Shape>& cursor,
                           DecodeState<T, Shape>& state, float* stage) {
   constexpr int kDim = Shape::kDim;
   __shared__ float highest[Shape::kWarps][kDecodeHeads], sums[Shape::kWarps][kDecodeHeads];
@@ -144,8 +144,7 @@ __device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, 
     }
   }
   __syncthreads();
-  const int64_t row_begin = step - (cursor.step - cursor.first_step), row_end = row_begin + cursor.steps();
-  const int from = range.BlockOf(row_begin), to = range.BlockOf(row_end - 1), block = blockIdx.x;
+  const int from = range.BlockOf(cursor.row_begin()), to = range.BlockOf(cursor.row_last()), block = blockIdx.x;
   const int first = cursor.head % params.slices * kDecodeHeads, heads = min(kDecodeHeads, params.attend.group - first);
   T* out = static_cast<T*>(params.attend.out) + cursor.entry * params.attend.out_stride +
            (cursor.head / params.slices * params.attend.group + first) * params.attend.out_head_stride;
@@ -188,23 +187,24 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
   LetSuccessorStart();
   DecodeCursor<Shape> cursor;
   const DecodeRange range = FindRange(params, cursor);
-  const bool works = static_cast<int>(blockIdx.x) < range.blocks;
-  const int64_t begin = works ? range.Begin(blockIdx.x) : 0, end = works ? range.Begin(blockIdx.x + 1) : 0;
+  const int64_t end = range.End(blockIdx.x);
+  const bool works = cursor.place < end;
   const int heads = params.heads(), warp = threadIdx.x / 32;
 
   const uint32_t own_slices = SharedAddress(shared) + warp * 2 * Shape::kHalfBytes;
   DecodeCursor<Shape> ahead = cursor;
-  int64_t next = begin;
   int next_stage = 0;
-  StepBlocks<Shape> blocks(params, cursor, end - begin);
-  // Queues the copies of step `next`.
+  StepBlocks<Shape> blocks(params, cursor, end);
+  // Queues the copies of the next step.
   const auto copy_next = [&](int block) {
-    if (next < end) {
+    if (ahead.place < end) {
       CopySlice(params, ahead, block, own_slices + next_stage * Shape::kStageBytes);
       next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
-      if (++next < end) {
+      if (ahead.next_place() < end) {
         ahead.Advance(params.attend, heads);
         blocks.Follow(ahead);
+      } else {
+        ahead.place = end;
       }
     }
     CommitCopies();
@@ -212,8 +212,8 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
   // Lengths, tables and all positions but the newest are older than this step.
 #pragma unroll 1
   for (int queued = 0; queued < Shape::kStages - 1; ++queued) {
-    if (next < end && ahead.AtEnd()) WaitForInputs();
-    copy_next(next < end ? blocks.Read(ahead) : 0);
+    if (ahead.place < end && ahead.AtEnd()) WaitForInputs();
+    copy_next(ahead.place < end ? blocks.Read(ahead) : 0);
   }
   WaitForInputs();
   ZeroEmptyRows<T, Shape>(params);
@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
   state.Clear();
   blocks.Await();
   int stage = 0;
-  for (int64_t step = begin;; ++step) {
+  for (;;) {
     copy_next(blocks.Next());
     WaitForCopies<Shape::kStages - 1>();
     __syncwarp();
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
       state.Add(params.attend, cursor, token, own_slices + stage * Shape::kStageBytes);
     }
     __syncwarp();
-    const bool last = step + 1 == end;
+    const bool last = cursor.next_place() >= end;
     if (last || cursor.step + 1 == cursor.end) {
       const DecodeCursor<Shape> done = cursor;
       if (!last) {
@@ -241,11 +241,11 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
         cursor.Advance(params.attend, heads);
         state.LoadQuery(params, cursor.entry, cursor.head);
       }
-      FinishRow(params, range, done, step, state, reinterpret_cast<float*>(shared + stage * Shape::kStageBytes));
+      FinishRow(params, range, done, state, reinterpret_cast<float*>(shared + stage * Shape::kStageBytes));
       if (last) return;
       state.Clear();
     } else {
-      ++cursor.step;
+      cursor.SkipWithinRow(1);
     }
     stage = stage + 1 == Shape::kStages ? 0 : stage + 1;
   }

@@ -19,8 +19,8 @@ __device__ const int32_t* BlockOf(const AttendParams& params, const DecodeCursor
 template <typename Shape>
 class NearBlocks {
  public:
-  __device__ NearBlocks(const DecodeParams& params, const DecodeCursor<Shape>& first, int64_t steps)
-      : params_(params), next_(steps > 0 ? *BlockOf(params.attend, first) : 0) {}
+  __device__ NearBlocks(const DecodeParams& params, const DecodeCursor<Shape>& first, int64_t end)
+      : params_(params), next_(first.place < end ? *BlockOf(params.attend, first) : 0) {}
   __device__ int Read(const DecodeCursor<Shape>&) const { return next_; }
   __device__ void Await() {}
   __device__ int Next() const { return next_; }
@@ -37,9 +37,9 @@ class NearBlocks {
 template <typename Shape>
 class FarBlocks {
  public:
-  // The steps are the `steps` from `first` on. Commits a group of copies.
-  __device__ FarBlocks(const DecodeParams& params, const DecodeCursor<Shape>& first, int64_t steps)
-      : params_(params), lane_step_(first), left_(steps) {
+  // The steps are those from `first` on that begin before place `end`. Commits a group of copies.
+  __device__ FarBlocks(const DecodeParams& params, const DecodeCursor<Shape>& first, int64_t end)
+      : params_(params), lane_step_(first), end_(end) {
     __shared__ int32_t batches[Shape::kWarps][2 * kBatch];
     batches_ = batches[threadIdx.x / 32];
     Skip(threadIdx.x % kBatch);
@@ -73,22 +73,26 @@ class FarBlocks {
   static constexpr int kBatch = 32;
 
   __device__ void Skip(int steps) {
-    left_ -= steps;
-    if (left_ <= 0) return;
+    if (lane_step_.place >= end_) return;
     for (int rest; (rest = lane_step_.end - lane_step_.step) <= steps; steps -= rest) {
-      lane_step_.step = lane_step_.end - 1;
+      lane_step_.SkipWithinRow(rest - 1);
+      if (lane_step_.next_place() >= end_) {
+        lane_step_.place = end_;
+        return;
+      }
       lane_step_.Advance(params_.attend, params_.heads());
     }
-    lane_step_.step += steps;
+    lane_step_.SkipWithinRow(steps);
   }
   // To the 32 places from `to` on.
   __device__ void CopyBatch(int to) const {
-    if (left_ > 0) CopyWordAsync(SharedAddress(batches_ + to + threadIdx.x % kBatch), BlockOf(params_.attend, lane_step_));
+    if (lane_step_.place < end_)
+      CopyWordAsync(SharedAddress(batches_ + to + threadIdx.x % kBatch), BlockOf(params_.attend, lane_step_));
   }
 
   const DecodeParams& params_;
   DecodeCursor<Shape> lane_step_;  // this lane's step of the latest batch
-  int64_t left_;                   // steps from there on
+  int64_t end_;
   const int32_t* batches_;
   int next_ = 0;
 };

@@ -5,7 +5,8 @@
 #include "kernels/cuda/attend/decode_parts.cuh"
 #include "kernels/cuda/attend/params.h"
 
-// How decode attention is dealt out: see decode.cuh.
+// How decode attention is dealt out: see decode.cuh. Work is counted in steps of tokens; to end a row takes as long as
+// kRowSteps.
 namespace berth::kernels::cuda {
 
 inline constexpr int kSliceTokens = 16;
@@ -21,6 +22,7 @@ struct DecodeShape {
   static constexpr int kWarps = kDim <= 128 ? 4 : 2;
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kStepTokens = kWarps * kSliceTokens;
+  static constexpr int kRowSteps = kFew ? 0 : 1;
   static constexpr int kHalfBytes = kSliceTokens * kDim * 2;  // a warp's keys of a step, or its values
   static constexpr int kStageBytes = kWarps * 2 * kHalfBytes;
   // Two of the larger fit on an sm_80 or later with 192 KiB, no more on Hopper, so that all its SMs get as many.
@@ -50,6 +52,7 @@ struct DecodeCursor {
   int entry, head;            // head: kv head * slices + slice
   int step, first_step, end;  // the row's steps are [first_step, end)
   int first, length;          // the row sees positions [first, length)
+  int64_t place;              // of the step in the order of all work
 
   __device__ void Enter(const AttendParams& params, int new_entry) {
     entry = new_entry;
@@ -59,10 +62,21 @@ struct DecodeCursor {
     end = (length + kStepTokens - 1) / kStepTokens;
   }
   __device__ int steps() const { return max(end - first_step, 0); }
+  // The row's work.
+  __device__ int work() const { return steps() > 0 ? steps() + Shape::kRowSteps : 0; }
+  // The places of the row's first and last step, and of the step behind this one.
+  __device__ int64_t row_begin() const { return place - (step - first_step); }
+  __device__ int64_t row_last() const { return place + (end - 1 - step); }
+  __device__ int64_t next_place() const { return place + 1 + (step + 1 < end ? 0 : Shape::kRowSteps); }
   // Whether the step holds the row's newest position.
   __device__ bool AtEnd() const { return step + 1 == end; }
+  __device__ void SkipWithinRow(int steps) {
+    step += steps;
+    place += steps;
+  }
   // There must be a next step.
   __device__ void Advance(const AttendParams& params, int heads) {
+    place = next_place();
     if (++step < end) return;
     step = first_step;
     if (++head < heads) return;
@@ -72,63 +86,77 @@ struct DecodeCursor {
   }
 };
 
-// What a block does: steps [begin, end) of `total`, dealt out to `blocks`.
+// The steps of a block are those with places in [Begin(), End()), equal shares of all work.
 struct DecodeRange {
   int64_t total;
-  int blocks;
-  // No more blocks than the largest share leaves work for, so that rows have few parts.
+  int share;
+
   __device__ static DecodeRange DealOut(int64_t total, int blocks) {
-    const int64_t most = (total + blocks - 1) / blocks;
-    return {total, total == 0 ? 0 : static_cast<int>((total + most - 1) / most)};
+    return {total, max(static_cast<int>((total + blocks - 1) / blocks), 1)};
   }
-  __device__ int64_t Begin(int block) const { return block * total / blocks; }
-  __device__ int BlockOf(int64_t step) const { return static_cast<int>(((step + 1) * blocks - 1) / total); }
+  __device__ int64_t Begin(int block) const { return min(int64_t{block} * share, total); }
+  __device__ int64_t End(int block) const { return Begin(block + 1); }
+  __device__ int BlockOf(int64_t place) const { return static_cast<int>(place / share); }
 };
 
-// Sets `cursor` to this block's first step. Every thread adds up a share of the entries.
+// Sets `cursor` to this block's first step; its place is the end of the range if there is none. Every thread adds up a share of
+// the entries.
 template <typename Shape>
 __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>& cursor) {
-  __shared__ int warp_steps[Shape::kWarps], begin_entry, steps_before;
+  __shared__ int warp_work[Shape::kWarps], begin_entry, work_before;
   const int heads = params.heads(), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int share = (params.entries + Shape::kThreads - 1) / Shape::kThreads;
   const int from = min(static_cast<int>(threadIdx.x) * share, params.entries), to = min(from + share, params.entries);
   int own = 0;
   for (int entry = from; entry < to; ++entry) {
     cursor.Enter(params.attend, entry);
-    own += cursor.steps();
+    own += cursor.work();
   }
   int sum = own;
   for (int offset = 1; offset < 32; offset *= 2) {
     const int other = __shfl_up_sync(~0u, sum, offset);
     if (lane >= offset) sum += other;
   }
-  if (lane == 31) warp_steps[warp] = sum;
+  if (lane == 31) warp_work[warp] = sum;
   __syncthreads();
   int before = sum - own;
   int64_t total = 0;
   for (int w = 0; w < Shape::kWarps; ++w) {
-    if (w < warp) before += warp_steps[w];
-    total += warp_steps[w];
+    if (w < warp) before += warp_work[w];
+    total += warp_work[w];
   }
   total *= heads;
   const DecodeRange range = DecodeRange::DealOut(total, gridDim.x);
-  if (static_cast<int>(blockIdx.x) >= range.blocks) return range;
-  const int64_t begin = range.Begin(blockIdx.x);
+  const int64_t begin = range.Begin(blockIdx.x), end = range.End(blockIdx.x);
+  cursor.place = end;
+  if (begin == end) return range;
   if (begin >= static_cast<int64_t>(before) * heads && begin < static_cast<int64_t>(before + own) * heads) {
     int entry = from;
     for (;; ++entry) {
       cursor.Enter(params.attend, entry);
-      if (begin < static_cast<int64_t>(before + cursor.steps()) * heads) break;
-      before += cursor.steps();
+      if (begin < static_cast<int64_t>(before + cursor.work()) * heads) break;
+      before += cursor.work();
     }
     begin_entry = entry;
-    steps_before = before;
+    work_before = before;
   }
   __syncthreads();
   cursor.Enter(params.attend, begin_entry);
-  const int rest = static_cast<int>(begin - static_cast<int64_t>(steps_before) * heads);
-  cursor.head = rest / cursor.steps();
-  cursor.step += rest % cursor.steps();
+  const int rest = static_cast<int>(begin - static_cast<int64_t>(work_before) * heads), steps = rest % cursor.work();
+  cursor.head = rest / cursor.work();
+  if (steps < cursor.steps()) {
+    cursor.step += steps;
+    cursor.place = begin;
+    return range;
+  }
+  // The end of a row whose last step another block has.
+  cursor.step = cursor.end - 1;
+  cursor.place = begin - (steps - cursor.steps()) - 1;
+  if (cursor.next_place() < end) {
+    cursor.Advance(params.attend, heads);
+  } else {
+    cursor.place = end;
+  }
   return range;
 }
 

@@ -63,8 +63,8 @@ __global__ void __launch_bounds__(LatentShape::kThreads, 1)
   WaitForInputs();
   DecodeCursor<Shape> cursor;
   const DecodeRange range = FindRange(params, cursor);
-  if (static_cast<int>(blockIdx.x) >= range.blocks) return;
-  const int64_t begin = range.Begin(blockIdx.x), end = range.Begin(blockIdx.x + 1);
+  const int64_t begin = range.Begin(blockIdx.x), end = range.End(blockIdx.x);
+  if (begin == end) return;
   const uint32_t queries = SharedAddress(shared), tiles = queries + Shape::kQueryBytes;
   const float scale_log2 = params.attend.scale * kLog2E;
   PrefillTile tile = DecodeTile(params.attend, cursor);

@@ -264,6 +264,23 @@ class CudaAttendTest : public TwinTensors {
 
 TEST_P(CudaAttendTest, DecodeMatchesTheCpu) { CompareShapes(DecodeEntries({63, 1, 64, 65, 300, 16, 17}), /*decode=*/true); }
 
+TEST_P(CudaAttendTest, ManyDecodeRowsMatchTheCpu) {
+  std::vector<Entry> entries = DecodeEntries({1500, 1, 16, 17});
+  for (int i = 0; i < 26; ++i) entries.push_back({1 + i * 37 % 230, 1});
+  CompareShapes(entries, /*decode=*/true);
+  Compare({.q_heads = 71, .kv_heads = 1, .dim = 64, .entries = entries, .decode = true});
+  for (const int window : {1, 20, 100}) {
+    Compare({.q_heads = 6,
+             .kv_heads = 2,
+             .dim = 128,
+             .entries = entries,
+             .decode = true,
+             .window = window,
+             .softcap = 5,
+             .alibi = true});
+  }
+}
+
 TEST_P(CudaAttendTest, FewRowsBetweenProducts) {
   for (const int group : {1, 2, 4, 7, 8}) {
     for (const std::vector<Entry>& entries :
