@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -31,18 +32,26 @@ std::string ShortName(const std::string& symbol) {
 
 }  // namespace
 
-void KernelTimes::Add(const std::string& symbol, double seconds) {
+void KernelTimes::Add(const std::string& symbol, int64_t begin, int64_t end) {
   base::MutexLock lock(mutex_);
-  KernelTime& time = by_symbol_[symbol];
-  ++time.calls;
-  time.seconds += seconds;
+  runs_.push_back({.begin = begin, .end = end, .symbol = &*symbols_.insert(symbol).first});
 }
 
 std::vector<KernelTime> KernelTimes::Take() {
   base::MutexLock lock(mutex_);
+  std::vector<Run> runs = std::exchange(runs_, {});
+  std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.end < b.end; });
+  std::map<const std::string*, KernelTime> by_symbol;
+  int64_t last = 0;
+  for (const Run& run : runs) {
+    KernelTime& time = by_symbol[run.symbol];
+    ++time.calls;
+    time.seconds += 1e-9 * static_cast<double>(run.end - std::max(run.begin, last));
+    last = run.end;
+  }
   std::vector<KernelTime> kernels;
-  for (const auto& [symbol, time] : std::exchange(by_symbol_, {})) {
-    kernels.push_back({.name = ShortName(symbol), .calls = time.calls, .seconds = time.seconds});
+  for (const auto& [symbol, time] : by_symbol) {
+    kernels.push_back({.name = ShortName(*symbol), .calls = time.calls, .seconds = time.seconds});
   }
   std::sort(kernels.begin(), kernels.end(), [](const KernelTime& a, const KernelTime& b) { return a.seconds > b.seconds; });
   return kernels;

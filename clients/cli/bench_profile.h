@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,20 +15,25 @@ namespace berth::cli {
 struct KernelTime {
   std::string name;  // without namespaces and parameters
   int64_t calls = 0;
-  double seconds = 0;  // in sum; kernels may overlap
+  double seconds = 0;  // in sum, each from the end of all that ended before it, for one may start beside others and wait
 };
 
 // Sums times by symbol. Thread-safe.
 class KernelTimes {
  public:
-  // `symbol`: maybe a mangled name.
-  void Add(const std::string& symbol, double seconds);
+  // One run, in any order. `symbol`: maybe a mangled name; `begin` and `end` in ns of one clock.
+  void Add(const std::string& symbol, int64_t begin, int64_t end);
   // What was added since the last call, the longest first.
   std::vector<KernelTime> Take();
 
  private:
+  struct Run {
+    int64_t begin, end;
+    const std::string* symbol;  // of symbols_
+  };
   base::Mutex mutex_;
-  std::map<std::string, KernelTime> by_symbol_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> symbols_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Run> runs_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Times every kernel that the device runs, those of graphs too. Steps take longer meanwhile. One at a time in a process, and

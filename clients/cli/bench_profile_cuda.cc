@@ -44,7 +44,7 @@ void CUPTIAPI OnBufferCompleted(CUcontext, uint32_t, uint8_t* buffer, size_t, si
   while (collected.cupti.next_record(buffer, valid, &record) == CUPTI_SUCCESS) {
     if (record->kind != CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) continue;
     const auto& kernel = *reinterpret_cast<const CUpti_ActivityKernel10*>(record);
-    collected.times.Add(kernel.name, 1e-9 * static_cast<double>(kernel.end - kernel.start));
+    collected.times.Add(kernel.name, static_cast<int64_t>(kernel.start), static_cast<int64_t>(kernel.end));
   }
   std::free(buffer);
 }

@@ -106,16 +106,18 @@ TEST(EngineBenchTest, BadOptionsAndModelsAreErrors) {
 
 TEST(KernelTimesTest, SumsBySymbolUnderShortNames) {
   KernelTimes times;
-  times.Add("nvjet_sm90_tst", 1e-3);
   const std::string symbol = "_ZN5berth7kernels4cuda12_GLOBAL__N_16SampleI13__nv_bfloat16EEvPKT_i";
-  times.Add(symbol, 2e-3);
-  times.Add(symbol, 3e-3);
+  times.Add(symbol, 3'000'000, 6'000'000);
+  // Starts beside the one before and waits for it.
+  times.Add("nvjet_sm90_tst", 4'000'000, 7'000'000);
+  times.Add(symbol, 1'000'000, 3'000'000);
   const std::vector<KernelTime> kernels = times.Take();
   ASSERT_EQ(kernels.size(), 2u);
   EXPECT_EQ(kernels[0].name, "Sample<__nv_bfloat16>");
   EXPECT_EQ(kernels[0].calls, 2);
   EXPECT_DOUBLE_EQ(kernels[0].seconds, 5e-3);
   EXPECT_EQ(kernels[1].name, "nvjet_sm90_tst");
+  EXPECT_DOUBLE_EQ(kernels[1].seconds, 1e-3);
   EXPECT_TRUE(times.Take().empty());
 }
 

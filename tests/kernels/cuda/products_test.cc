@@ -235,18 +235,23 @@ TEST_P(ProductsTest, BatchInvariantRowsAreEqualInAllNumbers) {
 }
 
 TEST_P(ProductsTest, BatchInvariantMlpsAreEqualInAllNumbers) {
-  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 16384});
-  constexpr int64_t kMost = 300;
+  constexpr int64_t kMost = 1101;
+  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = kMost, .max_hidden = 4096, .max_product = 16384});
   for (const auto& [k, inter] : {std::pair<int64_t, int64_t>{2048, 5400}, {1000, 6400}, {512, 333}}) {
     const Twin &weight = Values({2 * inter, k}, 1 / std::sqrt(float(k))), &in = Values({kMost, k});
+    const Twin& norm = Floats({k}, 1, 0.1f);
     const auto multiply = [&, inter = inter](int64_t rows) {
       const Tensor out = Make(DType::kF32, GetParam(), {kMost, inter}).device.Rows(0, rows);
-      ops->MlpUp({.residual = in.device.Rows(0, rows), .weight = WeightOf(weight.device), .gated = true, .out = out});
+      ops->MlpUp({.residual = in.device.Rows(0, rows),
+                  .norm = {.weight = norm.device},
+                  .weight = WeightOf(weight.device),
+                  .gated = true,
+                  .out = out});
       EXPECT_TRUE(ops->Sync().ok());
       return Download(out);
     };
     const std::vector<float> all = multiply(kMost);
-    for (const int64_t rows : {1, 2, 8, 9, 32, 33, 64, 65, 128, 129, 200, 256, 257}) {
+    for (const int64_t rows : {1, 2, 8, 9, 32, 33, 64, 65, 128, 129, 200, 256, 257, 527, 528}) {
       const std::vector<float> some = multiply(rows);
       EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << rows << " rows, " << k << " to " << inter;
     }
@@ -391,6 +396,18 @@ TEST_P(AttnInTest, SplitOfManyRows) {
       twins_.clear();
       buffers_.clear();
     }
+  }
+}
+
+// As many as a step of prompts has.
+TEST_P(AttnInTest, RowsOfWholePrompts) {
+  for (const AttnInCase& c :
+       {AttnInCase{264, 3, 1, 64, 32, true, false, true, 1.5f}, AttnInCase{1024, 10, 1, 128, 64, false, true, false, 0},
+        AttnInCase{2048, 2, 1, 256, 128, false, false, true, 0}}) {
+    SCOPED_TRACE(testing::Message() << "hidden " << c.hidden << ", heads of " << c.head_dim);
+    Run(c, 1101);
+    twins_.clear();
+    buffers_.clear();
   }
 }
 
