@@ -168,8 +168,8 @@ class Gateway::Impl {
                         .detokenize = Forward(&CallerServices::Detokenize),
                         .embed =
                             [this](const std::shared_ptr<const rpc::Tenant>& tenant, const v1::EmbedRequest& request,
-                                   auto done) {
-                              return callers_.Embed(server_.shard(), tenant, request, absl::InfiniteDuration(),
+                                   bool further, auto done) {
+                              return callers_.Embed(server_.shard(), tenant, request, further, absl::InfiniteDuration(),
                                                     std::move(done));
                             },
                         .close_session = Forward(&CallerServices::CloseSession),

@@ -46,16 +46,17 @@ RateLimiter::Account& RateLimiter::Filled(const rpc::Tenant& tenant, int gateway
   return account;
 }
 
-absl::Status RateLimiter::Take(const rpc::Tenant& tenant, int64_t tokens, int gateways, absl::Duration now) {
+absl::Status RateLimiter::Take(const rpc::Tenant& tenant, int64_t tokens, bool further, int gateways, absl::Duration now) {
   Account& account = Filled(tenant, gateways, now);
   const double wanted = std::min(static_cast<double>(tokens), account.tokens.capacity);
-  if (account.requests.level < 1) {
-    return RateLimitedError(tenant, "requests", tenant.requests_per_minute, account.requests.TimeUntil(1));
+  const double requests = further ? 0 : 1;
+  if (account.requests.level < requests) {
+    return RateLimitedError(tenant, "requests", tenant.requests_per_minute, account.requests.TimeUntil(requests));
   }
   if (account.tokens.level < wanted) {
     return RateLimitedError(tenant, "tokens", tenant.tokens_per_minute, account.tokens.TimeUntil(wanted));
   }
-  account.requests.level -= 1;
+  account.requests.level -= requests;
   account.tokens.level -= static_cast<double>(tokens);
   return absl::OkStatus();
 }

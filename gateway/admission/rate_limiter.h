@@ -26,9 +26,9 @@ class RateLimiter {
     std::optional<Level> requests, tokens;
   };
 
-  // Takes one request and `tokens`. RESOURCE_EXHAUSTED "RATE_LIMITED" with RetryInfo when one of the buckets has too little;
-  // then nothing is taken. A request larger than its bucket needs a full one.
-  absl::Status Take(const rpc::Tenant& tenant, int64_t tokens, int gateways, absl::Duration now);
+  // Takes one request, unless this is a `further` part of one, and `tokens`. RESOURCE_EXHAUSTED "RATE_LIMITED" with RetryInfo
+  // when one of the buckets has too little; then nothing is taken. A request larger than its bucket needs a full one.
+  absl::Status Take(const rpc::Tenant& tenant, int64_t tokens, bool further, int gateways, absl::Duration now);
   // Takes more tokens, or gives some back when `tokens` is negative.
   void Correct(const rpc::Tenant& tenant, int64_t tokens);
   Levels Get(const rpc::Tenant& tenant, int gateways, absl::Duration now);

@@ -130,7 +130,7 @@ void CallerServices::AddEmbed(rpc::Server& server) {
   server.AddUnary(inference_, &Inference::AsyncService::RequestEmbed, [this](auto call) {
     const auto answer = Begin(context_, call, "InferenceService", "Embed");
     if (answer == nullptr) return;
-    call->OnCancel(Embed(call->shard(), answer->tenant, call->request(), rpc::TimeLeft(call->context()),
+    call->OnCancel(Embed(call->shard(), answer->tenant, call->request(), /*further=*/false, rpc::TimeLeft(call->context()),
                          [answer](const absl::Status& status, const v1::EmbedResponse& response) {
                            if (status.ok()) {
                              answer->Finish(response);
@@ -259,12 +259,12 @@ void CallerServices::AskToEmbed(const std::shared_ptr<Embedding>& embedding, int
 }
 
 std::function<void()> CallerServices::Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
-                                            const v1::EmbedRequest& request, absl::Duration timeout,
+                                            const v1::EmbedRequest& request, bool further, absl::Duration timeout,
                                             Done<v1::EmbedResponse> done) {
   relay::Relay& relay = context_.relay;
   const int worker = AnyWorker(request.model());
-  const absl::StatusOr<int64_t> charged =
-      worker < 0 ? relay::NoWorkerError(relay.view(), request.model()) : relay.BeginEmbedding(*tenant, request.inputs());
+  const absl::StatusOr<int64_t> charged = worker < 0 ? relay::NoWorkerError(relay.view(), request.model())
+                                                     : relay.BeginEmbedding(*tenant, request.inputs(), further);
   if (!charged.ok()) {
     done(charged.status(), {});
     return [] {};

@@ -31,9 +31,11 @@ class CallerServices {
                 Done<v1::TokenizeResponse> done);
   void Detokenize(rpc::Shard& shard, const std::string& tenant, const v1::DetokenizeRequest& request,
                   Done<v1::DetokenizeResponse> done);
-  // A worker that does not go on with it is followed by another, once. Returns what cancels it: `done` hears of that, too.
+  // A worker that does not go on with it is followed by another, once. Returns what cancels it: `done` hears of that, too. A
+  // `further` part of a caller's request counts none against the tenant's limit.
   std::function<void()> Embed(rpc::Shard& shard, const std::shared_ptr<const rpc::Tenant>& tenant,
-                              const v1::EmbedRequest& request, absl::Duration timeout, Done<v1::EmbedResponse> done);
+                              const v1::EmbedRequest& request, bool further, absl::Duration timeout,
+                              Done<v1::EmbedResponse> done);
   void CloseSession(rpc::Shard& shard, const std::string& tenant, const v1::CloseSessionRequest& request,
                     Done<v1::CloseSessionResponse> done);
   void ForkSession(rpc::Shard& shard, const std::string& tenant, const v1::ForkSessionRequest& request,

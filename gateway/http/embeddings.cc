@@ -131,7 +131,7 @@ void Embeddings(Exchange& exchange) {
     const auto self = weak.lock();
     for (size_t i = 0; self != nullptr && i < parts->request.parts.size() && !parts->failed; ++i) {
       parts->cancels.push_back(
-          self->context().workers.embed(self->tenant(), parts->request.parts[i],
+          self->context().workers.embed(self->tenant(), parts->request.parts[i], /*further=*/i > 0,
                                         [weak, parts, i](const absl::Status& status, const v1::EmbedResponse& response) {
                                           if (const auto self = weak.lock()) TakePart(self, parts, i, status, response);
                                         }));

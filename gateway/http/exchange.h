@@ -26,8 +26,9 @@ struct WorkerCalls {
                                   std::function<void(const absl::Status& status, const Response& response)> done)>;
   Call<v1::TokenizeRequest, v1::TokenizeResponse> tokenize;
   Call<v1::DetokenizeRequest, v1::DetokenizeResponse> detokenize;
-  // Returns what cancels it.
+  // As CallerServices::Embed: returns what cancels it.
   std::function<std::function<void()>(const std::shared_ptr<const rpc::Tenant>& tenant, const v1::EmbedRequest& request,
+                                      bool further,
                                       std::function<void(const absl::Status& status, const v1::EmbedResponse& response)> done)>
       embed;
   Call<v1::CloseSessionRequest, v1::CloseSessionResponse> close_session;

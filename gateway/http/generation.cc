@@ -18,7 +18,8 @@ void Generation::Start(relay::GenerationRequest request, std::vector<v1::Prompt>
         parts_.resize(1 + more_prompts.size());
         for (size_t i = 0; i < parts_.size() && !ended_; ++i) {
           relay::GenerationRequest part = request;
-          if (i > 0) *part.spec.mutable_prompt() = std::move(more_prompts[i - 1]);
+          part.further = i > 0;
+          if (part.further) *part.spec.mutable_prompt() = std::move(more_prompts[i - 1]);
           parts_[i].id = context_.relay.Open(std::move(part), *this);
         }
         if (request.limits != nullptr) levels_ = context_.relay.RateLevels(*request.limits);

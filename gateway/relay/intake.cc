@@ -28,20 +28,20 @@ absl::StatusOr<std::optional<int64_t>> Intake::Charge(const GenerationRequest& r
                                                     " may ask for ", request.limits->max_priority, " at most"));
   }
   const int64_t tokens = PromptTokens(request.spec.prompt());
-  BERTH_RETURN_IF_ERROR(Take(*request.limits, tokens, gateways, now));
+  BERTH_RETURN_IF_ERROR(Take(*request.limits, tokens, request.further, gateways, now));
   return tokens;
 }
 
 absl::StatusOr<int64_t> Intake::Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs,
-                                       int gateways, absl::Duration now) {
+                                       bool further, int gateways, absl::Duration now) {
   int64_t tokens = 0;
   for (const v1::Prompt& input : inputs) tokens += PromptTokens(input);
-  BERTH_RETURN_IF_ERROR(Take(tenant, tokens, gateways, now));
+  BERTH_RETURN_IF_ERROR(Take(tenant, tokens, further, gateways, now));
   return tokens;
 }
 
-absl::Status Intake::Take(const rpc::Tenant& tenant, int64_t tokens, int gateways, absl::Duration now) {
-  absl::Status status = rate_limiter_.Take(tenant, tokens, gateways, now);
+absl::Status Intake::Take(const rpc::Tenant& tenant, int64_t tokens, bool further, int gateways, absl::Duration now) {
+  absl::Status status = rate_limiter_.Take(tenant, tokens, further, gateways, now);
   if (!status.ok()) metrics_.RateLimited(tenant.name);
   return status;
 }

@@ -22,9 +22,9 @@ class Intake {
   // Charges a request of a tenant with limits what it is likely to use, which is returned for Settle; nothing without limits.
   // RESOURCE_EXHAUSTED when the limits are used up.
   absl::StatusOr<std::optional<int64_t>> Charge(const GenerationRequest& request, int gateways, absl::Duration now);
-  // The same for texts to embed: a request, and its tokens as far as they can be told; for Correct.
+  // The same for texts to embed: a request or a `further` part of one, and its tokens as far as they can be told; for Correct.
   absl::StatusOr<int64_t> Charge(const rpc::Tenant& tenant, const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs,
-                                 int gateways, absl::Duration now);
+                                 bool further, int gateways, absl::Duration now);
   // More tokens than were charged, or fewer.
   void Correct(const rpc::Tenant& tenant, int64_t tokens) { rate_limiter_.Correct(tenant, tokens); }
   // From the charge to what the stream has used.
@@ -52,7 +52,7 @@ class Intake {
   absl::Status CheckInTime(const GenerationRequest& request, absl::Duration wait, absl::Duration now) const;
 
  private:
-  absl::Status Take(const rpc::Tenant& tenant, int64_t tokens, int gateways, absl::Duration now);
+  absl::Status Take(const rpc::Tenant& tenant, int64_t tokens, bool further, int gateways, absl::Duration now);
 
   GatewayMetrics& metrics_;
   admission::RateLimiter rate_limiter_;

@@ -169,10 +169,11 @@ absl::Status Relay::Accept(Stream& stream) {
 }
 
 absl::StatusOr<int64_t> Relay::BeginEmbedding(const rpc::Tenant& tenant,
-                                              const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs) {
+                                              const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs, bool further) {
   if (draining_) return DrainingError();
   retry_budget_.CountRequest(clock_.Monotonic());
-  BERTH_ASSIGN_OR_RETURN(const int64_t charged, intake_.Charge(tenant, inputs, view_.AttachedGateways(), clock_.Monotonic()));
+  BERTH_ASSIGN_OR_RETURN(const int64_t charged,
+                         intake_.Charge(tenant, inputs, further, view_.AttachedGateways(), clock_.Monotonic()));
   ++embeddings_;
   return charged;
 }

@@ -107,10 +107,11 @@ class Relay : private WorkerLink::Owner {
     return intake_.Levels(tenant, view_.AttachedGateways(), clock_.Monotonic());
   }
 
-  // Lets an embedding in: takes a request and the tokens of what is to be embedded, as far as they can be told, from the
-  // tenant's limits; as RateLimiter::Take. UNAVAILABLE while the gateway drains. It is under way until EmbeddingEnded, once.
+  // Lets an embedding in: takes a request, unless it is a `further` part of one, and the tokens of what is to be embedded, as
+  // far as they can be told, from the tenant's limits; as RateLimiter::Take. UNAVAILABLE while the gateway drains. It is under
+  // way until EmbeddingEnded, once.
   absl::StatusOr<int64_t> BeginEmbedding(const rpc::Tenant& tenant,
-                                         const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs);
+                                         const google::protobuf::RepeatedPtrField<v1::Prompt>& inputs, bool further);
   // With the tokens that it used beyond the charge.
   void EmbeddingEnded(const rpc::Tenant& tenant, int64_t tokens);
 

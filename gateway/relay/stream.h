@@ -30,6 +30,8 @@ struct GenerationRequest {
   std::string worker_hint;
   // Null: none.
   std::shared_ptr<const rpc::Tenant> limits;
+  // Another prompt of a list, whose first one counts as the request.
+  bool further = false;
 };
 
 // Checks what the gateway itself and its links rely on, and fixes what must be the same on every worker that ever runs the

@@ -14,7 +14,7 @@ class RateLimiterTest : public ::testing::Test {
  protected:
   int TakeAll(const rpc::Tenant& tenant, int gateways = 1) {
     for (int taken = 0;; ++taken) {
-      if (!limiter_.Take(tenant, 0, gateways, now_).ok()) return taken;
+      if (!limiter_.Take(tenant, 0, false, gateways, now_).ok()) return taken;
     }
   }
 
@@ -26,7 +26,7 @@ class RateLimiterTest : public ::testing::Test {
 
 TEST_F(RateLimiterTest, AMinutesWorthAtOnceThenAsTimePasses) {
   EXPECT_EQ(TakeAll(requests_), 60);
-  const absl::Status refused = limiter_.Take(requests_, 0, 1, now_);
+  const absl::Status refused = limiter_.Take(requests_, 0, false, 1, now_);
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(rpc::Reason(refused), "RATE_LIMITED");
   EXPECT_EQ(rpc::RetryAfter(refused), absl::Seconds(1));
@@ -40,8 +40,9 @@ TEST_F(RateLimiterTest, AMinutesWorthAtOnceThenAsTimePasses) {
 TEST_F(RateLimiterTest, TenantsDoNotShareAndTheUnlimitedAreNeverRefused) {
   TakeAll(requests_);
   const rpc::Tenant other{.name = "b", .requests_per_minute = 60};
-  EXPECT_TRUE(limiter_.Take(other, 0, 1, now_).ok());
-  for (int i = 0; i < 1000; ++i) EXPECT_TRUE(limiter_.Take({.name = "free"}, 1 << 30, 1, now_).ok());
+  EXPECT_TRUE(limiter_.Take(other, 0, false, 1, now_).ok());
+  EXPECT_TRUE(limiter_.Take(requests_, 0, true, 1, now_).ok()) << "a part of a request is none";
+  for (int i = 0; i < 1000; ++i) EXPECT_TRUE(limiter_.Take({.name = "free"}, 1 << 30, false, 1, now_).ok());
   EXPECT_FALSE(limiter_.Get({.name = "free"}, 1, now_).tokens.has_value());
 }
 
@@ -53,29 +54,29 @@ TEST_F(RateLimiterTest, GatewaysShareTheLimit) {
 }
 
 TEST_F(RateLimiterTest, AnEstimateIsCorrectedAndDebtIsPaidBack) {
-  EXPECT_TRUE(limiter_.Take(tokens_, 100, 1, now_).ok());
+  EXPECT_TRUE(limiter_.Take(tokens_, 100, false, 1, now_).ok());
   limiter_.Correct(tokens_, -60);
   EXPECT_EQ(limiter_.Get(tokens_, 1, now_).tokens->remaining, 560);
   limiter_.Correct(tokens_, 800);
-  const absl::Status refused = limiter_.Take(tokens_, 10, 1, now_);
+  const absl::Status refused = limiter_.Take(tokens_, 10, false, 1, now_);
   EXPECT_EQ(rpc::RetryAfter(refused), absl::Seconds(25)) << "240 of debt and 10, at 10 a second";
   EXPECT_EQ(limiter_.Get(tokens_, 1, now_).tokens->remaining, 0);
   now_ += absl::Seconds(25);
-  EXPECT_TRUE(limiter_.Take(tokens_, 10, 1, now_).ok());
+  EXPECT_TRUE(limiter_.Take(tokens_, 10, false, 1, now_).ok());
 }
 
 TEST_F(RateLimiterTest, ARequestLargerThanTheBucketNeedsAFullOne) {
-  EXPECT_TRUE(limiter_.Take(tokens_, 900, 1, now_).ok());
-  EXPECT_FALSE(limiter_.Take(tokens_, 1, 1, now_).ok());
+  EXPECT_TRUE(limiter_.Take(tokens_, 900, false, 1, now_).ok());
+  EXPECT_FALSE(limiter_.Take(tokens_, 1, false, 1, now_).ok());
   now_ += absl::Seconds(89);
-  EXPECT_FALSE(limiter_.Take(tokens_, 900, 1, now_).ok());
+  EXPECT_FALSE(limiter_.Take(tokens_, 900, false, 1, now_).ok());
   now_ += absl::Seconds(1);
-  EXPECT_TRUE(limiter_.Take(tokens_, 900, 1, now_).ok());
+  EXPECT_TRUE(limiter_.Take(tokens_, 900, false, 1, now_).ok());
 }
 
 TEST_F(RateLimiterTest, LevelsTellLimitRemainderAndReset) {
   const rpc::Tenant both{.name = "x", .requests_per_minute = 120, .tokens_per_minute = 6000};
-  EXPECT_TRUE(limiter_.Take(both, 1000, 2, now_).ok());
+  EXPECT_TRUE(limiter_.Take(both, 1000, false, 2, now_).ok());
   const RateLimiter::Levels levels = limiter_.Get(both, 2, now_);
   EXPECT_EQ(levels.requests->limit, 60);
   EXPECT_EQ(levels.requests->remaining, 59);

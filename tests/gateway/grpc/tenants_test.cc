@@ -9,12 +9,14 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-// Digests of the keys "secret" and "other".
+// Digests of the keys "secret", "other" and "third".
 constexpr char kKeys[] =
     "tenant acme\n"
     "key sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b acme\n"
     "tenant small requests-per-minute=2 tokens-per-minute=1000 max-priority=0\n"
-    "key sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa small\n";
+    "key sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa small\n"
+    "tenant terse tokens-per-minute=1000\n"
+    "key sha256:b1e99324505bd32da0e1f85dcf5e19a09db0481e8a15f62c41eb320304a8e927 terse\n";
 
 class TenantsTest : public GatewayTest {
  protected:
@@ -97,6 +99,27 @@ TEST_F(TenantsTest, LimitsAreToldAndRefusalsSayWhenToComeBack) {
   const auto other = Post("secret");
   EXPECT_EQ(other.status, 200) << "tenants do not share";
   EXPECT_EQ(other.head.find("x-ratelimit"), std::string::npos);
+}
+
+TEST_F(TenantsTest, AListIsOneRequest) {
+  const auto post = [&](const char* path, json body) {
+    body["model"] = "m";
+    return HttpClient(gateway_->ports().http).PostAndReceive(path, body.dump(), "Authorization: Bearer other\r\n");
+  };
+  const auto prompts = post("/v1/completions", {{"prompt", {"hi", "hello", "hey"}}, {"max_tokens", 3}});
+  ASSERT_EQ(prompts.status, 200) << prompts.body;
+  EXPECT_THAT(prompts.head, HasSubstr("x-ratelimit-remaining-requests: 1"));
+  const auto texts = post("/v1/embeddings", {{"input", std::vector<std::string>(100, "hi")}});
+  ASSERT_EQ(texts.status, 200) << texts.body;
+  EXPECT_EQ(json::parse(texts.body)["data"].size(), 100u);
+  EXPECT_EQ(post("/v1/completions", {{"prompt", "hi"}, {"max_tokens", 3}}).status, 429);
+  // Its tokens count all the same.
+  const std::string text(3000, 'x');
+  const auto many =
+      HttpClient(gateway_->ports().http)
+          .PostAndReceive("/v1/completions", json{{"model", "m"}, {"prompt", {text, text}}, {"max_tokens", 3}}.dump(),
+                          "Authorization: Bearer third\r\n");
+  EXPECT_EQ(many.status, 429) << many.body;
 }
 
 TEST_F(TenantsTest, AChangedFileCountsAndABrokenOneDoesNot) {

@@ -403,11 +403,11 @@ TEST_F(RelayTest, StoppingEndsAllStreamsAndLinks) {
 TEST_F(RelayTest, ADrainWaitsForEmbeddingsAndTakesNoMore) {
   MakeAttached(1);
   const rpc::Tenant tenant{.name = "t"};
-  ASSERT_TRUE(relay_->BeginEmbedding(tenant, {}).ok());
+  ASSERT_TRUE(relay_->BeginEmbedding(tenant, {}, false).ok());
   bool idle = false;
   relay_->Drain([&] { idle = true; });
   EXPECT_FALSE(idle);
-  EXPECT_EQ(rpc::Reason(relay_->BeginEmbedding(tenant, {}).status()), "DRAINING");
+  EXPECT_EQ(rpc::Reason(relay_->BeginEmbedding(tenant, {}, false).status()), "DRAINING");
   relay_->EmbeddingEnded(tenant, 0);
   EXPECT_TRUE(idle);
 }
