@@ -200,12 +200,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
     if (ahead.place < end) {
       CopySlice(params, ahead, block, own_slices + next_stage * Shape::kStageBytes);
       next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
-      if (ahead.next_place() < end) {
-        ahead.Advance(params.attend, heads);
-        blocks.Follow(ahead);
-      } else {
-        ahead.place = end;
-      }
+      if (ahead.AdvanceBefore(end, params.attend, heads)) blocks.Follow(ahead);
     }
     CommitCopies();
   };
@@ -234,7 +229,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
     }
     __syncwarp();
     const bool last = cursor.next_place() >= end;
-    if (last || cursor.step + 1 == cursor.end) {
+    if (last || cursor.AtEnd()) {
       const DecodeCursor<Shape> done = cursor;
       if (!last) {
         // On its way while the row is finished.

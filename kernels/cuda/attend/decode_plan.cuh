@@ -68,7 +68,7 @@ struct DecodeCursor {
   __device__ int64_t row_begin() const { return place - (step - first_step); }
   __device__ int64_t row_last() const { return place + (end - 1 - step); }
   __device__ int64_t next_place() const { return place + 1 + (step + 1 < end ? 0 : Shape::kRowSteps); }
-  // Whether the step holds the row's newest position.
+  // Whether the step is the row's last, which holds its newest position.
   __device__ bool AtEnd() const { return step + 1 == end; }
   __device__ void SkipWithinRow(int steps) {
     step += steps;
@@ -83,6 +83,15 @@ struct DecodeCursor {
     head = 0;
     do Enter(params, entry + 1);
     while (steps() == 0);
+  }
+  // To the next step if its place is before `stop`; else the place becomes `stop`.
+  __device__ bool AdvanceBefore(int64_t stop, const AttendParams& params, int heads) {
+    if (next_place() >= stop) {
+      place = stop;
+      return false;
+    }
+    Advance(params, heads);
+    return true;
   }
 };
 
@@ -152,11 +161,7 @@ __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>
   // The end of a row whose last step another block has.
   cursor.step = cursor.end - 1;
   cursor.place = begin - (steps - cursor.steps()) - 1;
-  if (cursor.next_place() < end) {
-    cursor.Advance(params.attend, heads);
-  } else {
-    cursor.place = end;
-  }
+  cursor.AdvanceBefore(end, params.attend, heads);
   return range;
 }
 
