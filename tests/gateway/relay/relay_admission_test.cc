@@ -204,11 +204,8 @@ TEST_F(RelayAdmissionTest, AFollowUpTurnWaitsForItsOwnWorkerAndLetsOthersPass) {
   Make(2);
   workers_.Attach("w0", 1, 7, 1);
   workers_.Attach("w1", 1, 7, 1);
-  GenerationRequest turn = Request("s");
-  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  Running first = Run(turn);
-  turn.spec.set_session_id("s~1");
-  Running waits = Run(turn);
+  Running first = Run(InteractiveTurn("s"));
+  Running waits = Run(InteractiveTurn("s~1"));
   EXPECT_TRUE(waits.worker.empty());
   EXPECT_EQ(relay_->waiting(), 1);
   Running other = Run(Request());
@@ -223,13 +220,10 @@ TEST_F(RelayAdmissionTest, AFullWorkersQueueKeepsNobodyFromAnIdleOne) {
   Make(2, {.max_waiting = 2});
   workers_.Attach("w0", 1, 7, 1);
   workers_.Attach("w1", 1, 7, 1);
-  GenerationRequest turn = Request("s");
-  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  Running first = Run(turn);
+  Running first = Run(InteractiveTurn("s"));
   std::vector<Running> waiting;
   for (const char* session : {"s~1", "s~2"}) {
-    turn.spec.set_session_id(session);
-    waiting.push_back(Run(turn));
+    waiting.push_back(Run(InteractiveTurn(session)));
     EXPECT_EQ(waiting.back().worker, "");
   }
   Running other = Run(Request());
@@ -245,11 +239,8 @@ TEST_F(RelayAdmissionTest, AFullWorkersQueueKeepsNobodyFromAnIdleOne) {
 TEST_F(RelayAdmissionTest, ADrainingWorkersRoomGoesToWhoWaitsForIt) {
   Make(1);
   workers_.Attach("w0", 1, 7, 1);
-  GenerationRequest turn = Request("s");
-  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  Running first = Run(turn);
-  turn.spec.set_session_id("s~1");
-  Running waits = Run(turn);
+  Running first = Run(InteractiveTurn("s"));
+  Running waits = Run(InteractiveTurn("s~1"));
   EXPECT_EQ(waits.worker, "");
   v1::LoadReport load = FakeWorkers::Load(1);
   load.set_state(v1::WORKER_STATE_DRAINING);

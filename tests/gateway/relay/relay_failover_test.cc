@@ -210,9 +210,7 @@ TEST_F(RelayFailoverTest, InteractiveTurnsStayWithinTheirJournal) {
   Make(2);
   workers_.Attach("w0", 1, 7, 32, "disk");
   workers_.Attach("w1", 1, 7, 32, "disk");
-  GenerationRequest turn = Request("s");
-  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  Running run = Run(turn);
+  Running run = Run(InteractiveTurn("s"));
   const std::string lost = run.worker;
   workers_.SendStarted(lost, run.submit.stream_id());
   Kill(lost);
@@ -222,9 +220,7 @@ TEST_F(RelayFailoverTest, InteractiveTurnsStayWithinTheirJournal) {
 
 TEST_F(RelayFailoverTest, WithoutASharedJournalTheSessionIsLost) {
   MakeAttached(2);
-  GenerationRequest turn = Request("s");
-  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  Running run = Run(turn);
+  Running run = Run(InteractiveTurn("s"));
   workers_.SendStarted(run.worker, run.submit.stream_id());
   Kill(run.worker);
   EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kFailedPrecondition);

@@ -97,6 +97,12 @@ class RelayTest : public ::testing::Test {
     request.spec.mutable_prompt()->set_text("hello");
     return request;
   }
+  // The same, of a session whose history stays at its worker.
+  static GenerationRequest InteractiveTurn(const std::string& session) {
+    GenerationRequest turn = Request(session);
+    turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+    return turn;
+  }
 
   std::unique_ptr<FakeCaller> NewCaller() { return std::make_unique<FakeCaller>(*relay_); }
   // Opens a stream and returns what its worker got; the worker is found by looking.

@@ -145,14 +145,11 @@ TEST_F(RelaySessionsTest, AnInteractiveSessionWithoutASharedJournalNeverMoves) {
     workers_.Attach(id, Start(id == ranks_[0]), 7, 32, /*journal=*/"");
     workers_.TakeWritten(id);
   }
-  GenerationRequest turn = Request("s");
-  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
-  EXPECT_EQ(RunHeldBySecond(absl::Hours(1), turn, /*version=*/1).worker, ranks_[1]);
+  EXPECT_EQ(RunHeldBySecond(absl::Hours(1), InteractiveTurn("s"), /*version=*/1).worker, ranks_[1]);
 }
 
 TEST_F(RelaySessionsTest, ASessionThatOpensIsAskedOfNobody) {
-  GenerationRequest turn = Request("s");
-  turn.spec.mutable_session()->set_mode(v1::SESSION_MODE_INTERACTIVE);
+  GenerationRequest turn = InteractiveTurn("s");
   turn.spec.mutable_session()->set_start(true);
   EXPECT_EQ(Run(turn).worker, ranks_[0]);
   EXPECT_TRUE(lookups_.empty());
