@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/json_scan.h"
 #include "base/status.h"
 #include "gateway/http/json_text.h"
 #include "proto/rpc/status.h"
@@ -26,15 +27,12 @@ absl::Status CheckShape(std::string_view text) {
   int64_t keys[kMaxDepth + 1] = {};  // so far, of the objects around this place
   int64_t comparisons = 0;
   int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size() && depth >= 0; ++i) {
-    const char c = text[i];
-    if (c == '"') in_string = !in_string;
-    if (in_string) {
-      i += c == '\\';
-    } else if (c == '[' || c == '{') {
+  absl::Status status;
+  base::ScanJson(text, [&](char c) {
+    if (c == '[' || c == '{') {
       if (++depth > kMaxDepth) {
-        return absl::InvalidArgumentError(absl::StrCat("the body nests deeper than ", kMaxDepth, " levels"));
+        status = absl::InvalidArgumentError(absl::StrCat("the body nests deeper than ", kMaxDepth, " levels"));
+        return false;
       }
       keys[depth] = 0;
     } else if (c == ']' || c == '}') {
@@ -42,12 +40,14 @@ absl::Status CheckShape(std::string_view text) {
     } else if (c == ':') {
       comparisons += keys[depth]++;
       if (comparisons > kMaxComparisons) {
-        return absl::InvalidArgumentError(
+        status = absl::InvalidArgumentError(
             absl::StrCat("the body's objects have too many keys: at most ", kMaxKeys, " in one, fewer in each of several"));
+        return false;
       }
     }
-  }
-  return absl::OkStatus();
+    return depth >= 0;
+  });
+  return status;
 }
 
 bool FitsInt64(const json& value) {

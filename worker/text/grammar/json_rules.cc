@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/json_scan.h"
 
 namespace berth::text {
 namespace {
@@ -137,22 +138,15 @@ Grammar::ExprId JsonRules::List(ExprId item, int least, int most) const {
 absl::Status CheckSize(std::string_view json) {
   constexpr int kMaxNesting = 256, kMaxMembers = 20'000;
   int depth = 0, members = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < json.size(); ++i) {
-    const char c = json[i];
-    if (c == '"') in_string = !in_string;
-    if (in_string) {
-      if (c == '\\') ++i;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxNesting)
-        return absl::InvalidArgumentError(absl::StrCat("JSON nested deeper than ", kMaxNesting, " levels"));
-    } else if (c == ']' || c == '}') {
-      --depth;
-    } else if (c == ':') {
-      if (++members > kMaxMembers)
-        return absl::InvalidArgumentError(absl::StrCat("JSON with more than ", kMaxMembers, " members of objects"));
-    }
-  }
+  base::ScanJson(json, [&](char c) {
+    if (c == '[' || c == '{') ++depth;
+    if (c == ']' || c == '}') --depth;
+    members += c == ':';
+    return depth <= kMaxNesting && members <= kMaxMembers;
+  });
+  if (depth > kMaxNesting) return absl::InvalidArgumentError(absl::StrCat("JSON nested deeper than ", kMaxNesting, " levels"));
+  if (members > kMaxMembers)
+    return absl::InvalidArgumentError(absl::StrCat("JSON with more than ", kMaxMembers, " members of objects"));
   return absl::OkStatus();
 }
 
