@@ -8,12 +8,11 @@
 #include "base/status.h"
 #include "gateway/relay/placement.h"
 #include "gateway/relay/relay_state.h"
+#include "proto/rpc/deadline.h"
 #include "proto/rpc/status.h"
 
 namespace berth::relay {
 namespace {
-
-absl::Status DeadlineError() { return absl::DeadlineExceededError("the request's deadline has passed"); }
 
 absl::Status DrainingError() {
   return rpc::ErrorWithReason(absl::StatusCode::kUnavailable, "DRAINING", "the gateway is shutting down");
@@ -150,7 +149,7 @@ uint64_t Relay::Open(GenerationRequest request, StreamSink& sink) {
 absl::Status Relay::Accept(Stream& stream) {
   const GenerationRequest& request = stream.generation.request();
   const absl::Duration left = request.deadline - clock_.Monotonic();
-  if (left <= absl::ZeroDuration()) return DeadlineError();
+  if (left <= absl::ZeroDuration()) return rpc::DeadlineError();
   if (draining_) return DrainingError();
   if (!view_.KnowsModel(request.spec.model())) return NoWorkerError(view_, request.spec.model());
   BERTH_ASSIGN_OR_RETURN(stream.charged_tokens, intake_.Charge(request, view_.AttachedGateways(), clock_.Monotonic()));
@@ -286,7 +285,7 @@ void Relay::OnDeadline(Stream& stream) {
   if (stream.state == State::kRunning) {
     intake_.Ended(stream.generation.request(), clock_.Monotonic() - stream.submitted_at, stream.generation.output_tokens());
   }
-  EndStream(stream, DeadlineError());
+  EndStream(stream, rpc::DeadlineError());
 }
 
 }  // namespace berth::relay

@@ -1,6 +1,7 @@
 #include "absl/strings/str_cat.h"
 #include "gateway/relay/placement.h"
 #include "gateway/relay/relay_state.h"
+#include "proto/rpc/deadline.h"
 #include "proto/rpc/status.h"
 
 namespace berth::relay {
@@ -83,6 +84,7 @@ void Relay::HandleEvent(v1::StreamEvent& event, absl::Duration now) {
       HandleTokens(stream, *event.mutable_delta(), now);
       break;
     case v1::StreamEvent::kFinished:
+      if (rpc::CutShort(event.finished(), stream.generation.request().deadline - now)) return OnDeadline(stream);
       intake_.Ended(stream.generation.request(), now - stream.submitted_at, event.finished().usage().completion_tokens());
       circuits_.Success(stream.worker);
       sessions_.Note(stream.generation, stream.worker);

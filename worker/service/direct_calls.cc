@@ -26,6 +26,12 @@ absl::Status TakenOver() {
   return rpc::ErrorWithReason(absl::StatusCode::kAborted, "TAKEN_OVER", "another call took the request over");
 }
 
+// OK: the event is part of the answer.
+absl::Status ErrorOf(const v1::StreamEvent& event, const grpc::ServerContext& context) {
+  if (event.has_error()) return rpc::FromProto(event.error());
+  return rpc::CutShort(event.finished(), rpc::TimeLeft(context)) ? rpc::DeadlineError() : absl::OkStatus();
+}
+
 // What a caller is told of an event that is no error.
 void MoveEvent(v1::StreamEvent& event, bool token_ids, v1::StreamGenerateResponse* message) {
   if (event.has_started()) message->mutable_started()->Swap(event.mutable_started());
@@ -63,7 +69,7 @@ class StreamSink : public RequestSink {
     if (call_->writing() || call_->ended()) return;
     if (next_ == events_.size() && !Refill()) return;
     v1::StreamEvent& event = *events_.Mutable(next_++);
-    if (event.has_error()) return call_->Finish(rpc::FromProto(event.error()));
+    if (absl::Status error = ErrorOf(event, call_->context()); !error.ok()) return call_->Finish(error);
     v1::StreamGenerateResponse response;
     if (!named_) response.set_request_id(id_);
     named_ = true;
@@ -124,7 +130,7 @@ class UnarySink : public RequestSink {
 
  private:
   void Add(v1::StreamEvent& event) {
-    if (event.has_error()) return call_->Fail(rpc::FromProto(event.error()));
+    if (absl::Status error = ErrorOf(event, call_->context()); !error.ok()) return call_->Fail(error);
     v1::StreamGenerateResponse message;
     const bool last = event.has_finished();
     MoveEvent(event, token_ids_, &message);

@@ -122,10 +122,10 @@ class FakeWorkers {
     delta.set_text(text);
     SendEvent(id, event);
   }
-  void SendFinished(const std::string& id, uint64_t stream) {
+  void SendFinished(const std::string& id, uint64_t stream, v1::FinishReason reason = v1::FINISH_REASON_LENGTH) {
     v1::StreamEvent event;
     event.set_stream_id(stream);
-    event.mutable_finished()->add_choices()->set_reason(v1::FINISH_REASON_LENGTH);
+    event.mutable_finished()->add_choices()->set_reason(reason);
     SendEvent(id, event);
   }
   void SendError(const std::string& id, uint64_t stream, const absl::Status& status) {

@@ -204,6 +204,27 @@ TEST_F(RelayTest, TheDeadlineEndsTheStreamAndTellsTheWorker) {
   EXPECT_EQ(workers_.TakeWritten("w0")[0].cancels_size(), 1);
 }
 
+TEST_F(RelayTest, TheDeadlineIsTheSameErrorWhenTheWorkerSeesItFirst) {
+  MakeAttached(1);
+  GenerationRequest request = Request();
+  request.deadline = time_.Monotonic() + absl::Seconds(1);
+  Running run = Run(request);
+  workers_.SendStarted("w0", run.submit.stream_id());
+  workers_.SendToken("w0", run.submit.stream_id(), 0, "a");
+  time_.Stall(absl::Seconds(1));
+  workers_.SendFinished("w0", run.submit.stream_id(), v1::FINISH_REASON_DEADLINE);
+  ASSERT_TRUE(run.caller->ended());
+  EXPECT_EQ(run.caller->status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(run.caller->text(), "a");
+  for (const v1::AttachRequest& written : workers_.TakeWritten("w0")) EXPECT_TRUE(written.cancels().empty());
+
+  request.deadline = time_.Monotonic() + absl::Seconds(1);
+  Running stored = Run(request);  // a turn that was cut short earlier
+  workers_.SendStarted("w0", stored.submit.stream_id());
+  workers_.SendFinished("w0", stored.submit.stream_id(), v1::FINISH_REASON_DEADLINE);
+  EXPECT_TRUE(stored.caller->status().ok()) << stored.caller->status();
+}
+
 TEST_F(RelayTest, ADeadlineInThePastIsRefused) {
   MakeAttached(1);
   GenerationRequest request = Request();
