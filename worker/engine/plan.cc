@@ -112,16 +112,16 @@ bool Scheduler::TryAdmit(Sequence& sequence) {
 
 std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> decodes) const {
   std::vector<Chunk> prompts;
-  int prompt_tokens = 0;
+  int64_t prompt_tokens = 0;
   const int prompt_share = std::max(options_.step_tokens / 4, 1);
   if (decodes.size() < active_.size()) {  // else all decode
     for (Sequence* sequence : active_) {
       if (sequence->prompt_left() == 0) continue;
       prompts.push_back({.sequence = sequence});
-      prompt_tokens = std::min(prompt_tokens + sequence->prompt_left(), prompt_share);
+      prompt_tokens += sequence->prompt_left();
     }
   }
-  const size_t decode_share = options_.step_tokens - prompt_tokens;
+  const size_t decode_share = options_.step_tokens - std::min<int64_t>(prompt_tokens, prompt_share);
   if (decodes.size() > decode_share) {
     std::stable_sort(decodes.begin(), decodes.end(),
                      [](const Sequence* a, const Sequence* b) { return a->at.turn < b->at.turn; });
@@ -131,9 +131,10 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
   chunks.reserve(decodes.size() + prompts.size());
   for (Sequence* sequence : decodes) chunks.push_back({.sequence = sequence, .count = 1});
   if (!prompts.empty()) {
-    const int room = options_.step_tokens - static_cast<int>(decodes.size());
-    const int budget = std::min(room, AffordableTokens(decodes, prompts));
-    SharePrompts(std::move(prompts), budget, chunks);
+    const int rows = static_cast<int>(decodes.size());
+    int budget = AffordableTokens(decodes, prompts);
+    if (budget < prompt_tokens) budget = RoundToTiles(rows, budget);
+    SharePrompts(std::move(prompts), std::min(budget, options_.step_tokens - rows), chunks);
   }
   return chunks;
 }
@@ -148,6 +149,12 @@ int Scheduler::AffordableTokens(const std::vector<Sequence*>& decodes, const std
   const double shares = std::max(1.0, 0.5 * static_cast<double>(prompts.size()));
   const double seconds = (1 + shares) * options_.cost.Seconds(work);
   return std::max(options_.cost.TokensWithin(seconds, work, position), kBlockTokens);
+}
+
+// The tokens beside `rows` of the nearest number of whole tiles, and half a tile at least.
+int Scheduler::RoundToTiles(int rows, int tokens) const {
+  const int tile = options_.cost.tile, whole = (rows + tokens + tile / 2) / tile * tile - rows;
+  return whole < tile / 2 ? whole + tile : whole;
 }
 
 void Scheduler::SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const {

@@ -38,9 +38,10 @@ struct SchedulerOptions {
 // the budget, prompts are sure of a quarter of it and decode rows take turns. Of the prompts, the first in order is sure of
 // half their share and the rest goes to those with the least left, so that a long prompt does not hold up short ones. Where the
 // cost of steps is known, decode rows are not held up by prompts: with them a step takes no more than twice the time of its
-// decode rows alone, and that time once more for every two prompts beyond the second, so that many prompts do not wait long. A
-// sequence is admitted when the blocks of all its tokens are available and one is left for each running sequence; when blocks
-// run out the last running sequence in order is preempted, and recomputed later.
+// decode rows alone, and that time once more for every two prompts beyond the second, so that many prompts do not wait long;
+// prompts that are cut for it get whole tiles of products, the nearest number of them. A sequence is admitted when the blocks
+// of all its tokens are available and one is left for each running sequence; when blocks run out the last running sequence in
+// order is preempted, and recomputed later.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
@@ -142,6 +143,7 @@ class Scheduler {
   bool TryAdmit(Sequence& sequence);
   std::vector<Chunk> ShareBudget(std::vector<Sequence*> decodes) const;
   int AffordableTokens(const std::vector<Sequence*>& decodes, const std::vector<Chunk>& prompts) const;
+  int RoundToTiles(int rows, int tokens) const;
   void SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const;
   StepPlan Emit(const std::vector<Chunk>& chunks);
   void EmitRow(const Chunk& chunk, StepPlanBuilder& builder, Flight& flight);

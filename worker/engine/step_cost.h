@@ -19,9 +19,10 @@ struct StepCost {
   double token = 0;     // multiplying one token with all weights
   double kv_token = 0;  // reading the KV of one token
   double pair = 0;      // attention of one token of a prompt to one other
+  int tile = 1;         // products take that many tokens at a time: a part of a tile costs what all of it costs
 
   bool known() const { return token > 0; }
-  // Products take the longer of reading and multiplying; attention comes on top.
+  // Products take the longer of reading and multiplying, between tiles as much as there are tokens; attention comes on top.
   double Seconds(const StepWork& work) const;
   // The most tokens of prompts, each behind `position` others, that a step of `work` and them computes within `seconds`.
   int TokensWithin(double seconds, const StepWork& work, int position) const;

@@ -13,6 +13,7 @@ constexpr double kKvShare = 0.85;
 constexpr double kProductShare = 0.6;
 constexpr double kAttentionShare = 0.3;
 constexpr double kLayerSeconds = 12e-6;
+constexpr int kProductTile = 128;
 // Products of experts run on scalar f32, whose peak on an H100 is 67 TFLOP/s, 0.07 of that of its matrix products; six loads
 // from shared memory for eight multiplications leave at most a quarter of it, and waiting for the weights some of that. Not
 // measured.
@@ -64,7 +65,8 @@ engine::StepCost ModelCost(const model::DecoderSpec& spec, kernels::DType dtype,
           .weights = (matrices.all + head) * element / kWeightShare,
           .token = 2 * matrices.dense / (kProductShare * peak.flops) + 2 * matrices.chosen / (kExpertShare * peak.flops),
           .kv_token = kv * element / kKvShare,
-          .pair = pair / (kAttentionShare * peak.flops)};
+          .pair = pair / (kAttentionShare * peak.flops),
+          .tile = kProductTile};
 }
 
 }  // namespace berth::runtime

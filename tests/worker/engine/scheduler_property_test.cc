@@ -213,7 +213,8 @@ class World {
       all.Add(row.position, row.count);
       if (row.token_begin == RowRecord::kLastSampled) decodes.Add(row.position, row.count);
     }
-    if (decodes.tokens == 0 || all.tokens <= decodes.tokens + kBlockTokens) return;
+    all.tokens -= setting_.cost.tile / 2;  // to whole tiles
+    if (decodes.tokens == 0 || all.tokens <= decodes.tokens + std::max(kBlockTokens, setting_.cost.tile)) return;
     const double shares = 1 + std::max(1.0, 0.5 * (setting_.slots - decodes.tokens));
     EXPECT_LE(setting_.cost.Seconds(all), 1.0001 * shares * setting_.cost.Seconds(decodes));
   }
@@ -325,6 +326,7 @@ TEST_P(SchedulerPropertyTest, NothingChangesTokensAndNothingIsLost) {
       {.slots = 3, .kv_blocks = 200, .step_tokens = 300},  // everything fits the cache
       {.slots = 8, .kv_blocks = 10, .step_tokens = 32, .prefix_cache = false},
       {.slots = 4, .kv_blocks = 100, .step_tokens = 300, .cost = {.fixed = 1, .weights = 4, .token = 0.1, .kv_token = 0.01}},
+      {.slots = 4, .kv_blocks = 100, .step_tokens = 300, .cost = {.weights = 4, .token = 0.1, .kv_token = 0.01, .tile = 32}},
   };
   EngineStats total;
   for (int seed = 1; seed <= 6; ++seed) {
@@ -344,7 +346,7 @@ TEST_P(SchedulerPropertyTest, NothingChangesTokensAndNothingIsLost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Depths, SchedulerPropertyTest, ::testing::Combine(::testing::Values(1, 2, 3), ::testing::Range(0, 6)));
+INSTANTIATE_TEST_SUITE_P(Depths, SchedulerPropertyTest, ::testing::Combine(::testing::Values(1, 2, 3), ::testing::Range(0, 7)));
 
 }  // namespace
 }  // namespace berth::engine

@@ -117,6 +117,16 @@ TEST_F(TimeShareTest, APromptGetsFewerTokensTheFurtherItIs) {
   EXPECT_GE(before, kBlockTokens) << "but a block at least";
 }
 
+TEST_F(TimeShareTest, PromptsThatAreCutFillWholeTiles) {
+  for (const auto& [tile, prompt, tokens] :
+       {std::tuple(200, 4000, 199), {100, 4000, 299}, {1000, 4000, 999}, {200, 240, 240}}) {
+    SchedulerOptions options = Options(0);
+    options.cost.tile = tile;
+    Driver driver(options);
+    EXPECT_EQ(PromptTokens(StepWith(driver, 1, prompt)), tokens) << "beside one row, of tiles of " << tile;
+  }
+}
+
 TEST_F(TimeShareTest, WithoutDecodeRowsPromptsGetTheWholeStep) {
   Driver driver(Options(0));
   driver.Add(Driver::Spec(1, 3000, 5));

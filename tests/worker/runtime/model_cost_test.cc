@@ -24,6 +24,7 @@ TEST(ModelCostTest, DenseModelsReadAndMultiplyAllTheyHave) {
   EXPECT_DOUBLE_EQ(cost.token, 2 * body / (0.6 * 1e15));
   EXPECT_DOUBLE_EQ(cost.kv_token, 32 * 2048 * 2 / 3e12 / 0.85);
   EXPECT_DOUBLE_EQ(cost.pair, 32 * 4 * 4096 / (0.3 * 1e15));
+  EXPECT_EQ(cost.tile, 128);
 }
 
 TEST(ModelCostTest, ExpertsAreReadAndThoseOfATokenMultiplied) {
