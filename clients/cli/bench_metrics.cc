@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -119,16 +120,26 @@ double DecodeRate(const RunTimes& times) {
 std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const std::vector<RunTimes>& runs,
                                 const Objective& objective) {
   std::vector<Figure> figures;
-  const auto add = [&](const std::string& name, const std::string& unit, const std::function<double(const RunTimes&)>& value) {
+  using Value = std::function<std::optional<double>(const RunTimes&)>;
+  const auto add = [&](const std::string& name, const std::string& unit, const Value& value_of) {
     std::vector<double> values;
-    for (const RunTimes& run : runs) values.push_back(value(run));
-    figures.push_back(MakeFigure(name, unit, std::move(values)));
+    for (const RunTimes& run : runs) {
+      if (const std::optional<double> value = value_of(run)) values.push_back(*value);
+    }
+    if (!values.empty()) figures.push_back(MakeFigure(name, unit, std::move(values)));
   };
-  const auto add_times = [&](const std::string& name, const std::function<std::vector<double>(const RunTimes&)>& times) {
-    if (times(runs.front()).empty()) return;
-    add(name + "_mean", "ms", [&](const RunTimes& run) { return Mean(times(run)); });
+  const auto positive = [](double value) { return value > 0 ? std::optional(value) : std::nullopt; };
+  const auto add_times = [&](const std::string& name, const std::function<std::vector<double>(const RunTimes&)>& times_of) {
+    const auto of_some = [&](const std::function<double(std::vector<double>)>& value_of) {
+      return [&times_of, value_of](const RunTimes& run) {
+        std::vector<double> times = times_of(run);
+        return times.empty() ? std::nullopt : std::optional(value_of(std::move(times)));
+      };
+    };
+    add(name + "_mean", "ms", of_some(Mean));
     for (const auto& [quantile, share] : kQuantiles) {
-      add(name + quantile, "ms", [&, share = share](const RunTimes& run) { return Quantile(times(run), share); });
+      add(name + quantile, "ms",
+          of_some([share = share](std::vector<double> times) { return Quantile(std::move(times), share); }));
     }
   };
   add("request_rate", "1/s", [](const RunTimes& run) { return static_cast<double>(run.requests.size()) / run.end; });
@@ -136,19 +147,17 @@ std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const
   add("output_rate", "tok/s", [](const RunTimes& run) { return static_cast<double>(OutputTokens(run)) / run.end; });
   add("total_rate", "tok/s",
       [&](const RunTimes& run) { return static_cast<double>(PromptTokens(requests, run) + OutputTokens(run)) / run.end; });
-  if (DecodeRateOfAll(runs.front()) > 0) add("decode_rate", "tok/s", DecodeRateOfAll);
-  if (CachedTokens(runs.front()) > 0) {
-    add("cached", "of prompts", [&](const RunTimes& run) {
-      return static_cast<double>(CachedTokens(run)) / static_cast<double>(PromptTokens(requests, run));
-    });
-  }
+  add("decode_rate", "tok/s", [&](const RunTimes& run) { return positive(DecodeRateOfAll(run)); });
+  add("cached", "of prompts", [&](const RunTimes& run) {
+    return positive(static_cast<double>(CachedTokens(run)) / static_cast<double>(PromptTokens(requests, run)));
+  });
   add_times("latency", Latencies);
   add_times("ttft", FirstTokenTimes);
   add_times("tpot", TimesPerToken);
   add_times("itl", Gaps);
-  if (!runs.front().host_steps.empty()) {
-    add("host_step", "us", [](const RunTimes& run) { return 1e6 * Quantile(run.host_steps, 0.5); });
-  }
+  add("host_step", "us", [](const RunTimes& run) {
+    return run.host_steps.empty() ? std::nullopt : std::optional(1e6 * Quantile(run.host_steps, 0.5));
+  });
   return figures;
 }
 

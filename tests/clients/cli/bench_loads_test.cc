@@ -202,6 +202,17 @@ TEST(LoadFiguresTest, TakesTheServersCountOfPrompts) {
   EXPECT_DOUBLE_EQ(FindFigure(figures, "total_rate")->median, 21);
 }
 
+TEST(LoadFiguresTest, ARunWhoseTokensComeAtOnceHasNoGaps) {
+  const RunTimes pieces{.requests = {{.first = 1, .last = 2, .tokens = 2}}, .gaps = {1}, .tokens = {{1, 1}, {2, 1}}, .end = 2};
+  const RunTimes whole{.requests = {{.first = 1, .last = 1, .tokens = 2}}, .tokens = {{1, 2}}, .end = 1};
+  for (const std::vector<RunTimes>& runs : {std::vector{pieces, whole}, {whole, pieces, whole}}) {
+    const std::vector<Figure> figures = LoadFigures({{.prompt = 5, .output = 2}}, runs);
+    EXPECT_DOUBLE_EQ(FindFigure(figures, "itl_p99")->median, 1000);
+    EXPECT_DOUBLE_EQ(FindFigure(figures, "decode_rate")->low, 1);
+  }
+  EXPECT_EQ(FindFigure(LoadFigures({{.prompt = 5, .output = 2}}, {whole}), "itl_mean"), nullptr);
+}
+
 TEST(LoadFiguresTest, GoodputCountsWhatMeetsTheObjective) {
   const RunTimes run{
       .requests = {{.added = 0, .first = 1, .last = 3, .tokens = 3}, {.added = 0, .first = 3, .last = 4, .tokens = 11}},
