@@ -80,12 +80,7 @@ absl::Status EngineDriver::Collect(Submitter& submitter, bool refill, RunTimes& 
       for (const engine::SequenceUpdate& update : step.updates) {
         RequestTimes& request = times.requests[update.id - submitter.first_id()];
         if (!update.tokens.empty()) {
-          if (request.tokens == 0) {
-            request.first = now;
-          } else {
-            times.gaps.push_back(now - request.last);
-          }
-          request.last = now;
+          NoteOutput(now, request, times.gaps);
           request.tokens += static_cast<int>(update.tokens.size());
           tokens += static_cast<int>(update.tokens.size());
         }

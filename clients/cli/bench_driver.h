@@ -33,6 +33,16 @@ struct RequestTimes {
   int cached = 0;  // of them, those that a server had in its cache
 };
 
+// Output of a request came; before it is counted in request.tokens. `gaps`: as RunTimes has them.
+inline void NoteOutput(double now, RequestTimes& request, std::vector<double>& gaps) {
+  if (request.tokens == 0) {
+    request.first = now;
+  } else {
+    gaps.push_back(now - request.last);
+  }
+  request.last = now;
+}
+
 // What one run of some requests took.
 struct RunTimes {
   std::vector<RequestTimes> requests;

@@ -130,16 +130,15 @@ std::vector<Figure> LoadFigures(const std::vector<BenchRequest>& requests, const
   };
   const auto positive = [](double value) { return value > 0 ? std::optional(value) : std::nullopt; };
   const auto add_times = [&](const std::string& name, const std::function<std::vector<double>(const RunTimes&)>& times_of) {
-    const auto of_some = [&](const std::function<double(std::vector<double>)>& value_of) {
-      return [&times_of, value_of](const RunTimes& run) {
-        std::vector<double> times = times_of(run);
-        return times.empty() ? std::nullopt : std::optional(value_of(std::move(times)));
-      };
+    const auto add_one = [&](const char* suffix, const std::function<double(const std::vector<double>&)>& value_of) {
+      add(name + suffix, "ms", [&](const RunTimes& run) {
+        const std::vector<double> times = times_of(run);
+        return times.empty() ? std::nullopt : std::optional(value_of(times));
+      });
     };
-    add(name + "_mean", "ms", of_some(Mean));
+    add_one("_mean", Mean);
     for (const auto& [quantile, share] : kQuantiles) {
-      add(name + quantile, "ms",
-          of_some([share = share](std::vector<double> times) { return Quantile(std::move(times), share); }));
+      add_one(quantile, [share = share](const std::vector<double>& times) { return Quantile(times, share); });
     }
   };
   add("request_rate", "1/s", [](const RunTimes& run) { return static_cast<double>(run.requests.size()) / run.end; });

@@ -106,12 +106,8 @@ class StreamReader {
     request.cached += part.cached_tokens;
     const double now = run_.Now();
     if (part.tokens > 0) {
-      if (request.tokens == 0) {
-        request.first = now;
-      } else {
-        times.gaps.push_back(now - request.last);
-      }
-      request.last = times.end = now;
+      NoteOutput(now, request, times.gaps);
+      times.end = now;
     }
     // Where the server's count says more than the pieces did.
     const int tokens = std::max(part.tokens, part.output_tokens - request.tokens);

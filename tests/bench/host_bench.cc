@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "base/clock.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "tests/bench/any_result.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/scheduler.h"
 #include "worker/runtime/batch_tensors.h"
@@ -25,14 +26,6 @@ using engine::RowRecord, engine::Scheduler, engine::StepPlan, engine::StepResult
 
 constexpr int kPrompt = 512, kSteps = 256, kMost = 256;
 constexpr runtime::SlotTableShape kSlots = {.slots = kMost, .max_length = 8704};
-
-StepResult ResultOf(const StepPlan& plan) {
-  StepResult result{.step = plan.step()};
-  for (const RowRecord& row : plan.rows()) {
-    if (row.sample > 0) result.rows.push_back({.slot = row.slot, .generation = row.generation, .token = 7});
-  }
-  return result;
-}
 
 std::unique_ptr<runtime::BatchTensors> MakeBatch(const runtime::SlotTable& slots, kernels::Ops& ops, int areas) {
   return *runtime::BatchTensors::Create(
@@ -57,7 +50,7 @@ class Decode {
   const StepPlan& plan() const { return flying_; }
 
   std::chrono::duration<double> Step() {
-    StepResult result = ResultOf(flying_);
+    StepResult result = bench::AnyResult(flying_);
     const auto begin = std::chrono::steady_clock::now();
     flying_ = scheduler_.Plan(absl::ZeroDuration());
     benchmark::DoNotOptimize(scheduler_.Commit(std::move(result)));
@@ -118,7 +111,7 @@ class IdleDevice : public engine::Executor {
     }
     const StepPlan plan = std::move(flying_.front().plan);
     flying_.pop_front();
-    return ResultOf(plan);
+    return bench::AnyResult(plan);
   }
 
  private:

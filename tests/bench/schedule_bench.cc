@@ -1,12 +1,12 @@
 // What the scheduler makes of a load, in simulated time: schedule_bench m1|m2 LOADS [SCALE]. LOADS as `berth bench engine`
 // takes them, C and P. Steps last as long as those of a timeline of that shape's trace on an H200 did, times SCALE: power and
-// clocks differ from load to load. Without RPC and host; the arrivals are those of the load, then twelve others.
+// clocks differ from load to load. Without RPC and host; twelve runs, then twelve with other arrivals.
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
-#include <limits>
+#include <iterator>
 #include <random>
 #include <string>
 #include <utility>
@@ -15,91 +15,49 @@
 #include "base/check.h"
 #include "clients/cli/bench_loads.h"
 #include "clients/cli/bench_metrics.h"
+#include "tests/bench/any_result.h"
 #include "worker/engine/scheduler.h"
+#include "worker/engine/step_time.h"
 
 namespace berth {
 namespace {
 
 using engine::StepPlan, engine::StepWork;
 
-constexpr int kOtherArrivals = 12;
-// As the engine has it: when the next step is planned, before the running one ends.
-constexpr double kPlanLead = 1e-3, kLeadShare = 0.1, kPromptLeadShare = 0.25, kShort = 4e-3;
+constexpr unsigned kRuns = 12;
 constexpr double kLaunch = 0.15e-3, kGap = 0.03e-3;  // of a step that the device waits for, and of one that waits for it
+constexpr int kUpTo[] = {8, 32, 64, 128, 192, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280};  // tokens
 
 // Seconds.
 struct StepTimes {
-  std::vector<std::pair<int, double>> layer;  // products and passes of up to so many tokens
-  double token;                               // of more, each 128 tokens
+  double layer[std::size(kUpTo)];  // products and passes of up to so many tokens
+  double token;                    // of more, each 128 tokens
   int layers;
   double rest;              // of a step
   double decode, kv_token;  // attention of decode rows
   double chunk, pair;       // of chunks
   engine::StepCost cost;    // what ModelCost says
 
-  double Of(const StepPlan& plan) const {
-    StepWork work;
-    bool chunks = false;
-    for (const engine::RowRecord& row : plan.rows()) {
-      work.Add(row.position, row.count);
-      chunks |= row.count > 1;
-    }
-    const auto found = std::find_if(layer.begin(), layer.end(), [&](const auto& entry) { return work.tokens <= entry.first; });
-    double seconds = layers * (found != layer.end() ? found->second : token * ((work.tokens + 127) / 128 * 128)) + rest;
+  double Of(const StepWork& work) const {
+    const auto* const found = std::lower_bound(std::begin(kUpTo), std::end(kUpTo), work.tokens);
+    const double each = found != std::end(kUpTo) ? layer[found - kUpTo] : token * ((work.tokens + 127) / 128 * 128);
+    double seconds = layers * each + rest;
     if (work.kv_tokens > 0) seconds += decode + work.kv_tokens * kv_token;
-    if (chunks) seconds += chunk + work.pairs * pair;
+    if (work.pairs > 0) seconds += chunk + work.pairs * pair;
     return seconds;
   }
 };
 
-StepTimes TimesOf(const std::string& shape) {
-  if (shape == "m1") {
-    return {.layer = {{8, 43e-6},
-                      {64, 47e-6},
-                      {128, 60e-6},
-                      {192, 71e-6},
-                      {256, 84e-6},
-                      {384, 114e-6},
-                      {512, 131e-6},
-                      {640, 155e-6},
-                      {768, 173e-6},
-                      {896, 200e-6},
-                      {1024, 210e-6},
-                      {1152, 241e-6},
-                      {1280, 250e-6}},
-            .token = 0.2e-6,
-            .layers = 24,
-            .rest = 0.3e-3,
-            .decode = 0.2e-3,
-            .kv_token = 25e-9,
-            .chunk = 0.3e-3,
-            .pair = 0.5e-9,
-            .cost = {.fixed = 0.29e-3, .weights = 0.92e-3, .token = 4.7e-6, .kv_token = 24e-9, .pair = 0.61e-9, .tile = 128}};
-  }
-  BERTH_CHECK(shape == "m2") << shape << " is neither m1 nor m2";
-  return {.layer = {{8, 115e-6},
-                    {32, 129e-6},
-                    {64, 133e-6},
-                    {128, 153e-6},
-                    {192, 194e-6},
-                    {256, 216e-6},
-                    {384, 303e-6},
-                    {512, 379e-6},
-                    {640, 467e-6},
-                    {768, 544e-6},
-                    {896, 641e-6},
-                    {1024, 693e-6},
-                    {1152, 795e-6},
-                    {1280, 878e-6}},
-          .token = 0.69e-6,
-          .layers = 32,
-          .rest = 0.45e-3,
-          .decode = 0.15e-3,
-          .kv_token = 34e-9,
-          .chunk = 0.6e-3,
-          .pair = 1.6e-9,
-          .cost = {.fixed = 0.38e-3, .weights = 4.1e-3, .token = 21.7e-6, .kv_token = 31e-9, .pair = 1.6e-9, .tile = 128}};
-}
+// clang-format off
+constexpr StepTimes kM1 = {
+    .layer = {43e-6, 47e-6, 47e-6, 60e-6, 71e-6, 84e-6, 114e-6, 131e-6, 155e-6, 173e-6, 200e-6, 210e-6, 241e-6, 250e-6},
+    .token = 0.2e-6, .layers = 24, .rest = 0.3e-3, .decode = 0.2e-3, .kv_token = 25e-9, .chunk = 0.3e-3, .pair = 0.5e-9,
+    .cost = {.fixed = 0.29e-3, .weights = 0.92e-3, .token = 4.7e-6, .kv_token = 24e-9, .pair = 0.61e-9, .tile = 128}};
+constexpr StepTimes kM2 = {
+    .layer = {115e-6, 129e-6, 133e-6, 153e-6, 194e-6, 216e-6, 303e-6, 379e-6, 467e-6, 544e-6, 641e-6, 693e-6, 795e-6, 878e-6},
+    .token = 0.69e-6, .layers = 32, .rest = 0.45e-3, .decode = 0.15e-3, .kv_token = 34e-9, .chunk = 0.6e-3, .pair = 1.6e-9,
+    .cost = {.fixed = 0.38e-3, .weights = 4.1e-3, .token = 21.7e-6, .kv_token = 31e-9, .pair = 1.6e-9, .tile = 128}};
+// clang-format on
 
 // The engine's loop over a device that takes `times`.
 class Simulation {
@@ -129,8 +87,8 @@ class Simulation {
  private:
   struct Step {
     StepPlan plan;
+    StepWork work;
     double begin, end;
-    bool decodes, prompts;
   };
 
   // False when there is nothing to compute.
@@ -146,38 +104,26 @@ class Simulation {
     }
     StepPlan plan = scheduler_.Plan(absl::ZeroDuration());
     if (plan.empty()) return false;
-    StepWork work;
-    for (const engine::RowRecord& row : plan.rows()) work.Add(row.position, row.count);
+    const StepWork work = engine::WorkOf(plan);
     const double begin = steps_.empty() ? at + kLaunch : std::max(steps_.back().end + kGap, at + kLaunch);
-    const double seconds = times_.Of(plan) * scale_ * noise_(random_);
-    steps_.push_back({std::move(plan), begin, begin + seconds, work.kv_tokens > 0, work.pairs > 0});
+    const double seconds = times_.Of(work) * scale_ * noise_(random_);
+    steps_.push_back({std::move(plan), work, begin, begin + seconds});
     return true;
   }
 
   double PlanTime() const {
     const Step& running = steps_.back();
-    const double seconds = running.end - running.begin;
-    if (seconds <= kShort || !running.decodes) return running.begin;
-    return running.begin + (1 - (running.prompts ? kPromptLeadShare : kLeadShare)) * seconds - kPlanLead;
+    return running.begin + absl::ToDoubleSeconds(engine::PlanDelay(running.work, absl::Seconds(running.end - running.begin)));
   }
 
   void Commit() {
     const Step step = std::move(steps_.front());
     steps_.pop_front();
     now_ = std::max(now_, step.end);
-    engine::StepResult result{.step = step.plan.step()};
-    for (const engine::RowRecord& row : step.plan.rows()) {
-      if (row.sample > 0) result.rows.push_back({.slot = row.slot, .generation = row.generation, .token = 9});
-    }
-    for (const engine::SequenceUpdate& update : scheduler_.Commit(std::move(result))) {
+    for (const engine::SequenceUpdate& update : scheduler_.Commit(bench::AnyResult(step.plan))) {
       cli::RequestTimes& request = run_.requests[update.id - 1];
       if (!update.tokens.empty()) {
-        if (request.tokens == 0) {
-          request.first = now_;
-        } else {
-          run_.gaps.push_back(now_ - request.last);
-        }
-        request.last = now_;
+        cli::NoteOutput(now_, request, run_.gaps);
         request.tokens += static_cast<int>(update.tokens.size());
         run_.tokens.push_back({now_, static_cast<int>(update.tokens.size())});
       }
@@ -208,27 +154,24 @@ void Print(const std::string& name, const cli::BenchLoad& load, const std::vecto
 }
 
 int Main(const std::string& shape, const std::string& list, double scale) {
-  const StepTimes times = TimesOf(shape);
+  BERTH_CHECK(shape == "m1" || shape == "m2") << shape << " is neither m1 nor m2";
+  const StepTimes& times = shape == "m1" ? kM1 : kM2;
   const auto files = cli::ReadTraceFiles(list, cli::kBuiltIn, cli::kBuiltIn);
   BERTH_CHECK(files.ok()) << files.status();
   const auto loads = cli::ParseLoads(list, *files);
   BERTH_CHECK(loads.ok()) << loads.status();
   for (const cli::BenchLoad& load : *loads) {
-    std::vector<cli::RunTimes> runs;
-    for (unsigned seed = 0; seed < kOtherArrivals; ++seed) runs.push_back(Simulation(times, scale, seed).Run(load));
-    Print(load.name, load, runs);
-    if (!cli::HaveArrivals(load.requests)) continue;
-    runs.clear();
-    cli::BenchLoad other = load;
-    const double gap = load.requests.back().arrival / static_cast<double>(load.requests.size());
-    for (unsigned seed = 0; seed < kOtherArrivals; ++seed) {
-      std::mt19937 random(seed);
-      std::exponential_distribution<double> gaps(1 / gap);
-      double at = 0;
-      for (cli::BenchRequest& request : other.requests) request.arrival = at += gaps(random);
-      runs.push_back(Simulation(times, scale, seed).Run(other));
+    const auto count = static_cast<int>(load.requests.size());
+    const bool open = cli::HaveArrivals(load.requests);
+    std::vector<cli::RunTimes> runs, others;
+    for (unsigned seed = 0; seed < kRuns; ++seed) {
+      runs.push_back(Simulation(times, scale, seed).Run(load));
+      if (!open) continue;
+      const cli::Sweep sweep{.request_rates = {count / load.requests.back().arrival}, .requests = count, .seed = seed};
+      others.push_back(Simulation(times, scale, seed).Run(cli::SweepLoads(sweep, files->trace)->front()));
     }
-    Print("  other arrivals", other, runs);
+    Print(load.name, load, runs);
+    if (open) Print("  other arrivals", load, others);
   }
   return 0;
 }

@@ -49,18 +49,6 @@ ExecutorLimits EffectiveLimits(const EngineOptions& options, ExecutorLimits limi
   return limits;
 }
 
-StepWork WorkOf(const StepPlan& plan) {
-  StepWork work;
-  for (const RowRecord& row : plan.rows()) work.Add(row.position, row.count);
-  return work;
-}
-
-// How long before its predecessor's end a step is planned: what waking up, planning and launching its first kernels takes, and
-// a share of that step's time because predictions err, more so with prompts. After steps as short as kShort, or without decode
-// rows, it is planned at once.
-constexpr absl::Duration kPlanLead = absl::Milliseconds(1);
-constexpr double kLeadShare = 0.1, kPromptLeadShare = 0.25;
-constexpr absl::Duration kShort = absl::Milliseconds(4);
 // A step for which the engine waited less had ended before.
 constexpr absl::Duration kNoWait = absl::Microseconds(50);
 
@@ -247,10 +235,7 @@ bool Engine::Impl::ApplyInbox(bool idle) {
 absl::Duration Engine::Impl::PlanTime() const {
   if (submitted_.empty()) return absl::ZeroDuration();
   const Submitted& running = submitted_.back();
-  const absl::Duration time = step_pace_.Expect(running.work);
-  if (time <= kShort || running.work.kv_tokens == 0) return absl::ZeroDuration();
-  const double share = running.work.pairs > 0 ? kPromptLeadShare : kLeadShare;
-  return std::max(last_step_end_, running.at) + (1 - share) * time - kPlanLead;
+  return std::max(last_step_end_, running.at) + PlanDelay(running.work, step_pace_.Expect(running.work));
 }
 
 void Engine::Impl::Apply(Command command) {

@@ -15,6 +15,12 @@ void StepWork::Add(int position, int count) {
   }
 }
 
+StepWork WorkOf(const StepPlan& plan) {
+  StepWork work;
+  for (const RowRecord& row : plan.rows()) work.Add(row.position, row.count);
+  return work;
+}
+
 double StepCost::Seconds(const StepWork& work) const {
   return fixed + std::max(weights, work.tokens * token) + work.kv_tokens * kv_token + work.pairs * pair;
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "worker/engine/step_plan.h"
+
 namespace berth::engine {
 
 // What the time of one step depends on.
@@ -11,6 +13,8 @@ struct StepWork {
   // A row of `count` tokens from `position` on.
   void Add(int position, int count);
 };
+
+StepWork WorkOf(const StepPlan& plan);
 
 // A model of a step's time on one device, in seconds. All zero: nothing is known of the device.
 struct StepCost {

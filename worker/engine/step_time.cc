@@ -13,6 +13,12 @@ constexpr double kLateShare = 0.95;  // what is thought of a step that was looke
 // expected too short costs nothing but a plan too early.
 constexpr double kMostGrowth = 2;
 
+// How long before its predecessor's end a step is planned: what waking up, planning and launching its first kernels takes, and
+// a share of that step's time because predictions err, more so with prompts.
+constexpr absl::Duration kPlanLead = absl::Milliseconds(1);
+constexpr double kLeadShare = 0.1, kPromptLeadShare = 0.25;
+constexpr absl::Duration kShort = absl::Milliseconds(4);
+
 int Kind(const StepWork& work) { return work.pairs > 0 ? 1 : 0; }
 
 int Bucket(int tokens) { return std::bit_width(static_cast<uint32_t>(std::max(tokens, 1))) - 1; }
@@ -53,6 +59,11 @@ void StepPace::Record(const StepWork& work, absl::Duration time, bool exact) {
 
 absl::Duration StepPace::Expect(const StepWork& work) const {
   return cost_.known() ? absl::Seconds(measured_[Kind(work)] * cost_.Seconds(work)) : absl::ZeroDuration();
+}
+
+absl::Duration PlanDelay(const StepWork& running, absl::Duration time) {
+  if (time <= kShort || running.kv_tokens == 0) return absl::ZeroDuration();
+  return (1 - (running.pairs > 0 ? kPromptLeadShare : kLeadShare)) * time - kPlanLead;
 }
 
 }  // namespace berth::engine

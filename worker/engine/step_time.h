@@ -36,4 +36,8 @@ class StepPace {
   std::array<double, 2> measured_ = {};  // of each kind, a moving average of measured by modelled time
 };
 
+// How long after the beginning of a step that takes `time` the next one is planned: as late as may be, so that it has all that
+// comes in meanwhile; at once after steps that are short or decode nothing.
+absl::Duration PlanDelay(const StepWork& running, absl::Duration time);
+
 }  // namespace berth::engine

@@ -29,7 +29,8 @@ absl::Status TakenOver() {
 // OK: the event is part of the answer.
 absl::Status ErrorOf(const v1::StreamEvent& event, const grpc::ServerContext& context) {
   if (event.has_error()) return rpc::FromProto(event.error());
-  return rpc::CutShort(event.finished(), rpc::TimeLeft(context)) ? rpc::DeadlineError() : absl::OkStatus();
+  const bool late = event.has_finished() && rpc::CutShort(event.finished(), rpc::TimeLeft(context));
+  return late ? rpc::DeadlineError() : absl::OkStatus();
 }
 
 // What a caller is told of an event that is no error.
