@@ -41,6 +41,7 @@ struct Batch {
   int tokens = 0;
   int sequences = 0;
   int decode_sequences = 0;  // so many entries at the front have one row each; backends may treat them apart
+  int64_t chunk_pairs = 0;   // of a row of the other entries and a position that it sees; 0: not known
   int max_context = 0;       // no context_length exceeds it; 0: the block table's width bounds it
   Tensor position;           // i32 [tokens] absolute position of the row in its sequence
   Tensor sequence_of;        // i32 [tokens] batch entry of the row

@@ -91,10 +91,11 @@ class Bench {
   // Leaves out the kernels of one architecture.
   void UseGenericSet() { context_.hopper = false; }
 
-  // `decode`: one row per entry.
-  void Attend(const std::string& name, const Model& m, const std::vector<Entry>& entries, bool decode) {
+  // `decode`: the entries of one row, at the front, are announced as such; `beside`: chunks may go beside them.
+  void Attend(const std::string& name, const Model& m, const std::vector<Entry>& entries, bool decode, bool beside) {
     std::vector<int32_t> position, sequence, start = {0}, context, table;
-    int64_t width = 1, blocks = 0, kv_rows = 0;
+    int64_t width = 1, blocks = 0, kv_rows = 0, chunk_pairs = 0;
+    int decodes = 0;
     double flops = 0;
     for (const Entry& entry : entries) width = std::max<int64_t>(width, (entry.context + 63) / 64);
     for (const Entry& entry : entries) {
@@ -102,7 +103,9 @@ class Bench {
         position.push_back(entry.context - entry.rows + i);
         sequence.push_back(static_cast<int32_t>(context.size()));
         flops += 2.0 * (m.dim + m.value_dim()) * m.q_heads * (position.back() + 1);
+        if (beside && entry.rows > 1) chunk_pairs += position.back() + 1;
       }
+      decodes += decode && entry.rows == 1;
       start.push_back(static_cast<int32_t>(position.size()));
       context.push_back(entry.context);
       kv_rows += entry.context;
@@ -129,7 +132,8 @@ class Bench {
     AttendArgs args{.q = activations(m.dim),
                     .batch = {.tokens = rows,
                               .sequences = sequences,
-                              .decode_sequences = decode ? sequences : 0,
+                              .decode_sequences = decodes,
+                              .chunk_pairs = chunk_pairs,
                               .position = ints(position, {rows}),
                               .sequence_of = ints(sequence, {rows}),
                               .query_start = ints(start, {sequences + 1}),
@@ -206,8 +210,9 @@ class Bench {
 int Main(const std::string& filter) {
   Bench bench;
   bench.Anchor();
-  const auto run = [&](const std::string& name, const Model& m, const std::vector<Entry>& entries, bool decode) {
-    if (name.find(filter) != std::string::npos) bench.Attend(name, m, entries, decode);
+  const auto run = [&](const std::string& name, const Model& m, const std::vector<Entry>& entries, bool decode,
+                       bool beside = false) {
+    if (name.find(filter) != std::string::npos) bench.Attend(name, m, entries, decode, beside);
   };
   std::mt19937 random(7);
   std::vector<Entry> mixed, shorter;
@@ -244,6 +249,17 @@ int Main(const std::string& filter) {
       run(name + " decode 256 x 60-800", m, shorter, true);
       for (const std::vector<Entry>& entries : traces) {
         run(name + " decode " + std::to_string(entries.size()) + " of a trace", m, entries, true);
+      }
+    }
+    for (const Entry& chunk : {Entry{60, 60}, {130, 130}, {256, 256}, {512, 512}, {4000, 20}, {2000, 100}}) {
+      if (m.kv_heads > 8) continue;
+      const std::string size = std::to_string(chunk.rows) + " at " + std::to_string(chunk.context - chunk.rows);
+      std::vector<Entry> mixed_step = traces[4];
+      mixed_step.push_back(chunk);
+      for (const bool beside : {false, true}) {
+        const std::string how = beside ? " beside" : " behind";
+        run(name + " 256 of a trace, " + size + how, m, mixed_step, true, beside);
+        run(name + " chunk " + size + how, m, {chunk}, true, beside);
       }
     }
     run(name + " decode 1 x 32000", m, {{32000, 1}}, true);

@@ -251,11 +251,17 @@ kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, c
   const int32_t *start = rows.query_start.ints(), *length = rows.context_length.ints();
   int decodes = 0;
   while (decodes < counts.entries && start[decodes + 1] == decodes + 1) ++decodes;
+  int64_t chunk_pairs = 0;
+  for (int i = decodes; i < counts.entries; ++i) {
+    const int64_t count = start[i + 1] - start[i];
+    chunk_pairs += count * (length[i] - count) + count * (count + 1) / 2;
+  }
   // A padded step may be a recording, which later steps replay.
   const int max_context = place.entries > 0 ? slots_.shape().max_length : *std::max_element(length, length + counts.entries);
   return {.tokens = counts.tokens,
           .sequences = counts.entries,
           .decode_sequences = decodes,
+          .chunk_pairs = chunk_pairs,
           .max_context = max_context,
           .position = rows.position.device,
           .sequence_of = rows.sequence_of.device,

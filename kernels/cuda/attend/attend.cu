@@ -34,6 +34,17 @@ size_t DecodePartBytes(const Context& context) {
   return sizeof(DecodePart) * kMaxDecodeBlocks * context.multiprocessors * kDecodeHeads * (kMaxDecodeHeadDim / 4);
 }
 
+// Whether chunks cost decode attention so little that it takes them along: about kChunkSteps steps of its tokens for each
+// multiprocessor, less than a kernel of their own takes to begin and end.
+constexpr int64_t kChunkSteps = 24;
+bool FitsDecode(const Context& context, const AttendArgs& args, const AttendEntries& chunks, int group) {
+  if (args.batch.chunk_pairs == 0 || group > kDecodeHeads || args.window > 0) return false;
+  const int shift = DecodeTileShift(group);
+  const int64_t tiles = (chunks.rows >> shift) + chunks.count;
+  const int64_t steps = (args.batch.chunk_pairs >> shift) / kKvBlockTokens + 2 * tiles;
+  return steps * args.kv.kv_heads <= kChunkSteps * context.multiprocessors;
+}
+
 template <typename T>
 void Dispatch(Context& context, const AttendArgs& args, const AttendParams& params) {
   const Batch& batch = args.batch;
@@ -46,7 +57,10 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
   if (args.kv.values_in_keys || !HasTunedAttention(args.kv.key_dim, args.kv.value_dim, false) || !IsAligned(args)) {
     return AttendGeneric<T>(context, params);
   }
-  if (decode > 0) AttendDecode<T>(context, params, decode);
+  if (!context.batch_invariant && chunks.count > 0 && FitsDecode(context, args, chunks, params.group)) {
+    return AttendDecode<T>(context, params, batch.sequences, /*chunks=*/true);
+  }
+  if (decode > 0) AttendDecode<T>(context, params, decode, /*chunks=*/false);
   if (batch.tokens > decode) {
     if (context.hopper && FitsSm90(args.kv, params.group)) {
       AttendPrefillSm90<T>(context, params, chunks);

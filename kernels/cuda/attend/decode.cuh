@@ -6,12 +6,13 @@
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 
-// Attention of decode rows. The keys and values that all entries see, in the order (entry, kv head, step of tokens), are cut
-// into one contiguous range of equal work per thread block, on the device, from the context lengths. A warp takes 16
-// tokens of every step and goes through its own pipeline of copies; keys are the 16-row operand of the products and query heads
-// the 8 columns, so that scores come out transposed and a group of up to 8 heads costs what one costs. The warps' parts of a
-// row, and then the blocks', are combined in order. Whatever is older than the step is on its way before the kernel that brings
-// the step's queries and newest keys is done.
+// Attention of decode rows, and of short chunks beside them. The keys and values that all entries see, in the order (entry, kv
+// head, tile of a chunk's tokens, step of tokens), are cut into one contiguous range of equal work per thread block, on the
+// device, from the context lengths. A warp takes 16 tokens of every step and goes through its own pipeline of copies; keys are
+// the 16-row operand of the products and query heads the 8 columns, so that scores come out transposed and a group of up to 8
+// heads, or several tokens of a smaller group, costs what one costs. The warps' parts of a row, and then the blocks', are
+// combined in order. Whatever is older than the step is on its way before the kernel that brings the step's queries and newest
+// keys is done.
 namespace berth::kernels::cuda {
 
 // Queues this warp's copies of its tokens at `cursor`. `block` is the KV block of the step.
@@ -35,29 +36,35 @@ __device__ void CopySlice(const DecodeParams& params, const DecodeCursor<Shape>&
   }
 }
 
-// One warp's running softmax over its tokens, transposed: rows are tokens or dimensions, columns query heads.
+// Of no token; finite, so that it can be subtracted from itself: the first tokens of a tile may see nothing of a slice.
+inline constexpr float kNoScore = -1e30f;
+
+// One warp's running softmax over its tokens, transposed: rows are tokens or dimensions, columns as in DecodeColumns.
 template <typename T, typename Shape>
 struct DecodeState {
   static constexpr int kDim = Shape::kDim;
   uint32_t query[kDim / 16][2];  // B operand
-  float slope[2];                // of heads 2t, 2t + 1
-  float out[kDim / 16][4];       // C: dimensions x heads
-  float highest[2], sum[2];      // of heads 2t, 2t + 1; the sum is over this lane's tokens
+  float slope[2];                // of columns 2t, 2t + 1
+  int length[2];                 // of columns 2t, 2t + 1: they see positions before that
+  float out[kDim / 16][4];       // C: dimensions x columns
+  float highest[2], sum[2];      // of columns 2t, 2t + 1; the sum is over this lane's tokens
 
-  __device__ void LoadQuery(const DecodeParams& params, int entry, int head) {
-    const int lane = threadIdx.x % 32, kv_head = params.KvHead(head), first = (head - kv_head * params.slices) * kDecodeHeads;
-    const int first_head = kv_head * params.attend.group + first, heads = min(kDecodeHeads, params.attend.group - first);
-    const T* q = static_cast<const T*>(params.attend.q) + entry * params.attend.q_stride +
-                 (first_head + lane / 4) * params.attend.q_head_stride + lane % 4 * 2;
+  __device__ void LoadQuery(const DecodeParams& params, const DecodeCursor<Shape>& row) {
+    const int lane = threadIdx.x % 32;
+    const DecodeColumns<Shape> columns(params, row);
+    const int64_t at = columns.Offset(lane / 4, params.attend.q_stride, params.attend.q_head_stride);
+    const T* q = static_cast<const T*>(params.attend.q) + at + lane % 4 * 2;
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
       for (int half = 0; half < 2; ++half) {
-        query[i][half] = lane / 4 < heads ? *reinterpret_cast<const uint32_t*>(q + i * 16 + half * 8) : 0;
+        query[i][half] = lane / 4 < columns.count ? *reinterpret_cast<const uint32_t*>(q + i * 16 + half * 8) : 0;
       }
     }
     for (int i = 0; i < 2; ++i) {
       const int column = lane % 4 * 2 + i;
-      slope[i] = params.attend.alibi_slope != nullptr && column < heads ? params.attend.alibi_slope[first_head + column] : 0;
+      slope[i] =
+          params.attend.alibi_slope != nullptr && column < columns.count ? params.attend.alibi_slope[columns.Head(column)] : 0;
+      length[i] = columns.Length(row, column);
     }
   }
 
@@ -67,7 +74,7 @@ struct DecodeState {
       for (float& x : out[i]) x = 0;
     }
     for (int i = 0; i < 2; ++i) {
-      highest[i] = -INFINITY;
+      highest[i] = kNoScore;
       sum[i] = 0;
     }
   }
@@ -85,11 +92,12 @@ struct DecodeState {
     float p[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+      const int behind = Shape::kChunks ? length[i % 2] : cursor.length;
       const int position = token + lane / 4 + i / 2 * 8;
       float x = (score[0][i] + score[1][i]) * params.scale;
       if (params.softcap > 0) x = params.softcap * Tanh(x / params.softcap);
-      x = (x + slope[i % 2] * static_cast<float>(position - (cursor.length - 1))) * kLog2E;
-      p[i] = position >= cursor.first && position < cursor.length ? x : -INFINITY;
+      x = (x + slope[i % 2] * static_cast<float>(position - (behind - 1))) * kLog2E;
+      p[i] = position >= cursor.first && position < behind ? x : -INFINITY;
     }
     float rescale[2];
 #pragma unroll
@@ -145,21 +153,21 @@ __device__ void FinishRow(const DecodeParams& params, const DecodeRange& range, 
   }
   __syncthreads();
   const int from = range.BlockOf(cursor.row_begin()), to = range.BlockOf(cursor.row_last()), block = blockIdx.x;
-  const int first = cursor.head % params.slices * kDecodeHeads, heads = min(kDecodeHeads, params.attend.group - first);
-  T* out = static_cast<T*>(params.attend.out) + cursor.entry * params.attend.out_stride +
-           (cursor.head / params.slices * params.attend.group + first) * params.attend.out_head_stride;
+  const DecodeColumns<Shape> columns(params, cursor);
+  T* out = static_cast<T*>(params.attend.out);
   constexpr int kHeadItems = kDim / 4, kStride = kDecodeHeads * kHeadItems;
-  for (int item = threadIdx.x; item < heads * kHeadItems; item += Shape::kThreads) {
-    const int head = item / kHeadItems, d = item % kHeadItems * 4;
+  for (int item = threadIdx.x; item < columns.count * kHeadItems; item += Shape::kThreads) {
+    const int column = item / kHeadItems, d = item % kHeadItems * 4;
     DecodeSum total{.highest = -INFINITY, .sum = 0, .value = {}};
-    for (int w = 0; w < Shape::kWarps; ++w) total.highest = fmaxf(total.highest, highest[w][head]);
+    for (int w = 0; w < Shape::kWarps; ++w) total.highest = fmaxf(total.highest, highest[w][column]);
     for (int w = 0; w < Shape::kWarps; ++w) {
-      total.Add(*reinterpret_cast<const float4*>(stage + w * kWarpFloats + head * Shape::kOutStride + d), highest[w][head],
-                sums[w][head]);
+      total.Add(*reinterpret_cast<const float4*>(stage + w * kWarpFloats + column * Shape::kOutStride + d), highest[w][column],
+                sums[w][column]);
     }
     if (block == from) {
       AddParts<kStride>(params.parts + (from + 1) * kStride + item, to - from, total);
-      StoreFour(out + head * params.attend.out_head_stride + d, total.value, 1 / total.sum);
+      StoreFour(out + columns.Offset(column, params.attend.out_stride, params.attend.out_head_stride) + d, total.value,
+                1 / total.sum);
     } else {
       PutPart(params.parts + block * kStride + item, total);
     }
@@ -174,7 +182,8 @@ __device__ void ZeroEmptyRows(const DecodeParams& params) {
   const int heads = params.kv_heads * params.attend.group;
   for (int entry = blockIdx.x; entry < params.entries; entry += gridDim.x) {
     if (params.attend.context_length[entry] > 0) continue;
-    T* out = static_cast<T*>(params.attend.out) + entry * params.attend.out_stride;
+    const int row = Shape::kChunks ? params.attend.query_start[entry] : entry;
+    T* out = static_cast<T*>(params.attend.out) + row * params.attend.out_stride;
     for (int item = threadIdx.x; item < heads * (kDim / 4); item += Shape::kThreads) {
       StoreFour(out + item / (kDim / 4) * params.attend.out_head_stride + item % (kDim / 4) * 4, float4{}, 0);
     }
@@ -200,14 +209,14 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
     if (ahead.place < end) {
       CopySlice(params, ahead, block, own_slices + next_stage * Shape::kStageBytes);
       next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
-      if (ahead.AdvanceBefore(end, params.attend, heads)) blocks.Follow(ahead);
+      if (ahead.AdvanceBefore(end, params, heads)) blocks.Follow(ahead);
     }
     CommitCopies();
   };
   // Lengths, tables and all positions but the newest are older than this step.
 #pragma unroll 1
   for (int queued = 0; queued < Shape::kStages - 1; ++queued) {
-    if (ahead.place < end && ahead.AtEnd()) WaitForInputs();
+    if (ahead.place < end && ahead.HasNew()) WaitForInputs();
     copy_next(ahead.place < end ? blocks.Read(ahead) : 0);
   }
   WaitForInputs();
@@ -215,7 +224,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
   if (!works) return;
 
   DecodeState<T, Shape> state;
-  state.LoadQuery(params, cursor.entry, cursor.head);
+  state.LoadQuery(params, cursor);
   state.Clear();
   blocks.Await();
   int stage = 0;
@@ -233,8 +242,8 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
       const DecodeCursor<Shape> done = cursor;
       if (!last) {
         // On its way while the row is finished.
-        cursor.Advance(params.attend, heads);
-        state.LoadQuery(params, cursor.entry, cursor.head);
+        cursor.Advance(params, heads);
+        state.LoadQuery(params, cursor);
       }
       FinishRow(params, range, done, state, reinterpret_cast<float*>(shared + stage * Shape::kStageBytes));
       if (last) return;
@@ -247,12 +256,13 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
 }
 
 template <typename T>
-void AttendDecode(Context& context, const AttendParams& params, int entries) {
+void AttendDecode(Context& context, const AttendParams& params, int entries, bool chunks) {
   const DecodeParams decode{
       .attend = params,
       .entries = entries,
       .kv_heads = params.kv.kv_heads,
       .slices = (params.group + kDecodeHeads - 1) / kDecodeHeads,
+      .tile_shift = DecodeTileShift(params.group),
       .parts = static_cast<DecodePart*>(context.attend.parts.data()),
   };
   const auto launch_shape = [&](auto shape) {
@@ -262,10 +272,11 @@ void AttendDecode(Context& context, const AttendParams& params, int entries) {
   };
   const auto launch = [&](auto dim) {
     constexpr int kDim = dim;
+    if (chunks) return launch_shape(DecodeShape<kDim, false, true>());
     if constexpr (kDim <= 128) {
-      if (entries <= kFewEntries) return launch_shape(DecodeShape<kDim, true>());
+      if (entries <= kFewEntries) return launch_shape(DecodeShape<kDim, true, false>());
     }
-    launch_shape(DecodeShape<kDim, false>());
+    launch_shape(DecodeShape<kDim, false, false>());
   };
   WithTensorCoreHead(params.kv.key_dim, launch);
 }

@@ -76,7 +76,7 @@ class FarBlocks {
     if (lane_step_.place >= end_) return;
     for (int rest; (rest = lane_step_.end - lane_step_.step) <= steps; steps -= rest) {
       lane_step_.SkipWithinRow(rest - 1);
-      if (!lane_step_.AdvanceBefore(end_, params_.attend, params_.heads())) return;
+      if (!lane_step_.AdvanceBefore(end_, params_, params_.heads())) return;
     }
     lane_step_.SkipWithinRow(steps);
   }

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(LatentShape::kThreads, 1)
     const bool last = step + 1 == end;
     DecodeCursor<Shape> next = cursor;
     if (!last) {
-      next.Advance(params.attend, params.heads());
+      next.Advance(params, params.heads());
       CopyLatents(params.attend, next.entry, next.step, next.length, tiles + (step + 1 - begin) % 2 * Shape::kTileBytes);
       CommitCopies();
     }
@@ -125,13 +125,13 @@ __global__ void __launch_bounds__(kCombineThreads)
   if (threadIdx.x == 0) before = all = 0;
   __syncthreads();
   for (int i = threadIdx.x; i < params.entries; i += kCombineThreads) {
-    cursor.Enter(params.attend, i);
+    cursor.Enter(params, i);
     atomicAdd(&all, cursor.steps());
     if (i < entry) atomicAdd(&before, cursor.steps());
   }
   __syncthreads();
   if (head >= params.attend.group) return;
-  cursor.Enter(params.attend, entry);
+  cursor.Enter(params, entry);
   const DecodeRange range = DecodeRange::DealOut(int64_t{all} * params.slices, blocks);
   const int64_t begin = int64_t{before} * params.slices + int64_t{slice} * cursor.steps(), end = begin + cursor.steps();
   T* to = static_cast<T*>(params.attend.out) + entry * params.attend.out_stride + head * params.attend.out_head_stride + d;

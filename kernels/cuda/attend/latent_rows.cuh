@@ -13,6 +13,7 @@ struct LatentShape {
   static constexpr int kWarps = 8;  // warp w has rows 16 (w % 4) to 16 (w % 4) + 15; of keys and values its half w / 4
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kRowSteps = 0;
+  static constexpr bool kChunks = false;
   static constexpr int kQueryBytes = kRows * kDim * 2;
   static constexpr int kTileBytes = kStepTokens * kDim * 2;
   static constexpr int kWeightStride = 64;  // elements between rows of weights in shared memory

@@ -33,6 +33,8 @@ struct AttendEntries {
 
 // Query heads that one tensor core tile of the decode kernel takes.
 inline constexpr int kDecodeHeads = 8;
+// 1 << shift tokens of a chunk fill such a tile as well as they can, for groups that fit it.
+inline int DecodeTileShift(int group) { return group <= 1 ? 3 : group == 2 ? 2 : group <= 4 ? 1 : 0; }
 
 // Head sizes that the tensor core kernels know: calls `use` with the size as an integral constant. False if it is none of them.
 template <typename Use>
@@ -52,8 +54,10 @@ inline bool IsTensorCoreHead(int64_t dim) {
 // One row per entry: entry i is row i. Key and value heads have one of the sizes above, all rows start on 16 bytes. The launch
 // depends on no length. Lengths, block tables, and keys and values of all positions but the newest may be read before the
 // kernels queued ahead are done: they come from before the last copy in the stream.
+// With `chunks` entries have any number of rows, of groups of at most kDecodeHeads and without a window, and the positions that
+// the batch writes are the newest; every 1 << DecodeTileShift tokens cost as much as a decode row.
 template <typename T>
-void AttendDecode(Context& context, const AttendParams& params, int entries);
+void AttendDecode(Context& context, const AttendParams& params, int entries, bool chunks);
 
 // Entries of any number of rows. Same conditions.
 template <typename T>

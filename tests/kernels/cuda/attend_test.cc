@@ -21,6 +21,7 @@ struct AttendCase {
   int latent = 0;  // so many of a key's first dimensions are the value; 0: values have the keys' size and a place of their own
   std::vector<Entry> entries;
   bool decode = false;  // the entries of one row at the front are announced as such
+  bool beside = false;  // it is known how little the other entries are, so that they go beside them
   int window = 0;
   float softcap = 0;
   bool alibi = false;
@@ -39,7 +40,8 @@ std::string Name(const AttendCase& c) {
   return std::to_string(c.q_heads) + "/" + std::to_string(c.kv_heads) + " heads of " + std::to_string(c.dim) +
          (c.latent > 0 ? " over latents of " + std::to_string(c.latent) : "") + ", " + std::to_string(c.entries.size()) +
          " entries, the first of " + std::to_string(c.entries[0].context) + ", window " + std::to_string(c.window) +
-         ", softcap " + std::to_string(c.softcap) + (c.alibi ? ", ALiBi" : "") + (c.decode ? ", decode" : "");
+         ", softcap " + std::to_string(c.softcap) + (c.alibi ? ", ALiBi" : "") + (c.decode ? ", decode" : "") +
+         (c.beside ? ", beside" : "");
 }
 
 // Blocks lie scrambled in the pool, and what no token owns is NaN on both sides. Rows of queries and outputs lie apart, with
@@ -67,13 +69,18 @@ class CudaAttendTest : public TwinTensors {
     Problem problem;
     std::vector<int32_t> position, sequence, start = {0}, context;
     int width = 1, decode = 0;
+    int64_t pairs = 0;
     for (const Entry& entry : c.entries) {
       const auto index = static_cast<int32_t>(context.size());
       for (int i = 0; i < entry.rows; ++i) {
         position.push_back(entry.context - entry.rows + i);
         sequence.push_back(index);
       }
-      if (c.decode && entry.rows == 1 && decode == index) ++decode;
+      if (c.decode && entry.rows == 1 && decode == index) {
+        ++decode;
+      } else if (c.beside) {
+        pairs += int64_t{entry.rows} * entry.context;
+      }
       start.push_back(static_cast<int32_t>(position.size()));
       context.push_back(entry.context);
       width = std::max(width, (entry.context + kKvBlockTokens - 1) / kKvBlockTokens);
@@ -96,6 +103,7 @@ class CudaAttendTest : public TwinTensors {
                         .batch = {.tokens = rows,
                                   .sequences = sequences,
                                   .decode_sequences = decode,
+                                  .chunk_pairs = pairs,
                                   .position = side(positions),
                                   .sequence_of = side(sequence_of),
                                   .query_start = side(starts),
@@ -334,6 +342,32 @@ TEST_P(CudaAttendTest, LongContextsMatchTheCpu) {
 TEST_P(CudaAttendTest, DecodeRowsAndChunksShareABatch) {
   for (const int dim : {64, 96, 128, 256}) {
     Compare({.q_heads = 4, .kv_heads = 2, .dim = dim, .entries = {{130, 1}, {64, 1}, {90, 90}, {333, 40}}, .decode = true});
+  }
+}
+
+TEST_P(CudaAttendTest, ShortChunksGoBesideDecodeRows) {
+  std::vector<Entry> many = DecodeEntries({1500, 1, 16, 64});
+  for (int i = 0; i < 40; ++i) many.push_back({1 + i * 37 % 230, 1});
+  for (int i = 1; i < 20; ++i) many.push_back({i * 13 % 70 + i, i});
+  const std::vector<Entry> cases[] = {{{1, 1}, {7, 7}},     {{130, 1}, {64, 1}, {90, 90}, {333, 40}},
+                                      {{70, 70}},           {{163, 33}, {128, 64}, {201, 1}, {1, 1}, {65, 2}},
+                                      {{3000, 9}, {65, 3}}, many};
+  for (const std::vector<Entry>& entries : cases) {
+    for (const int dim : {64, 96, 128, 256}) {
+      Compare({.q_heads = 4, .kv_heads = 2, .dim = dim, .entries = entries, .decode = true, .beside = true});
+      if (HasFatalFailure()) return;
+    }
+    for (const int group : {1, 3, 4, 5, 8}) {
+      Compare({.q_heads = 2 * group,
+               .kv_heads = 2,
+               .dim = 128,
+               .entries = entries,
+               .decode = true,
+               .beside = true,
+               .softcap = group < 5 ? 5.0f : 0,
+               .alibi = true});
+      if (HasFatalFailure()) return;
+    }
   }
 }
 

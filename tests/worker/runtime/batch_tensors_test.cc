@@ -72,6 +72,7 @@ TEST_F(BatchTensorsTest, MixesDecodeRowsAndPromptChunks) {
   EXPECT_EQ(step.batch.tokens, 6);
   EXPECT_EQ(step.batch.sequences, 3);
   EXPECT_EQ(step.batch.decode_sequences, 1);
+  EXPECT_EQ(step.batch.chunk_pairs, 64 + 65 + 1 + 2 + 3);
   EXPECT_EQ(step.batch.max_context, 65);
   EXPECT_THAT(Ints(step.batch.position), ElementsAre(9, 63, 64, 0, 1, 2));
   EXPECT_THAT(Ints(step.batch.sequence_of), ElementsAre(0, 1, 1, 2, 2, 2));
