@@ -38,6 +38,7 @@ enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
 // The rows of one step. Rows of a sequence are consecutive and in order. A prefill chunk is a sequence with several rows, a
 // decode row one with a single row.
 struct Batch {
+  uint64_t number = 0;  // batches of the same number have the same lengths and block table; 0: nothing is known of them
   int tokens = 0;
   int sequences = 0;
   int decode_sequences = 0;  // so many entries at the front have one row each; backends may treat them apart

@@ -4,9 +4,11 @@
 #include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
@@ -41,10 +43,25 @@ inline constexpr int64_t kSharedPlanTokens = 128;
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;
 inline constexpr size_t kSamplePartBytes = 512;  // what sampling keeps of the parts of one row
 
+// What decode attention plans by: layers of a batch that agree in all of it begin their blocks in the same places.
+struct DecodePlanKey {
+  uint64_t batch = 0;            // Batch::number
+  const void* kernel = nullptr;  // that plans
+  int entries = 0, kv_heads = 0, group = 0, window = 0;
+
+  bool operator==(const DecodePlanKey&) const = default;
+};
+
 // What attention keeps. See attend/.
 struct AttendResources {
   Buffer parts;  // where the blocks of decode attention leave their parts of a row, zeros between launches
+  Buffer starts;  // [plans] where the blocks of decode attention begin
+  std::array<DecodePlanKey, 2> plans;  // of what is, or will be by then, in `starts`: layers with a window and without
+  size_t next_plan = 0;
   Buffer taken;  // i32 [1] pieces of work that prefill attention has taken, 0 between launches
+
+  // Where to keep the plan, and whether it is there. Otherwise the caller queues what puts it there.
+  std::pair<void*, bool> FindPlan(const DecodePlanKey& key);
 };
 
 // What mixtures of experts keep; a visit is a token at one of its experts. See moe.cu.

@@ -11,6 +11,7 @@ Recordings::~Recordings() {
 
 void Recordings::Begin(Context& context) {
   context.Flush();
+  context.attend.plans = {};  // a recording makes its own
   context.Note(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), "beginning a recording");
 }
 
@@ -20,6 +21,7 @@ absl::StatusOr<int> Recordings::End(Context& context) {
     if (graph != nullptr) cudaGraphDestroy(graph);
   };
   context.Flush();
+  context.attend.plans = {};
   context.Note(cudaStreamEndCapture(context.stream, &graph), "ending a recording");
   BERTH_RETURN_IF_ERROR(context.fault);
   cudaGraphExec_t executable = nullptr;

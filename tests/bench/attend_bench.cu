@@ -130,7 +130,8 @@ class Bench {
     };
     const int64_t head_stride = int64_t{kKvBlockTokens} * m.row() * 2, pool_bytes = blocks * m.kv_heads * head_stride;
     AttendArgs args{.q = activations(m.dim),
-                    .batch = {.tokens = rows,
+                    .batch = {.number = ++batches_,
+                              .tokens = rows,
                               .sequences = sequences,
                               .decode_sequences = decodes,
                               .chunk_pairs = chunk_pairs,
@@ -204,6 +205,7 @@ class Bench {
   std::unique_ptr<Allocator> allocator_;
   Buffer kv_;
   int multiprocessors_ = 0;
+  uint64_t batches_ = 0;
   double read_gbps_ = 1;
 };
 

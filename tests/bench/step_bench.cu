@@ -106,6 +106,7 @@ class Bench {
         Report(kind, "Head", 1, HeadBytes(), [&] { Head(); });
       }
       const auto step = [&](bool attend) {
+        ++batch_.number;
         ForLayers([&](int i) {
           AttnIn(i);
           if (attend) Attend(i);

@@ -121,6 +121,7 @@ absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, con
     if (counts.chunks > 0) FillPools(plan, rows);
     FillPadding(rows, counts, entry, place.scratch_block, slots_.shape().slots);
     step.token = rows.token.device;
+    ++batches_;
     step.batch = MakeBatch(rows, counts, place);
     if (counts.last_rows > 0) {
       step.last = model::LastRowsOf(step.batch, rows.last_row.device, rows.last_position.device, rows.last_index.device);
@@ -258,7 +259,8 @@ kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, c
   }
   // A padded step may be a recording, which later steps replay.
   const int max_context = place.entries > 0 ? slots_.shape().max_length : *std::max_element(length, length + counts.entries);
-  return {.tokens = counts.tokens,
+  return {.number = batches_,
+          .tokens = counts.tokens,
           .sequences = counts.entries,
           .decode_sequences = decodes,
           .chunk_pairs = chunk_pairs,

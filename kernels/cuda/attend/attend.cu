@@ -58,9 +58,9 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
     return AttendGeneric<T>(context, params);
   }
   if (!context.batch_invariant && chunks.count > 0 && FitsDecode(context, args, chunks, params.group)) {
-    return AttendDecode<T>(context, params, batch.sequences, /*chunks=*/true);
+    return AttendDecode<T>(context, params, batch.number, batch.sequences, /*chunks=*/true);
   }
-  if (decode > 0) AttendDecode<T>(context, params, decode, /*chunks=*/false);
+  if (decode > 0) AttendDecode<T>(context, params, batch.number, decode, /*chunks=*/false);
   if (batch.tokens > decode) {
     if (context.hopper && FitsSm90(args.kv, params.group)) {
       AttendPrefillSm90<T>(context, params, chunks);
@@ -72,9 +72,22 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
 
 }  // namespace
 
+std::pair<void*, bool> AttendResources::FindPlan(const DecodePlanKey& key) {
+  size_t plan = std::find(plans.begin(), plans.end(), key) - plans.begin();
+  const bool planned = key.batch != 0 && plan < plans.size();
+  if (!planned) {
+    plan = next_plan;
+    plans[plan] = key;
+    next_plan = (next_plan + 1) % plans.size();
+  }
+  return {static_cast<std::byte*>(starts.data()) + plan * (starts.bytes() / plans.size()), planned};
+}
+
 absl::Status ReserveAttend(Context& context, Allocator& allocator) {
   AttendResources& resources = context.attend;
   BERTH_ASSIGN_OR_RETURN(resources.parts, allocator.Allocate(DecodePartBytes(context) + LatentPartBytes(context)));
+  const size_t blocks = kMaxDecodeBlocks * context.multiprocessors;
+  BERTH_ASSIGN_OR_RETURN(resources.starts, allocator.Allocate(resources.plans.size() * blocks * kMaxDecodeStartBytes));
   BERTH_ASSIGN_OR_RETURN(resources.taken, allocator.Allocate(sizeof(int32_t)));
   return absl::OkStatus();
 }

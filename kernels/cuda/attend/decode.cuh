@@ -194,42 +194,43 @@ template <typename T, typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __grid_constant__ DecodeParams params) {
   extern __shared__ __align__(128) std::byte shared[];
   LetSuccessorStart();
-  DecodeCursor<Shape> cursor;
-  const DecodeRange range = FindRange(params, cursor);
+  // Lengths, tables, what is planned with them, and all positions but the newest are older than this step's layers.
+  const auto& start = static_cast<const DecodeStart<Shape>*>(params.starts)[blockIdx.x];
+  const DecodeRange range = start.range;
+  DecodeCursor<Shape> cursor = start.cursor;
   const int64_t end = range.End(blockIdx.x);
-  const bool works = cursor.place < end;
+  const bool works = cursor.place < end, has_empty_entries = start.empty_entries != 0;
   const int heads = params.heads(), warp = threadIdx.x / 32;
 
   const uint32_t own_slices = SharedAddress(shared) + warp * 2 * Shape::kHalfBytes;
   DecodeCursor<Shape> ahead = cursor;
   int next_stage = 0;
-  StepBlocks<Shape> blocks(params, cursor, end);
+  StepBlocks<Shape> blocks(params, start);
   // Queues the copies of the next step.
-  const auto copy_next = [&](int block) {
-    if (ahead.place < end) {
-      CopySlice(params, ahead, block, own_slices + next_stage * Shape::kStageBytes);
-      next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
-      if (ahead.AdvanceBefore(end, params, heads)) blocks.Follow(ahead);
-    }
-    CommitCopies();
+  const auto copy_next = [&] {
+    if (ahead.place >= end) return;
+    CopySlice(params, ahead, blocks.Next(), own_slices + next_stage * Shape::kStageBytes);
+    next_stage = next_stage + 1 == Shape::kStages ? 0 : next_stage + 1;
+    if (ahead.AdvanceBefore(end, params, heads)) blocks.Follow(ahead);
   };
-  // Lengths, tables and all positions but the newest are older than this step.
 #pragma unroll 1
   for (int queued = 0; queued < Shape::kStages - 1; ++queued) {
     if (ahead.place < end && ahead.HasNew()) WaitForInputs();
-    copy_next(ahead.place < end ? blocks.Read(ahead) : 0);
+    copy_next();
+    if (queued == Shape::kStages - 2) blocks.Queue();
+    CommitCopies();
   }
   WaitForInputs();
-  ZeroEmptyRows<T, Shape>(params);
+  if (has_empty_entries) ZeroEmptyRows<T, Shape>(params);
   if (!works) return;
 
   DecodeState<T, Shape> state;
   state.LoadQuery(params, cursor);
   state.Clear();
-  blocks.Await();
   int stage = 0;
   for (;;) {
-    copy_next(blocks.Next());
+    copy_next();
+    CommitCopies();
     WaitForCopies<Shape::kStages - 1>();
     __syncwarp();
     const int token = cursor.step * Shape::kStepTokens + warp * kSliceTokens;
@@ -256,8 +257,8 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
 }
 
 template <typename T>
-void AttendDecode(Context& context, const AttendParams& params, int entries, bool chunks) {
-  const DecodeParams decode{
+void AttendDecode(Context& context, const AttendParams& params, uint64_t batch, int entries, bool chunks) {
+  DecodeParams decode{
       .attend = params,
       .entries = entries,
       .kv_heads = params.kv.kv_heads,
@@ -267,7 +268,19 @@ void AttendDecode(Context& context, const AttendParams& params, int entries, boo
   };
   const auto launch_shape = [&](auto shape) {
     using Shape = decltype(shape);
+    static_assert(sizeof(DecodeStart<Shape>) <= kMaxDecodeStartBytes);
     const int blocks = context.multiprocessors * Shape::kBlocksPerMultiprocessor;
+    const auto [starts, planned] = context.attend.FindPlan({.batch = batch,
+                                                            .kernel = reinterpret_cast<const void*>(PlanDecode<Shape>),
+                                                            .entries = entries,
+                                                            .kv_heads = decode.kv_heads,
+                                                            .group = params.group,
+                                                            .window = params.window});
+    decode.starts = starts;
+    if (!planned) {
+      Launch(context, PlanDecode<Shape>, blocks, Shape::kThreads, 0, decode);
+      context.serial = true;  // attention reads the plan ahead of its wait
+    }
     Launch(context, DecodeAttention<T, Shape>, blocks, Shape::kThreads, Shape::kSharedBytes, decode);
   };
   const auto launch = [&](auto dim) {

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/attend/decode_parts.cuh"
 #include "kernels/cuda/attend/params.h"
+#include "kernels/cuda/util/launch.cuh"
 
 // How decode attention is dealt out: see decode.cuh. A row is an entry's one token, or a tile of a chunk's tokens. Work is
 // counted in steps of tokens; to end a row takes as long as kRowSteps.
@@ -29,6 +30,7 @@ struct DecodeShape {
   static constexpr int kSharedBytes = (kFew ? 64 : 96) << 10;
   static constexpr int kBlocksPerMultiprocessor = kFew ? 1 : kMaxDecodeBlocks;
   static constexpr int kStages = kSharedBytes / kStageBytes;
+  static constexpr int kPlannedBlocks = 2 * kStages - 2;  // KV blocks of a range's first steps, see DecodeStart
   static constexpr int kOutStride = kDim + 4;  // floats between heads of a warp's part, free of bank conflicts
   static_assert(kStages >= 2 && kDecodeHeads * kOutStride * 4 <= 2 * kHalfBytes);
 };
@@ -38,6 +40,7 @@ struct DecodeParams {
   int entries, kv_heads;
   int slices;         // of a group of query heads, each of up to kDecodeHeads; with chunks 1
   int tile_shift;     // with chunks: 1 << tile_shift tokens are a tile, all heads of a group beside one another
+  void* starts;       // DecodeStart<Shape> [blocks]
   DecodePart* parts;  // [blocks, kDecodeHeads, kDim / 4] of the row that began before the block's range; zeros between launches
 
   __device__ int heads() const { return kv_heads * slices; }
@@ -161,6 +164,12 @@ struct DecodeCursor {
   }
 };
 
+// The KV block of a step.
+template <typename Shape>
+__device__ const int32_t* BlockOf(const AttendParams& params, const DecodeCursor<Shape>& at) {
+  return params.block_table + at.entry * params.block_table_stride + at.step * Shape::kStepTokens / kKvBlockTokens;
+}
+
 // The columns of a row's products: the query heads of a group, or of a slice of it, of one token after the other.
 template <typename Shape>
 struct DecodeColumns {
@@ -255,6 +264,38 @@ __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>
   cursor.place = begin - (steps - cursor.steps()) - 1;
   cursor.AdvanceBefore(end, params, heads);
   return range;
+}
+
+// What a block has to know to begin. It is the same in all layers that attend alike, and worked out once in a step.
+template <typename Shape>
+struct DecodeStart {
+  DecodeRange range;
+  DecodeCursor<Shape> cursor;  // the block's first step; its place is the end of the range if there is none
+  int empty_entries;           // whether there are entries without a context
+  int32_t block[Shape::kPlannedBlocks];
+};
+
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads) PlanDecode(const __grid_constant__ DecodeParams params) {
+  LetSuccessorStart();
+  WaitForInputs();
+  DecodeStart<Shape> start{};
+  start.range = FindRange(params, start.cursor);
+  int empty = 0;
+  for (int entry = threadIdx.x; entry < params.entries; entry += Shape::kThreads) {
+    empty |= params.attend.context_length[entry] <= 0;
+  }
+  start.empty_entries = __syncthreads_or(empty);
+  if (threadIdx.x > 0) return;
+  const int64_t end = start.range.End(blockIdx.x);
+  DecodeCursor<Shape> at = start.cursor;
+#pragma unroll
+  for (int32_t& block : start.block) {
+    if (at.place >= end) break;
+    block = *BlockOf(params.attend, at);
+    at.AdvanceBefore(end, params, params.heads());
+  }
+  static_cast<DecodeStart<Shape>*>(params.starts)[blockIdx.x] = start;
 }
 
 }  // namespace berth::kernels::cuda

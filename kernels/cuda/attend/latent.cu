@@ -21,6 +21,7 @@ void AttendLatents(Context& context, const AttendParams& params, int decode_entr
                               .entries = decode_entries,
                               .kv_heads = 1,
                               .slices = (params.group + Shape::kRows - 1) / Shape::kRows,
+                              .starts = nullptr,
                               .parts = nullptr};
     auto* parts = static_cast<LatentPart*>(LatentParts(context));
     const int blocks = context.multiprocessors;
