@@ -34,15 +34,18 @@ size_t DecodePartBytes(const Context& context) {
   return sizeof(DecodePart) * kMaxDecodeBlocks * context.multiprocessors * kDecodeHeads * (kMaxDecodeHeadDim / 4);
 }
 
-// Whether chunks cost decode attention so little that it takes them along: about kChunkSteps steps of its tokens for each
-// multiprocessor, less than a kernel of their own takes to begin and end.
-constexpr int64_t kChunkSteps = 24;
+// Whether chunks cost decode attention less than a kernel of their own would take: in steps that a multiprocessor does
+// meanwhile, kKernelSteps to begin and end beside decode rows, and six for five steps of the context, which it walks through
+// one after the other. Blocks with larger heads are slower with chunks.
+constexpr int64_t kKernelSteps = 30, kMaxBesideDim = 128;
 bool FitsDecode(const Context& context, const AttendArgs& args, const AttendEntries& chunks, int group) {
-  if (args.batch.chunk_pairs == 0 || group > kDecodeHeads || args.window > 0) return false;
+  const int64_t pairs = args.batch.chunk_pairs;
+  if (chunks.count == 0 || pairs == 0 || group > kDecodeHeads || args.window > 0) return false;
   const int shift = DecodeTileShift(group);
-  const int64_t tiles = (chunks.rows >> shift) + chunks.count;
-  const int64_t steps = (args.batch.chunk_pairs >> shift) / kKvBlockTokens + 2 * tiles;
-  return steps * args.kv.kv_heads <= kChunkSteps * context.multiprocessors;
+  const int64_t tiles = (chunks.rows >> shift) + chunks.count, steps = (pairs >> shift) / kKvBlockTokens + 2 * tiles;
+  const bool beside = chunks.first > 0 && args.kv.key_dim <= kMaxBesideDim;
+  const int64_t kernel_steps = (beside ? kKernelSteps : 0) + pairs / chunks.rows * 6 / (5 * kKvBlockTokens);
+  return steps * args.kv.kv_heads <= kernel_steps * context.multiprocessors;
 }
 
 template <typename T>
@@ -57,7 +60,7 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
   if (args.kv.values_in_keys || !HasTunedAttention(args.kv.key_dim, args.kv.value_dim, false) || !IsAligned(args)) {
     return AttendGeneric<T>(context, params);
   }
-  if (!context.batch_invariant && chunks.count > 0 && FitsDecode(context, args, chunks, params.group)) {
+  if (!context.batch_invariant && FitsDecode(context, args, chunks, params.group)) {
     return AttendDecode<T>(context, params, batch.number, batch.sequences, /*chunks=*/true);
   }
   if (decode > 0) AttendDecode<T>(context, params, batch.number, decode, /*chunks=*/false);

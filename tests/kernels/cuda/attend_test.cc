@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/recordings.h"
 #include "kernels/cuda/stages.h"
 #include "tests/kernels/cuda/twin_tensors.h"
 
@@ -371,6 +373,28 @@ TEST_P(CudaAttendTest, ShortChunksGoBesideDecodeRows) {
   }
 }
 
+// Layers of the same batch, of more kinds than plans are kept for; then a batch of the same size and other lengths.
+TEST_P(CudaAttendTest, BlocksBeginByTheLengthsOfTheirBatch) {
+  std::vector<Entry> entries = DecodeEntries({700, 65, 3, 400});
+  for (const int extra : {0, 30}) {
+    for (int i = 0; i < extra; ++i) entries.push_back({1 + i * 53 % 300, 1});
+    for (uint64_t number = 1; number <= 2; ++number) {
+      std::reverse(entries.begin(), entries.end());
+      Problem problem = Make({.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = entries, .decode = true});
+      problem.device.batch.number = 2 * extra + number;
+      for (const int window : {0, 0, 100, 0, 20, 100, 0}) {
+        SCOPED_TRACE(absl::StrCat(extra, " more, batch ", number, ", window ", window));
+        problem.host.window = problem.device.window = window;
+        FillWithGuards(*problem.out_memory);
+        cpu_->Attend(problem.host);
+        cuda_->Attend(problem.device);
+        ExpectSame(problem);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_P(CudaAttendTest, ManyEntriesOfAllLengths) {
   std::vector<Entry> entries;
   for (int i = 0; i < 300; ++i) entries.push_back({1 + i * 37 % 150, 1});
@@ -499,13 +523,14 @@ void CudaAttendGraphTest::Follow(const AttendCase& c) {
   ASSERT_EQ(cudaStreamCreate(&context.stream), cudaSuccess);
   context.ReadDevice(0, /*generic=*/false);
   ASSERT_TRUE(cuda::ReserveAttend(context, *allocator_).ok());
-  cudaGraph_t graph;
-  cudaGraphExec_t executable;
-  ASSERT_EQ(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
-  cuda::Attend(context, problem.device);
-  ASSERT_EQ(cudaStreamEndCapture(context.stream, &graph), cudaSuccess);
-  ASSERT_TRUE(context.fault.ok()) << context.fault;
-  ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+  AttendArgs args = problem.device;
+  args.batch.number = 1;
+  cuda::Attend(context, args);  // what was planned for it is not the recording's
+  cuda::Recordings recordings;
+  recordings.Begin(context);
+  cuda::Attend(context, args);
+  const absl::StatusOr<int> recording = recordings.End(context);
+  ASSERT_TRUE(recording.ok()) << recording.status();
   const std::vector<std::vector<int32_t>> lengths = {{500, 90, 1, 257}, {3, 64, 1, 200}, {128, 0, 1, 0}, {499, 90, 1, 256}};
   for (const std::vector<int32_t>& length : lengths) {
     SCOPED_TRACE(length[0]);
@@ -520,12 +545,10 @@ void CudaAttendGraphTest::Follow(const AttendCase& c) {
       if (length[i] == 0) std::fill_n(out.data<float>() + i * stride, stride - kGap, 0.f);
     }
     Copy(problem.device.batch.context_length.raw(), length.data(), length.size() * sizeof(int32_t));
-    ASSERT_EQ(cudaGraphLaunch(executable, context.stream), cudaSuccess);
+    recordings.Replay(context, *recording);
     ASSERT_EQ(cudaStreamSynchronize(context.stream), cudaSuccess);
     ExpectSame(problem);
   }
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
   cudaStreamDestroy(context.stream);
 }
 
