@@ -54,7 +54,7 @@ struct DecodePlanKey {
 
 // What attention keeps. See attend/.
 struct AttendResources {
-  Buffer parts;  // where the blocks of decode attention leave their parts of a row, zeros between launches
+  Buffer parts;   // where the blocks of decode attention leave their parts of a row, zeros between launches
   Buffer starts;  // [plans] where the blocks of decode attention begin
   std::array<DecodePlanKey, 2> plans;  // of what is, or will be by then, in `starts`: layers with a window and without
   size_t next_plan = 0;

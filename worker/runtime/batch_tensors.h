@@ -116,7 +116,7 @@ class BatchTensors {
   std::vector<StagingArea> staging_;
   kernels::Buffer rows_, results_, scored_, state_;  // on the device
   kernels::Tensor logits_, params_, counts_, last_token_, hidden_sum_;
-  LogitEdits edits_;  // of the step being filled
+  LogitEdits edits_;      // of the step being filled
   uint64_t batches_ = 0;  // that were made
 };
 

@@ -8,11 +8,11 @@
 
 // Attention of decode rows, and of short chunks beside them. The keys and values that all entries see, in the order (entry, kv
 // head, tile of a chunk's tokens, step of tokens), are cut into one contiguous range of equal work per thread block, on the
-// device, from the context lengths. A warp takes 16 tokens of every step and goes through its own pipeline of copies; keys are
-// the 16-row operand of the products and query heads the 8 columns, so that scores come out transposed and a group of up to 8
-// heads, or several tokens of a smaller group, costs what one costs. The warps' parts of a row, and then the blocks', are
-// combined in order. Whatever is older than the step is on its way before the kernel that brings the step's queries and newest
-// keys is done.
+// device, from the context lengths, once for all layers that agree (PlanDecode). A warp takes 16 tokens of every step and goes
+// through its own pipeline of copies; keys are the 16-row operand of the products and query heads the 8 columns, so that scores
+// come out transposed and a group of up to 8 heads, or several tokens of a smaller group, costs what one costs. The warps'
+// parts of a row, and then the blocks', are combined in order. Whatever is older than the step is on its way before the kernel
+// that brings the step's queries and newest keys is done.
 namespace berth::kernels::cuda {
 
 // Queues this warp's copies of its tokens at `cursor`. `block` is the KV block of the step.
@@ -257,7 +257,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
 }
 
 template <typename T>
-void AttendDecode(Context& context, const AttendParams& params, uint64_t batch, int entries, bool chunks) {
+void AttendDecode(Context& context, const AttendParams& params, uint64_t batch_number, int entries, bool chunks) {
   DecodeParams decode{
       .attend = params,
       .entries = entries,
@@ -270,7 +270,7 @@ void AttendDecode(Context& context, const AttendParams& params, uint64_t batch, 
     using Shape = decltype(shape);
     static_assert(sizeof(DecodeStart<Shape>) <= kMaxDecodeStartBytes);
     const int blocks = context.multiprocessors * Shape::kBlocksPerMultiprocessor;
-    const auto [starts, planned] = context.attend.FindPlan({.batch = batch,
+    const auto [starts, planned] = context.attend.FindPlan({.batch = batch_number,
                                                             .kernel = reinterpret_cast<const void*>(PlanDecode<Shape>),
                                                             .entries = entries,
                                                             .kv_heads = decode.kv_heads,

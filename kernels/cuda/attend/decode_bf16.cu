@@ -2,6 +2,7 @@
 
 namespace berth::kernels::cuda {
 
-template void AttendDecode<__nv_bfloat16>(Context& context, const AttendParams& params, uint64_t batch, int entries, bool chunks);
+template void AttendDecode<__nv_bfloat16>(Context& context, const AttendParams& params, uint64_t batch_number, int entries,
+                                          bool chunks);
 
 }  // namespace berth::kernels::cuda

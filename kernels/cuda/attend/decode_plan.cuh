@@ -31,7 +31,7 @@ struct DecodeShape {
   static constexpr int kBlocksPerMultiprocessor = kFew ? 1 : kMaxDecodeBlocks;
   static constexpr int kStages = kSharedBytes / kStageBytes;
   static constexpr int kPlannedBlocks = 2 * kStages - 2;  // KV blocks of a range's first steps, see DecodeStart
-  static constexpr int kOutStride = kDim + 4;  // floats between heads of a warp's part, free of bank conflicts
+  static constexpr int kOutStride = kDim + 4;             // floats between heads of a warp's part, free of bank conflicts
   static_assert(kStages >= 2 && kDecodeHeads * kOutStride * 4 <= 2 * kHalfBytes);
 };
 

@@ -54,11 +54,11 @@ inline bool IsTensorCoreHead(int64_t dim) {
 // One row per entry: entry i is row i. Key and value heads have one of the sizes above, all rows start on 16 bytes. The launch
 // depends on no length. Lengths, block tables, and keys and values of all positions but the newest may be read before the
 // kernels queued ahead are done: they come from before the last copy in the stream.
-// Where blocks begin is planned at the first call for a batch of that number (Batch::number), and for others like it read.
+// Where blocks begin is planned at the first call for a batch of that number (Batch::number) and read by the others.
 // With `chunks` entries have any number of rows, of groups of at most kDecodeHeads and without a window, and the positions that
 // the batch writes are the newest; every 1 << DecodeTileShift tokens cost as much as a decode row.
 template <typename T>
-void AttendDecode(Context& context, const AttendParams& params, uint64_t batch, int entries, bool chunks);
+void AttendDecode(Context& context, const AttendParams& params, uint64_t batch_number, int entries, bool chunks);
 
 // Entries of any number of rows. Same conditions.
 template <typename T>

@@ -167,6 +167,8 @@ TEST_F(BatchTensorsTest, EqualCountsGiveEqualAddresses) {
   second.Row({.slot = 1, .sample = 1}, {1});
   second.DecodeRow({.slot = 0, .position = 10, .sample = 1});
   const StepTensors a = Fill(first, {.area = 0, .entries = 4}), b = Fill(second, {.area = 1, .entries = 4});
+  EXPECT_NE(a.batch.number, b.batch.number) << "they may have other lengths";
+  EXPECT_GT(a.batch.number, 0u) << "its layers are one batch";
   EXPECT_NE(a.rows.from, b.rows.from);
   EXPECT_EQ(a.rows.to, b.rows.to);
   EXPECT_EQ(a.token.raw(), b.token.raw());
