@@ -1,7 +1,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <string_view>
+
+#include "absl/status/status.h"
 
 namespace berth::base {
 
@@ -20,5 +24,15 @@ void ScanJson(std::string_view json, Visit visit) {
     }
   }
 }
+
+struct JsonBounds {
+  int depth = 128;
+  // The parser compares each key of an object with those before it; a text may take as many comparisons as one object of so
+  // many keys does.
+  int64_t keys = 16384;
+};
+
+// OK: the parser takes neither too much of the stack nor too long. INVALID_ARGUMENT begins with `what`, which has the text.
+absl::Status CheckJson(std::string_view text, const std::string& what, const JsonBounds& bounds = {});
 
 }  // namespace berth::base

@@ -15,41 +15,6 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-// What reads and writes JSON goes down level by level on the stack.
-constexpr int kMaxDepth = 128;
-// The parser compares each key of an object with those before it; a body may take as many comparisons as one object of so many
-// keys does.
-constexpr int64_t kMaxKeys = 16384;
-constexpr int64_t kMaxComparisons = kMaxKeys * kMaxKeys / 2;
-
-// OK: the parser takes neither too much of the stack nor too long.
-absl::Status CheckShape(std::string_view text) {
-  int64_t keys[kMaxDepth + 1] = {};  // so far, of the objects around this place
-  int64_t comparisons = 0;
-  int depth = 0;
-  absl::Status status;
-  base::ScanJson(text, [&](char c) {
-    if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) {
-        status = absl::InvalidArgumentError(absl::StrCat("the body nests deeper than ", kMaxDepth, " levels"));
-        return false;
-      }
-      keys[depth] = 0;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    } else if (c == ':') {
-      comparisons += keys[depth]++;
-      if (comparisons > kMaxComparisons) {
-        status = absl::InvalidArgumentError(
-            absl::StrCat("the body's objects have too many keys: at most ", kMaxKeys, " in one, fewer in each of several"));
-        return false;
-      }
-    }
-    return depth >= 0;
-  });
-  return status;
-}
-
 bool FitsInt64(const json& value) {
   if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   return value.is_number_integer();
@@ -208,7 +173,7 @@ std::vector<int32_t> JsonFields::Int32s(const char* name) {
 }
 
 absl::StatusOr<json> ParseObject(std::string_view text) {
-  BERTH_RETURN_IF_ERROR(CheckShape(text));
+  BERTH_RETURN_IF_ERROR(base::CheckJson(text, "the body"));
   json body;
   try {
     body = json::parse(text);

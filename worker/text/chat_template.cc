@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/json_scan.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "worker/text/jinja/format.h"
@@ -15,7 +16,10 @@ namespace {
 
 using jinja::Value;
 
+constexpr base::JsonBounds kBounds{.keys = 1024};  // a call has many such texts
+
 absl::StatusOr<Value> ParseJson(const std::string& name, const std::string& text) {
+  BERTH_RETURN_IF_ERROR(base::CheckJson(text, absl::StrCat("the template variable '", name, "'"), kBounds));
   const auto json = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return absl::InvalidArgumentError(absl::StrCat("the template variable '", name, "' is not JSON"));
   absl::StatusOr<Value> value = jinja::FromJson(json);

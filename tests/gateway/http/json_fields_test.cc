@@ -136,7 +136,7 @@ TEST(ParseObjectTest, RefusesTooManyKeys) {
   const std::string several = "{\"a\":[" + object(10000) + "," + object(10000) + "," + object(10000);
   for (const std::string& text : {object(100000) + "x", "{\"a\":{\"b\":" + object(16385), several}) {
     EXPECT_EQ(ParseObject(text).status().message(),
-              "the body's objects have too many keys: at most 16384 in one, fewer in each of several");
+              "the body has objects of too many keys: at most 16384 in one, fewer in each of several");
   }
 }
 

@@ -421,6 +421,29 @@ TEST(FamiliesTest, RoutingThatNothingComputesIsAnError) {
   EXPECT_THAT(std::string(ParseSpec(grouped).status().message()), HasSubstr("n_group is 3: want a divisor"));
 }
 
+TEST(FamiliesTest, DbrxNamesItsActivation) {
+  HfConfig config = LlamaConfig();
+  config.SetList("architectures", {std::string("DbrxForCausalLM")});
+  for (const auto& [name, value] : {std::pair("d_model", 64),
+                                    {"n_layers", 1},
+                                    {"n_heads", 4},
+                                    {"max_seq_len", 256},
+                                    {"attn_config.kv_n_heads", 2},
+                                    {"ffn_config.ffn_hidden_size", 48},
+                                    {"ffn_config.moe_num_experts", 4},
+                                    {"ffn_config.moe_top_k", 2}}) {
+    config.Set(name, int64_t{value});
+  }
+  config.Set("attn_config.rope_theta", 1e4);
+  config.Set("attn_config.clip_qkv", 8.0);
+  ASSERT_TRUE(ParseSpec(config).ok()) << ParseSpec(config).status();
+  EXPECT_EQ(ParseSpec(config)->layers[0].moe.activation, kernels::Activation::kSilu);
+  config.Set("ffn_config.ffn_act_fn.name", std::string("gelu"));
+  EXPECT_EQ(ParseSpec(config)->layers[0].moe.activation, kernels::Activation::kGelu);
+  config.Set("ffn_config.ffn_act_fn.name", std::string("mish"));
+  EXPECT_THAT(std::string(ParseSpec(config).status().message()), HasSubstr("ffn_config.ffn_act_fn.name is \"mish\""));
+}
+
 TEST(FamiliesTest, DynamicNtkHasAVariantForEveryDoubling) {
   HfConfig config = LlamaConfig();
   config.Set("rope_scaling.type", std::string("dynamic"));

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "worker/text/chat_template.h"
 
 namespace berth::text {
@@ -108,6 +109,10 @@ TEST(JinjaErrorTest, BadInputsAreNamed) {
               HasSubstr("the template variable 'tools' is not JSON"));
   EXPECT_THAT(std::string(Render("", {}, {.variables = {{"n", "9999999999999999999"}}}).status().message()),
               HasSubstr("the template variable 'n': a JSON integer is beyond 64 bits"));
+  std::string keys = "{";  // refused before it is parsed: it does not end as JSON does
+  for (int i = 0; i < 300000; ++i) absl::StrAppend(&keys, "\"", i, "\":0,");
+  EXPECT_EQ(Render("", {{.role = "user", .fields = {{"tool_calls", keys}}}}).status().message(),
+            "the template variable 'tool_calls' has objects of too many keys: at most 1024 in one, fewer in each of several");
   const std::string deep = std::string(5000, '[') + std::string(5000, ']');
   EXPECT_EQ(Render("", {{.role = "user", .fields = {{"tool_calls", deep}}}}).status().code(),
             absl::StatusCode::kInvalidArgument);

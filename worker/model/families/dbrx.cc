@@ -11,11 +11,13 @@ constexpr FieldNames kDbrxFields = {.hidden = "d_model",
                                     .kv_heads = "attn_config.kv_n_heads",
                                     .max_position = "max_seq_len",
                                     .epsilon = "",
-                                    .activation = "",
+                                    .activation = "ffn_config.ffn_act_fn.name",
                                     .theta = "attn_config.rope_theta"};
 
 // DBRX: LayerNorms without biases, q, k and v clipped, experts whose weights are divided by their sum.
-absl::StatusOr<DecoderSpec> ParseDbrx(const HfConfig& config) {
+absl::StatusOr<DecoderSpec> ParseDbrx(const HfConfig& base) {
+  HfConfig config = base;
+  if (!config.Has("ffn_config.ffn_act_fn")) config.Set("ffn_config.ffn_act_fn.name", std::string("silu"));
   BERTH_ASSIGN_OR_RETURN(DecoderSpec spec, ParseLlamaLike(config, {.family = "dbrx", .fields = kDbrxFields}));
   spec.final_norm.kind = kernels::NormKind::kLayer;
   BERTH_ASSIGN_OR_RETURN(const double clip, PositiveFloat(config, "attn_config.clip_qkv"));
