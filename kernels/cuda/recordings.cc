@@ -21,7 +21,7 @@ absl::StatusOr<int> Recordings::End(Context& context) {
     if (graph != nullptr) cudaGraphDestroy(graph);
   };
   context.Flush();
-  context.attend.plans = {};
+  context.attend.plans = {};  // which no one has made yet
   context.Note(cudaStreamEndCapture(context.stream, &graph), "ending a recording");
   BERTH_RETURN_IF_ERROR(context.fault);
   cudaGraphExec_t executable = nullptr;

@@ -254,7 +254,7 @@ int Main(const std::string& filter) {
       }
     }
     for (const Entry& chunk : {Entry{60, 60}, {130, 130}, {256, 256}, {512, 512}, {4000, 20}, {2000, 100}}) {
-      if (m.kv_heads > 8) continue;
+      if (m.kv_heads > 8 || m.latent > 0) continue;
       const std::string size = std::to_string(chunk.rows) + " at " + std::to_string(chunk.context - chunk.rows);
       std::vector<Entry> mixed_step = traces[4];
       mixed_step.push_back(chunk);

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "base/status.h"
-#include "kernels/cuda/attend/decode_parts.cuh"
+#include "kernels/cuda/attend/decode_plan.cuh"
 #include "kernels/cuda/attend/params.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/util/numeric.cuh"

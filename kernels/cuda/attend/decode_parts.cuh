@@ -17,8 +17,7 @@ struct alignas(16) DecodePart {
   float unused[2];
 };
 
-inline constexpr int kMaxDecodeBlocks = 2;           // per multiprocessor
-inline constexpr size_t kMaxDecodeStartBytes = 128;  // of a DecodeStart
+inline constexpr int kMaxDecodeBlocks = 2;  // per multiprocessor
 // Parts that a thread waits for at a time, so that their latencies overlap.
 inline constexpr int kPartsAtOnce = 8;
 

@@ -266,6 +266,8 @@ __device__ DecodeRange FindRange(const DecodeParams& params, DecodeCursor<Shape>
   return range;
 }
 
+inline constexpr size_t kMaxDecodeStartBytes = 128;  // of any DecodeStart
+
 // What a block has to know to begin. It is the same in all layers that attend alike, and worked out once in a step.
 template <typename Shape>
 struct DecodeStart {
