@@ -85,7 +85,9 @@ struct Context {
   MoeResources moe;
   BlasPlans blas_plans;
   StreamTuning stream_tuning;
-  Buffer chain_arrivals;  // u64 [1], see ChainParams
+  Buffer chain_state;   // of chains of products, see ChainState
+  Buffer chain_handed;  // two sets of what their links hand on, see stream/handed.cuh
+  size_t chain_set_bytes = 0;
   std::unique_ptr<PendingProducts> pending;
   bool serial = false;  // the next kernel starts when all before it have ended, see Launch
   int multiprocessors = 0;

@@ -97,7 +97,7 @@ class CudaOps : public Ops {
     }
     BERTH_ASSIGN_OR_RETURN(context_.sample_parts, allocator->Allocate(rows * cuda::kSamplePartBytes));
     BERTH_RETURN_IF_ERROR(cuda::ReserveAttend(context_, *allocator));
-    BERTH_RETURN_IF_ERROR(cuda::ReserveChains(context_, *allocator));
+    BERTH_RETURN_IF_ERROR(cuda::ReserveChains(context_, options.max_product, *allocator));
     BERTH_RETURN_IF_ERROR(cuda::ReserveMoe(context_, options.moe, options.max_tokens, options.max_hidden, *allocator));
     return absl::OkStatus();
   }

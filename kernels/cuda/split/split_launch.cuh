@@ -20,11 +20,11 @@ inline int64_t TilesAtOnce(const Context& context, int ranks, int columns, int p
   return (context.multiprocessors - idle) / blocks * columns;
 }
 
-// Up to how many tokens a product is left to a chain. Where layers are as small as M1's in docs/performance.md, a chain's waits
-// cost more than they save with 8 tokens; with one they do not, and steps of 5 to 7 are recorded as steps of 8.
+// Up to how many tokens a product is left to a chain. Where layers are small, a chain's waits cost more than they save with 8
+// tokens; with one they do not, and steps of 5 to 7 are recorded as steps of 8.
 inline int64_t ChainTokens(const Context& context, const LinearWeight& weight) {
   const int most = context.stream_tuning.chain_tokens;
-  return std::min(weight.n(), weight.k) <= 2048 ? std::min(most, 4) : most;
+  return SmallLayers(weight.n(), weight.k) ? std::min(most, 4) : most;
 }
 
 // Whether products of `in`, at most so many tokens, and `weight` may be cut along K into `ranks` parts.

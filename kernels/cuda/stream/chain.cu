@@ -7,8 +7,10 @@
 
 namespace berth::kernels::cuda {
 
-absl::Status ReserveChains(Context& context, Allocator& allocator) {
-  BERTH_ASSIGN_OR_RETURN(context.chain_arrivals, allocator.Allocate(sizeof(uint64_t)));
+absl::Status ReserveChains(Context& context, int64_t width, Allocator& allocator) {
+  context.chain_set_bytes = (stream::kMaxLinks - 1) * stream::HandedBytes(stream::kMaxTokens, width);
+  BERTH_ASSIGN_OR_RETURN(context.chain_state, allocator.Allocate(sizeof(stream::ChainState)));
+  BERTH_ASSIGN_OR_RETURN(context.chain_handed, allocator.Allocate(2 * context.chain_set_bytes));
   return absl::OkStatus();
 }
 
@@ -24,10 +26,12 @@ void Chain<T>::Launch(Context& context) {
   }
   params_.stages = std::min(context.stream_tuning.stages, (kSharedBytes - kFixedBytes - params_.norm_bytes) / kStageBytes);
   params_.flying = std::min(context.stream_tuning.flying, params_.stages);
-  params_.arrivals = static_cast<uint64_t*>(context.chain_arrivals.data());
+  params_.state = static_cast<ChainState*>(context.chain_state.data());
+  params_.handed = static_cast<std::byte*>(context.chain_handed.data());
+  params_.set_bytes = context.chain_set_bytes;
   const int shared_bytes = kFixedBytes + params_.norm_bytes + params_.stages * kStageBytes;
-  LaunchPlaced(context, RunChain<T>, {.together = context.stream_tuning.together}, context.multiprocessors, kChainThreads,
-               shared_bytes, params_);
+  LaunchPlaced(context, params_.links > 1 ? RunChain<T, true> : RunChain<T, false>,
+               {.together = context.stream_tuning.together}, context.multiprocessors, kChainThreads, shared_bytes, params_);
 }
 
 template class Chain<__nv_bfloat16>;

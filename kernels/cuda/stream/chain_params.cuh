@@ -34,6 +34,13 @@ constexpr int NormBytes(int64_t k) { return static_cast<int>((k * 4 + 127) / 128
 // The widest weight of a norm that leaves enough stages.
 inline constexpr int kMaxNormBytes = kSharedBytes - kFixedBytes - kMinStages * kStageBytes;
 
+// In device memory, zeros at first.
+struct ChainState {
+  uint64_t begun;    // how many blocks of chains with several links have begun, ever
+  uint64_t arrived;  // how often blocks came to the end of a product that has a successor, ever
+  uint64_t used[2];  // bytes of each set that the last chain to take it has
+};
+
 enum class LinkKind { kAttnIn, kMlpUp, kStore, kStoreF32 };
 
 // One product of a chain without what becomes of its sums.
@@ -55,11 +62,25 @@ template <typename T>
 struct ChainLink {
   LinkProduct product;
   LinkKind kind{};
+  // What it hands on to those behind it: [product.tokens, handed_width] from this byte of a set on. Nothing if it is the last.
+  uint32_t handed_at = 0, handed_width = 0;
+  int adds_to = -1;  // which link's results the store adds to; -1: what its place holds
   // The one of its kind.
   AttnInEpilogue<T> attn_in{};
   MlpUpEpilogue<T> mlp_up{};
   StoreEpilogue<T> store{};
   StoreEpilogue<float> store_f32{};
+
+  // Where a product's results are, if links behind it may read them: activations, elements from one token to the next.
+  struct Results {
+    const void* data = nullptr;
+    int64_t width = 0, stride = 0;
+  };
+  Results results() const {
+    if (kind == LinkKind::kMlpUp) return {mlp_up.out, mlp_up.inter, mlp_up.out_stride};
+    if (kind == LinkKind::kStore) return {store.out, store.n, store.out_stride};
+    return {};
+  }
 
   void Set(const AttnInEpilogue<T>& epilogue) { kind = LinkKind::kAttnIn, attn_in = epilogue; }
   void Set(const MlpUpEpilogue<T>& epilogue) { kind = LinkKind::kMlpUp, mlp_up = epilogue; }
@@ -72,9 +93,11 @@ struct ChainParams {
   ChainLink<T> link[kMaxLinks];
   int links = 0;
   int stages = 0;
-  int flying = 0;                // stages whose copies may be under way at once
-  int norm_bytes = 0;            // of the widest norm's weight
-  uint64_t* arrivals = nullptr;  // how often thread blocks came to the end of a product that has a successor, ever
+  int flying = 0;      // stages whose copies may be under way at once
+  int norm_bytes = 0;  // of the widest norm's weight
+  ChainState* state = nullptr;
+  std::byte* handed = nullptr;  // two sets of what links hand on, of `set_bytes` each, of which this chain has `used`
+  uint64_t set_bytes = 0, used = 0;
 };
 
 }  // namespace berth::kernels::cuda::stream

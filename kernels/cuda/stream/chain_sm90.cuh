@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/stream/chain_params.cuh"
+#include "kernels/cuda/stream/handed.cuh"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/mma.cuh"
@@ -20,6 +21,9 @@ namespace berth::kernels::cuda::stream {
 // The tokens come straight from L2 into fragments, several chunks at once, for up to kGroup tiles. An RMS norm needs no pass of
 // its own: fragments are multiplied with the norm's weight, their squares added up on the way, and the results scaled by the
 // reciprocal root at the end. (So in f16 a value times its norm weight has to stay in f16's range.)
+//
+// Results are handed on as handed.cuh says, to one of two sets of places. A chain takes the other set than the one before it,
+// and clears that one's when it ends.
 //
 // Inside a row the order of K is free as long as weight and tokens agree: a thread takes 16 bytes of a row, eight consecutive
 // elements, as its share of two instructions.
@@ -39,13 +43,8 @@ struct RingCursor {
   }
 };
 
-__device__ inline uint64_t LoadAcquire(const uint64_t* from) {
-  uint64_t value;
-  asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
-  return value;
-}
-
-template <typename T>
+// kLinked: the chain has several links. One alone does not wait for other blocks, and what a block does not run is not fetched.
+template <typename T, bool kLinked>
 class ChainWalk {
  public:
   __device__ ChainWalk(const ChainParams<T>& params, std::byte* shared)
@@ -54,6 +53,8 @@ class ChainWalk {
     empty_ = full_ + kMaxStages;
     norm_full_ = empty_ + kMaxStages;
     ready_ = norm_full_ + 1;
+    chosen_ = ready_ + 1;
+    set_ = reinterpret_cast<std::byte**>(chosen_ + 1);
     squares_ = reinterpret_cast<float*>(shared + kBarrierBytes);
     sums_ = reinterpret_cast<float*>(shared + kBarrierBytes + kSquareBytes);
     norm_ = reinterpret_cast<float*>(shared + kFixedBytes);
@@ -61,20 +62,21 @@ class ChainWalk {
   }
 
   __device__ void Init() {
-    for (int i = 0; i < params_.links; ++i) PrefetchMap(&params_.link[i].product.map);
+    for (int i = 0; i < links(); ++i) PrefetchMap(&params_.link[i].product.map);
     for (int i = 0; i < params_.stages; ++i) {
       InitBarrier(full_ + i, 1);
       InitBarrier(empty_ + i, kConsumerWarps);
     }
     InitBarrier(norm_full_, 1);
     InitBarrier(ready_, 1);
+    InitBarrier(chosen_, 1);
     PublishBarriers();
   }
 
   // One thread.
   __device__ void Produce() {
     const uint64_t policy = StreamingPolicy();
-    for (int i = 0; i < params_.links; ++i) {
+    for (int i = 0; i < links(); ++i) {
       const LinkProduct& link = params_.link[i].product;
       const int end = Share(link, blockIdx.x + 1), chunks = Chunks(link);
       for (int first = Share(link, blockIdx.x); first < end; first += kGroup) {
@@ -87,36 +89,51 @@ class ChainWalk {
 
   __device__ void Consume() {
     WaitForInputs();
-    for (int i = 0; i < params_.links; ++i) {
+    for (int i = 0; i < links(); ++i) {
       if (i > 0) asm volatile("bar.arrive 2, %0;" ::"n"(kWrittenThreads) : "memory");
       Multiply(i);
     }
   }
 
-  // The warp that waits for the other blocks: after each product it says that the block has written its results, and lets the
-  // consumers go on when all have.
+  // The warp that waits for the other blocks: after each product it counts that the block has handed on its results, and lets
+  // the consumers look for what all have when about all have. (Where all of them look on, for as long as they wait, it takes
+  // longer.)
   __device__ void Synchronise() {
     if (lane_ == 0) FetchNorm(0);
     WaitForInputs();
-    // Blocks that are ahead may have come to the end of the first product: never all, for this one has not.
-    uint64_t arrivals = 0;
-    if (lane_ == 0) arrivals = LoadAcquire(params_.arrivals) / gridDim.x * gridDim.x;
+    if constexpr (!kLinked) return;
+    ChainState& state = *params_.state;
+    // Blocks that are ahead may have counted themselves: never all, for this one has not.
+    uint64_t begun = LoadCount(&state.begun), arrived = LoadCount(&state.arrived);
+    const uint64_t set = begun / gridDim.x % 2;
+    if (lane_ == 0) {
+      Count(&state.begun);
+      *set_ = params_.handed + set * params_.set_bytes;
+      Arrive(chosen_);
+      arrived = arrived / gridDim.x * gridDim.x;
+    }
     for (int i = 1; i < params_.links; ++i) {
       asm volatile("bar.sync 2, %0;" ::"n"(kWrittenThreads) : "memory");
       if (lane_ == 0) {
-        asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(params_.arrivals) : "memory");
+        Count(&state.arrived);
         FetchNorm(i);
-        arrivals += gridDim.x;
-        while (LoadAcquire(params_.arrivals) < arrivals) {
+        arrived += gridDim.x;
+        while (LoadCount(&state.arrived) < arrived) {
         }
         Arrive(ready_);
       }
       __syncwarp();
     }
+    if (blockIdx.x == 0 && lane_ == 0) state.used[set] = params_.used;
+    auto* const other = reinterpret_cast<uint4*>(params_.handed + (1 - set) * params_.set_bytes);
+    const auto count = static_cast<int>(state.used[1 - set] / sizeof(uint4));
+    for (int i = blockIdx.x * 32 + lane_; i < count; i += gridDim.x * 32) other[i] = uint4{};
   }
 
  private:
   static constexpr int kWrittenThreads = (kConsumerWarps + 1) * 32;  // of the barrier between consumers and the warp that waits
+
+  __device__ int links() const { return kLinked ? params_.links : 1; }
 
   // What a thread reads ahead of its token: of every chunk two pieces, 64 bytes apart.
   using Pieces = uint4[kAheadChunks][2];
@@ -158,6 +175,7 @@ class ChainWalk {
   struct Prepared {
     int first, second;  // rows of the weight
     bool valid;
+    uint32_t handed;  // where in a set the token's results begin, bytes
     typename AttnInEpilogue<T>::Prepared attn_in;
     typename StoreEpilogue<T>::Prepared store;
   };
@@ -179,11 +197,17 @@ class ChainWalk {
       prepared.valid = at < link.run;
     }
     if (!prepared.valid) return prepared;
+    prepared.handed = HandedAt(chained, Token());
     if (chained.kind == LinkKind::kAttnIn) {
       prepared.attn_in = chained.attn_in.Prepare(prepared.first, prepared.second, Token());
       chained.attn_in.Resolve(prepared.attn_in, prepared.first, Token());
     }
-    if (chained.kind == LinkKind::kStore) prepared.store = chained.store.Prepare(prepared.first, prepared.second, Token());
+    if (kLinked && chained.kind == LinkKind::kStore && chained.adds_to >= 0) {
+      const T* const held = Handed(HandedAt(params_.link[chained.adds_to], Token()));
+      prepared.store = {AwaitHanded(held + prepared.first), AwaitHanded(held + min(prepared.second, link.rows - 1))};
+    } else if (chained.kind == LinkKind::kStore) {
+      prepared.store = chained.store.Prepare(prepared.first, prepared.second, Token());
+    }
     return prepared;
   }
   __device__ static int RowOfTile() { return threadIdx.x % kTilePairs; }
@@ -196,17 +220,21 @@ class ChainWalk {
     const bool norms = link.norm.weight != nullptr;
     float scale = 1, squares = 0;
     Pieces next;
+    const bool handed = kLinked && i > 0;  // its tokens are
+    if (handed) WaitFor(chosen_, 0);
     int tile = first;
 #pragma unroll 1
     do {
       const Prepared prepared = Prepare(chained, tile);
       if (tile == first) {
         // All but the tokens themselves is looked up ahead of the wait.
-        in_ = group >= link.tokens ? nullptr
-                                   : link.in + (link.row == nullptr ? group : link.row[group]) * link.in_stride + Offset();
+        const int row = group >= link.tokens || link.row == nullptr ? group : link.row[group];
+        const std::byte* const token =
+            handed ? reinterpret_cast<std::byte*>(Handed(HandedAt(params_.link[i - 1], row))) : link.in + row * link.in_stride;
+        in_ = group >= link.tokens ? nullptr : token + Offset();
         end_ = static_cast<int>(link.k * sizeof(T)) - Offset();
-        if (i > 0) WaitFor(ready_, (i - 1) % 2);
-        Read(0, next);
+        if (handed) WaitFor(ready_, (i - 1) % 2);
+        Read(0, handed, next);
         if (norms) {
           WaitFor(norm_full_, norm_parity_);
           norm_parity_ ^= 1;
@@ -218,10 +246,16 @@ class ChainWalk {
 #pragma unroll 1
       for (int ahead = 0; ahead < chunks; ahead += kAheadChunks) {
         Pieces x;
+        if (handed && tile == first) {
+          while (AnyMissing(next)) Read(ahead, handed, next);
+        }
 #pragma unroll
-        for (int c = 0; c < kAheadChunks; ++c) x[c][0] = next[c][0], x[c][1] = next[c][1];
+        for (int c = 0; c < kAheadChunks; ++c) {
+#pragma unroll
+          for (int b = 0; b < 2; ++b) x[c][b] = handed ? Inverted(next[c][b]) : next[c][b];
+        }
         const bool last = ahead + kAheadChunks >= chunks;
-        if (!last || tile + kGroup < end) Read(last ? 0 : ahead + kAheadChunks, next);
+        if (!last || tile + kGroup < end) Read(last ? 0 : ahead + kAheadChunks, handed, next);
 #pragma unroll 1
         for (int chunk = ahead; chunk < min(ahead + kAheadChunks, chunks); ++chunk) {
           if (norms) Norm(link, chunk, x[0], squares);
@@ -234,7 +268,8 @@ class ChainWalk {
       if (norms && tile == first) PutSquares(squares);
       Exchange(sum);
       if (norms && tile == first) scale = InverseRoot(link);
-      Finish(chained, prepared, scale);
+      if (kLinked && i == 0) WaitFor(chosen_, 0);
+      Finish(i, prepared, scale);
       tile += kGroup;
     } while (tile < end);
   }
@@ -242,16 +277,29 @@ class ChainWalk {
   // Where the warp's share of a chunk begins for this thread: two neighbouring blocks of 64 bytes.
   __device__ int Offset() const { return warp_ * 128 + lane_ % 4 * 16; }
 
-  __device__ void Read(int chunk, Pieces& x) const {
+  __device__ void Read(int chunk, bool handed, Pieces& x) const {
 #pragma unroll
     for (int c = 0; c < kAheadChunks; ++c) {
 #pragma unroll
       for (int b = 0; b < 2; ++b) {
         const int at = (chunk + c) * kChunkBytes + b * 64;
-        x[c][b] = in_ != nullptr && at < end_ ? __ldcg(reinterpret_cast<const uint4*>(in_ + at)) : uint4{};
+        x[c][b] = in_ != nullptr && at < end_ ? LoadHanded(in_ + at) : handed ? Inverted({}) : uint4{};
       }
     }
   }
+
+  __device__ static bool AnyMissing(const Pieces& x) {
+    uint32_t missing = 0;
+#pragma unroll
+    for (int c = 0; c < kAheadChunks; ++c) missing |= Missing(x[c][0]) | Missing(x[c][1]);
+    return missing != 0;
+  }
+
+  // Where in a set the results of a token begin, bytes, and in this chain's set, once it is chosen.
+  __device__ static uint32_t HandedAt(const ChainLink<T>& link, int token) {
+    return link.handed_at + token * link.handed_width * static_cast<uint32_t>(sizeof(T));
+  }
+  __device__ T* Handed(uint32_t at) const { return reinterpret_cast<T*>(*set_ + at); }
 
   // Multiplies with the norm's weight; adds up the squares of what was there.
   __device__ void Norm(const LinkProduct& link, int chunk, uint4 (&x)[2], float& squares) const {
@@ -346,17 +394,19 @@ class ChainWalk {
     return total;
   }
 
-  __device__ void Finish(const ChainLink<T>& link, const Prepared& prepared, float scale) const {
+  __device__ void Finish(int i, const Prepared& prepared, float scale) const {
     if (!prepared.valid) return;
+    const ChainLink<T>& link = params_.link[i];
+    T* const handed = kLinked && i + 1 < params_.links ? Handed(prepared.handed) : nullptr;
     const int first = prepared.first, second = prepared.second;
     const float a = scale * Total(RowOfTile()), b = scale * Total(RowOfTile() + kTilePairs);
     switch (link.kind) {
       case LinkKind::kAttnIn:
         return link.attn_in.Finish(prepared.attn_in, first, second, Token(), a, b);
       case LinkKind::kMlpUp:
-        return link.mlp_up.Finish({}, first, second, Token(), a, b);
+        return link.mlp_up.Finish({}, first, second, Token(), a, b, handed);
       case LinkKind::kStore:
-        return link.store.Finish(prepared.store, first, second, Token(), a, b);
+        return link.store.Finish(prepared.store, first, second, Token(), a, b, handed);
       case LinkKind::kStoreF32:
         return link.store_f32.Finish(link.store_f32.Prepare(first, second, Token()), first, second, Token(), a, b);
     }
@@ -364,7 +414,8 @@ class ChainWalk {
 
   const ChainParams<T>& params_;
   const int warp_, lane_;
-  Barrier *full_, *empty_, *norm_full_, *ready_;
+  Barrier *full_, *empty_, *norm_full_, *ready_, *chosen_;
+  std::byte** set_;  // where this chain's links hand on; known once `chosen_` is
   float *squares_, *sums_, *norm_;
   std::byte* stages_;
   RingCursor at_;
@@ -377,11 +428,11 @@ class ChainWalk {
 
 #endif
 
-template <typename T>
+template <typename T, bool kLinked>
 __global__ void __launch_bounds__(kChainThreads, 1) RunChain(const __grid_constant__ ChainParams<T> params) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
-  ChainWalk<T> walk(params, shared);
+  ChainWalk<T, kLinked> walk(params, shared);
   const bool produces = threadIdx.x == kConsumerWarps * 32;
   if (produces) walk.Init();
   LetSuccessorStart();

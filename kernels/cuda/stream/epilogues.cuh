@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/attn_finish.cuh"
+#include "kernels/cuda/stream/handed.cuh"
 #include "kernels/cuda/util/activate.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 
@@ -11,6 +12,19 @@ namespace berth::kernels::cuda::stream {
 //   Prepared Prepare(int first, int second, int token): begins to load what Finish needs
 //   void Resolve(Prepared&, int first, int token): the same for what depends on these loads, some time later
 //   void Finish(const Prepared&, int first, int second, int token, float first_sum, float second_sum)
+// and for outputs that other blocks of the kernel may wait for, where to hand on those of `token`, null: nobody waits.
+
+// Puts output `i` of a token to its place and hands it on.
+template <typename T>
+__device__ void Put(T* to, T* handed, int64_t i, float value) {
+  const T x = FromFloat<T>(value);
+  to[i] = x;
+#if __CUDA_ARCH__ >= 900
+  if constexpr (sizeof(T) == 2) {
+    if (handed != nullptr) HandOn(handed + i, x);
+  }
+#endif
+}
 
 // A pair is two dimensions of one head of q, k or v: two that are rotated together, or two of a model without rotation.
 template <typename T>
@@ -60,7 +74,7 @@ struct MlpUpEpilogue {
 
   __device__ Prepared Prepare(int first, int second, int token) const { return {}; }
   __device__ void Resolve(Prepared&, int first, int token) const {}
-  __device__ void Finish(const Prepared&, int first, int second, int token, float a, float b) const {
+  __device__ void Finish(const Prepared&, int first, int second, int token, float a, float b, T* handed = nullptr) const {
     const bool both = gated || second < inter;
     if (bias != nullptr) {
       a += bias[first];
@@ -68,10 +82,10 @@ struct MlpUpEpilogue {
     }
     T* to = out + token * out_stride;
     if (gated) {
-      to[first] = FromFloat<T>(Activate(activation, a) * b);
+      Put(to, handed, first, Activate(activation, a) * b);
     } else {
-      to[first] = FromFloat<T>(Activate(activation, a));
-      if (both) to[second] = FromFloat<T>(Activate(activation, b));
+      Put(to, handed, first, Activate(activation, a));
+      if (both) Put(to, handed, second, Activate(activation, b));
     }
   }
 };
@@ -96,10 +110,11 @@ struct StoreEpilogue {
     return {__ldcg(from + first), __ldcg(from + min(static_cast<int64_t>(second), n - 1))};
   }
   __device__ void Resolve(Prepared&, int first, int token) const {}
-  __device__ void Finish(const Prepared& prepared, int first, int second, int token, float a, float b) const {
+  __device__ void Finish(const Prepared& prepared, int first, int second, int token, float a, float b,
+                         Out* handed = nullptr) const {
     Out* to = out + token * out_stride;
-    to[first] = FromFloat<Out>(Held(prepared.first) + Finished(a, first));
-    if (second < n) to[second] = FromFloat<Out>(Held(prepared.second) + Finished(b, second));
+    Put(to, handed, first, Held(prepared.first) + Finished(a, first));
+    if (second < n) Put(to, handed, second, Held(prepared.second) + Finished(b, second));
   }
   __device__ float Held(Out value) const { return accumulate ? ToFloat(value) : 0.f; }
   __device__ float Finished(float x, int64_t i) const {

@@ -30,7 +30,7 @@ TEST_P(ChainsTest, ResultsOfOneProductAreReadByTheNext) {
   for (const Shape& shape : {Shape{2048, 8192}, Shape{96, 352}, Shape{4096, 2528}}) {
     std::vector<Layer> layers;
     for (int i = 0; i < 5; ++i) layers.push_back(MakeLayer(shape.hidden, shape.inter));
-    for (const int rows : {1, 2, 5, 8}) {
+    for (const int rows : {1, 8, 2, 5}) {
       SCOPED_TRACE(testing::Message() << rows << " rows of " << shape.hidden);
       const Twin &start = Values({rows, shape.hidden}), &between = Values({rows, shape.inter});
       Twin& residual = Values({rows, shape.hidden});
@@ -76,6 +76,27 @@ TEST_P(ChainsTest, TwoProductsAreAddedToTheSameRows) {
     });
     ExpectClose(residual, Tolerance());
   }
+}
+
+// A result that is no number has come too.
+TEST_P(ChainsTest, ResultsThatAreNoNumbersAreHandedOn) {
+  constexpr int64_t kHidden = 4096, kInter = 2528;
+  const Layer layer = MakeLayer(kHidden, kInter);
+  const Twin &between = Values({2, kInter}), &residual = Values({2, kHidden});
+  ASSERT_EQ(cudaMemset(residual.device.raw(), 0xff, kHidden * 2), cudaSuccess);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  for (int i = 0; i < 2; ++i) {
+    cuda_->MlpUp({.residual = residual.device,
+                  .norm = {.weight = layer.norm->device},
+                  .weight = WeightOf(layer.up->device),
+                  .gated = true,
+                  .activation = Activation::kSilu,
+                  .out = between.device});
+    cuda_->MlpDown({.in = between.device, .weight = WeightOf(layer.down->device), .residual = residual.device});
+  }
+  ASSERT_TRUE(cuda_->Sync().ok());
+  const std::vector<float> values = Download(residual.device);
+  for (int64_t i = 0; i < 2 * kHidden; ++i) ASSERT_EQ(std::isnan(values[i]), i < kHidden) << i;
 }
 
 // Two streams of one device whose chains would each take all of it.
