@@ -34,6 +34,7 @@ void Admit(Context& context, const AdmitArgs& args) {
          static_cast<const SlotSampling*>(args.params.raw()), args.history_start.data<int32_t>(),
          args.prompt_length.data<int32_t>(), args.history.data<int32_t>(), static_cast<SlotSampling*>(args.slot_params.raw()),
          args.slot_counts.data<uint32_t>(), args.slot_counts.stride(0), static_cast<int>(args.slot_counts.dim(1)));
+  context.serial = true;  // sampling reads a slot's parameters ahead of its wait
 }
 
 }  // namespace berth::kernels::cuda

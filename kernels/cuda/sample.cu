@@ -96,13 +96,13 @@ __device__ bool ApplyEdits(const SampleParams& params, const Adjustment& adjust,
 template <int kWidth>
 __global__ void __launch_bounds__(kPartThreads) AdjustPart(SampleParams params) {
   LetSuccessorStart();
-  WaitForInputs();
   constexpr int kUnroll = 4;
   const int row = blockIdx.y, part = (params.vocab + gridDim.x - 1) / gridDim.x;
   const int size = (part + kWidth - 1) / kWidth * kWidth, begin = blockIdx.x * size, end = min(begin + size, params.vocab);
   float* logits = params.logits + row * params.logits_stride;
   const SlotSampling sampling = params.params[params.slot[row]];
   const Adjustment adjust(params, sampling, row);
+  WaitForInputs();
   bool poisoned = false;
   if (params.edit_start != nullptr) poisoned = ApplyEdits(params, adjust, row, begin, end, logits);
   float best_logit = -INFINITY;
@@ -163,7 +163,7 @@ __device__ void Finish(const SampleParams& params, int r, int token) {
   const int slot = params.slot[r];
   params.token[r] = token;
   if (params.target != nullptr) return;
-  if (token >= 0) ++params.counts[slot * params.counts_stride + token];
+  if (token >= 0) atomicAdd(&params.counts[slot * params.counts_stride + token], 1u);  // whose result nobody waits for
   if (params.last_token != nullptr) params.last_token[slot] = max(token, 0);
 }
 
@@ -178,18 +178,22 @@ __device__ void ReportNothing(const SampleParams& params, int r) {
 __global__ void __launch_bounds__(kThreads) DrawRow(SampleParams params, int parts) {
   __shared__ DrawMemory memory;
   LetSuccessorStart();
-  WaitForInputs();
-  const int r = blockIdx.x;
+  const int r = blockIdx.x, lane = threadIdx.x % 32;
   const SlotSampling sampling = params.params[params.slot[r]];
-  uint64_t best = 0, poisoned = 0;
-  for (int i = 0; i < parts; ++i) {
-    const RowPart part = params.parts[r * kMaxParts + i];
-    best = Larger(best, part.best);
-    poisoned |= part.poisoned;
-  }
+  WaitForInputs();
+  static_assert(kMaxParts <= 32);
+  const RowPart part = lane < parts ? params.parts[r * kMaxParts + lane] : RowPart{};
+  uint64_t best = part.best;
+  for (int offset = 16; offset > 0; offset /= 2) best = Larger(best, __shfl_xor_sync(~0u, best, offset));
+  const bool poisoned = __any_sync(~0u, part.poisoned != 0);
   const float* logits = params.logits + r * params.logits_stride;
-  const Row row{logits, params.vocab, params.vectors, logits[IdOf(best)], fminf(1 / sampling.temperature, FLT_MAX), memory};
-  const bool nothing = poisoned != 0 || row.highest == -INFINITY;
+  const Row row{logits,
+                params.vocab,
+                params.vectors,
+                LogitOf(static_cast<uint32_t>(best >> 32)),
+                fminf(1 / sampling.temperature, FLT_MAX),
+                memory};
+  const bool nothing = poisoned || row.highest == -INFINITY;
   if (nothing || sampling.logprobs < 0) ReportNothing(params, r);
   if (nothing) {
     if (threadIdx.x == 0) Finish(params, r, -1);

@@ -280,7 +280,6 @@ struct DecodeStart {
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads) PlanDecode(const __grid_constant__ DecodeParams params) {
   LetSuccessorStart();
-  WaitForInputs();
   DecodeStart<Shape> start{};
   start.range = FindRange(params, start.cursor);
   int empty = 0;
@@ -288,7 +287,7 @@ __global__ void __launch_bounds__(Shape::kThreads) PlanDecode(const __grid_const
     empty |= params.attend.context_length[entry] <= 0;
   }
   start.empty_entries = __syncthreads_or(empty);
-  if (threadIdx.x > 0) return;
+  if (threadIdx.x > 0) return WaitForInputs();
   const int64_t end = start.range.End(blockIdx.x);
   DecodeCursor<Shape> at = start.cursor;
 #pragma unroll
@@ -297,6 +296,7 @@ __global__ void __launch_bounds__(Shape::kThreads) PlanDecode(const __grid_const
     block = *BlockOf(params.attend, at);
     at.AdvanceBefore(end, params, params.heads());
   }
+  WaitForInputs();
   static_cast<DecodeStart<Shape>*>(params.starts)[blockIdx.x] = start;
 }
 
