@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/check.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/stream/chain_params.cuh"
 #include "kernels/cuda/stream/stream.h"
@@ -32,8 +33,11 @@ class Chain : public PendingProducts {
     ChainLink<T>& link = params_.link[params_.links];
     link.product = product;
     link.Set(epilogue);
-    for (int i = 0; i < params_.links && link.kind == LinkKind::kStore && link.store.accumulate; ++i) {
-      if (params_.link[i].results().data == link.store.out) link.adds_to = i;
+    for (int i = 0; i < params_.links; ++i) {
+      const typename ChainLink<T>::Results before = params_.link[i].results(), now = link.results();
+      if (now.data == nullptr || now.data != before.data) continue;
+      BERTH_CHECK(now.width == before.width) << now.width << " and " << before.width;  // so each output has one thread
+      if (link.kind == LinkKind::kStore && link.store.accumulate) link.adds_to = i;
     }
     ++params_.links;
   }
