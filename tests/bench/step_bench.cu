@@ -67,7 +67,9 @@ class Bench {
     context_.product = Allocate(size_t{256} << 20);
     context_.sample_parts = Allocate(512 * cuda::kSamplePartBytes);
     BERTH_CHECK(cuda::ReserveAttend(context_, *allocator_).ok());
-    BERTH_CHECK(cuda::ReserveChains(context_, 14336, *allocator_).ok());
+    int widest = 0;
+    for (const Shape& shape : kShapes) widest = std::max({widest, shape.hidden, shape.inter});
+    BERTH_CHECK(cuda::ReserveChains(context_, widest, *allocator_).ok());
     cudaDeviceProp properties;
     Check(cudaGetDeviceProperties(&properties, 0));
     std::printf("%s, %d SMs; %d stages, %d links\n", properties.name, properties.multiProcessorCount, options.tuning.stages,

@@ -296,7 +296,7 @@ __global__ void __launch_bounds__(Shape::kThreads) PlanDecode(const __grid_const
     block = *BlockOf(params.attend, at);
     at.AdvanceBefore(end, params, params.heads());
   }
-  WaitForInputs();
+  WaitForInputs();  // until then an earlier layer's blocks may begin by what is there
   static_cast<DecodeStart<Shape>*>(params.starts)[blockIdx.x] = start;
 }
 

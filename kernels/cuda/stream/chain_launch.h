@@ -33,10 +33,11 @@ class Chain : public PendingProducts {
     ChainLink<T>& link = params_.link[params_.links];
     link.product = product;
     link.Set(epilogue);
-    for (int i = 0; i < params_.links; ++i) {
-      const typename ChainLink<T>::Results before = params_.link[i].results(), now = link.results();
-      if (now.data == nullptr || now.data != before.data) continue;
-      BERTH_CHECK(now.width == before.width) << now.width << " and " << before.width;  // so each output has one thread
+    const typename ChainLink<T>::Results results = link.results();
+    for (int i = 0; i < params_.links && results.data != nullptr; ++i) {
+      const typename ChainLink<T>::Results before = params_.link[i].results();
+      if (results.data != before.data) continue;
+      BERTH_CHECK(results.width == before.width) << results.width << " and " << before.width;  // each output has one thread
       if (link.kind == LinkKind::kStore && link.store.accumulate) link.adds_to = i;
     }
     ++params_.links;

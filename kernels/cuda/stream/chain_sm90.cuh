@@ -277,6 +277,7 @@ class ChainWalk {
   // Where the warp's share of a chunk begins for this thread: two neighbouring blocks of 64 bytes.
   __device__ int Offset() const { return warp_ * 128 + lane_ % 4 * 16; }
 
+  // As it lies there: in inverted bits if it was handed on.
   __device__ void Read(int chunk, bool handed, Pieces& x) const {
 #pragma unroll
     for (int c = 0; c < kAheadChunks; ++c) {

@@ -36,7 +36,7 @@ __device__ T AwaitHanded(const T* from) {
   return value;
 }
 
-// Eight of them, in inverted bits; for those that have not come Missing() is not zero.
+// Eight of them as they lie there; Missing() is not zero if one has not come.
 __device__ inline uint4 LoadHanded(const std::byte* from) {
   uint4 value;
   asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"

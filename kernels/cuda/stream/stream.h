@@ -12,8 +12,7 @@ namespace berth::kernels::cuda {
 // Of up to so many tokens a product is a part of a chain, where its shape can be. Of more, split/ and gated/ are faster.
 inline constexpr int64_t kFewTokens = 8;
 
-// Whether a product [*, k] x [k, n] is of a layer as small as M1's in docs/performance.md: what blocks wait for each other
-// weighs more there.
+// Whether a product [*, k] x [k, n] is of a layer as small as M1's in docs/performance.md: its waits weigh more than its bytes.
 constexpr bool SmallLayers(int64_t n, int64_t k) { return n <= 2048 || k <= 2048; }
 
 // Not with norms of q or k, nor where a head is rotated in part.
