@@ -15,6 +15,15 @@ void Queue(Context& context, const GatedParams& params) {
                  Stages(kWidth, kGroups) * StageBytes(kWidth, kGroups) + kBarrierBytes, params);
 }
 
+template <typename T, int kGroups, int kWidth>
+void QueueGroups(Context& context, const GatedParams& params, Shared shared) {
+  if (kGroups == 1 || shared == Shared::kTokens) {
+    Queue<T, kGroups, kWidth, Shared::kTokens>(context, params);
+  } else if constexpr (kGroups > 1) {
+    Queue<T, kGroups, kWidth, Shared::kWeight>(context, params);
+  }
+}
+
 template <typename T, int kWidth = kMinWidth>
 void QueueWidth(Context& context, const GatedParams& params, const GatedPlan& plan) {
   if (plan.width != kWidth) {
@@ -24,11 +33,11 @@ void QueueWidth(Context& context, const GatedParams& params, const GatedPlan& pl
       BERTH_CHECK(false) << "width " << plan.width;
     }
   } else if (plan.groups == 1) {
-    Queue<T, 1, kWidth, Shared::kTokens>(context, params);
-  } else if (plan.shared == Shared::kTokens) {
-    Queue<T, 2, kWidth, Shared::kTokens>(context, params);
-  } else {
-    Queue<T, 2, kWidth, Shared::kWeight>(context, params);
+    QueueGroups<T, 1, kWidth>(context, params, plan.shared);
+  } else if (plan.groups == 2) {
+    QueueGroups<T, 2, kWidth>(context, params, plan.shared);
+  } else if constexpr (kWidth >= MinWidth(kMaxGroups)) {
+    QueueGroups<T, kMaxGroups, kWidth>(context, params, plan.shared);
   }
 }
 

@@ -31,15 +31,18 @@ int64_t Cycles(const GatedPlan& plan, int multiprocessors) {
 GatedPlan PlanGated(int64_t tokens, int64_t inter, int multiprocessors, int width) {
   GatedPlan best;
   int64_t least = 0;
-  const int groups = tokens <= kGroupTokens ? 1 : kMaxGroups;
-  const bool even = Tiles(tokens, groups * kGroupTokens) % kPair == 0;
-  for (int candidate = kMaxWidth; candidate >= kMinWidth; candidate -= kWidthStep) {
-    if (width != 0 && candidate != width) continue;
-    const GatedPlan plan = Cut(tokens, inter, {candidate, groups, even ? Shared::kWeight : Shared::kTokens});
-    const int64_t cycles = Cycles(plan, multiprocessors);
-    if (least != 0 && cycles >= least) continue;
-    least = cycles;
-    best = plan;
+  const bool few = tokens <= kGroupTokens;
+  const int fewest_groups = few ? 1 : 2, most_groups = few ? 1 : kMaxGroups;
+  for (int groups = most_groups; groups >= fewest_groups; --groups) {
+    const bool even = Tiles(tokens, groups * kGroupTokens) % kPair == 0;
+    for (int candidate = kMaxWidth; candidate >= MinWidth(groups); candidate -= kWidthStep) {
+      if (width != 0 && candidate != width) continue;
+      const GatedPlan plan = Cut(tokens, inter, {candidate, groups, even ? Shared::kWeight : Shared::kTokens});
+      const int64_t cycles = Cycles(plan, multiprocessors);
+      if (least != 0 && cycles >= least) continue;
+      least = cycles;
+      best = plan;
+    }
   }
   return best;
 }

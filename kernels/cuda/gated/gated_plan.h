@@ -7,7 +7,7 @@ namespace berth::kernels::cuda::gated {
 inline constexpr int kStep = 64;         // elements of K in a stage: a row of them is as wide as the swizzle
 inline constexpr int kGroupTokens = 64;  // of a group of four warps
 inline constexpr int kPair = 2;          // blocks of a cluster
-inline constexpr int kMaxGroups = 2;     // of consumers
+inline constexpr int kMaxGroups = 3;     // of consumers
 inline constexpr int kSharedBytes = 227 << 10;
 inline constexpr int kBarrierBytes = 256;
 
@@ -15,6 +15,7 @@ inline constexpr int kBarrierBytes = 256;
 enum class Shared { kTokens, kWeight };
 
 inline constexpr int kMinWidth = 128, kMaxWidth = 256, kWidthStep = 32;
+constexpr int MinWidth(int groups) { return groups < kMaxGroups ? kMinWidth : 192; }  // narrower ones are for fewer groups
 
 // How a product of tokens with gate and up rows of a weight is cut into tiles.
 struct GatedPlan {
@@ -33,8 +34,8 @@ constexpr int64_t CopiedRows(int64_t tokens, int64_t tile) {
 constexpr int StageBytes(int width, int groups) { return (width + groups * kGroupTokens) * kStep * 2; }
 constexpr int Stages(int width, int groups) { return (kSharedBytes - kBarrierBytes) / StageBytes(width, groups); }
 
-// The plan whose tiles come out in the fewest of the cycles that products or the second-level cache take. A multiple of
-// kWidthStep as `width` is taken as it is, 0 is chosen.
+// The plan whose tiles come out in the fewest of the cycles that products or the second-level cache take, of several that with
+// the largest tiles. A multiple of kWidthStep as `width` is taken as it is, 0 is chosen.
 GatedPlan PlanGated(int64_t tokens, int64_t inter, int multiprocessors, int width);
 
 }  // namespace berth::kernels::cuda::gated

@@ -99,8 +99,7 @@ class Walk {
         const uint64_t a = sm90::Descriptor(at + group * kGroupTokens * kStep * 2), b = sm90::Descriptor(at + kTokenBytes);
         sm90::FenceProducts();
 #pragma unroll
-        for (int k = 0; k < kStep / 16; ++k)
-          sm90::MultiplyTile<T, kWidth>(c, a + 2 * k, b + 2 * k);  // 32 bytes, in units of 16
+        for (int k = 0; k < kStep / 16; ++k) Multiply(c, a + 2 * k, b + 2 * k);  // 32 bytes, in units of 16
         sm90::CommitProducts();
         sm90::WaitForProducts<1>();
         if (step > 0) release(before);
@@ -141,6 +140,18 @@ class Walk {
     const int token = (weight ? token_unit * kPair + rank_ : token_unit) * kTileTokens;
     return {token, (weight ? width_unit : width_unit * kPair + rank_) * kHalf,
             static_cast<int>(CopiedRows(params_.token_count - token, kTileTokens))};
+  }
+
+  // Over 16 elements of K. With three groups a kernel begins with 128 registers a thread, and a product of the whole width
+  // would need more than that.
+  __device__ static void Multiply(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) {
+    if constexpr (kGroups < kMaxGroups) {
+      sm90::MultiplyTile<T, kWidth>(c, a, b);
+    } else {
+      auto* const halves = reinterpret_cast<float(*)[kHalf / 8][4]>(c);
+      sm90::MultiplyTile<T, kHalf>(halves[0], a, b);
+      sm90::MultiplyTile<T, kHalf>(halves[1], a, b + kHalf * kStep * 2 / 16);
+    }
   }
 
   __device__ Cursor First() const { return {0, cluster_, 0, 0, 0, TileOf(cluster_)}; }
@@ -240,11 +251,11 @@ __global__ void __launch_bounds__((kGroups + 1) * 128, 1) GatedProduct(const __g
   LetSuccessorStart();
   SyncCluster();
   if (threadIdx.x < 128) {
-    if constexpr (kGroups > 1) sm90::GiveRegisters<40>();
+    if constexpr (kGroups > 1) sm90::GiveRegisters<kGroups == 2 ? 40 : 32>();
     if (threadIdx.x == 0) walk.Produce();
     __syncwarp();
   } else {
-    if constexpr (kGroups > 1) sm90::TakeRegisters<232>();
+    if constexpr (kGroups > 1) sm90::TakeRegisters<kGroups == 2 ? 232 : 160>();
     walk.Consume(threadIdx.x / 128 - 1);
   }
   SyncCluster();  // until then the other block may write here

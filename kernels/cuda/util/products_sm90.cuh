@@ -22,7 +22,9 @@ namespace berth::kernels::cuda::sm90 {
 #define BERTH_C2 BERTH_C1, BERTH_C(1)
 #define BERTH_C4 BERTH_C2, BERTH_C(2), BERTH_C(3)
 #define BERTH_C5 BERTH_C4, BERTH_C(4)
-#define BERTH_C8 BERTH_C5, BERTH_C(5), BERTH_C(6), BERTH_C(7)
+#define BERTH_C6 BERTH_C5, BERTH_C(5)
+#define BERTH_C7 BERTH_C6, BERTH_C(6)
+#define BERTH_C8 BERTH_C7, BERTH_C(7)
 #define BERTH_C9 BERTH_C8, BERTH_C(8)
 #define BERTH_C10 BERTH_C8, BERTH_C(8), BERTH_C(9)
 #define BERTH_C12 BERTH_C10, BERTH_C(10), BERTH_C(11)
@@ -33,6 +35,8 @@ namespace berth::kernels::cuda::sm90 {
 #define BERTH_N2 BERTH_N1 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define BERTH_N4 BERTH_N2 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define BERTH_N5 BERTH_N4 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define BERTH_N6 BERTH_N5 ", %40, %41, %42, %43, %44, %45, %46, %47"
+#define BERTH_N7 BERTH_N6 ", %48, %49, %50, %51, %52, %53, %54, %55"
 #define BERTH_N8                                                                                                          \
   BERTH_N5                                                                                                                \
   ", %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, " \
@@ -62,6 +66,10 @@ __device__ void MultiplyTile(float (&c)[kWidth / 8][4], uint64_t a, uint64_t b) 
     BERTH_MULTIPLY(64, type, BERTH_N4, BERTH_C4, "%32", "%33");      \
   } else if constexpr (kWidth == 80) {                               \
     BERTH_MULTIPLY(80, type, BERTH_N5, BERTH_C5, "%40", "%41");      \
+  } else if constexpr (kWidth == 96) {                               \
+    BERTH_MULTIPLY(96, type, BERTH_N6, BERTH_C6, "%48", "%49");      \
+  } else if constexpr (kWidth == 112) {                              \
+    BERTH_MULTIPLY(112, type, BERTH_N7, BERTH_C7, "%56", "%57");     \
   } else if constexpr (kWidth == 144) {                              \
     BERTH_MULTIPLY(144, type, BERTH_N9, BERTH_C9, "%72", "%73");     \
   } else if constexpr (kWidth == 208) {                              \

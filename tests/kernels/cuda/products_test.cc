@@ -119,7 +119,8 @@ TEST_P(ProductsTest, MlpUp) {
   }
 }
 
-// Every width of a tile, tokens and weight shared by two blocks, tiles without a partner, and ends inside of tiles.
+// Every width of a tile with one to three groups, tokens and weight shared by two blocks, tiles without a partner, and ends
+// inside of tiles.
 TEST_P(ProductsTest, GatedMlpUpOfManyRows) {
   for (const auto& [hidden, inter] : {std::pair<int64_t, int64_t>{512, 1000},
                                       {72, 8600},
@@ -129,7 +130,8 @@ TEST_P(ProductsTest, GatedMlpUpOfManyRows) {
                                       {96, 4400},
                                       {264, 5400},
                                       {64, 6400},
-                                      {128, 7400}}) {
+                                      {128, 7400},
+                                      {104, 6000}}) {
     Twin& weight = Values({2 * inter, hidden}, 1 / std::sqrt(float(hidden)));
     const Twin &norm = Floats({hidden}, 1, 0.1f), &bias = Floats({2 * inter}, 0, 0.2f);
     for (const int rows : {33, 65, 129, 200, 257, 300, 1100}) {
