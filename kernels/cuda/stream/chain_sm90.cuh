@@ -2,7 +2,9 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/stream/chain_feed.cuh"
 #include "kernels/cuda/stream/chain_params.cuh"
+#include "kernels/cuda/stream/chain_shared.cuh"
 #include "kernels/cuda/stream/handed.cuh"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/launch.cuh"
@@ -30,146 +32,24 @@ namespace berth::kernels::cuda::stream {
 
 #if __CUDA_ARCH__ >= 900
 
-// A place in the ring of stages.
-struct RingCursor {
-  int stage = 0;
-  uint32_t parity = 0;
-
-  __device__ void Advance(int stages) {
-    if (++stage == stages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 // kLinked: the chain has several links. One alone does not wait for other blocks, and what a block does not run is not fetched.
 template <typename T, bool kLinked>
-class ChainWalk {
+class ChainConsumer {
  public:
-  __device__ ChainWalk(const ChainParams<T>& params, std::byte* shared)
-      : params_(params), warp_(threadIdx.x / 32), lane_(threadIdx.x % 32) {
-    full_ = reinterpret_cast<Barrier*>(shared);
-    empty_ = full_ + kMaxStages;
-    norm_full_ = empty_ + kMaxStages;
-    ready_ = norm_full_ + 1;
-    chosen_ = ready_ + 1;
-    set_ = reinterpret_cast<std::byte**>(chosen_ + 1);
-    squares_ = reinterpret_cast<float*>(shared + kBarrierBytes);
-    sums_ = reinterpret_cast<float*>(shared + kBarrierBytes + kSquareBytes);
-    norm_ = reinterpret_cast<float*>(shared + kFixedBytes);
-    stages_ = shared + kFixedBytes + params.norm_bytes;
-  }
-
-  __device__ void Init() {
-    for (int i = 0; i < links(); ++i) PrefetchMap(&params_.link[i].product.map);
-    for (int i = 0; i < params_.stages; ++i) {
-      InitBarrier(full_ + i, 1);
-      InitBarrier(empty_ + i, kConsumerWarps);
-    }
-    InitBarrier(norm_full_, 1);
-    InitBarrier(ready_, 1);
-    InitBarrier(chosen_, 1);
-    PublishBarriers();
-  }
-
-  // One thread.
-  __device__ void Produce() {
-    const uint64_t policy = StreamingPolicy();
-    for (int i = 0; i < links(); ++i) {
-      const LinkProduct& link = params_.link[i].product;
-      const int end = Share(link, blockIdx.x + 1), chunks = Chunks(link);
-      for (int first = Share(link, blockIdx.x); first < end; first += kGroup) {
-        for (int chunk = 0; chunk < chunks; ++chunk) {
-          for (int tile = first; tile < min(first + kGroup, end); ++tile) Copy(link, tile, chunk, policy);
-        }
-      }
-    }
-  }
+  __device__ ChainConsumer(const ChainParams<T>& params, const ChainShared& shared)
+      : params_(params), shared_(shared), warp_(threadIdx.x / 32), lane_(threadIdx.x % 32) {}
 
   __device__ void Consume() {
     WaitForInputs();
-    for (int i = 0; i < links(); ++i) {
+    for (int i = 0; i < Links<kLinked>(params_); ++i) {
       if (i > 0) asm volatile("bar.arrive 2, %0;" ::"n"(kWrittenThreads) : "memory");
       Multiply(i);
     }
   }
 
-  // The warp that waits for the other blocks: after each product it counts that the block has handed on its results, and lets
-  // the consumers look for what all have when about all have. (Where all of them look on, for as long as they wait, it takes
-  // longer.)
-  __device__ void Synchronise() {
-    if (lane_ == 0) FetchNorm(0);
-    WaitForInputs();
-    if constexpr (!kLinked) return;
-    ChainState& state = *params_.state;
-    // Blocks that are ahead may have counted themselves: never all, for this one has not.
-    uint64_t begun = LoadCount(&state.begun), arrived = LoadCount(&state.arrived);
-    const uint64_t set = begun / gridDim.x % 2;
-    if (lane_ == 0) {
-      Count(&state.begun);
-      *set_ = params_.handed + set * params_.set_bytes;
-      Arrive(chosen_);
-      arrived = arrived / gridDim.x * gridDim.x;
-    }
-    for (int i = 1; i < params_.links; ++i) {
-      asm volatile("bar.sync 2, %0;" ::"n"(kWrittenThreads) : "memory");
-      if (lane_ == 0) {
-        Count(&state.arrived);
-        FetchNorm(i);
-        arrived += gridDim.x;
-        while (LoadCount(&state.arrived) < arrived) {
-        }
-        Arrive(ready_);
-      }
-      __syncwarp();
-    }
-    if (blockIdx.x == 0 && lane_ == 0) state.used[set] = params_.used;
-    auto* const other = reinterpret_cast<uint4*>(params_.handed + (1 - set) * params_.set_bytes);
-    const auto count = static_cast<int>(state.used[1 - set] / sizeof(uint4));
-    for (int i = blockIdx.x * 32 + lane_; i < count; i += gridDim.x * 32) other[i] = uint4{};
-  }
-
  private:
-  static constexpr int kWrittenThreads = (kConsumerWarps + 1) * 32;  // of the barrier between consumers and the warp that waits
-
-  __device__ int links() const { return kLinked ? params_.links : 1; }
-
   // What a thread reads ahead of its token: of every chunk two pieces, 64 bytes apart.
   using Pieces = uint4[kAheadChunks][2];
-
-  __device__ static int Share(const LinkProduct& link, int block) {
-    return static_cast<int>(static_cast<uint32_t>(block * link.tiles) / gridDim.x);
-  }
-  __device__ static int Chunks(const LinkProduct& link) {
-    return static_cast<int>((link.k * sizeof(T) + kChunkBytes - 1) / kChunkBytes);
-  }
-
-  __device__ void FetchNorm(int i) {
-    const LinkProduct& link = params_.link[i].product;
-    if (link.norm.weight == nullptr) return;
-    const auto bytes = static_cast<uint32_t>(link.k * sizeof(float));
-    ArriveAndExpect(norm_full_, bytes);
-    BulkCopy(norm_, link.norm.weight, bytes, norm_full_);
-  }
-
-  // Not before the ring has room and of the copies before only few are under way: what else is read waits behind them. That
-  // wait comes last, so that the copy follows it at once.
-  __device__ void Copy(const LinkProduct& link, int tile, int chunk, uint64_t policy) {
-    const int run = link.run == 0 ? 0 : tile / link.tiles_of_run;
-    const int row = link.run == 0 ? tile * kTileRows : (tile - run * link.tiles_of_run) * kTilePairs;
-    WaitFor(empty_ + at_.stage, at_.parity ^ 1);
-    ArriveAndExpect(full_ + at_.stage, kStageBytes);
-    if (flying_ == params_.flying) {
-      WaitFor(full_ + landed_.stage, landed_.parity);
-      landed_.Advance(params_.stages);
-    } else {
-      ++flying_;
-    }
-    TensorCopy(stages_ + at_.stage * kStageBytes, &link.map, chunk * (kChunkBytes / 2 / kMapElements), row, 0, run,
-               full_ + at_.stage, policy);
-    at_.Advance(params_.stages);
-  }
 
   // What a thread finishes of a group of tiles: a pair of rows of one of them, one token.
   struct Prepared {
@@ -216,12 +96,12 @@ class ChainWalk {
   __device__ void Multiply(int i) {
     const ChainLink<T>& chained = params_.link[i];
     const LinkProduct& link = chained.product;
-    const int chunks = Chunks(link), first = Share(link, blockIdx.x), end = Share(link, blockIdx.x + 1), group = lane_ / 4;
+    const int chunks = Chunks<T>(link), first = Share(link, blockIdx.x), end = Share(link, blockIdx.x + 1), group = lane_ / 4;
     const bool norms = link.norm.weight != nullptr;
     float scale = 1, squares = 0;
     Pieces next;
     const bool handed = kLinked && i > 0;  // its tokens are
-    if (handed) WaitFor(chosen_, 0);
+    if (handed) WaitFor(shared_.chosen, 0);
     int tile = first;
 #pragma unroll 1
     do {
@@ -233,10 +113,10 @@ class ChainWalk {
             handed ? reinterpret_cast<std::byte*>(Handed(HandedAt(params_.link[i - 1], row))) : link.in + row * link.in_stride;
         in_ = group >= link.tokens ? nullptr : token + Offset();
         end_ = static_cast<int>(link.k * sizeof(T)) - Offset();
-        if (handed) WaitFor(ready_, (i - 1) % 2);
+        if (handed) WaitFor(shared_.ready, (i - 1) % 2);
         Read(0, handed, next);
         if (norms) {
-          WaitFor(norm_full_, norm_parity_);
+          WaitFor(shared_.norm_full, norm_parity_);
           norm_parity_ ^= 1;
         }
         if (first == end) return;
@@ -268,7 +148,7 @@ class ChainWalk {
       if (norms && tile == first) PutSquares(squares);
       Exchange(sum);
       if (norms && tile == first) scale = InverseRoot(link);
-      if (kLinked && i == 0) WaitFor(chosen_, 0);
+      if (kLinked && i == 0) WaitFor(shared_.chosen, 0);
       Finish(i, prepared, scale);
       tile += kGroup;
     } while (tile < end);
@@ -300,7 +180,7 @@ class ChainWalk {
   __device__ static uint32_t HandedAt(const ChainLink<T>& link, int token) {
     return link.handed_at + token * link.handed_width * static_cast<uint32_t>(sizeof(T));
   }
-  __device__ T* Handed(uint32_t at) const { return reinterpret_cast<T*>(*set_ + at); }
+  __device__ T* Handed(uint32_t at) const { return reinterpret_cast<T*>(*shared_.set + at); }
 
   // Multiplies with the norm's weight; adds up the squares of what was there.
   __device__ void Norm(const LinkProduct& link, int chunk, uint4 (&x)[2], float& squares) const {
@@ -310,7 +190,7 @@ class ChainWalk {
       const int at = chunk * kChunkBytes + b * 64;
       if (at >= end_) return;
       float norm[8];
-      Load<8>(norm_ + (at + Offset()) / static_cast<int>(sizeof(T)), norm);
+      Load<8>(shared_.norm + (at + Offset()) / static_cast<int>(sizeof(T)), norm);
       squares += Scale<T>(norm, link.norm.weight_offset, x[b]);
     }
   }
@@ -324,8 +204,8 @@ class ChainWalk {
 #pragma unroll
     for (int t = 0; t < 2; ++t) {
       if (t >= tiles) break;
-      WaitFor(full_ + at.stage, at.parity);
-      const std::byte* from = stages_ + at.stage * kStageBytes + offset;
+      WaitFor(shared_.full + at.stage, at.parity);
+      const std::byte* from = shared_.stages + at.stage * kStageBytes + offset;
       const auto read = [](const std::byte* piece) { return *reinterpret_cast<const uint4*>(piece); };
       low[t][0] = read(from + there);
       high[t][0] = read(from + kTilePairs * kChunkBytes + there);
@@ -336,7 +216,7 @@ class ChainWalk {
     __syncwarp();
     if (lane_ < min(tiles, 2)) {
       const int stage = at_.stage + lane_;
-      Arrive(empty_ + (stage < params_.stages ? stage : stage - params_.stages));
+      Arrive(shared_.empty + (stage < params_.stages ? stage : stage - params_.stages));
     }
     at_ = at;
 #pragma unroll
@@ -363,13 +243,13 @@ class ChainWalk {
   __device__ void PutSquares(float squares) {
     squares += __shfl_xor_sync(~0u, squares, 1);
     squares += __shfl_xor_sync(~0u, squares, 2);
-    if (lane_ % 4 == 0) squares_[warp_ * kMaxTokens + lane_ / 4] = squares;
+    if (lane_ % 4 == 0) shared_.squares[warp_ * kMaxTokens + lane_ / 4] = squares;
   }
 
   // Of the token that this thread finishes.
   __device__ float InverseRoot(const LinkProduct& link) const {
     float squares = 0;
-    for (int warp = 0; warp < kConsumerWarps; ++warp) squares += squares_[warp * kMaxTokens + Token()];
+    for (int warp = 0; warp < kConsumerWarps; ++warp) squares += shared_.squares[warp * kMaxTokens + Token()];
     return rsqrtf(squares / static_cast<float>(link.k) + link.norm.epsilon);
   }
 
@@ -378,7 +258,7 @@ class ChainWalk {
     SyncConsumers();
 #pragma unroll
     for (int t = 0; t < kGroup; ++t) {
-      float* to = sums_ + ((t * kConsumerWarps + warp_) * kTileRows + lane_ / 4) * kMaxTokens + lane_ % 4 * 2;
+      float* to = shared_.sums + ((t * kConsumerWarps + warp_) * kTileRows + lane_ / 4) * kMaxTokens + lane_ % 4 * 2;
       *reinterpret_cast<float2*>(to) = {sum[t][0], sum[t][1]};
       *reinterpret_cast<float2*>(to + kTilePairs * kMaxTokens) = {sum[t][2], sum[t][3]};
     }
@@ -390,7 +270,7 @@ class ChainWalk {
     float total = 0;
 #pragma unroll
     for (int warp = 0; warp < kConsumerWarps; ++warp) {
-      total += sums_[((tile * kConsumerWarps + warp) * kTileRows + row) * kMaxTokens + Token()];
+      total += shared_.sums[((tile * kConsumerWarps + warp) * kTileRows + row) * kMaxTokens + Token()];
     }
     return total;
   }
@@ -414,14 +294,9 @@ class ChainWalk {
   }
 
   const ChainParams<T>& params_;
+  const ChainShared& shared_;
   const int warp_, lane_;
-  Barrier *full_, *empty_, *norm_full_, *ready_, *chosen_;
-  std::byte** set_;  // where this chain's links hand on; known once `chosen_` is
-  float *squares_, *sums_, *norm_;
-  std::byte* stages_;
   RingCursor at_;
-  RingCursor landed_;  // of the producer, as `flying_`
-  int flying_ = 0;
   uint32_t norm_parity_ = 0;
   const std::byte* in_ = nullptr;  // the token of this thread's row of fragments; null: none
   int end_ = 0;                    // bytes of it from this thread's first piece on
@@ -432,18 +307,21 @@ class ChainWalk {
 template <typename T, bool kLinked>
 __global__ void __launch_bounds__(kChainThreads, 1) RunChain(const __grid_constant__ ChainParams<T> params) {
 #if __CUDA_ARCH__ >= 900
-  extern __shared__ __align__(128) std::byte shared[];
-  ChainWalk<T, kLinked> walk(params, shared);
+  extern __shared__ __align__(128) std::byte chain_shared[];
+  const ChainShared shared(chain_shared, params.norm_bytes);
   const bool produces = threadIdx.x == kConsumerWarps * 32;
-  if (produces) walk.Init();
+  if (produces) {
+    for (int i = 0; i < Links<kLinked>(params); ++i) PrefetchMap(&params.link[i].product.map);
+    shared.Init(params.stages);
+  }
   LetSuccessorStart();
   __syncthreads();
   if (produces) {
-    walk.Produce();
+    ChainProducer<T, kLinked>(params, shared).Produce();
   } else if (threadIdx.x >= kThreads) {
-    walk.Synchronise();
+    ChainWaiter<T, kLinked>(params, shared).Synchronise();
   } else if (threadIdx.x < kConsumerWarps * 32) {
-    walk.Consume();
+    ChainConsumer<T, kLinked>(params, shared).Consume();
   }
 #endif
 }
