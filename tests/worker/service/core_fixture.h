@@ -150,9 +150,9 @@ class CoreFixture {
   void AwaitTokens(uint64_t count) {
     auto reached = std::make_shared<base::Notification>();
     awaited_ += count;
-    shard.Post([this, reached] {
-      const auto check = [this, reached] {
-        if (engine.Stats().generated_tokens >= awaited_ && !reached->HasBeenNotified()) reached->Notify();
+    shard.Post([this, reached, until = awaited_] {
+      const auto check = [this, reached, until] {
+        if (engine.Stats().generated_tokens >= until && !reached->HasBeenNotified()) reached->Notify();
       };
       core.OnBatchEnd([check](uint64_t, absl::Duration) { check(); });
       check();
