@@ -38,6 +38,8 @@ void QueueWidth(Context& context, const GatedParams& params, const GatedPlan& pl
     QueueGroups<T, 2, kWidth>(context, params, plan.shared);
   } else if constexpr (kWidth >= MinWidth(kMaxGroups)) {
     QueueGroups<T, kMaxGroups, kWidth>(context, params, plan.shared);
+  } else {
+    BERTH_CHECK(false) << "width " << plan.width << " with " << plan.groups << " groups";
   }
 }
 

@@ -58,8 +58,6 @@ class ChainProducer {
   int flying_ = 0;  // between the two
 };
 
-inline constexpr int kWrittenThreads = (kConsumerWarps + 1) * 32;  // of the barrier between consumers and the warp that waits
-
 template <typename T, bool kLinked>
 class ChainWaiter {
  public:
@@ -83,7 +81,7 @@ class ChainWaiter {
       arrived = arrived / gridDim.x * gridDim.x;
     }
     for (int i = 1; i < params_.links; ++i) {
-      asm volatile("bar.sync 2, %0;" ::"n"(kWrittenThreads) : "memory");
+      AwaitWritten();
       if (lane_ == 0) {
         Count(&state.arrived);
         FetchNorm(i);

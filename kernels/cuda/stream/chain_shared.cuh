@@ -55,6 +55,11 @@ struct ChainShared {
   }
 };
 
+// Consumers say that a product's results are on their way, to the warp that waits for the other blocks.
+inline constexpr int kWrittenThreads = (kConsumerWarps + 1) * 32;
+__device__ inline void TellWritten() { asm volatile("bar.arrive 2, %0;" ::"n"(kWrittenThreads) : "memory"); }
+__device__ inline void AwaitWritten() { asm volatile("bar.sync 2, %0;" ::"n"(kWrittenThreads) : "memory"); }
+
 // The first tile of a block's share of a product.
 __device__ inline int Share(const LinkProduct& link, int block) {
   return static_cast<int>(static_cast<uint32_t>(block * link.tiles) / gridDim.x);
