@@ -53,6 +53,9 @@ __device__ inline bool FindTile(const AttendParams& params, const AttendEntries&
   return false;
 }
 
+// How far, as a power of two, weights may exceed one before their base is raised.
+inline constexpr float kBaseLag = 8;
+
 // 16 rows of a warp and the running softmax over their scores, which lie like C in mma.cuh: thread (g, t) holds rows g and g
 // + 8. Scores are in units of the product; `scale` and a power of e come last.
 struct PrefillRows {
@@ -111,6 +114,8 @@ struct PrefillRows {
       for (int n = 0; n < kColumns; ++n) new_highest = fmaxf(new_highest, fmaxf(score[n][half * 2], score[n][half * 2 + 1]));
       new_highest = fmaxf(new_highest, __shfl_xor_sync(~0u, new_highest, 1));
       new_highest = fmaxf(new_highest, __shfl_xor_sync(~0u, new_highest, 2));
+      // Weights up to 2^8 are as exact as those up to one, so that a base that is little below need not follow.
+      if ((new_highest - highest[half]) * scale_log2 <= kBaseLag) new_highest = highest[half];
       // A row that has seen nothing yet has no highest score. Unfused: a row whose highest stays is rescaled by one to the bit,
       // so that tiles it does not see change nothing.
       const float base = new_highest == -INFINITY ? 0 : __fmul_rn(new_highest, scale_log2);

@@ -14,8 +14,9 @@
 // Attention of prompt chunks on Hopper, after FlashAttention-3 (Shah et al. 2024), for heads of 128. A thread block stays on
 // its multiprocessor and takes one tile of rows after the other. Two groups of four warps take 64 rows each; a thread of a
 // third group brings queries, and keys and values in tiles of two KV blocks, by bulk tensor copies, those of the next rows
-// while the last are being finished. While a tile's values are multiplied the next tile's scores are already queued, so that
-// the softmax of one hides behind the products of the other.
+// while the last are being finished. Where there are many tiles, the two blocks of a cluster take neighbours, and each brings
+// one KV block of two, for both. While a tile's values are multiplied the next tile's scores are already queued, so that the
+// softmax of one hides behind the products of the other.
 namespace berth::kernels::cuda {
 
 #ifdef BERTH_HAS_SM90A
@@ -103,9 +104,9 @@ struct PrefillSm90State {
 __device__ inline int TurnBarrier(int group) { return 3 + group; }
 
 // A group's part of one piece of work; `before`: tiles of keys that came before it.
-template <typename T>
+template <typename T, int kRanks>
 __device__ void Consume(const AttendParams& params, const PrefillWork& work, int before, uint32_t queries, uint32_t tiles,
-                        PrefillShared& shared) {
+                        Barrier& queries_empty, PrefillShared& shared) {
   using Shape = PrefillSm90Shape;
   const int group = threadIdx.x / 128;
   const PrefillTile& tile = work.tile;
@@ -123,7 +124,12 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     WaitFor(&full[stage_of(t)], (before + t - work.begin) / Shape::kStages % 2);
   };
   const auto release = [&](Barrier& empty) {
-    if (threadIdx.x % 32 == 0) Arrive(&empty);
+    const int lane = threadIdx.x % 32;
+    if constexpr (kRanks > 1) {
+      if (lane < kRanks) ArriveAt(AddressAt(SharedAddress(&empty), lane));
+    } else {
+      if (lane == 0) Arrive(&empty);
+    }
   };
   const auto weigh = [&](int t, float(&rescale)[2]) {
     const int token = t * Shape::kTokens;
@@ -154,7 +160,7 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     }
   };
   if (group_row >= tile.first_row + tile.rows) {
-    Arrive(&shared.queries_empty);
+    Arrive(&queries_empty);
     return pass(work.begin);
   }
 
@@ -183,7 +189,7 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     Rescale(rescale, state.out);
     state.PackAll();
   }
-  Arrive(&shared.queries_empty);
+  Arrive(&queries_empty);
   add_values(end - 1);
   sm90::WaitForProducts<0>();
   sm90::Settle(state.out);
@@ -195,8 +201,8 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
 
 #endif
 
-// Grid: a block per multiprocessor, or fewer.
-template <typename T>
+// Grid: a block per multiprocessor, or fewer. kRanks: blocks of a cluster, whose tiles of rows are neighbours.
+template <typename T, int kRanks>
 __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
     PrefillAttentionSm90(const __grid_constant__ AttendParams params, const __grid_constant__ AttendEntries entries,
                          const __grid_constant__ PrefillMaps maps) {
@@ -204,28 +210,40 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
   using Shape = PrefillSm90Shape;
   extern __shared__ std::byte memory[];
   __shared__ PrefillShared shared;
+  const int rank = kRanks > 1 ? ClusterRank() : 0;
   LetSuccessorStart();
-  if (threadIdx.x == 0) shared.Start();
-  __syncthreads();
+  if (threadIdx.x == 0) shared.Start(kRanks);
+  if constexpr (kRanks > 1) {
+    SyncCluster();
+  } else {
+    __syncthreads();
+  }
   WaitForInputs();
   const uint32_t queries = (SharedAddress(memory) + Shape::kAlignment - 1) / Shape::kAlignment * Shape::kAlignment;
-  const uint32_t tiles = queries + Shape::kQueryBytes;
+  const uint32_t tiles = queries + Shape::kQueryStages * Shape::kQueryBytes;
   if (threadIdx.x >= Shape::kConsumers) {
     sm90::GiveRegisters<Shape::kProducerRegisters>();
-    if (threadIdx.x < Shape::kConsumers + 32) Produce(params, entries, maps, queries, tiles, shared);
-    return;
+    if (threadIdx.x < Shape::kConsumers + 32) Produce<kRanks>(params, entries, maps, rank, queries, tiles, shared);
+  } else {
+    sm90::TakeRegisters<Shape::kConsumerRegisters>();
+    if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));
+    for (int round = 0, before = 0;; ++round) {
+      const int place = round % Shape::kQueryStages;
+      WaitFor(&shared.queries_full[place], round / Shape::kQueryStages % 2);
+      const PrefillWork work = shared.work[place];
+      if (work.end == 0) break;
+      Consume<T, kRanks>(params, work, before, queries + place * Shape::kQueryBytes, tiles, shared.queries_empty[place],
+                         shared);
+      before += work.end - work.begin;
+    }
   }
-  sm90::TakeRegisters<Shape::kConsumerRegisters>();
-  if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));
-  for (int round = 0, before = 0;; ++round) {
-    WaitFor(&shared.queries_full, round % 2);
-    const PrefillWork work = shared.work;
-    if (work.tile.rows == 0) return;
-    Consume<T>(params, work, before, queries, tiles, shared);
-    before += work.end - work.begin;
-  }
+  if constexpr (kRanks > 1) SyncCluster();  // until then the other block may write here
 #endif
 }
+
+// From so many tiles for every multiprocessor on two blocks share keys and values. With fewer, blocks of their own end more
+// evenly.
+inline constexpr int64_t kPairedTiles = 8;
 
 template <typename T>
 void AttendPrefillSm90(Context& context, const AttendParams& params, const AttendEntries& entries) {
@@ -255,9 +273,15 @@ void AttendPrefillSm90(Context& context, const AttendParams& params, const Atten
         {params.rows, params.q_stride * kElement, tile_tokens}});
   // The pool's size is not known here: the map bounds nothing.
   make(maps.pool, params.kv.base, {{Shape::kDim, 0, 64}, {int64_t{1} << 31, kRowBytes, kKvBlockTokens}});
-  const auto kernel = &PrefillAttentionSm90<T>;
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>(most_work(tile_tokens), context.multiprocessors));
-  Launch(context, kernel, dim3(blocks), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries, maps);
+  if (most_work(tile_tokens) >= kPairedTiles * context.multiprocessors) {
+    const int64_t clusters = std::min<int64_t>(most_work(2 * tile_tokens), context.multiprocessors / 2);
+    LaunchClusters(context, PrefillAttentionSm90<T, 2>, 2, dim3(static_cast<unsigned>(2 * clusters)), dim3(Shape::kThreads),
+                   Shape::kSharedBytes, params, entries, maps);
+  } else {
+    const auto blocks = static_cast<unsigned>(std::min<int64_t>(most_work(tile_tokens), context.multiprocessors));
+    Launch(context, PrefillAttentionSm90<T, 1>, dim3(blocks), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries,
+           maps);
+  }
 }
 
 }  // namespace berth::kernels::cuda

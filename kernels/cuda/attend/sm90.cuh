@@ -18,7 +18,16 @@ __device__ inline void CopyBox(uint32_t to, const void* map, int column, int row
       : "memory");
 }
 
-// The same of a three-dimensional map.
+// The same to every block of the cluster in the set `blocks`, each of which counts the bytes at its barrier.
+__device__ inline void CopyBoxToAll(uint32_t to, const void* map, int column, int row, Barrier* barrier, uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], "
+      "[%4], %5;" ::"r"(to),
+      "l"(map), "r"(column), "r"(row), "r"(SharedAddress(barrier)), "h"(blocks)
+      : "memory");
+}
+
+// CopyBox of a three-dimensional map.
 __device__ inline void CopyBox(uint32_t to, const void* map, int column, int middle, int row, Barrier* barrier) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),

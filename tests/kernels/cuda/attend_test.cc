@@ -67,6 +67,9 @@ class CudaAttendTest : public TwinTensors {
     Twin* out_memory;
   };
 
+  // With ops that are batch-invariant, rows of a prompt have the same bits whole and in chunks of these sizes, in turn.
+  void ExpectEqualInChunks(Ops& ops, const AttendCase& c, std::initializer_list<int> chunks);
+
   Problem Make(const AttendCase& c) {
     Problem problem;
     std::vector<int32_t> position, sequence, start = {0}, context;
@@ -272,6 +275,36 @@ class CudaAttendTest : public TwinTensors {
   cuda::Context generic_;
 };
 
+void CudaAttendTest::ExpectEqualInChunks(Ops& ops, const AttendCase& c, std::initializer_list<int> chunks) {
+  SCOPED_TRACE(Name(c));
+  const int length = c.entries[0].rows;
+  const Problem problem = Make(c);
+  ops.Attend(problem.device);
+  ASSERT_TRUE(ops.Sync().ok());
+  const std::vector<float> whole = Download(problem.out_memory->device);
+  FillWithGuards(*problem.out_memory);
+  for (int begin = 0, i = 0; begin < length; ++i) {
+    const int rows = std::min(chunks.begin()[i % chunks.size()], length - begin);
+    AttendArgs chunk = problem.device;
+    chunk.q = chunk.q.Rows(begin, rows);
+    chunk.out = chunk.out.Rows(begin, rows);
+    Batch& batch = chunk.batch;
+    batch.tokens = rows;
+    batch.decode_sequences = rows == 1 ? 1 : 0;
+    batch.position = batch.position.Rows(begin, rows);
+    batch.sequence_of = batch.sequence_of.Rows(begin, rows);
+    batch.query_start = Ints({0, rows}).device;
+    batch.context_length = Ints({begin + rows}).device;
+    ops.Attend(chunk);
+    begin += rows;
+  }
+  ASSERT_TRUE(ops.Sync().ok());
+  const std::vector<float> pieces = Download(problem.out_memory->device);
+  const auto [at, other] = std::mismatch(whole.begin(), whole.end(), pieces.begin());
+  EXPECT_EQ(at, whole.end()) << "in row " << (at - whole.begin()) / problem.out_memory->host.dim(1) - 1 << ": " << *at
+                             << ", in a chunk " << *other;
+}
+
 TEST_P(CudaAttendTest, DecodeMatchesTheCpu) { CompareShapes(DecodeEntries({63, 1, 64, 65, 300, 16, 17}), /*decode=*/true); }
 
 TEST_P(CudaAttendTest, ManyDecodeRowsMatchTheCpu) {
@@ -468,38 +501,24 @@ TEST_P(CudaAttendTest, EqualBatchesGiveEqualBits) {
 
 TEST_P(CudaAttendTest, BatchInvariantRowsAreEqualInAllChunks) {
   const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
-  constexpr int kLength = 403, kChunks[] = {1, 33, 66, 5, 64, 31, 2, 100};
   for (const int dim : {64, 96, 128, 256, 80}) {
     for (const int group : {1, 2, 4, 8}) {
       for (const int window : {0, 90}) {
-        const AttendCase c{.q_heads = 2 * group, .kv_heads = 2, .dim = dim, .entries = {{kLength, kLength}}, .window = window};
-        SCOPED_TRACE(Name(c));
-        const Problem problem = Make(c);
-        ops->Attend(problem.device);
-        ASSERT_TRUE(ops->Sync().ok());
-        const std::vector<float> whole = Download(problem.out_memory->device);
-        FillWithGuards(*problem.out_memory);
-        for (int begin = 0, i = 0; begin < kLength; ++i) {
-          const int rows = std::min(kChunks[i % std::size(kChunks)], kLength - begin);
-          AttendArgs chunk = problem.device;
-          chunk.q = chunk.q.Rows(begin, rows);
-          chunk.out = chunk.out.Rows(begin, rows);
-          Batch& batch = chunk.batch;
-          batch.tokens = rows;
-          batch.decode_sequences = rows == 1 ? 1 : 0;
-          batch.position = batch.position.Rows(begin, rows);
-          batch.sequence_of = batch.sequence_of.Rows(begin, rows);
-          batch.query_start = Ints({0, rows}).device;
-          batch.context_length = Ints({begin + rows}).device;
-          ops->Attend(chunk);
-          begin += rows;
-        }
-        ASSERT_TRUE(ops->Sync().ok());
-        const std::vector<float> pieces = Download(problem.out_memory->device);
-        const auto [at, other] = std::mismatch(whole.begin(), whole.end(), pieces.begin());
-        EXPECT_EQ(at, whole.end()) << "in row " << (at - whole.begin()) / problem.out_memory->host.dim(1) - 1 << ": " << *at
-                                   << ", in a chunk " << *other;
+        ExpectEqualInChunks(*ops, {.q_heads = 2 * group, .kv_heads = 2, .dim = dim, .entries = {{403, 403}}, .window = window},
+                            {1, 33, 66, 5, 64, 31, 2, 100});
       }
+    }
+  }
+}
+
+// So many rows that two blocks share keys and values, and chunks of fewer.
+TEST_P(CudaAttendTest, RowsAreEqualWhetherBlocksShareTheirKeysOrNot) {
+  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
+  for (const int group : {1, 3}) {
+    for (const int window : {0, 700}) {
+      ExpectEqualInChunks(*ops,
+                          {.q_heads = 64 * group, .kv_heads = 64, .dim = 128, .entries = {{2300, 2300}}, .window = window},
+                          {300, 129, 31});
     }
   }
 }
