@@ -274,9 +274,10 @@ void AttendPrefillSm90(Context& context, const AttendParams& params, const Atten
   // The pool's size is not known here: the map bounds nothing.
   make(maps.pool, params.kv.base, {{Shape::kDim, 0, 64}, {int64_t{1} << 31, kRowBytes, kKvBlockTokens}});
   if (most_work(tile_tokens) >= kPairedTiles * context.multiprocessors) {
-    const int64_t clusters = std::min<int64_t>(most_work(2 * tile_tokens), context.multiprocessors / 2);
-    LaunchClusters(context, PrefillAttentionSm90<T, 2>, 2, dim3(static_cast<unsigned>(2 * clusters)), dim3(Shape::kThreads),
-                   Shape::kSharedBytes, params, entries, maps);
+    constexpr int kPair = 2;
+    const int64_t clusters = std::min<int64_t>(most_work(kPair * tile_tokens), context.multiprocessors / kPair);
+    LaunchClusters(context, PrefillAttentionSm90<T, kPair>, kPair, dim3(static_cast<unsigned>(kPair * clusters)),
+                   dim3(Shape::kThreads), Shape::kSharedBytes, params, entries, maps);
   } else {
     const auto blocks = static_cast<unsigned>(std::min<int64_t>(most_work(tile_tokens), context.multiprocessors));
     Launch(context, PrefillAttentionSm90<T, 1>, dim3(blocks), dim3(Shape::kThreads), Shape::kSharedBytes, params, entries,
