@@ -24,15 +24,23 @@ __device__ void CopySlice(const DecodeParams& params, const DecodeCursor<Shape>&
   const KvLayer& kv = params.attend.kv;
   const std::byte* keys =
       kv.base + block * kv.block_stride + params.KvHead(cursor.head) * kv.head_stride + token % kKvBlockTokens * (kDim * 2);
-  const std::byte* values = keys + kKvBlockTokens * kDim * 2;
+  const std::byte* const own = keys + lane * 16;
+  constexpr int kValues = kKvBlockTokens * kDim * 2;  // from keys
+  const auto copy = [&](auto whole) {
 #pragma unroll
-  for (int i = 0; i < kSliceTokens * kChunks / 32; ++i) {
-    const int row = (i * 32 + lane) / kChunks, chunk = (i * 32 + lane) % kChunks;
-    // Rows that the entry does not see may hold NaN: they become zeros.
-    const bool seen = token + row >= cursor.first && token + row < cursor.length;
-    const uint32_t place = to + ChunkOffset<kDim>(row, chunk);
-    CopyAsync(place, keys + row * (kDim * 2) + chunk * 16, seen);
-    CopyAsync(place + Shape::kHalfBytes, values + row * (kDim * 2) + chunk * 16, seen);
+    for (int i = 0; i < kSliceTokens * kChunks / 32; ++i) {
+      const int row = (i * 32 + lane) / kChunks;
+      // Rows that the entry does not see may hold NaN: they become zeros.
+      const bool seen = whole || (token + row >= cursor.first && token + row < cursor.length);
+      const uint32_t place = to + LaneChunkOffset<kDim>(i, lane);
+      CopyAsync(place, own + i * 32 * 16, seen);
+      CopyAsync(place + Shape::kHalfBytes, own + kValues + i * 32 * 16, seen);
+    }
+  };
+  if (token >= cursor.first && token + kSliceTokens <= cursor.length) {
+    copy(std::true_type());
+  } else {
+    copy(std::false_type());
   }
 }
 
@@ -47,7 +55,7 @@ struct DecodeState {
   float slope[2];                // of columns 2t, 2t + 1
   int length[2];                 // of columns 2t, 2t + 1: they see positions before that
   float out[kDim / 16][4];       // C: dimensions x columns
-  float highest[2], sum[2];      // of columns 2t, 2t + 1; the sum is over this lane's tokens
+  float highest[2], sum[2];      // of columns 2t, 2t + 1: what weights are relative to, their sum over this lane's tokens
 
   __device__ void LoadQuery(const DecodeParams& params, const DecodeCursor<Shape>& row) {
     const int lane = threadIdx.x % 32;
@@ -86,41 +94,61 @@ struct DecodeState {
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
       uint32_t keys[4];
-      LoadMatrices(keys, slice + ChunkOffset<kDim>(lane % 16, 2 * i + lane / 16));
+      LoadMatrices(keys, slice + PairChunkOffset<kDim>(lane % 16, i, lane / 16));
       Mma<T>(score[i % 2], keys, query[i][0], query[i][1]);
     }
     float p[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int behind = Shape::kChunks ? length[i % 2] : cursor.length;
-      const int position = token + lane / 4 + i / 2 * 8;
-      float x = (score[0][i] + score[1][i]) * params.scale;
-      if (params.softcap > 0) x = params.softcap * Tanh(x / params.softcap);
-      x = (x + slope[i % 2] * static_cast<float>(position - (behind - 1))) * kLog2E;
-      p[i] = position >= cursor.first && position < behind ? x : -INFINITY;
-    }
-    float rescale[2];
+    for (int i = 0; i < 4; ++i) p[i] = (score[0][i] + score[1][i]) * (params.scale * kLog2E);
+    const bool all_seen =
+        token >= cursor.first && token + kSliceTokens <= cursor.length - (Shape::kChunks ? kDecodeHeads - 1 : 0);
+    if (!all_seen || params.softcap > 0 || params.alibi_slope != nullptr) Modify(params, cursor, token, p);
+    const float above = fmaxf(fmaxf(p[0], p[2]) - highest[0], fmaxf(p[1], p[3]) - highest[1]);
+    if (__any_sync(~0u, above > kBaseLag)) RaiseBase(p);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float slice_highest = fmaxf(p[i], p[i + 2]);
-      for (int offset = 4; offset < 32; offset *= 2) {
-        slice_highest = fmaxf(slice_highest, __shfl_xor_sync(~0u, slice_highest, offset));
-      }
-      const float new_highest = fmaxf(highest[i], slice_highest);
-      rescale[i] = Exp2(highest[i] - new_highest);
-      highest[i] = new_highest;
-      p[i] = Exp2(p[i] - new_highest);
-      p[i + 2] = Exp2(p[i + 2] - new_highest);
-      sum[i] = sum[i] * rescale[i] + (p[i] + p[i + 2]);
+    for (int i = 0; i < 4; ++i) {
+      p[i] = Exp2(p[i] - highest[i % 2]);
+      sum[i % 2] += p[i];
     }
     const uint32_t weight0 = TransposeMatrix(Pack<T>(p[0], p[1])), weight1 = TransposeMatrix(Pack<T>(p[2], p[3]));
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
       uint32_t values[4];
       LoadMatricesTransposed(values,
-                             slice + Shape::kHalfBytes + ChunkOffset<kDim>(lane % 8 + lane / 16 * 8, 2 * i + lane / 8 % 2));
-      for (int j = 0; j < 4; ++j) out[i][j] *= rescale[j % 2];
+                             slice + Shape::kHalfBytes + PairChunkOffset<kDim>(lane % 8 + lane / 16 * 8, i, lane / 8 % 2));
       Mma<T>(out[i], values, weight0, weight1);
+    }
+  }
+
+  // Soft cap, ALiBi, and what a column does not see.
+  __device__ void Modify(const AttendParams& params, const DecodeCursor<Shape>& cursor, int token, float (&p)[4]) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int behind = Shape::kChunks ? length[i % 2] : cursor.length;
+      const int position = token + threadIdx.x % 32 / 4 + i / 2 * 8;
+      if (params.softcap > 0) p[i] = params.softcap * kLog2E * Tanh(__fdividef(p[i], params.softcap * kLog2E));
+      p[i] += slope[i % 2] * static_cast<float>(position - (behind - 1)) * kLog2E;
+      if (position < cursor.first || position >= behind) p[i] = -INFINITY;
+    }
+  }
+
+  // Of the columns whose scores exceed theirs by more than they may.
+  __device__ void RaiseBase(const float (&p)[4]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float slice_highest = fmaxf(p[i], p[i + 2]);
+      for (int offset = 4; offset < 32; offset *= 2) {
+        slice_highest = fmaxf(slice_highest, __shfl_xor_sync(~0u, slice_highest, offset));
+      }
+      const float base = slice_highest - highest[i] > kBaseLag ? slice_highest : highest[i];
+      const float rescale = Exp2(highest[i] - base);
+      highest[i] = base;
+      sum[i] *= rescale;
+#pragma unroll
+      for (int d = 0; d < kDim / 16; ++d) {
+        out[d][i] *= rescale;
+        out[d][i + 2] *= rescale;
+      }
     }
   }
 };

@@ -53,9 +53,6 @@ __device__ inline bool FindTile(const AttendParams& params, const AttendEntries&
   return false;
 }
 
-// How far, as a power of two, weights may exceed one before their base is raised.
-inline constexpr float kBaseLag = 8;
-
 // 16 rows of a warp and the running softmax over their scores, which lie like C in mma.cuh: thread (g, t) holds rows g and g
 // + 8. Scores are in units of the product; `scale` and a power of e come last.
 struct PrefillRows {

@@ -70,6 +70,9 @@ __device__ inline float Exp2(float x) {
 
 inline constexpr float kLog2E = 1.4426950408889634f;
 
+// How far, as a power of two, weights may exceed one before their base is raised.
+inline constexpr float kBaseLag = 8;
+
 // tanh to about 1e-7.
 __device__ inline float Tanh(float x) { return 1 - __fdividef(2, Exp2(2 * kLog2E * x) + 1); }
 
@@ -80,6 +83,25 @@ __device__ uint32_t ChunkOffset(int row, int chunk) {
   static_assert(kDim % 64 == 0 || kDim == 96);
   const int permuted = kDim % 64 == 0 ? chunk ^ (row & 7) : chunk ^ (row >> 1 & 3);
   return row * kDim * 2 + permuted * 16;
+}
+
+// That of chunk 32 i + lane, counted through rows. Where rows divide 32 chunks, i and the lane are parts that are worked out
+// apart.
+template <int kDim>
+__device__ uint32_t LaneChunkOffset(int i, int lane) {
+  constexpr int kChunks = kDim / 8;
+  if constexpr (kDim % 64 != 0 || 32 % kChunks != 0) {
+    return ChunkOffset<kDim>((i * 32 + lane) / kChunks, (i * 32 + lane) % kChunks);
+  } else {
+    return i * 32 * 16 + (ChunkOffset<kDim>(lane / kChunks, lane % kChunks) ^ (i * (32 / kChunks) & 7) * 16);
+  }
+}
+
+// That of chunk 2 i + half of a row, half 0 or 1, in parts of i and of the rest where that can be.
+template <int kDim>
+__device__ uint32_t PairChunkOffset(int row, int i, int half) {
+  if constexpr (kDim % 64 != 0) return ChunkOffset<kDim>(row, 2 * i + half);
+  return ChunkOffset<kDim>(row, half) ^ i * 32;
 }
 
 }  // namespace berth::kernels::cuda
