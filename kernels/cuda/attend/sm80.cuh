@@ -1,11 +1,9 @@
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cstdint>
 
 #include "kernels/cuda/util/mma.cuh"
+#include "kernels/cuda/util/numeric.cuh"
 #include "kernels/cuda/util/shared_address.cuh"
 
 namespace berth::kernels::cuda {
@@ -46,30 +44,6 @@ __device__ inline uint32_t TransposeMatrix(uint32_t x) {
   return y;
 }
 
-// Two values in one register, the first in the low half.
-template <typename T>
-__device__ uint32_t Pack(float low, float high);
-template <>
-__device__ inline uint32_t Pack<__nv_bfloat16>(float low, float high) {
-  uint32_t x;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
-  return x;
-}
-template <>
-__device__ inline uint32_t Pack<__half>(float low, float high) {
-  uint32_t x;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
-  return x;
-}
-
-__device__ inline float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-inline constexpr float kLog2E = 1.4426950408889634f;
-
 // How far, as a power of two, weights may exceed one before their base is raised.
 inline constexpr float kBaseLag = 8;
 
@@ -93,15 +67,15 @@ __device__ uint32_t LaneChunkOffset(int i, int lane) {
   if constexpr (kDim % 64 != 0 || 32 % kChunks != 0) {
     return ChunkOffset<kDim>((i * 32 + lane) / kChunks, (i * 32 + lane) % kChunks);
   } else {
-    return i * 32 * 16 + (ChunkOffset<kDim>(lane / kChunks, lane % kChunks) ^ (i * (32 / kChunks) & 7) * 16);
+    return i * 32 * 16 + (ChunkOffset<kDim>(lane / kChunks, lane % kChunks) ^ ((i * (32 / kChunks)) & 7) * 16);
   }
 }
 
 // That of chunk 2 i + half of a row, half 0 or 1, in parts of i and of the rest where that can be.
 template <int kDim>
 __device__ uint32_t PairChunkOffset(int row, int i, int half) {
-  if constexpr (kDim % 64 != 0) return ChunkOffset<kDim>(row, 2 * i + half);
-  return ChunkOffset<kDim>(row, half) ^ i * 32;
+  if constexpr ((kDim & (kDim - 1)) != 0) return ChunkOffset<kDim>(row, 2 * i + half);
+  return ChunkOffset<kDim>(row, half) ^ (i * 32);
 }
 
 }  // namespace berth::kernels::cuda

@@ -109,6 +109,7 @@ class Walk {
       sm90::WaitForProducts<0>();
       sm90::Settle(c);
       release(before);
+      if (params_.bias != nullptr) AddBias(c, tile.row, lane % 4);
       Finish(c, token + warp * 16 + lane / 4, tile.row, lane % 4);
     }
   }
@@ -197,40 +198,48 @@ class Walk {
   }
 
   // c[j] and c[j + kHalf / 8] are gates and ups of two neighbouring outputs of `token` and of token + 8, `lane` says which of a
-  // block of eight. Two lanes swap, so that each has four outputs of one block, and four lanes' stores are 32 bytes in a row.
-  __device__ void Finish(const float (&c)[kWidth / 8][4], int64_t token, int64_t row, int lane) const {
-    const bool odd = lane % 2 == 1;
+  // block of eight.
+  __device__ void AddBias(float (&c)[kWidth / 8][4], int row, int lane) const {
 #pragma unroll
-    for (int j = 0; j < kHalf / 8; j += 2, row += 16) {
+    for (int j = 0; j < kHalf / 8; ++j) {
+      const int64_t column = row + 8 * j + 2 * lane;
+      if (column >= params_.inter) break;
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        const float2 bias = *reinterpret_cast<const float2*>(params_.bias + part * params_.inter + column);
+        float(&sums)[4] = c[j + part * kHalf / 8];
+        sums[0] += bias.x, sums[1] += bias.y, sums[2] += bias.x, sums[3] += bias.y;
+      }
+    }
+  }
+
+  // Two lanes swap, so that each has four outputs of one block, and four lanes' stores are 32 bytes in a row.
+  __device__ void Finish(const float (&c)[kWidth / 8][4], int64_t token, int row, int lane) const {
+    const bool odd = lane % 2 == 1, there[2] = {token < params_.token_count, token + 8 < params_.token_count};
+    const int64_t column = row + (odd ? 8 : 0) + lane / 2 * 4;
+    T* const to = static_cast<T*>(params_.out) + token * params_.out_stride + column;
+#pragma unroll
+    for (int j = 0; j < kHalf / 8; j += 2) {
       uint32_t pair[2][2];
 #pragma unroll
-      for (int b = 0; b < 2; ++b) Outputs(c[j + b], c[j + b + kHalf / 8], row + 8 * b + 2 * lane, pair[b]);
+      for (int b = 0; b < 2; ++b) Outputs(c[j + b], c[j + b + kHalf / 8], pair[b]);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const uint32_t own = odd ? pair[1][i] : pair[0][i];
         const uint32_t other = __shfl_xor_sync(~0u, odd ? pair[0][i] : pair[1][i], 1);
-        const int64_t column = row + (odd ? 8 : 0) + lane / 2 * 4;
-        if (token + 8 * i < params_.token_count && column < params_.inter) {
-          *reinterpret_cast<uint2*>(static_cast<T*>(params_.out) + (token + 8 * i) * params_.out_stride + column) =
-              odd ? uint2{other, own} : uint2{own, other};
+        if (there[i] && column + 8 * j < params_.inter) {
+          *reinterpret_cast<uint2*>(to + 8 * i * params_.out_stride + 8 * j) = odd ? uint2{other, own} : uint2{own, other};
         }
       }
     }
   }
 
-  // Of two columns from `row` and two tokens each.
-  __device__ void Outputs(const float (&gate)[4], const float (&up)[4], int64_t row, uint32_t (&pair)[2]) const {
-    float2 gate_bias{}, up_bias{};
-    if (params_.bias != nullptr && row < params_.inter) {
-      gate_bias = *reinterpret_cast<const float2*>(params_.bias + row);
-      up_bias = *reinterpret_cast<const float2*>(params_.bias + params_.inter + row);
-    }
+  // Of two columns and two tokens each.
+  __device__ static void Outputs(const float (&gate)[4], const float (&up)[4], uint32_t (&pair)[2]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      alignas(4) const T both[2] = {
-          FromFloat<T>(Activate(Activation::kSilu, gate[2 * i] + gate_bias.x) * (up[2 * i] + up_bias.x)),
-          FromFloat<T>(Activate(Activation::kSilu, gate[2 * i + 1] + gate_bias.y) * (up[2 * i + 1] + up_bias.y))};
-      pair[i] = *reinterpret_cast<const uint32_t*>(both);
+      const float2 open = Silu({gate[2 * i], gate[2 * i + 1]});
+      pair[i] = Pack<T>(open.x * up[2 * i], open.y * up[2 * i + 1]);
     }
   }
 

@@ -143,14 +143,9 @@ struct AttnInEpilogue {
       const float4 angle = angles[at / 2];
       const float2 first = Rotated(finish.Clipped(sum.x), finish.Clipped(sum.z), {angle.x, angle.y});
       const float2 second = Rotated(finish.Clipped(sum.y), finish.Clipped(sum.w), {angle.z, angle.w});
-      const uint32_t low = Packed(first.x, second.x), high = Packed(first.y, second.y);
+      const uint32_t low = Pack<T>(first.x, second.x), high = Pack<T>(first.y, second.y);
       const uint32_t other = __shfl_xor_sync(~0u, odd ? low : high, 1);
       if (has) *reinterpret_cast<uint2*>(to + at) = odd ? uint2{other, high} : uint2{low, other};
-    }
-
-    __device__ static uint32_t Packed(float a, float b) {
-      alignas(4) const T both[2] = {FromFloat<T>(a), FromFloat<T>(b)};
-      return *reinterpret_cast<const uint32_t*>(both);
     }
   };
 };

@@ -27,6 +27,22 @@ __device__ inline __nv_bfloat16 FromFloat<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
+// Two values in one register, the first in the low half.
+template <typename T>
+__device__ uint32_t Pack(float low, float high);
+template <>
+__device__ inline uint32_t Pack<__nv_bfloat16>(float low, float high) {
+  uint32_t x;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  return x;
+}
+template <>
+__device__ inline uint32_t Pack<__half>(float low, float high) {
+  uint32_t x;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  return x;
+}
+
 // Calls `body` with a value of the activations' type.
 template <typename Body>
 void WithActivation(DType dtype, Body body) {
@@ -46,5 +62,19 @@ __device__ inline float BlockSum(float value, float* shared) {
   for (int i = 0; i < warps; ++i) sum += shared[i];
   return sum;
 }
+
+__device__ inline float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ inline float Reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+inline constexpr float kLog2E = 1.4426950408889634f;
 
 }  // namespace berth::kernels::cuda
