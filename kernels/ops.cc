@@ -137,8 +137,8 @@ void Ops::AttnIn(const AttnInArgs& args) {
   CheckNorm("k_norm", args.k_norm, args.head_dim);
   CheckBatch(args.batch);
   CheckKv(args.kv);
-  BERTH_CHECK(args.kv.kv_heads == args.kv_heads && args.kv.key_dim == args.head_dim && args.kv.value_dim == args.head_dim &&
-              !args.kv.values_in_keys)
+  BERTH_CHECK((args.kv_heads == 0 || args.kv.kv_heads == args.kv_heads) && args.kv.key_dim == args.head_dim &&
+              args.kv.value_dim == args.head_dim && !args.kv.values_in_keys)
       << "KV of " << args.kv.kv_heads << " heads of " << args.kv.key_dim << " and " << args.kv.value_dim;
   CheckRope(args.rope, args.head_dim);
   if (tokens > 0) DoAttnIn(args);

@@ -75,7 +75,8 @@ struct GatherArgs {
   Tensor out;  // [rows, width], not where `in` is
 };
 
-// norm → QKV → bias → clip → q/k norm → RoPE → KV write.
+// norm → QKV → bias → clip → q/k norm → RoPE → KV write. Of queries alone, or of keys and values alone, where the other heads
+// are 0 and `qkv` and `bias` have no rows for them.
 struct AttnInArgs {
   Tensor residual;  // [tokens, hidden]
   Norm norm;

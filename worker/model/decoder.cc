@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const DecoderSpec& spec
   BERTH_CHECK(spec.layers.size() == weights.layers.size())
       << spec.layers.size() << " layers, " << weights.layers.size() << " weights";
   BERTH_CHECK(options.max_tokens > 0);
-  std::unique_ptr<Decoder> decoder(new Decoder(spec, weights, ops, options.dtype));
+  std::unique_ptr<Decoder> decoder(new Decoder(spec, weights, ops, options));
   BERTH_RETURN_IF_ERROR(decoder->MakeActivations(allocator, options));
   BERTH_RETURN_IF_ERROR(decoder->MakeRopeTables(allocator));
   BERTH_RETURN_IF_ERROR(decoder->MakeAlibiSlopes(allocator));
@@ -126,8 +126,11 @@ void Decoder::Forward(const DecoderInput& input) {
               .scale = spec_.embed_scale,
               .out = rows.residual});
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
-    Query(i, rows, input.kv[i]);
-    if (keep_last && i + 1 == spec_.layers.size()) rows = KeepLast(i, rows, input.last);
+    if (keep_last && i + 1 == spec_.layers.size()) {
+      rows = QueryLast(i, rows, input.kv[i], input.last);
+    } else {
+      Query(i, rows, input.kv[i]);
+    }
     Attend(i, rows, input.kv[i]);
     Finish(i, rows.residual);
   }
@@ -157,29 +160,33 @@ void Decoder::Query(size_t layer, const Rows& rows, const kernels::KvLayer& kv) 
   if (spec_.layers[layer].attention.latent.rank > 0) {
     LatentIn(layer, rows, kv);
   } else {
-    AttnIn(layer, rows, kv);
+    AttnIn(layer, rows, kv, Heads::kAll);
   }
 }
 
-void Decoder::AttnIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
+void Decoder::AttnIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv, Heads heads) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const LayerWeights& weights = weights_.layers[layer];
+  const int q_heads = heads == Heads::kKeysAndValues ? 0 : spec.q_heads,
+            kv_heads = heads == Heads::kQueries ? 0 : spec.kv_heads;
+  const int64_t first = int64_t{spec.q_heads - q_heads} * spec.head_dim,
+                count = int64_t{q_heads + 2 * kv_heads} * spec.head_dim;
   ops_.AttnIn({.residual = rows.residual,
                .norm = weights.attention_norm,
-               .qkv = weights.qkv,
+               .qkv = weights.qkv.Rows(first, count),
                .adapter = OnRows(weights.qkv_adapter, image_row_),
-               .bias = weights.qkv_bias,
+               .bias = weights.qkv_bias.empty() ? Tensor() : weights.qkv_bias.Rows(first, count),
                .clip = spec.clip,
                .q_norm = weights.q_norm,
                .k_norm = weights.k_norm,
                .rope = rope_[layer],
                .log_length = spec.log_length,
-               .q_heads = spec.q_heads,
-               .kv_heads = spec.kv_heads,
+               .q_heads = q_heads,
+               .kv_heads = kv_heads,
                .head_dim = spec.head_dim,
                .batch = rows.batch,
                .kv = kv,
-               .q = HeadsOf(rows.query, rows.batch.tokens, spec)});
+               .q = Tensor(rows.query.raw(), dtype_, {rows.batch.tokens, q_heads, spec.head_dim})});
 }
 
 void Decoder::LatentIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
@@ -203,14 +210,20 @@ void Decoder::LatentIn(size_t layer, const Rows& rows, const kernels::KvLayer& k
                  .q_out = HeadsOf(rows.query, rows.batch.tokens, spec)});
 }
 
-Decoder::Rows Decoder::KeepLast(size_t layer, const Rows& rows, const LastRows& last) {
+Decoder::Rows Decoder::QueryLast(size_t layer, const Rows& rows, const kernels::KvLayer& kv, const LastRows& last) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
   const int64_t tokens = rows.batch.tokens, kept = last.batch.tokens, width = int64_t{spec.q_heads} * spec.head_dim;
   const Rows out{.residual = last_residual_.Rows(0, kept), .query = last_query_, .batch = last.batch};
-  ops_.Gather({.in = rows.residual, .row = last.row, .out = out.residual});
-  ops_.Gather({.in = Tensor(rows.query.raw(), dtype_, {tokens, width}),
-               .row = last.row,
-               .out = Tensor(out.query.raw(), dtype_, {kept, width})});
+  const auto gather = [&](const Tensor& in, const Tensor& to) { ops_.Gather({.in = in, .row = last.row, .out = to}); };
+  if (last_queries_ && spec.latent.rank == 0) {
+    AttnIn(layer, rows, kv, Heads::kKeysAndValues);
+    gather(rows.residual, out.residual);
+    AttnIn(layer, out, kv, Heads::kQueries);
+  } else {
+    Query(layer, rows, kv);
+    gather(rows.residual, out.residual);
+    gather(Tensor(rows.query.raw(), dtype_, {tokens, width}), Tensor(out.query.raw(), dtype_, {kept, width}));
+  }
   return out;
 }
 

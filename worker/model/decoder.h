@@ -41,6 +41,9 @@ struct DecoderOptions {
   int max_tokens = 0;                           // of one step
   int max_last_rows = 0;                        // of one step
   kernels::DType dtype = kernels::DType::kF32;  // of the activations
+  // Queries of the last layer are those of last rows alone. Not where equal rows have to come out equal to the bit, if products
+  // of parts of a weight have other bits than those of all of it.
+  bool last_queries = true;
 };
 
 // The one decoder: loops over layers, calls stage ops, branches on DecoderSpec fields only. Owns the activation buffers. The
@@ -55,8 +58,8 @@ class Decoder {
   void Head(int64_t tokens, const kernels::Tensor& row, const kernels::Tensor& logits);
 
  private:
-  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops, kernels::DType dtype)
-      : spec_(spec), weights_(weights), ops_(ops), dtype_(dtype) {}
+  Decoder(const DecoderSpec& spec, const DecoderWeights& weights, kernels::Ops& ops, const DecoderOptions& options)
+      : spec_(spec), weights_(weights), ops_(ops), dtype_(options.dtype), last_queries_(options.last_queries) {}
   // What goes through a layer.
   struct Rows {
     kernels::Tensor residual;  // [tokens, hidden]
@@ -68,9 +71,10 @@ class Decoder {
   absl::Status MakeRopeTables(kernels::Allocator& allocator);
   absl::Status MakeAlibiSlopes(kernels::Allocator& allocator);
   void Query(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
-  void AttnIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
+  enum class Heads { kAll, kQueries, kKeysAndValues };
+  void AttnIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv, Heads heads);
   void LatentIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
-  Rows KeepLast(size_t layer, const Rows& rows, const LastRows& last);
+  Rows QueryLast(size_t layer, const Rows& rows, const kernels::KvLayer& kv, const LastRows& last);
   void Attend(size_t layer, const Rows& rows, const kernels::KvLayer& kv);
   // What follows attention.
   void Finish(size_t layer, const kernels::Tensor& residual);
@@ -85,6 +89,7 @@ class Decoder {
   const DecoderWeights& weights_;
   kernels::Ops& ops_;
   const kernels::DType dtype_;
+  const bool last_queries_;
   kernels::Buffer activations_;
   kernels::Tensor residual_, query_, attended_, intermediate_;  // views of activations_, max_tokens rows each
   kernels::Tensor last_residual_, last_query_;                  // the same, max_last_rows rows each

@@ -119,7 +119,8 @@ absl::StatusOr<std::unique_ptr<engine::Executor>> MakeGpuExecutor(const RunnerMo
                                      .kv_dtype = options.dtype,
                                      .max_step_tokens = options.max_step_tokens,
                                      .max_length = max_length,
-                                     .depth = kDepth};
+                                     .depth = kDepth,
+                                     .last_queries = !options.batch_invariant};
   BERTH_ASSIGN_OR_RETURN(device.runner,
                          ModelRunner::Create(model, runner_options, *device.ops, {*device.memory, *device.staging}));
   BERTH_ASSIGN_OR_RETURN(const int kv_blocks, FindKvBlocks(model.spec, options, max_length));

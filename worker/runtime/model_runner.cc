@@ -47,10 +47,12 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const RunnerMod
                                    .rope_variants = !model.spec.rope_lengths.empty(),
                                    .areas = options.depth};
   BERTH_ASSIGN_OR_RETURN(runner->batch_, BatchTensors::Create(runner->slots_, batch_options, ops, memory));
-  BERTH_ASSIGN_OR_RETURN(
-      runner->decoder_,
-      model::Decoder::Create(runner->model_.spec, runner->model_.weights, ops, memory.device,
-                             {.max_tokens = options.max_step_tokens, .max_last_rows = options.slots, .dtype = options.dtype}));
+  BERTH_ASSIGN_OR_RETURN(runner->decoder_,
+                         model::Decoder::Create(runner->model_.spec, runner->model_.weights, ops, memory.device,
+                                                {.max_tokens = options.max_step_tokens,
+                                                 .max_last_rows = options.slots,
+                                                 .dtype = options.dtype,
+                                                 .last_queries = options.last_queries}));
   return runner;
 }
 

@@ -30,7 +30,8 @@ struct RunnerOptions {
   kernels::DType kv_dtype = kernels::DType::kF32;
   int max_step_tokens = 0;
   int max_length = 0;
-  int depth = 1;  // plans in flight, at most Ops::kMarks
+  int depth = 1;             // plans in flight, at most Ops::kMarks
+  bool last_queries = true;  // as in model::DecoderOptions
 };
 
 // `session_len`, or the model's context length for 0. INVALID_ARGUMENT: more than that.
