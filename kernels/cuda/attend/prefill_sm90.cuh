@@ -223,7 +223,9 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
   const uint32_t tiles = queries + Shape::kQueryStages * Shape::kQueryBytes;
   if (threadIdx.x >= Shape::kConsumers) {
     sm90::GiveRegisters<Shape::kProducerRegisters>();
-    if (threadIdx.x < Shape::kConsumers + 32) Produce<kRanks>(params, entries, maps, rank, queries, tiles, shared);
+    std::byte* const own = memory + (queries - SharedAddress(memory));
+    if (threadIdx.x < Shape::kConsumers + 32)
+      Produce<kRanks>(params, entries, maps, rank, own, own + (tiles - queries), shared);
   } else {
     sm90::TakeRegisters<Shape::kConsumerRegisters>();
     if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));

@@ -127,10 +127,11 @@ __device__ PrefillWork FindWork(const AttendParams& params, const AttendEntries&
 // cluster each brings one KV block of every tile, to both.
 template <int kRanks>
 __device__ void Produce(const AttendParams& params, const AttendEntries& entries, const PrefillMaps& maps, int rank,
-                        uint32_t queries, uint32_t tiles, PrefillShared& shared) {
+                        std::byte* queries, std::byte* tiles, PrefillShared& shared) {
   using Shape = PrefillSm90Shape;
   constexpr int kOwn = 2 / kRanks;  // KV blocks of a tile that this block copies
-  int copied = 0;                   // tiles of keys
+  const uint64_t policy = NormalPolicy();
+  int copied = 0;  // tiles of keys
   for (int round = 0;; ++round) {
     const PrefillWork work = FindWork<kRanks>(params, entries, maps, rank, NextWork<kRanks>(maps, rank, round, shared));
     const PrefillTile& tile = work.tile;
@@ -144,8 +145,8 @@ __device__ void Produce(const AttendParams& params, const AttendEntries& entries
       } else {
         ArriveAndExpect(full, Shape::kColumns * maps.tile_tokens * params.group * 128);
         for (int column = 0; column < Shape::kColumns; ++column) {
-          sm90::CopyBox(queries + place * Shape::kQueryBytes + column * Shape::kQueryColumn, &maps.queries, column * 64,
-                        work.kv_head * params.group, tile.first_token + tile.first_row / params.group, full);
+          TensorCopy(queries + place * Shape::kQueryBytes + column * Shape::kQueryColumn, &maps.queries, column * 64,
+                     work.kv_head * params.group, tile.first_token + tile.first_row / params.group, full, policy);
         }
       }
       const int32_t* blocks = params.block_table + tile.entry * params.block_table_stride;
@@ -163,17 +164,17 @@ __device__ void Produce(const AttendParams& params, const AttendEntries& entries
           Barrier* const tile_full = values ? &shared.values_full[stage] : &shared.keys_full[stage];
           if (use > 0) WaitFor(values ? &shared.values_empty[stage] : &shared.keys_empty[stage], (use - 1) % 2);
           ArriveAndExpect(tile_full, count * Shape::kColumns * Shape::kBoxBytes);
-          const uint32_t to = tiles + (stage * 2 + values) * Shape::kTileBytes;
+          std::byte* const to = tiles + (stage * 2 + values) * Shape::kTileBytes;
 #pragma unroll
           for (int i = 0; i < kOwn; ++i) {
             const int b = rank * kOwn + i;
             for (int column = 0; b < count && column < Shape::kColumns; ++column) {
-              const uint32_t box = to + column * Shape::kTileColumn + b * Shape::kBoxBytes;
+              std::byte* const box = to + column * Shape::kTileColumn + b * Shape::kBoxBytes;
               const int from = row[i] + values * kKvBlockTokens;
               if constexpr (kRanks > 1) {
-                sm90::CopyBoxToAll(box, &maps.pool, column * 64, from, tile_full, (1 << kRanks) - 1);
+                TensorCopyToAll(box, &maps.pool, column * 64, from, tile_full, (1 << kRanks) - 1, policy);
               } else {
-                sm90::CopyBox(box, &maps.pool, column * 64, from, tile_full);
+                TensorCopy(box, &maps.pool, column * 64, from, tile_full, policy);
               }
             }
           }

@@ -81,13 +81,20 @@ __device__ inline void TensorCopy(void* to, const CUtensorMap* map, int c0, int 
       : "memory");
 }
 
-// The same of rank 5 and of rank 2.
+// The same of rank 5, 3 and 2.
 __device__ inline void TensorCopy(void* to, const CUtensorMap* map, int c0, int c1, int c2, int c3, int c4, Barrier* barrier,
                                   uint64_t policy) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%2, %3, %4, %5, %6}], [%7], %8;" ::"r"(SharedAddress(to)),
       "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(SharedAddress(barrier)), "l"(policy)
+      : "memory");
+}
+__device__ inline void TensorCopy(void* to, const CUtensorMap* map, int c0, int c1, int c2, Barrier* barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(SharedAddress(to)),
+      "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(SharedAddress(barrier)), "l"(policy)
       : "memory");
 }
 __device__ inline void TensorCopy(void* to, const CUtensorMap* map, int c0, int c1, Barrier* barrier, uint64_t policy) {
