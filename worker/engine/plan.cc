@@ -10,6 +10,10 @@
 namespace berth::engine {
 namespace {
 
+// Prompts wait for others until they have so many tiles of tokens together, for so many steps, beside decode rows that take no
+// longer than so many tiles.
+constexpr int kJointTiles = 3, kPatience = 3, kTilesOfStep = 8;
+
 int BlocksFor(int tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
 }  // namespace
@@ -118,6 +122,7 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
     for (Sequence* sequence : active_) {
       if (sequence->prompt_left() == 0) continue;
       prompts.push_back({.sequence = sequence});
+      ++sequence->at.prompt_steps;
       prompt_tokens += sequence->prompt_left();
     }
   }
@@ -130,25 +135,36 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
   std::vector<Chunk> chunks;
   chunks.reserve(decodes.size() + prompts.size());
   for (Sequence* sequence : decodes) chunks.push_back({.sequence = sequence, .count = 1});
-  if (!prompts.empty()) {
-    const int rows = static_cast<int>(decodes.size());
-    int budget = AffordableTokens(decodes, prompts);
-    if (budget < prompt_tokens) budget = RoundToTiles(rows, budget);
-    SharePrompts(std::move(prompts), std::min(budget, options_.step_tokens - rows), chunks);
-  }
+  if (prompts.empty()) return chunks;
+  StepWork work;
+  for (const Sequence* sequence : decodes) work.Add(sequence->at.planned, 1);
+  if (AwaitOthers(prompts, prompt_tokens, work)) return chunks;
+  int budget = AffordableTokens(prompts, work);
+  if (budget < prompt_tokens) budget = RoundToTiles(work.tokens, budget);
+  SharePrompts(std::move(prompts), std::min(budget, options_.step_tokens - work.tokens), chunks);
   return chunks;
 }
 
+// Beside decode rows that fill tiles, the first tokens of prompts cost another tile, which those that come a few steps later
+// could share. Where a step takes as long as many tiles that is little, and not worth waiting for.
+bool Scheduler::AwaitOthers(const std::vector<Chunk>& prompts, int64_t tokens, const StepWork& decodes) const {
+  const StepCost& cost = options_.cost;
+  if (!cost.known() || decodes.tokens < cost.tile || tokens >= kJointTiles * cost.tile) return false;
+  if (cost.Seconds(decodes) > kTilesOfStep * cost.tile * cost.token) return false;
+  return std::none_of(prompts.begin(), prompts.end(), [](const Chunk& chunk) {
+    return chunk.sequence->at.prompt_steps > kPatience || chunk.sequence->spec.priority > 0;
+  });
+}
+
 // Of prompts, beside these decode rows.
-int Scheduler::AffordableTokens(const std::vector<Sequence*>& decodes, const std::vector<Chunk>& prompts) const {
-  if (!options_.cost.known() || decodes.empty()) return options_.step_tokens;
-  StepWork work;
-  for (const Sequence* sequence : decodes) work.Add(sequence->at.planned, 1);
+int Scheduler::AffordableTokens(const std::vector<Chunk>& prompts, const StepWork& decodes) const {
+  if (!options_.cost.known() || decodes.tokens == 0) return options_.step_tokens;
   int position = 0;
   for (const Chunk& chunk : prompts) position = std::max(position, chunk.sequence->at.planned);
-  const double shares = std::max(1.0, 0.5 * static_cast<double>(prompts.size()));
-  const double seconds = (1 + shares) * options_.cost.Seconds(work);
-  return std::max(options_.cost.TokensWithin(seconds, work, position), kBlockTokens);
+  const auto count = static_cast<double>(prompts.size());
+  const double shares = std::max(1.0, count * count / 8);
+  const double seconds = (1 + shares) * options_.cost.Seconds(decodes);
+  return std::max(options_.cost.TokensWithin(seconds, decodes, position), kBlockTokens);
 }
 
 // The tokens beside `rows` of the nearest number of whole tiles, and half a tile at least.

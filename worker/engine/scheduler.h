@@ -37,11 +37,11 @@ struct SchedulerOptions {
 // Order: higher priority first, then first come first served. Steps mix decode rows and prompt chunks; when both want more than
 // the budget, prompts are sure of a quarter of it and decode rows take turns. Of the prompts, the first in order is sure of
 // half their share and the rest goes to those with the least left, so that a long prompt does not hold up short ones. Where the
-// cost of steps is known, decode rows are not held up by prompts: with them a step takes no more than twice the time of its
-// decode rows alone, and that time once more for every two prompts beyond the second, so that many prompts do not wait long;
-// prompts that are cut for it get whole tiles of products, the nearest number of them. A sequence is admitted when the blocks
-// of all its tokens are available and one is left for each running sequence; when blocks run out the last running sequence in
-// order is preempted, and recomputed later.
+// cost of steps is known, decode rows are not held up by few prompts: these take no longer than the decode rows, n prompts n²/8
+// times as long from three on, for of many each waits for the others; prompts that are cut for it get whole tiles of products,
+// the nearest number of them. There, too, few tokens of prompts beside many decode rows wait up to three steps for more, unless
+// their priority is above 0. A sequence is admitted when the blocks of all its tokens are available and one is left for each
+// running sequence; when blocks run out the last running sequence in order is preempted, and recomputed later.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
@@ -80,6 +80,7 @@ class Scheduler {
     int computed = 0;        // … of steps that have committed
     int sound = 0;           // … and from which a token was drawn since: a NaN would have shown
     int drawing = 0;         // tokens that steps in flight draw
+    int prompt_steps = 0;    // planned with a part of its prompt to do
     bool announced = false;  // the device knows the sequence
     bool decoding = false;   // the sequence's last token is the one that its slot sampled last
     uint64_t turn = 0;       // grows with every row of any sequence
@@ -142,7 +143,8 @@ class Scheduler {
   bool AwaitsSharedPrompt(const Sequence& sequence) const;
   bool TryAdmit(Sequence& sequence);
   std::vector<Chunk> ShareBudget(std::vector<Sequence*> decodes) const;
-  int AffordableTokens(const std::vector<Sequence*>& decodes, const std::vector<Chunk>& prompts) const;
+  bool AwaitOthers(const std::vector<Chunk>& prompts, int64_t tokens, const StepWork& decodes) const;
+  int AffordableTokens(const std::vector<Chunk>& prompts, const StepWork& decodes) const;
   int RoundToTiles(int rows, int tokens) const;
   void SharePrompts(std::vector<Chunk> prompts, int budget, std::vector<Chunk>& chunks) const;
   StepPlan Emit(const std::vector<Chunk>& chunks);

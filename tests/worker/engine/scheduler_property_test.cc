@@ -215,7 +215,7 @@ class World {
     }
     all.tokens -= setting_.cost.tile / 2;  // to whole tiles
     if (decodes.tokens == 0 || all.tokens <= decodes.tokens + std::max(kBlockTokens, setting_.cost.tile)) return;
-    const double shares = 1 + std::max(1.0, 0.5 * (setting_.slots - decodes.tokens));
+    const double prompts = setting_.slots - decodes.tokens, shares = 1 + std::max(1.0, prompts * prompts / 8);
     EXPECT_LE(setting_.cost.Seconds(all), 1.0001 * shares * setting_.cost.Seconds(decodes));
   }
 

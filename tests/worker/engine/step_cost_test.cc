@@ -101,7 +101,7 @@ TEST_F(TimeShareTest, WithDecodeRowsAStepTakesNoMoreThanTwiceTheirTime) {
 
 TEST_F(TimeShareTest, ManyPromptsGetMoreTime) {
   Driver driver(Options(0));
-  EXPECT_EQ(PromptTokens(StepWith(driver, 6, 1000)), 511) << "three shares beside that of the decode rows";
+  EXPECT_EQ(PromptTokens(StepWith(driver, 6, 1000)), 703) << "4.5 shares beside that of the decode rows";
 }
 
 TEST_F(TimeShareTest, APromptGetsFewerTokensTheFurtherItIs) {
@@ -131,6 +131,77 @@ TEST_F(TimeShareTest, WithoutDecodeRowsPromptsGetTheWholeStep) {
   Driver driver(Options(0));
   driver.Add(Driver::Spec(1, 3000, 5));
   EXPECT_EQ(Driver::RowTokens(driver.Submit(), 0), 3000);
+}
+
+// Steps of four decode rows, which fill a tile and take 4 seconds, in slots 0 to 3, and of what comes then.
+class JointPromptsTest : public ::testing::Test {
+ protected:
+  static SchedulerOptions Options() {
+    return {
+        .slots = 6, .kv_blocks = 400, .step_tokens = 64, .prefix_cache = false, .cost = {.weights = 4, .token = 1, .tile = 4}};
+  }
+  static void StartRows(Driver& driver, int rows) {
+    for (int i = 0; i < rows; ++i) driver.Add(Driver::Spec(1 + i, 5, 500, i));
+    for (int i = 0; i < 5; ++i) driver.Step();
+  }
+  // How many steps end before the prompt of `slot` has been computed, and 10 at most.
+  static int StepsWithout(Driver& driver, int slot) {
+    for (int steps = 0; steps < 10; ++steps) {
+      const int tokens = Driver::RowTokens(driver.Submit(), slot);
+      driver.Commit();
+      if (tokens > 0) return steps;
+    }
+    return 10;
+  }
+};
+
+TEST_F(JointPromptsTest, FewTokensWaitThreeStepsBesideFullTiles) {
+  Driver driver(Options());
+  StartRows(driver, 4);
+  driver.Add(Driver::Spec(9, 11, 5));
+  EXPECT_EQ(StepsWithout(driver, 4), 3);
+  driver.Add(Driver::Spec(10, 12, 5));
+  EXPECT_EQ(StepsWithout(driver, 5), 0) << "three tiles";
+}
+
+TEST_F(JointPromptsTest, TheyGoTogetherAsSoonAsTheyAreEnough) {
+  Driver driver(Options());
+  StartRows(driver, 4);
+  driver.Add(Driver::Spec(9, 5, 5));
+  driver.Step();
+  driver.Add(Driver::Spec(10, 7, 5));
+  const StepPlan plan = driver.Submit();
+  EXPECT_EQ(Driver::RowTokens(plan, 4), 5);
+  EXPECT_EQ(Driver::RowTokens(plan, 5), 7);
+}
+
+TEST_F(JointPromptsTest, NotBesideFewerRowsOrLongStepsNorWithPriority) {
+  const auto steps = [](const SchedulerOptions& options, int rows, int priority) {
+    Driver driver(options);
+    StartRows(driver, rows);
+    SequenceSpec spec = Driver::Spec(9, 5, 5);
+    spec.priority = priority;
+    driver.Add(std::move(spec));
+    return StepsWithout(driver, rows);
+  };
+  SchedulerOptions options = Options();
+  EXPECT_EQ(steps(options, 4, 0), 3);
+  EXPECT_EQ(steps(options, 3, 0), 0);
+  EXPECT_EQ(steps(options, 4, 1), 0);
+  options.cost.kv_token = 1;
+  EXPECT_EQ(steps(options, 4, 0), 0) << "decode rows take 4 seconds and some 40 for what they read, a tile 4";
+}
+
+TEST_F(JointPromptsTest, TheRestOfALongPromptHasWaitedEnough) {
+  Driver driver(Options());
+  StartRows(driver, 4);
+  driver.Add(Driver::Spec(9, 250, 5));
+  int steps = 0;
+  for (int tokens = 0; tokens < 250 && steps < 10; ++steps) {
+    tokens += Driver::RowTokens(driver.Submit(), 4);
+    driver.Commit();
+  }
+  EXPECT_EQ(steps, 5) << "of 60 tokens each, the last of 10";
 }
 
 }  // namespace
