@@ -56,7 +56,8 @@ struct AttnFinish {
   template <typename T>
   __device__ T* To(int head, int token, int at, int block) const {
     if (IsQ(head)) return reinterpret_cast<T*>(q) + token * q_stride + head * q_head_stride;
-    const int kv_head = (head - q_heads) % kv_heads, row = at % kKvBlockTokens + (IsV(head) ? kKvBlockTokens : 0);
+    const int kv_head = head - q_heads - (IsV(head) ? kv_heads : 0),
+              row = at % kKvBlockTokens + (IsV(head) ? kKvBlockTokens : 0);
     return reinterpret_cast<T*>(kv.base + block * kv.block_stride + kv_head * kv.head_stride) + row * head_dim;
   }
 

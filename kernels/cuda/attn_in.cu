@@ -47,30 +47,36 @@ __global__ void FinishHead(AttnFinish finish, const T* product, int64_t product_
 
 constexpr int kRowThreads = 256;
 
-// The same for a whole row whose heads have kHeadDim dimensions, all rotated: the angles are computed once, and a thread holds
-// eight dimensions of a head's first half and their partners. Positions and tables come from before the last copy in the
-// stream, so they may be read early. Grid: (rows, shares of a row).
+// The same for a whole row whose heads have kHeadDim dimensions, all rotated: the angles are computed once, while the product
+// comes in, and a thread holds eight dimensions of a head's first half and their partners. Grid: (rows, shares of a row).
 template <typename T, int kHeadDim>
 __global__ void __launch_bounds__(kRowThreads) FinishRow(AttnFinish finish, const T* product, int64_t product_stride) {
   constexpr int kPairs = kHeadDim / 2, kLanes = kPairs / 8;
   __shared__ float2 angle[kPairs];
   LetSuccessorStart();
-  const int row = blockIdx.x, heads = finish.q_heads + 2 * finish.kv_heads;
-  const int position = finish.position[row], sequence = finish.sequence_of[row];
-  const int block = finish.Block(position, sequence);
-  if (threadIdx.x < kPairs) angle[threadIdx.x] = finish.Angle(finish.Frequency(threadIdx.x, sequence), position);
+  const int row = blockIdx.x, heads = finish.q_heads + 2 * finish.kv_heads, begin = blockIdx.y * kRowThreads;
+  Vector<T, 8> low, high;
+  const auto load = [&](int item) {
+    const T* from = product + row * product_stride + min(item / kLanes, heads - 1) * kHeadDim + item % kLanes * 8;
+    low = *reinterpret_cast<const Vector<T, 8>*>(from);
+    high = *reinterpret_cast<const Vector<T, 8>*>(from + kPairs);
+  };
   WaitForInputs();
+  load(begin + threadIdx.x);
+  const int position = finish.position[row], sequence = finish.sequence_of[row];
+  if (threadIdx.x < kPairs) angle[threadIdx.x] = finish.Angle(finish.Frequency(threadIdx.x, sequence), position);
+  const int block = finish.Block(position, sequence);
   __syncthreads();
   // Whole warps go round together: lanes of one head exchange their sums.
-  for (int first = blockIdx.y * kRowThreads; first < heads * kLanes; first += gridDim.y * kRowThreads) {
+  for (int first = begin; first < heads * kLanes; first += gridDim.y * kRowThreads) {
     const int item = first + threadIdx.x, h = min(item / kLanes, heads - 1), offset = item % kLanes * 8;
-    const T* from = product + row * product_stride + h * kHeadDim + offset;
+    if (first > begin) load(item);
     float a[8], b[8];
-    Load<8>(from, a);
-    Load<8>(from + kPairs, b);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const float* bias = finish.bias + h * kHeadDim + offset + i;
+      a[i] = ToFloat(low.value[i]);
+      b[i] = ToFloat(high.value[i]);
       a[i] = finish.Clipped(finish.bias == nullptr ? a[i] : a[i] + bias[0]);
       b[i] = finish.Clipped(finish.bias == nullptr ? b[i] : b[i] + bias[kPairs]);
     }
