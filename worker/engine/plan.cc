@@ -145,11 +145,13 @@ std::vector<Scheduler::Chunk> Scheduler::ShareBudget(std::vector<Sequence*> deco
   return chunks;
 }
 
-// Beside decode rows that fill tiles, the first tokens of prompts cost another tile, which those that come a few steps later
-// could share. Where a step takes as long as many tiles that is little, and not worth waiting for.
+// Tokens that the decode rows' tiles have no room for cost a step another tile, which those that come a few steps later could
+// share. Where a step takes as long as many tiles that is little, and not worth waiting for.
 bool Scheduler::AwaitOthers(const std::vector<Chunk>& prompts, int64_t tokens, const StepWork& decodes) const {
   const StepCost& cost = options_.cost;
-  if (!cost.known() || decodes.tokens < cost.tile || tokens >= kJointTiles * cost.tile) return false;
+  if (!cost.known() || decodes.tokens < cost.tile) return false;
+  const int room = (cost.tile - decodes.tokens % cost.tile) % cost.tile;  // in the last tile
+  if (tokens <= room || tokens >= kJointTiles * cost.tile) return false;
   if (cost.Seconds(decodes) > kTilesOfStep * cost.tile * cost.token) return false;
   return std::none_of(prompts.begin(), prompts.end(), [](const Chunk& chunk) {
     return chunk.sequence->at.prompt_steps > kPatience || chunk.sequence->spec.priority > 0;

@@ -39,9 +39,9 @@ struct SchedulerOptions {
 // half their share and the rest goes to those with the least left, so that a long prompt does not hold up short ones. Where the
 // cost of steps is known, decode rows are not held up by few prompts: these take no longer than the decode rows, n prompts n²/8
 // times as long from three on, for of many each waits for the others; prompts that are cut for it get whole tiles of products,
-// the nearest number of them. There, too, few tokens of prompts beside many decode rows wait up to three steps for more, unless
-// their priority is above 0. A sequence is admitted when the blocks of all its tokens are available and one is left for each
-// running sequence; when blocks run out the last running sequence in order is preempted, and recomputed later.
+// the nearest number of them. There, too, few tokens of prompts beside decode rows that fill tiles wait up to three steps for
+// more, unless their priority is above 0. A sequence is admitted when the blocks of all its tokens are available and one is
+// left for each running sequence; when blocks run out the last running sequence in order is preempted, and recomputed later.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);

@@ -138,7 +138,7 @@ class JointPromptsTest : public ::testing::Test {
  protected:
   static SchedulerOptions Options() {
     return {
-        .slots = 6, .kv_blocks = 400, .step_tokens = 64, .prefix_cache = false, .cost = {.weights = 4, .token = 1, .tile = 4}};
+        .slots = 8, .kv_blocks = 400, .step_tokens = 64, .prefix_cache = false, .cost = {.weights = 4, .token = 1, .tile = 4}};
   }
   static void StartRows(Driver& driver, int rows) {
     for (int i = 0; i < rows; ++i) driver.Add(Driver::Spec(1 + i, 5, 500, i));
@@ -190,6 +190,15 @@ TEST_F(JointPromptsTest, NotBesideFewerRowsOrLongStepsNorWithPriority) {
   EXPECT_EQ(steps(options, 4, 1), 0);
   options.cost.kv_token = 1;
   EXPECT_EQ(steps(options, 4, 0), 0) << "decode rows take 4 seconds and some 40 for what they read, a tile 4";
+}
+
+TEST_F(JointPromptsTest, WhatATileHasRoomForCostsNothing) {
+  Driver driver(Options());
+  StartRows(driver, 5);
+  driver.Add(Driver::Spec(9, 3, 500));
+  EXPECT_EQ(StepsWithout(driver, 5), 0) << "beside five rows";
+  driver.Add(Driver::Spec(10, 3, 5));
+  EXPECT_EQ(StepsWithout(driver, 6), 3) << "beside six";
 }
 
 TEST_F(JointPromptsTest, TheRestOfALongPromptHasWaitedEnough) {
