@@ -1,6 +1,6 @@
 // What the scheduler makes of a load, in simulated time: schedule_bench m1|m2 LOADS [SCALE]. LOADS as `berth bench engine`
-// takes them, B, C and P. Steps last as long as those of a timeline of that shape's trace on an H200 did, times SCALE: power and
-// clocks differ from load to load. Without RPC and host; twelve runs, then twelve with other arrivals.
+// takes them, B, C and P. Steps last as long as those of a timeline of that shape's trace on an H200 did, times SCALE: power
+// and clocks differ from load to load. Without RPC and host; twelve runs, then twelve with other arrivals.
 
 #include <algorithm>
 #include <cstdio>
