@@ -28,7 +28,21 @@ constexpr RenamedFlag kRenamed[] = {{"--server-name", "--host"},
                                     {"--server-port", "--port"},
                                     {"--instance-num", "--max-batch-size"},
                                     {"--max-concurrent-requests", "--max-streams"},
-                                    {"--request-output-len", "--max-tokens"}};
+                                    {"--request-output-len", "--max-tokens"},
+                                    // vLLM, SGLang
+                                    {"--api-key", "--api-keys"},
+                                    {"--chunked-prefill-size", "--step-tokens"},
+                                    {"--context-length", "--session-len"},
+                                    {"--data-parallel-size", "--workers"},
+                                    {"--dp-size", "--workers"},
+                                    {"--max-model-len", "--session-len"},
+                                    {"--max-num-batched-tokens", "--step-tokens"},
+                                    {"--max-num-seqs", "--max-batch-size"},
+                                    {"--max-queued-requests", "--max-waiting"},
+                                    {"--max-running-requests", "--max-batch-size"},
+                                    {"--no-enable-prefix-caching", "--no-prefix-cache"},
+                                    {"--disable-radix-cache", "--no-prefix-cache"},
+                                    {"--served-model-name", "--model-name"}};
 
 constexpr absl::string_view kAny = "any value";
 // Flags of which only some values are what Berth does: those go, others are refused. `values` are separated by spaces.
@@ -104,6 +118,29 @@ constexpr FixedFlag kFixed[] = {
     {"--tokenizer-path", "", "tokenizer from elsewhere; put it into the model's directory"},
     {"--quant-path", "", "quantised weights of this format; pass a quantised GGUF file"},
     {"--group-size", "0", "AWQ weights; pass a quantised GGUF file or an unquantised directory"},
+    // vLLM, SGLang
+    {"--tensor-parallel-size", "1", "tensor parallelism; --workers N serves a copy on each GPU"},
+    {"--tp-size", "1", "tensor parallelism; --workers N serves a copy on each GPU"},
+    {"--pipeline-parallel-size", "1", "pipeline parallelism"},
+    {"--pp-size", "1", "pipeline parallelism"},
+    {"--enable-expert-parallel", "", "expert parallelism", false},
+    {"--gpu-memory-utilization", "", "flag of this name; --cache-max-entry-count R is the share of the free memory for KV"},
+    {"--mem-fraction-static", "", "flag of this name; --cache-max-entry-count R is the share of the free memory for KV"},
+    {"--kv-cache-dtype", "auto", "quantised KV cache"},
+    {"--quantization", "", "quantisation at loading; pass a quantised GGUF file"},
+    {"--cpu-offload-gb", "0", "weights outside a GPU"},
+    {"--enable-lora", "", "LoRA adapters", false},
+    {"--lora-modules", "", "LoRA adapters"},
+    {"--speculative-config", "", "speculative decoding"},
+    {"--tokenizer", "", "tokenizer from elsewhere; put it into the model's directory"},
+    {"--block-size", kAny, ""},
+    {"--swap-space", kAny, ""},
+    {"--enforce-eager", kAny, "", false},
+    {"--enable-chunked-prefill", kAny, "", false},
+    {"--enable-auto-tool-choice", kAny, "", false},
+    {"--disable-log-requests", kAny, "", false},
+    {"--disable-log-stats", kAny, "", false},
+    {"--enable-metrics", kAny, "", false},
 };
 
 struct RenamedValue {
@@ -112,6 +149,7 @@ struct RenamedValue {
 constexpr RenamedValue kRenamedValues[] = {
     {"--dtype", "float16", "f16"},
     {"--dtype", "bfloat16", "bf16"},
+    {"--dtype", "half", "f16"},
     {"--log-level", "DEBUG", "debug"},
     {"--log-level", "INFO", "info"},
     {"--log-level", "WARN", "warn"},
@@ -124,6 +162,7 @@ constexpr RenamedValue kRenamedValues[] = {
     {"--tool-call-parser", "qwen", "hermes"},
     {"--tool-call-parser", "qwen2d5", "hermes"},
     {"--tool-call-parser", "qwen3", "hermes"},
+    {"--tool-call-parser", "llama3_json", "llama3"},
 };
 
 absl::Status Lacks(absl::string_view what, absl::string_view why) {
@@ -147,7 +186,7 @@ auto Find(const Table& table, absl::string_view name) {
   return std::find_if(std::begin(table), std::end(table), [&](const auto& entry) { return entry.name == name; });
 }
 
-// What becomes of one flag of a command that LMDeploy has too; takes its value from `next` if it needs one.
+// What becomes of one flag of a command that others have too; takes its value from `next` if it needs one.
 absl::Status TranslateFlag(const std::string& command, const std::string& word, Words::const_iterator& next,
                            Words::const_iterator end, Words& out) {
   auto [name, value] = SplitFlag(word);

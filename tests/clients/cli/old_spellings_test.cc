@@ -52,6 +52,19 @@ TEST(OldSpellingsTest, CommandsAndFlagsOfLmdeployBecomeOurs) {
   for (const auto& [old_line, line] : cases) EXPECT_EQ(Modern(old_line), line) << old_line;
 }
 
+TEST(OldSpellingsTest, FlagsOfVllmAndSglangBecomeOurs) {
+  EXPECT_EQ(Modern("serve m --max-model-len 4096 --max_num_seqs=64 --served-model-name x --tensor-parallel-size 1"),
+            "serve m --session-len 4096 --max-batch-size=64 --model-name x");
+  EXPECT_EQ(Modern("serve m --context-length 4096 --max-running-requests 64 --dp-size 2 --disable-radix-cache --tp-size 1"),
+            "serve m --session-len 4096 --max-batch-size 64 --workers 2 --no-prefix-cache");
+  EXPECT_EQ(Modern("serve m --enforce-eager --kv-cache-dtype auto --tool-call-parser llama3_json --api-key k"),
+            "serve m --tool-call-parser=llama3 --api-keys k");
+  EXPECT_EQ(Modern("serve m --tensor-parallel-size 4"),
+            "--tensor-parallel-size 4: Berth has no tensor parallelism; --workers N serves a copy on each GPU");
+  EXPECT_THAT(Modern("serve m --kv-cache-dtype fp8"), HasSubstr("--kv-cache-dtype fp8: Berth has no quantised KV cache"));
+  EXPECT_THAT(Modern("serve m --gpu-memory-utilization 0.9"), HasSubstr("--cache-max-entry-count R"));
+}
+
 TEST(OldSpellingsTest, WhatBerthLacksIsNamed) {
   for (const char* line :
        {"serve m --tp 2", "serve m --tp=2", "chat m --quant-policy 8", "serve m --quant_policy 4", "lite calibrate m",
