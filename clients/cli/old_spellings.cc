@@ -30,7 +30,6 @@ constexpr RenamedFlag kRenamed[] = {{"--server-name", "--host"},
                                     {"--max-concurrent-requests", "--max-streams"},
                                     {"--request-output-len", "--max-tokens"},
                                     // vLLM, SGLang
-                                    {"--api-key", "--api-keys"},
                                     {"--chunked-prefill-size", "--step-tokens"},
                                     {"--context-length", "--session-len"},
                                     {"--data-parallel-size", "--workers"},
@@ -195,6 +194,7 @@ absl::Status TranslateFlag(const std::string& command, const std::string& word, 
     return value.value_or("");
   };
   if (command == "chat" && name == "--meta-instruction") name = "--system";
+  if (command == "serve" && name == "--api-key") name = "--api-keys";
   if (command == "convert" && name == "--chat-template") return Lacks(name, "flag of this name here; berth serve takes it");
   for (const RenamedFlag& flag : kRenamed) {
     if (name == flag.old_name) name = std::string(flag.name);
