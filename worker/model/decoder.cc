@@ -26,8 +26,8 @@ kernels::ImageAdapter OnRows(kernels::ImageAdapter adapter, const Tensor& row) {
   return adapter;
 }
 
-Tensor HeadsOf(const Tensor& query, int64_t tokens, const AttentionSpec& spec) {
-  return Tensor(query.raw(), query.dtype(), {tokens, spec.q_heads, spec.head_dim});
+Tensor HeadsOf(const Tensor& query, int64_t tokens, int heads, int dim) {
+  return Tensor(query.raw(), query.dtype(), {tokens, heads, dim});
 }
 
 }  // namespace
@@ -186,7 +186,7 @@ void Decoder::AttnIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv,
                .head_dim = spec.head_dim,
                .batch = rows.batch,
                .kv = kv,
-               .q = Tensor(rows.query.raw(), dtype_, {rows.batch.tokens, q_heads, spec.head_dim})});
+               .q = HeadsOf(rows.query, rows.batch.tokens, q_heads, spec.head_dim)});
 }
 
 void Decoder::LatentIn(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
@@ -207,7 +207,7 @@ void Decoder::LatentIn(size_t layer, const Rows& rows, const kernels::KvLayer& k
                  .rank = spec.latent.rank,
                  .batch = rows.batch,
                  .kv = kv,
-                 .q_out = HeadsOf(rows.query, rows.batch.tokens, spec)});
+                 .q_out = HeadsOf(rows.query, rows.batch.tokens, spec.q_heads, spec.head_dim)});
 }
 
 Decoder::Rows Decoder::QueryLast(size_t layer, const Rows& rows, const kernels::KvLayer& kv, const LastRows& last) {
@@ -229,7 +229,7 @@ Decoder::Rows Decoder::QueryLast(size_t layer, const Rows& rows, const kernels::
 
 void Decoder::Attend(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {
   const AttentionSpec& spec = spec_.layers[layer].attention;
-  ops_.Attend({.q = HeadsOf(rows.query, rows.batch.tokens, spec),
+  ops_.Attend({.q = HeadsOf(rows.query, rows.batch.tokens, spec.q_heads, spec.head_dim),
                .batch = rows.batch,
                .kv = kv,
                .scale = spec.scale,

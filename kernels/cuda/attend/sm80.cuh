@@ -59,23 +59,29 @@ __device__ uint32_t ChunkOffset(int row, int chunk) {
   return row * kDim * 2 + permuted * 16;
 }
 
-// That of chunk 32 i + lane, counted through rows. Where rows divide 32 chunks, i and the lane are parts that are worked out
-// apart.
+// Whether rows are a power of two long: then a counter and a lane are parts of an offset that are worked out apart.
+template <int kDim>
+inline constexpr bool kOffsetsInParts = (kDim & (kDim - 1)) == 0;
+
+// That of chunk 32 i + lane, counted through rows.
 template <int kDim>
 __device__ uint32_t LaneChunkOffset(int i, int lane) {
   constexpr int kChunks = kDim / 8;
-  if constexpr (kDim % 64 != 0 || 32 % kChunks != 0) {
-    return ChunkOffset<kDim>((i * 32 + lane) / kChunks, (i * 32 + lane) % kChunks);
-  } else {
+  if constexpr (kOffsetsInParts<kDim>) {
     return i * 32 * 16 + (ChunkOffset<kDim>(lane / kChunks, lane % kChunks) ^ ((i * (32 / kChunks)) & 7) * 16);
+  } else {
+    return ChunkOffset<kDim>((i * 32 + lane) / kChunks, (i * 32 + lane) % kChunks);
   }
 }
 
-// That of chunk 2 i + half of a row, half 0 or 1, in parts of i and of the rest where that can be.
+// That of chunk 2 i + half of a row, half 0 or 1.
 template <int kDim>
 __device__ uint32_t PairChunkOffset(int row, int i, int half) {
-  if constexpr ((kDim & (kDim - 1)) != 0) return ChunkOffset<kDim>(row, 2 * i + half);
-  return ChunkOffset<kDim>(row, half) ^ (i * 32);
+  if constexpr (kOffsetsInParts<kDim>) {
+    return ChunkOffset<kDim>(row, half) ^ (i * 32);
+  } else {
+    return ChunkOffset<kDim>(row, 2 * i + half);
+  }
 }
 
 }  // namespace berth::kernels::cuda

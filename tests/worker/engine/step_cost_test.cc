@@ -144,8 +144,9 @@ class JointPromptsTest : public ::testing::Test {
     for (int i = 0; i < rows; ++i) driver.Add(Driver::Spec(1 + i, 5, 500, i));
     for (int i = 0; i < 5; ++i) driver.Step();
   }
-  // How many steps end before the prompt of `slot` has been computed, and 10 at most.
-  static int StepsWithout(Driver& driver, int slot) {
+  // How many steps end before the prompt of what is added, which gets `slot`, has been computed, and 10 at most.
+  static int StepsWithout(Driver& driver, SequenceSpec spec, int slot) {
+    driver.Add(std::move(spec));
     for (int steps = 0; steps < 10; ++steps) {
       const int tokens = Driver::RowTokens(driver.Submit(), slot);
       driver.Commit();
@@ -158,10 +159,8 @@ class JointPromptsTest : public ::testing::Test {
 TEST_F(JointPromptsTest, FewTokensWaitThreeStepsBesideFullTiles) {
   Driver driver(Options());
   StartRows(driver, 4);
-  driver.Add(Driver::Spec(9, 11, 5));
-  EXPECT_EQ(StepsWithout(driver, 4), 3);
-  driver.Add(Driver::Spec(10, 12, 5));
-  EXPECT_EQ(StepsWithout(driver, 5), 0) << "three tiles";
+  EXPECT_EQ(StepsWithout(driver, Driver::Spec(9, 11, 5), 4), 3);
+  EXPECT_EQ(StepsWithout(driver, Driver::Spec(10, 12, 5), 5), 0) << "three tiles";
 }
 
 TEST_F(JointPromptsTest, TheyGoTogetherAsSoonAsTheyAreEnough) {
@@ -181,8 +180,7 @@ TEST_F(JointPromptsTest, NotBesideFewerRowsOrLongStepsNorWithPriority) {
     StartRows(driver, rows);
     SequenceSpec spec = Driver::Spec(9, 5, 5);
     spec.priority = priority;
-    driver.Add(std::move(spec));
-    return StepsWithout(driver, rows);
+    return StepsWithout(driver, std::move(spec), rows);
   };
   SchedulerOptions options = Options();
   EXPECT_EQ(steps(options, 4, 0), 3);
@@ -195,10 +193,8 @@ TEST_F(JointPromptsTest, NotBesideFewerRowsOrLongStepsNorWithPriority) {
 TEST_F(JointPromptsTest, WhatATileHasRoomForCostsNothing) {
   Driver driver(Options());
   StartRows(driver, 5);
-  driver.Add(Driver::Spec(9, 3, 500));
-  EXPECT_EQ(StepsWithout(driver, 5), 0) << "beside five rows";
-  driver.Add(Driver::Spec(10, 3, 5));
-  EXPECT_EQ(StepsWithout(driver, 6), 3) << "beside six";
+  EXPECT_EQ(StepsWithout(driver, Driver::Spec(9, 3, 500), 5), 0) << "beside five rows";
+  EXPECT_EQ(StepsWithout(driver, Driver::Spec(10, 3, 5), 6), 3) << "beside six";
 }
 
 TEST_F(JointPromptsTest, TheRestOfALongPromptHasWaitedEnough) {
