@@ -47,7 +47,7 @@ __device__ inline bool FindTile(const AttendParams& params, const AttendEntries&
     tile.rows = min(__shfl_sync(~0u, rows, found) - tile.first_row, tile_rows);
     tile.first_token = __shfl_sync(~0u, start, found);
     tile.length = __shfl_sync(~0u, length, found);
-    tile.position = params.position[tile.first_token];
+    tile.position = tile.length - __shfl_sync(~0u, rows, found) / params.group;
     return true;
   }
   return false;
@@ -75,14 +75,15 @@ struct PrefillRows {
   template <int kColumns>
   __device__ void Modify(const AttendParams& params, int token, float (&score)[kColumns][4]) const {
     const int column = token + threadIdx.x % 4 * 2;
+    const float softness = Reciprocal(params.softcap), unscale = Reciprocal(params.scale);
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         float x = score[n][i] * params.scale;
-        if (params.softcap > 0) x = params.softcap * Tanh(x / params.softcap);
+        if (params.softcap > 0) x = params.softcap * Tanh(x * softness);
         x += slope[i / 2] * static_cast<float>(column + n * 8 + i % 2 - position[i / 2]);
-        score[n][i] = x / params.scale;
+        score[n][i] = x * unscale;
       }
     }
   }
@@ -100,34 +101,77 @@ struct PrefillRows {
     }
   }
 
-  // Turns scores into weights relative to the highest score so far; what was summed before has to be multiplied by `rescale`.
+  // Of the row's scores in these columns.
+  template <int kColumns>
+  __device__ static float Highest(const float (&score)[kColumns][4], int half) {
+    float top = -INFINITY;
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) top = fmaxf(top, fmaxf(score[n][half * 2], score[n][half * 2 + 1]));
+    return RowMax(top);
+  }
+
+  // Over the four lanes that have a row.
+  __device__ static float RowMax(float x) {
+    x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+    return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+  }
+
+  // What the exponents of a row's weights are relative to. A row that has seen nothing yet has no highest score.
+  __device__ float Base(int half, float scale_log2) const {
+    return highest[half] == -INFINITY ? 0 : __fmul_rn(highest[half], scale_log2);
+  }
+
+  // Moves a row's base; what was summed before has to be multiplied by what it returns. Unfused: a row whose base stays is
+  // rescaled by one to the bit, so that tiles it does not see change nothing.
+  __device__ float MoveBase(int half, float to, float scale_log2) {
+    const float before = __fmul_rn(highest[half], scale_log2);
+    highest[half] = to;
+    return Exp2(before - Base(half, scale_log2));
+  }
+
+  // Turns scores into weights relative to a base that follows the highest score so far; what was summed before has to be
+  // multiplied by `rescale`.
   template <int kColumns>
   __device__ void Weigh(float scale, float (&score)[kColumns][4], float (&rescale)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float top = fmaxf(highest[half], Highest(score, half));
+      // Weights up to 2^8 are as exact as those up to one, so that a base that is little below need not follow.
+      if ((top - highest[half]) * scale * kLog2E <= kBaseLag) top = highest[half];
+      rescale[half] = MoveBase(half, top, scale * kLog2E);
+    }
+    float tile_sum[2];
+    WeighAsIs(scale, score, tile_sum);
+    for (int half = 0; half < 2; ++half) sum[half] = sum[half] * rescale[half] + tile_sum[half];
+  }
+
+  // Gives rows that have seen nothing yet a base.
+  template <int kColumns>
+  __device__ void FindBase(const float (&score)[kColumns][4]) {
+    if (!__any_sync(~0u, highest[0] == -INFINITY || highest[1] == -INFINITY)) return;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float top = Highest(score, half);
+      if (highest[half] == -INFINITY) highest[half] = top;
+    }
+  }
+
+  // Turns scores into weights relative to the base as it is, and adds them up. Those that it cannot hold become infinite.
+  template <int kColumns>
+  __device__ void WeighAsIs(float scale, float (&score)[kColumns][4], float (&tile_sum)[2]) const {
     const float scale_log2 = scale * kLog2E;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float new_highest = highest[half];
-#pragma unroll
-      for (int n = 0; n < kColumns; ++n) new_highest = fmaxf(new_highest, fmaxf(score[n][half * 2], score[n][half * 2 + 1]));
-      new_highest = fmaxf(new_highest, __shfl_xor_sync(~0u, new_highest, 1));
-      new_highest = fmaxf(new_highest, __shfl_xor_sync(~0u, new_highest, 2));
-      // Weights up to 2^8 are as exact as those up to one, so that a base that is little below need not follow.
-      if ((new_highest - highest[half]) * scale_log2 <= kBaseLag) new_highest = highest[half];
-      // A row that has seen nothing yet has no highest score. Unfused: a row whose highest stays is rescaled by one to the bit,
-      // so that tiles it does not see change nothing.
-      const float base = new_highest == -INFINITY ? 0 : __fmul_rn(new_highest, scale_log2);
-      rescale[half] = Exp2(__fmul_rn(highest[half], scale_log2) - base);
-      highest[half] = new_highest;
-      float new_sum = 0;
+      const float base = Base(half, scale_log2);
+      tile_sum[half] = 0;
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
         for (int i = half * 2; i < half * 2 + 2; ++i) {
           score[n][i] = Exp2(fmaf(score[n][i], scale_log2, -base));
-          new_sum += score[n][i];
+          tile_sum[half] += score[n][i];
         }
       }
-      sum[half] = sum[half] * rescale[half] + new_sum;
     }
   }
 
@@ -136,7 +180,7 @@ struct PrefillRows {
     float total = sum[half];
     total += __shfl_xor_sync(~0u, total, 1);
     total += __shfl_xor_sync(~0u, total, 2);
-    return 1 / total;
+    return Reciprocal(total);
   }
 
   template <typename T, int kColumns>

@@ -6,7 +6,6 @@
 #include <initializer_list>
 
 #include "kernels/cuda/attend/prefill_sm90_work.cuh"
-#include "kernels/cuda/util/launch.cuh"
 #include "kernels/cuda/util/numeric.cuh"
 #include "kernels/cuda/util/products_sm90.cuh"
 #include "kernels/cuda/util/tensor_map.h"
@@ -15,8 +14,8 @@
 // its multiprocessor and takes one tile of rows after the other. Two groups of four warps take 64 rows each; a thread of a
 // third group brings queries, and keys and values in tiles of two KV blocks, by bulk tensor copies, those of the next rows
 // while the last are being finished. Where there are many tiles, the two blocks of a cluster take neighbours, and each brings
-// one KV block of two, for both. While a tile's values are multiplied the next tile's scores are already queued, so that the
-// softmax of one hides behind the products of the other.
+// one KV block of two, for both. A group queues a tile's scores and the values of the tile before at once; its softmax then
+// hides behind the products of the other group.
 namespace berth::kernels::cuda {
 
 #ifdef BERTH_HAS_SM90A
@@ -33,6 +32,10 @@ __device__ inline void ZeroValues(uint32_t values, int from, int thread, int gro
   sm90::FenceShared();
   sm90::SyncWarpgroup(group_barrier);
 }
+
+// As long as no thread's weights of a tile add up to more, a row keeps its base: all types hold them as exactly as those up to
+// one.
+inline constexpr float kMostWeight = 1 << 15;
 
 // One group's 64 rows. Its products of a tile are queued by Score and AddValues and waited for by the caller.
 template <typename T>
@@ -60,6 +63,67 @@ struct PrefillSm90State {
       sm90::MultiplyRegisters<T>(out, weight[k], sm90::Descriptor(values + k * 16 * 128, Shape::kTileColumn));
     }
     sm90::CommitProducts();
+  }
+
+  // Of one tile of keys, by the warp alone, eight keys at a time. Not to the bit what Score gives.
+  __device__ void ScoreEight(uint32_t queries, uint32_t keys, int n, float (&c)[4]) const {
+    const int lane = threadIdx.x % 32, query = threadIdx.x % 128 / 32 * 16 + lane % 16, key = n * 8 + lane % 8;
+    c[0] = c[1] = c[2] = c[3] = 0;
+#pragma unroll
+    for (int k = 0; k < Shape::kDim / 32; ++k) {
+      uint32_t a[2][4], b[4];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        LoadMatrices(a[i], queries + k / 2 * Shape::kQueryColumn + ChunkOffset<64>(query, k % 2 * 4 + i * 2 + lane / 16));
+      }
+      LoadMatrices(b, keys + k / 2 * Shape::kTileColumn + ChunkOffset<64>(key, k % 2 * 4 + lane / 8));
+      Mma<T>(c, a[0], b[0], b[1]);
+      Mma<T>(c, a[1], b[2], b[3]);
+    }
+  }
+
+  // Weights of a tile once more, in rows whose `sum` is too large for their base, with one that holds them. The warp has
+  // `row_count` rows, behind which lies anything. `shape` does to scores of eight keys what is done before they are weighed.
+  template <typename ShapeScores>
+  __device__ void WeighAgain(float scale, uint32_t queries, uint32_t keys, int row_count, float (&sum)[2], float (&rescale)[2],
+                             const ShapeScores& shape) {
+    const float scale_log2 = scale * kLog2E;
+    bool again[2];
+    float top[2] = {-INFINITY, -INFINITY};
+    for (int half = 0; half < 2; ++half) {
+      again[half] = PrefillRows::RowMax(sum[half] <= kMostWeight ? 0 : 1) > 0 && half * 8 + threadIdx.x % 32 / 4 < row_count;
+      rescale[half] = 1;
+    }
+    if (!__any_sync(~0u, again[0] || again[1])) return;
+    float few[1][4];
+#pragma unroll 1
+    for (int n = 0; n < Shape::kTokens / 8; ++n) {
+      ScoreEight(queries, keys, n, few[0]);
+      shape(n, few);
+      for (int half = 0; half < 2; ++half) top[half] = fmaxf(top[half], PrefillRows::Highest(few, half));
+    }
+    for (int half = 0; half < 2; ++half) {
+      if (!again[half]) continue;
+      rescale[half] = rows.MoveBase(half, fmaxf(rows.highest[half], top[half]), scale_log2);
+      rows.sum[half] *= rescale[half];
+      sum[half] = 0;
+    }
+#pragma unroll 1
+    for (int n = 0; n < Shape::kTokens / 8; ++n) {
+      ScoreEight(queries, keys, n, few[0]);
+      shape(n, few);
+      float few_sum[2];
+      rows.WeighAsIs(scale, few, few_sum);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (!again[half]) continue;
+        sum[half] += few_sum[half];
+#pragma unroll
+        for (int m = 0; m < Shape::kTokens / 8; ++m) {
+          if (m == n) score[m][half * 2] = few[0][half * 2], score[m][half * 2 + 1] = few[0][half * 2 + 1];
+        }
+      }
+    }
   }
 
   // By way of 4 KiB of shared memory of the warp's own, so that whole rows leave at once: a fragment's pieces are 16 bytes.
@@ -131,13 +195,28 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
       if (lane == 0) Arrive(&empty);
     }
   };
+  // What is done to scores of some tokens before they are weighed.
+  const auto shape = [&](int token, int tokens, auto& score) {
+    if (modified) state.rows.Modify(params, token, score);
+    if (token + tokens - 1 > warp_first || (params.window > 0 && token <= warp_last - params.window)) {
+      state.rows.Mask(params.window, token, score);
+    }
+  };
+  // Weighs the scores of tile t. Scores that go far beyond those before are rare, so that nobody looks for the highest: sums
+  // tell. True: what was summed before has to be multiplied by `rescale`.
   const auto weigh = [&](int t, float(&rescale)[2]) {
     const int token = t * Shape::kTokens;
-    if (modified) state.rows.Modify(params, token, state.score);
-    if (token + Shape::kTokens - 1 > warp_first || (params.window > 0 && token <= warp_last - params.window)) {
-      state.rows.Mask(params.window, token, state.score);
+    shape(token, Shape::kTokens, state.score);
+    state.rows.FindBase(state.score);
+    float sum[2];
+    state.rows.WeighAsIs(params.scale, state.score, sum);
+    const bool again = __any_sync(~0u, !(sum[0] <= kMostWeight) || !(sum[1] <= kMostWeight));
+    if (again) {
+      state.WeighAgain(params.scale, own_queries, keys_of(t), tile.first_row + tile.rows - warp_row, sum, rescale,
+                       [&](int n, float(&score)[1][4]) { shape(token + n * 8, 8, score); });
     }
-    state.rows.Weigh(params.scale, state.score, rescale);
+    for (int half = 0; half < 2; ++half) state.rows.sum[half] += sum[half];
+    return again;
   };
   const auto add_values = [&](int t) {
     wait(shared.values_full, t);
@@ -170,8 +249,8 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
   state.Score(own_queries, keys_of(work.begin));
   sm90::WaitForProducts<0>();
   sm90::Settle(state.score);
-  release(shared.keys_empty[stage_of(work.begin)]);
   weigh(work.begin, rescale);
+  release(shared.keys_empty[stage_of(work.begin)]);
   state.PackAll();
   for (int t = work.begin + 1; t < end; ++t) {
     wait(shared.keys_full, t);
@@ -181,12 +260,12 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     sm90::TellOther(TurnBarrier(1 - group));
     sm90::WaitForProducts<1>();
     sm90::Settle(state.score);
-    release(shared.keys_empty[stage_of(t)]);
-    weigh(t, rescale);
     sm90::WaitForProducts<0>();
     sm90::Settle(state.out);
     release(shared.values_empty[stage_of(t - 1)]);
-    Rescale(rescale, state.out);
+    const bool again = weigh(t, rescale);
+    release(shared.keys_empty[stage_of(t)]);
+    if (again) Rescale(rescale, state.out);
     state.PackAll();
   }
   Arrive(&queries_empty);
@@ -212,13 +291,16 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
   __shared__ PrefillShared shared;
   const int rank = kRanks > 1 ? ClusterRank() : 0;
   LetSuccessorStart();
-  if (threadIdx.x == 0) shared.Start(kRanks);
+  if (threadIdx.x == 0) {
+    PrefetchMap(&maps.queries);
+    PrefetchMap(&maps.pool);
+    shared.Start(kRanks);
+  }
   if constexpr (kRanks > 1) {
     SyncCluster();
   } else {
     __syncthreads();
   }
-  WaitForInputs();
   const uint32_t queries = (SharedAddress(memory) + Shape::kAlignment - 1) / Shape::kAlignment * Shape::kAlignment;
   const uint32_t tiles = queries + Shape::kQueryStages * Shape::kQueryBytes;
   if (threadIdx.x >= Shape::kConsumers) {
@@ -228,6 +310,7 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
       Produce<kRanks>(params, entries, maps, rank, own, own + (tiles - queries), shared);
   } else {
     sm90::TakeRegisters<Shape::kConsumerRegisters>();
+    WaitForInputs();
     if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));
     for (int round = 0, before = 0;; ++round) {
       const int place = round % Shape::kQueryStages;

@@ -5,6 +5,7 @@
 #include "kernels/cuda/attend/prefill_rows.cuh"
 #include "kernels/cuda/attend/sm90.cuh"
 #include "kernels/cuda/util/cluster.cuh"
+#include "kernels/cuda/util/launch.cuh"
 
 // What a block of the Hopper prefill kernel works on, and the warp that finds and copies it. See prefill_sm90.cuh.
 namespace berth::kernels::cuda {
@@ -38,7 +39,7 @@ struct PrefillMaps {
   CUtensorMap queries;  // [rows, heads, 128] in boxes of tile_tokens, a group and 64
   CUtensorMap pool;     // rows of 128 values. Block b, kv head h: keys from row b * block_rows + h * head_rows on
   int64_t block_rows, head_rows;
-  int32_t* taken;   // work that was taken; 0 between launches
+  int32_t* taken;   // work that was taken beside each cluster's first; 0 between launches
   int tile_tokens;  // whole tokens of a group that 128 or 64 rows hold
 };
 
@@ -77,21 +78,22 @@ struct PrefillShared {
   }
 };
 
-// The number of the next piece of work. All lanes of a warp call it together, of both blocks of a cluster in the same rounds.
+// The number of a cluster's next piece of work, of the `turn`-th after its first. All lanes of a warp call it together, of both
+// blocks of a cluster in the same turns.
 template <int kRanks>
-__device__ int NextWork(const PrefillMaps& maps, int rank, int round, PrefillShared& shared) {
+__device__ int NextWork(const PrefillMaps& maps, int rank, int turn, PrefillShared& shared) {
   int index = 0;
   if (threadIdx.x % 32 == 0) {
-    const int slot = round % kWorkAhead;
+    const int slot = turn % kWorkAhead;
     if (rank == 0) {
-      index = atomicAdd(maps.taken, 1);
+      index = static_cast<int>(gridDim.x) / kRanks + atomicAdd(maps.taken, 1);
       if constexpr (kRanks > 1) {
         StoreAsync(AddressAt(SharedAddress(&shared.next[slot]), 1), __int_as_float(index),
                    AddressAt(SharedAddress(&shared.next_full[slot]), 1));
       }
     } else {
       ArriveAndExpect(&shared.next_full[slot], sizeof(int));
-      WaitForCluster(&shared.next_full[slot], round / kWorkAhead % 2);
+      WaitForCluster(&shared.next_full[slot], turn / kWorkAhead % 2);
       index = *const_cast<volatile int*>(&shared.next[slot]);
     }
   }
@@ -133,7 +135,9 @@ __device__ void Produce(const AttendParams& params, const AttendEntries& entries
   const uint64_t policy = NormalPolicy();
   int copied = 0;  // tiles of keys
   for (int round = 0;; ++round) {
-    const PrefillWork work = FindWork<kRanks>(params, entries, maps, rank, NextWork<kRanks>(maps, rank, round, shared));
+    const int index = round == 0 ? static_cast<int>(blockIdx.x) / kRanks : NextWork<kRanks>(maps, rank, round - 1, shared);
+    const PrefillWork work = FindWork<kRanks>(params, entries, maps, rank, index);
+    if (round == 0) WaitForInputs();  // what work there is is older than the step's layers
     const PrefillTile& tile = work.tile;
     if (threadIdx.x % 32 == 0) {
       const int place = round % Shape::kQueryStages, turn = round / Shape::kQueryStages;

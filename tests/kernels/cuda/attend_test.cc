@@ -27,6 +27,7 @@ struct AttendCase {
   int window = 0;
   float softcap = 0;
   bool alibi = false;
+  float growth = 1;  // keys of every hundred tokens are so many times as large as those before, until it begins anew
 
   int value_dim() const { return latent > 0 ? latent : dim; }
   int halves() const { return latent > 0 ? 1 : 2; }  // of a block: keys, values
@@ -43,7 +44,7 @@ std::string Name(const AttendCase& c) {
          (c.latent > 0 ? " over latents of " + std::to_string(c.latent) : "") + ", " + std::to_string(c.entries.size()) +
          " entries, the first of " + std::to_string(c.entries[0].context) + ", window " + std::to_string(c.window) +
          ", softcap " + std::to_string(c.softcap) + (c.alibi ? ", ALiBi" : "") + (c.decode ? ", decode" : "") +
-         (c.beside ? ", beside" : "");
+         (c.growth > 1 ? ", growing" : "") + (c.beside ? ", beside" : "");
 }
 
 // Blocks lie scrambled in the pool, and what no token owns is NaN on both sides. Rows of queries and outputs lie apart, with
@@ -145,7 +146,8 @@ class CudaAttendTest : public TwinTensors {
         const int64_t block = blocks[e * width + t / kKvBlockTokens];
         for (int64_t half = 0; half < halves; ++half) {
           float* row = values + ((block * halves + half) * kKvBlockTokens + t % kKvBlockTokens) * c.dim;
-          for (int i = 0; i < c.dim; ++i) row[i] = Round(normal_(random_));
+          const float size = half % c.halves() == 0 ? std::pow(c.growth, static_cast<float>(t / 100 % 4)) : 1;
+          for (int i = 0; i < c.dim; ++i) row[i] = Round(normal_(random_) * size);
         }
       }
     }
@@ -460,6 +462,26 @@ TEST_P(CudaAttendTest, WindowSoftcapAndAlibi) {
                .alibi = true});
     }
   }
+}
+
+// Scores that are higher than those before by 15, 50 and 500 powers of two, and lower ones behind them.
+TEST_P(CudaAttendTest, ScoresThatGrow) {
+  for (const float growth : {3.f, 6.f}) {
+    for (const int window : {0, 90}) {
+      for (const int group : {1, 3, 4}) {
+        Compare({.q_heads = 2 * group,
+                 .kv_heads = 2,
+                 .dim = 128,
+                 .entries = {{700, 700}, {530, 130}, {410, 1}},
+                 .window = window,
+                 .growth = growth});
+      }
+    }
+  }
+  Compare({.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = {{530, 530}}, .alibi = true, .growth = 6});
+  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
+  ExpectEqualInChunks(*ops, {.q_heads = 8, .kv_heads = 2, .dim = 128, .entries = {{703, 703}}, .growth = 6},
+                      {1, 33, 66, 5, 64, 31, 2, 100});
 }
 
 TEST_P(CudaAttendTest, OddHeadSizes) {
