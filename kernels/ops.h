@@ -310,6 +310,11 @@ class Ops {
   virtual absl::StatusOr<int> EndRecording() = 0;
   virtual void Replay(int recording) = 0;
 
+  // Stage ops between the two are all of a step that is queued once and runs so long that its later ops may be recorded and
+  // queued together while the first ones run. At most kMarks such steps are under way.
+  virtual void BeginOnce() {}
+  virtual void EndOnce() {}
+
   // Waits for everything queued; a device fault of any call since the last Sync surfaces here.
   virtual absl::Status Sync() = 0;
 

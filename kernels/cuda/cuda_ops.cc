@@ -132,6 +132,8 @@ class CudaOps : public Ops {
   void BeginRecording() override { recordings_.Begin(context_); }
   absl::StatusOr<int> EndRecording() override { return recordings_.End(context_); }
   void Replay(int recording) override { recordings_.Replay(context_, recording); }
+  void BeginOnce() override { step_graphs_.Begin(); }
+  void EndOnce() override { step_graphs_.End(context_); }
 
   absl::Status Sync() override {
     context_.Flush();
@@ -145,7 +147,10 @@ class CudaOps : public Ops {
   void DoGather(const GatherArgs& args) override { cuda::Gather(context_, args); }
   void DoAttnIn(const AttnInArgs& args) override { cuda::AttnIn(context_, args); }
   void DoLatentIn(const LatentInArgs& args) override { cuda::LatentIn(context_, args); }
-  void DoAttend(const AttendArgs& args) override { cuda::Attend(context_, args); }
+  void DoAttend(const AttendArgs& args) override {
+    cuda::Attend(context_, args);
+    step_graphs_.Attended(context_);
+  }
   void DoLatentOut(const LatentOutArgs& args) override { cuda::LatentOut(context_, args); }
   void DoProjectOut(const ProjectOutArgs& args) override { cuda::ProjectOut(context_, args); }
   void DoMlpUp(const MlpUpArgs& args) override { cuda::MlpUp(context_, args); }
@@ -159,6 +164,7 @@ class CudaOps : public Ops {
   cuda::Context context_;
   std::array<cudaEvent_t, kMarks> marks_{};
   cuda::Recordings recordings_;
+  cuda::StepGraphs step_graphs_;
 };
 
 }  // namespace

@@ -1,9 +1,18 @@
 #include "kernels/cuda/recordings.h"
 
+#include <utility>
+
 #include "absl/cleanup/cleanup.h"
 #include "base/status.h"
+#include "kernels/ops.h"
 
 namespace berth::kernels::cuda {
+namespace {
+
+// What has run longer, with what the step before still has to do, than the rest takes to record.
+constexpr int kFirstLayers = 6;
+
+}  // namespace
 
 Recordings::~Recordings() {
   for (const cudaGraphExec_t graph : graphs_) cudaGraphExecDestroy(graph);
@@ -37,6 +46,40 @@ absl::StatusOr<int> Recordings::End(Context& context) {
 void Recordings::Replay(Context& context, int recording) const {
   context.Flush();
   context.Note(cudaGraphLaunch(graphs_.at(recording), context.stream), "replaying a recording");
+}
+
+StepGraphs::~StepGraphs() {
+  for (const cudaGraphExec_t graph : graphs_) cudaGraphExecDestroy(graph);
+}
+
+void StepGraphs::Begin() {
+  state_ = State::kFirstLayers;
+  attended_ = 0;
+}
+
+void StepGraphs::Attended(Context& context) {
+  if (state_ != State::kFirstLayers || ++attended_ < kFirstLayers) return;
+  context.Flush();
+  // Relaxed, as what is used for the first time is loaded meanwhile.
+  context.Note(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeRelaxed), "beginning a step's graph");
+  state_ = State::kRecording;
+}
+
+void StepGraphs::End(Context& context) {
+  if (std::exchange(state_, State::kOff) != State::kRecording) return;
+  context.Flush();
+  cudaGraph_t graph = nullptr;
+  context.Note(cudaStreamEndCapture(context.stream, &graph), "ending a step's graph");
+  if (graph == nullptr) return;
+  cudaGraphExec_t executable = nullptr;
+  context.Note(cudaGraphInstantiate(&executable, graph, 0), "instantiating a step's graph");
+  context.Note(cudaGraphDestroy(graph), "ending a step's graph");
+  if (executable == nullptr) return;
+  context.Note(cudaGraphLaunch(executable, context.stream), "launching a step's graph");
+  graphs_.push_back(executable);
+  if (static_cast<int>(graphs_.size()) <= Ops::kMarks) return;
+  context.Note(cudaGraphExecDestroy(graphs_.front()), "dropping a step's graph");
+  graphs_.pop_front();
 }
 
 }  // namespace berth::kernels::cuda

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <deque>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -23,6 +24,27 @@ class Recordings {
 
  private:
   std::vector<cudaGraphExec_t> graphs_;
+};
+
+// Of steps that run once: all behind the first layers as a graph, which is recorded while those run. Between kernels that wait
+// for the one before to end, such as cuBLASLt's, a graph takes 0.2 us, a stream up to 2. Thread: the executor's.
+class StepGraphs {
+ public:
+  StepGraphs() = default;
+  StepGraphs(const StepGraphs&) = delete;
+  ~StepGraphs();
+
+  void Begin();
+  // Behind the attention of every layer.
+  void Attended(Context& context);
+  void End(Context& context);
+
+ private:
+  enum class State { kOff, kFirstLayers, kRecording };
+
+  State state_ = State::kOff;
+  int attended_ = 0;
+  std::deque<cudaGraphExec_t> graphs_;  // of the latest steps, which may be under way
 };
 
 }  // namespace berth::kernels::cuda

@@ -19,6 +19,11 @@ std::vector<int> RecordedSizes(int slots) {
   return sizes;
 }
 
+// Steps with prompts and some decode rows are planned while the one before runs, and with so many tokens times the square of
+// their hidden values they run long enough themselves.
+constexpr int kSomeDecodeRows = 16;
+constexpr int64_t kLongStep = int64_t{384} * 2048 * 2048;
+
 engine::TokenLogprobs ReadLogprobs(const kernels::SampleArgs& drawn, int row, int alternatives) {
   engine::TokenLogprobs logprobs{.logprob = drawn.token.data<int32_t>()[row] < 0 ? NAN : drawn.logprob.data<float>()[row]};
   for (int i = 0; i < std::min(alternatives, kernels::kMaxLogprobs); ++i) {
@@ -130,7 +135,11 @@ void ModelRunner::Queue(const StepTensors& step, std::optional<int> recording) {
   if (recording.has_value()) {
     ops_.Replay(*recording);
   } else {
+    const bool once = step.batch.decode_sequences >= kSomeDecodeRows &&
+                      int64_t{step.batch.tokens} * model_.spec.hidden * model_.spec.hidden >= kLongStep;
+    if (once) ops_.BeginOnce();
     Compute(step);
+    if (once) ops_.EndOnce();
   }
   for (const QueuedCopy& copy : step.results) ops_.Download(copy.to, copy.from, copy.bytes);
 }

@@ -121,6 +121,53 @@ TEST_P(CudaQueueTest, ARecordingFeedsItsOwnTokens) {
   EXPECT_THAT(eager[0], ::testing::ElementsAre(drawn.host.data<int32_t>()[0], drawn.host.data<int32_t>()[1]));
 }
 
+// Layers that attend and add to the residual that they attend with, of which the later ones are queued together.
+TEST_P(CudaQueueTest, AStepThatIsQueuedOnceRunsAllItsLayersInOrder) {
+  const int64_t heads = 2, dim = 64, hidden = heads * dim;
+  const Twin &start = Values({1, hidden}), &attended = Values({1, hidden}),
+             &weight = Values({hidden, hidden}, 1 / std::sqrt(float(hidden)));
+  const Twin& pool = Values({1, 2 * kKvBlockTokens, dim});
+  const Twin &position = Ints({9}), &sequence = Ints({0}), &first = Ints({0, 1}), &context = Ints({10}), &table = Ints({0});
+  const Twin& residual = Values({1, hidden});
+  const Tensor blocks(table.device.raw(), DType::kI32, {1, 1});
+  const auto layers = [&](int count) {
+    Copy(residual.device.raw(), start.device.raw(), hidden * 2);
+    for (int i = 0; i < count; ++i) {
+      cuda_->Attend({.q = Tensor(residual.device.raw(), GetParam(), {1, heads, dim}),
+                     .batch = {.tokens = 1,
+                               .sequences = 1,
+                               .decode_sequences = 1,
+                               .position = position.device,
+                               .sequence_of = sequence.device,
+                               .query_start = first.device,
+                               .context_length = context.device,
+                               .block_table = blocks},
+                     .kv = {.base = static_cast<std::byte*>(pool.device.raw()),
+                            .dtype = GetParam(),
+                            .kv_heads = 1,
+                            .key_dim = dim,
+                            .value_dim = dim,
+                            .block_stride = 2 * kKvBlockTokens * dim * 2,
+                            .head_stride = 2 * kKvBlockTokens * dim * 2},
+                     .scale = 0.1f,
+                     .out = Tensor(attended.device.raw(), GetParam(), {1, heads, dim})});
+      cuda_->AttnOut({.in = attended.device, .weight = WeightOf(weight.device), .residual = residual.device});
+    }
+  };
+  for (int step = 0; step < 2 * Ops::kMarks; ++step) {
+    const int count = 3 + step * 2;
+    layers(count);
+    ASSERT_TRUE(cuda_->Sync().ok());
+    const std::vector<float> expected = Download(residual.device);
+    cuda_->BeginOnce();
+    layers(count);
+    cuda_->EndOnce();
+    cuda_->Mark(0);
+    ASSERT_TRUE(cuda_->Wait(0).ok());
+    EXPECT_EQ(Download(residual.device), expected) << count << " layers";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CudaQueueTest, kDeviceTypes, DeviceTypeName);
 
 TEST(CudaDevice, MemoryIsKnown) {
