@@ -464,7 +464,7 @@ TEST_P(CudaAttendTest, WindowSoftcapAndAlibi) {
   }
 }
 
-// Scores that are higher than those before by 15, 50 and 500 powers of two, and lower ones behind them.
+// Scores that are higher than those before by tens and by hundreds of powers of two, and lower ones behind them.
 TEST_P(CudaAttendTest, ScoresThatGrow) {
   for (const float growth : {3.f, 6.f}) {
     for (const int window : {0, 90}) {
