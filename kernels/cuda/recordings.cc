@@ -12,6 +12,19 @@ namespace {
 // What has run longer, with what the step before still has to do, than the rest takes to record.
 constexpr int kFirstLayers = 6;
 
+// What was queued since the capture began; null after a fault.
+cudaGraphExec_t EndCapture(Context& context) {
+  context.Flush();
+  cudaGraph_t graph = nullptr;
+  const absl::Cleanup destroy = [&graph] {
+    if (graph != nullptr) cudaGraphDestroy(graph);
+  };
+  context.Note(cudaStreamEndCapture(context.stream, &graph), "ending a recording");
+  cudaGraphExec_t executable = nullptr;
+  if (context.fault.ok()) context.Note(cudaGraphInstantiate(&executable, graph, 0), "instantiating a recording");
+  return executable;
+}
+
 }  // namespace
 
 Recordings::~Recordings() {
@@ -25,16 +38,8 @@ void Recordings::Begin(Context& context) {
 }
 
 absl::StatusOr<int> Recordings::End(Context& context) {
-  cudaGraph_t graph = nullptr;
-  const absl::Cleanup destroy = [&graph] {
-    if (graph != nullptr) cudaGraphDestroy(graph);
-  };
-  context.Flush();
+  const cudaGraphExec_t executable = EndCapture(context);
   context.attend.plans = {};  // which no one has made yet
-  context.Note(cudaStreamEndCapture(context.stream, &graph), "ending a recording");
-  BERTH_RETURN_IF_ERROR(context.fault);
-  cudaGraphExec_t executable = nullptr;
-  context.Note(cudaGraphInstantiate(&executable, graph, 0), "instantiating a recording");
   BERTH_RETURN_IF_ERROR(context.fault);
   graphs_.push_back(executable);
   // What a first launch would do is done before serving.
@@ -67,13 +72,7 @@ void StepGraphs::Attended(Context& context) {
 
 void StepGraphs::End(Context& context) {
   if (std::exchange(state_, State::kOff) != State::kRecording) return;
-  context.Flush();
-  cudaGraph_t graph = nullptr;
-  context.Note(cudaStreamEndCapture(context.stream, &graph), "ending a step's graph");
-  if (graph == nullptr) return;
-  cudaGraphExec_t executable = nullptr;
-  context.Note(cudaGraphInstantiate(&executable, graph, 0), "instantiating a step's graph");
-  context.Note(cudaGraphDestroy(graph), "ending a step's graph");
+  const cudaGraphExec_t executable = EndCapture(context);
   if (executable == nullptr) return;
   context.Note(cudaGraphLaunch(executable, context.stream), "launching a step's graph");
   graphs_.push_back(executable);

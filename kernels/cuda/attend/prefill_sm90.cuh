@@ -66,7 +66,7 @@ __device__ void Consume(const AttendParams& params, const PrefillWork& work, int
     state.rows.FindBase(state.score);
     float sum[2];
     state.rows.WeighAsIs(params.scale, state.score, sum);
-    const bool again = __any_sync(~0u, !(sum[0] <= kMostWeight) || !(sum[1] <= kMostWeight));
+    const bool again = __any_sync(~0u, IsTooMuch(sum[0]) || IsTooMuch(sum[1]));
     if (again) {
       state.WeighAgain(params.scale, own_queries, keys_of(t), tile.first_row + tile.rows - warp_row, sum, rescale,
                        [&](int n, float(&score)[1][4]) { shape(token + n * 8, 8, score); });

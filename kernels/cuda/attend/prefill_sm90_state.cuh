@@ -25,6 +25,7 @@ __device__ inline void ZeroValues(uint32_t values, int from, int thread, int gro
 // As long as no thread's weights of a tile add up to more, a row keeps its base: all types hold them as exactly as those up to
 // one.
 inline constexpr float kMostWeight = 1 << 15;
+__device__ inline bool IsTooMuch(float sum) { return !(sum <= kMostWeight); }  // NaN is, too
 
 // One group's 64 rows. Its products of a tile are queued by Score and AddValues and waited for by the caller.
 template <typename T>
@@ -80,7 +81,7 @@ struct PrefillSm90State {
     bool again[2];
     float top[2] = {-INFINITY, -INFINITY};
     for (int half = 0; half < 2; ++half) {
-      again[half] = PrefillRows::RowMax(sum[half] <= kMostWeight ? 0 : 1) > 0 && half * 8 + threadIdx.x % 32 / 4 < row_count;
+      again[half] = PrefillRows::RowMax(IsTooMuch(sum[half]) ? 1 : 0) > 0 && half * 8 + threadIdx.x % 32 / 4 < row_count;
       rescale[half] = 1;
     }
     if (!__any_sync(~0u, again[0] || again[1])) return;

@@ -68,6 +68,9 @@ class CudaAttendTest : public TwinTensors {
     Twin* out_memory;
   };
 
+  static std::unique_ptr<Ops> MakeBatchInvariantOps() {
+    return *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
+  }
   // With ops that are batch-invariant, rows of a prompt have the same bits whole and in chunks of these sizes, in turn.
   void ExpectEqualInChunks(Ops& ops, const AttendCase& c, std::initializer_list<int> chunks);
 
@@ -479,7 +482,7 @@ TEST_P(CudaAttendTest, ScoresThatGrow) {
     }
   }
   Compare({.q_heads = 4, .kv_heads = 2, .dim = 128, .entries = {{530, 530}}, .alibi = true, .growth = 6});
-  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
+  const auto ops = MakeBatchInvariantOps();
   ExpectEqualInChunks(*ops, {.q_heads = 8, .kv_heads = 2, .dim = 128, .entries = {{703, 703}}, .growth = 6},
                       {1, 33, 66, 5, 64, 31, 2, 100});
 }
@@ -522,7 +525,7 @@ TEST_P(CudaAttendTest, EqualBatchesGiveEqualBits) {
 }
 
 TEST_P(CudaAttendTest, BatchInvariantRowsAreEqualInAllChunks) {
-  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
+  const auto ops = MakeBatchInvariantOps();
   for (const int dim : {64, 96, 128, 256, 80}) {
     for (const int group : {1, 2, 4, 8}) {
       for (const int window : {0, 90}) {
@@ -535,7 +538,7 @@ TEST_P(CudaAttendTest, BatchInvariantRowsAreEqualInAllChunks) {
 
 // So many rows that two blocks share keys and values, and chunks of fewer.
 TEST_P(CudaAttendTest, RowsAreEqualWhetherBlocksShareTheirKeysOrNot) {
-  const auto ops = *MakeCudaOps({.batch_invariant = true, .max_tokens = 512, .max_hidden = 4096, .max_product = 4096});
+  const auto ops = MakeBatchInvariantOps();
   for (const int group : {1, 3}) {
     for (const int window : {0, 700}) {
       ExpectEqualInChunks(*ops,
