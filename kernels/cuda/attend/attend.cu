@@ -35,8 +35,8 @@ size_t DecodePartBytes(const Context& context) {
 }
 
 // Whether chunks cost decode attention less than a kernel of their own would take: in steps that a multiprocessor does
-// meanwhile, kKernelSteps to begin and end beside decode rows, and six for five steps of the context, which it walks through
-// one after the other. Blocks with larger heads are slower with chunks.
+// meanwhile, kKernelSteps to begin and end behind decode rows where it cannot before their end, and six for five steps of the
+// context, which it walks through one after the other. Blocks with larger heads are slower with chunks.
 constexpr int64_t kKernelSteps = 30, kMaxBesideDim = 128;
 bool FitsDecode(const Context& context, const AttendArgs& args, const AttendEntries& chunks, int group) {
   const int64_t pairs = args.batch.chunk_pairs;
@@ -44,7 +44,8 @@ bool FitsDecode(const Context& context, const AttendArgs& args, const AttendEntr
   const int shift = DecodeTileShift(group);
   const int64_t tiles = (chunks.rows >> shift) + chunks.count, steps = (pairs >> shift) / kKvBlockTokens + 2 * tiles;
   const bool beside = chunks.first > 0 && args.kv.key_dim <= kMaxBesideDim;
-  const int64_t kernel_steps = (beside ? kKernelSteps : 0) + pairs / chunks.rows * 6 / (5 * kKvBlockTokens);
+  const int64_t kernel_steps =
+      (beside && !chunks.inputs_ready ? kKernelSteps : 0) + pairs / chunks.rows * 6 / (5 * kKvBlockTokens);
   return steps * args.kv.kv_heads <= kernel_steps * context.multiprocessors;
 }
 
@@ -54,7 +55,10 @@ void Dispatch(Context& context, const AttendArgs& args, const AttendParams& para
   // The kernels of chunks give a row the same bits wherever it is in a chunk: its keys come in tiles cut by position, one after
   // the other, and those that it does not see add zeros.
   const int decode = context.batch_invariant ? 0 : batch.decode_sequences;
-  const AttendEntries chunks{.first = decode, .count = batch.sequences - decode, .rows = batch.tokens - decode};
+  const AttendEntries chunks{.first = decode,
+                             .count = batch.sequences - decode,
+                             .rows = batch.tokens - decode,
+                             .inputs_ready = context.hopper && decode > kFewEntries};
   if (!context.batch_invariant && FitsLatent(context, params) && IsAligned(args))
     return AttendLatents<T>(context, params, decode, chunks);
   if (args.kv.values_in_keys || !HasTunedAttention(args.kv.key_dim, args.kv.value_dim, false) || !IsAligned(args)) {

@@ -221,7 +221,7 @@ __device__ void ZeroEmptyRows(const DecodeParams& params) {
 template <typename T, typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __grid_constant__ DecodeParams params) {
   extern __shared__ __align__(128) std::byte shared[];
-  LetSuccessorStart();
+  if (Shape::kFew) LetSuccessorStart();
   // Lengths, tables, what is planned with them, and all positions but the newest are older than this step's layers.
   const auto& start = static_cast<const DecodeStart<Shape>*>(params.starts)[blockIdx.x];
   const DecodeRange range = start.range;
@@ -249,6 +249,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 2) DecodeAttention(const __gr
     CommitCopies();
   }
   WaitForInputs();
+  if (!Shape::kFew) LetSuccessorStart();  // see AttendEntries::inputs_ready
   if (has_empty_entries) ZeroEmptyRows<T, Shape>(params);
   if (!works) return;
 

@@ -29,6 +29,9 @@ struct AttendEntries {
   int first = 0;
   int count = 0;
   int rows = 0;
+  // The kernel queued ahead is decode attention, which lets this one start once queries, keys and values are there: its blocks
+  // take the multiprocessors that are done first, and wait at their end, so that who waits for them waits for both.
+  bool inputs_ready = false;
 };
 
 // Query heads that one tensor core tile of the decode kernel takes.

@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(PrefillShape<kDim>::kThreads, 2)
   using Shape = PrefillShape<kDim>;
   extern __shared__ __align__(128) std::byte shared[];
   LetSuccessorStart();
-  WaitForInputs();
+  if (!entries.inputs_ready) WaitForInputs();
   PrefillTile tile;
   int tile_count;
   if (!FindTile(params, entries, Shape::kRows, blockIdx.y, tile, tile_count)) return;
@@ -171,6 +171,7 @@ __global__ void __launch_bounds__(PrefillShape<kDim>::kThreads, 2)
   for (int m = 0; m < Shape::kRowTiles; ++m) {
     state.rows[m].template Store<T>(params, tile, kv_head, warp_row + m * 16, state.out[m]);
   }
+  if (entries.inputs_ready) WaitForInputs();
 }
 
 template <typename T>

@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
       Produce<kRanks>(params, entries, maps, rank, own, own + (tiles - queries), shared);
   } else {
     sm90::TakeRegisters<Shape::kConsumerRegisters>();
-    WaitForInputs();
+    if (!entries.inputs_ready) WaitForInputs();
     if (threadIdx.x >= 128) sm90::TellOther(TurnBarrier(0));
     for (int round = 0, before = 0;; ++round) {
       const int place = round % Shape::kQueryStages;
@@ -178,6 +178,7 @@ __global__ void __launch_bounds__(PrefillSm90Shape::kThreads, 1)
       before += work.end - work.begin;
     }
   }
+  if (entries.inputs_ready) WaitForInputs();
   if constexpr (kRanks > 1) SyncCluster();  // until then the other block may write here
 #endif
 }

@@ -137,7 +137,7 @@ __device__ void Produce(const AttendParams& params, const AttendEntries& entries
   for (int round = 0;; ++round) {
     const int index = round == 0 ? static_cast<int>(blockIdx.x) / kRanks : NextWork<kRanks>(maps, rank, round - 1, shared);
     const PrefillWork work = FindWork<kRanks>(params, entries, maps, rank, index);
-    if (round == 0) WaitForInputs();  // what work there is is older than the step's layers
+    if (round == 0 && !entries.inputs_ready) WaitForInputs();  // what work there is is older than the step's layers
     const PrefillTile& tile = work.tile;
     if (threadIdx.x % 32 == 0) {
       const int place = round % Shape::kQueryStages, turn = round / Shape::kQueryStages;

@@ -12,7 +12,8 @@ namespace berth::kernels::cuda {
 // become resident while the one before it in the stream still runs. Until WaitForInputs() it must neither read what an earlier
 // kernel writes nor write anything that an earlier kernel may still read. Weights never change, so prefetching them comes
 // before; so may reading what is older than a step's first kernel, positions, lengths and the like, and keys of older steps.
-// Where such things change between a step's kernels, the next one is launched with Context::serial.
+// Where such things change between a step's kernels, the next one is launched with Context::serial. Attention of prompts behind
+// that of decode rows does without: AttendEntries::inputs_ready.
 
 // Every kernel started by Launch calls this once in every thread, before it touches activations. Nothing before sm_90.
 __device__ inline void WaitForInputs() {
