@@ -236,6 +236,7 @@ void Ops::Head(const HeadArgs& args) {
   CheckWeight("weight", args.weight, vocab, args.weight.k);
   CheckOptional("bias", args.bias, DType::kF32, {vocab});
   CheckNorm("norm", args.norm, args.weight.k);
+  BERTH_CHECK(args.best_of >= 0 && args.best_of <= vocab) << args.best_of << " of " << vocab;
   if (rows > 0) DoHead(args);
 }
 
@@ -281,6 +282,8 @@ void Ops::Sample(const SampleArgs& args) {
   CheckOptional("last_token", args.last_token, DType::kI32, {slots});
   CheckOptional("edit_start", args.edit_start, DType::kI32, {rows + 1});
   CheckOptional("bitmask", args.bitmask, DType::kU32, {rows, (vocab + 31) / 32});
+  BERTH_CHECK(!args.greedy || (args.target.empty() && args.edit_start.empty() && args.bitmask.empty()))
+      << "greedy, and yet logits are changed";
   BERTH_CHECK(args.tokenizer_size >= 0 && args.tokenizer_size <= vocab) << args.tokenizer_size << " of " << vocab;
   CheckTensor("token", args.token, DType::kI32, {rows});
   CheckTensor("logprob", args.logprob, DType::kF32, {rows});

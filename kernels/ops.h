@@ -202,6 +202,9 @@ struct HeadArgs {
   float scale = 1;      // of the logits
   float softcap = 0;
   Tensor logits;  // out f32 [rows, vocab]
+  // Not 0: all that is read of a row is its highest logit among the first so many, by the next call of Sample, which is greedy.
+  // `logits` may come out unwritten.
+  int best_of = 0;
 };
 
 // Adds the final norm's output to sums, chunk by chunk: sum[slot] += Σ norm(residual[row]) over the rows begin … end - 1.
@@ -262,6 +265,7 @@ struct SampleArgs {
   Tensor edit_value;       // f32 [edits]
   Tensor bitmask;          // u32 [rows, ceil(vocab / 32)], bit set = allowed, or empty
   int tokenizer_size = 0;  // ids from here on are never drawn
+  bool greedy = false;     // all rows are, without penalties or log-probabilities, and nothing above changes a logit
   Tensor token;            // out i32 [rows]; -1: the row has a NaN, or nothing is allowed
   Tensor logprob;          // out f32 [rows] of the drawn token
   Tensor top_token;        // out i32 [rows, kMaxLogprobs], by falling probability, or empty

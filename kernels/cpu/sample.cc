@@ -129,6 +129,11 @@ double LogTotal(absl::Span<const float> logits, float highest, std::vector<float
   return highest + std::log(Sum(scratch.data(), static_cast<int64_t>(logits.size())));
 }
 
+bool TakesHighest(const SlotSampling& params) {
+  return params.temperature == 0 && params.repetition_penalty == 1 && params.presence_penalty == 0 &&
+         params.frequency_penalty == 0 && params.logprobs < 0;
+}
+
 void SampleRow(const SampleArgs& args, int64_t r) {
   const int64_t vocab = args.logits.dim(1);
   const absl::Span<float> logits(args.logits.data<float>() + r * args.logits.stride(0), vocab);
@@ -141,8 +146,9 @@ void SampleRow(const SampleArgs& args, int64_t r) {
     std::fill_n(args.top_token.data<int32_t>() + r * args.top_token.stride(0), kMaxLogprobs, -1);
     std::fill_n(args.top_logprob.data<float>() + r * args.top_logprob.stride(0), kMaxLogprobs, kBanned);
   }
-  if (IndexOfMax(logits.data(), vocab) < 0) return;
   const SlotSampling params = LoadParams(args, slot);
+  BERTH_CHECK(!args.greedy || TakesHighest(params)) << "row " << r << " is not greedy";
+  if (IndexOfMax(logits.data(), vocab) < 0) return;
   ApplyMaskAndEdits(args, r, logits);
   if (args.target.empty()) ApplyPenalties(params, args.counts.data<uint32_t>() + slot * args.counts.stride(0), logits);
   const int32_t best = static_cast<int32_t>(IndexOfMax(logits.data(), vocab));

@@ -81,6 +81,8 @@ struct Context {
   Buffer product;       // [max_tokens, max_product] f32 or activations
   Buffer adapted;       // [max_tokens, max_adapter_rank] activations
   Buffer sample_parts;  // [max_tokens] × kSamplePartBytes
+  Buffer best;          // u64 [max_tokens] best tokens of rows (util/best.cuh) from a head to what samples them, else 0
+  bool best_found = false;
   AttendResources attend;
   MoeResources moe;
   BlasPlans blas_plans;

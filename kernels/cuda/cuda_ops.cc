@@ -96,6 +96,7 @@ class CudaOps : public Ops {
       BERTH_ASSIGN_OR_RETURN(context_.adapted, allocator->Allocate(rows * options.max_adapter_rank * sizeof(uint16_t)));
     }
     BERTH_ASSIGN_OR_RETURN(context_.sample_parts, allocator->Allocate(rows * cuda::kSamplePartBytes));
+    BERTH_ASSIGN_OR_RETURN(context_.best, allocator->Allocate(rows * sizeof(uint64_t)));
     BERTH_RETURN_IF_ERROR(cuda::ReserveAttend(context_, *allocator));
     BERTH_RETURN_IF_ERROR(cuda::ReserveChains(context_, options.max_product, *allocator));
     BERTH_RETURN_IF_ERROR(cuda::ReserveMoe(context_, options.moe, options.max_tokens, options.max_hidden, *allocator));

@@ -1,3 +1,4 @@
+#include "kernels/cuda/gated/gated.h"
 #include "kernels/cuda/stages.h"
 #include "kernels/cuda/stream/stream.h"
 #include "kernels/cuda/util/launch.cuh"
@@ -20,7 +21,7 @@ __global__ void FinishLogits(float* logits, int64_t stride, int64_t vocab, const
 }  // namespace
 
 void Head(Context& context, const HeadArgs& args) {
-  if (StreamHead(context, args)) return;
+  if (StreamHead(context, args) || BestOfHead(context, args)) return;
   const int64_t rows = args.row.dim(0), vocab = args.weight.n();
   const Tensor normed(context.normed.data(), args.residual.dtype(), {rows, args.weight.k});
   NormRows(context, args.norm, args.residual, args.row, normed);

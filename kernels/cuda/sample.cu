@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <utility>
 
 #include "kernels/cuda/sample_row.cuh"
 #include "kernels/cuda/stages.h"
@@ -209,6 +210,20 @@ __global__ void __launch_bounds__(kThreads) DrawRow(SampleParams params, int par
   if (threadIdx.x == 0) Finish(params, r, token);
 }
 
+// A warp per row, whose best token the head has found.
+__global__ void TakeBest(SampleParams params, uint64_t* found) {
+  LetSuccessorStart();
+  const int r = blockIdx.x;
+  WaitForInputs();
+  const uint64_t best = found[r];
+  ReportNothing(params, r);
+  __syncwarp();
+  if (threadIdx.x > 0) return;
+  found[r] = 0;
+  const bool nothing = best == kPoisonedBest || LogitOf(static_cast<uint32_t>(best >> 32)) == -INFINITY;
+  Finish(params, r, nothing ? -1 : IdOf(best));
+}
+
 }  // namespace
 
 void Sample(Context& context, const SampleArgs& args) {
@@ -241,6 +256,10 @@ void Sample(Context& context, const SampleArgs& args) {
   };
   const int rows = static_cast<int>(args.logits.dim(0));
   BERTH_CHECK(rows * kSamplePartBytes <= context.sample_parts.bytes()) << rows << " rows";
+  if (std::exchange(context.best_found, false)) {
+    BERTH_CHECK(args.greedy) << "the head left no logits";
+    return Launch(context, TakeBest, rows, 32, 0, params, static_cast<uint64_t*>(context.best.data()));
+  }
   const int parts = std::clamp(std::min(kWantedBlocks / rows, params.vocab / kLeastPart), 1, kMaxParts);
   Launch(context, params.vectors ? AdjustPart<4> : AdjustPart<1>, dim3(parts, rows), kPartThreads, 0, params);
   Launch(context, DrawRow, rows, kThreads, 0, params, parts);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/cuda/util/best.cuh"
 #include "kernels/cuda/util/philox.cuh"
 #include "kernels/ops.h"
 
@@ -15,20 +16,6 @@ namespace berth::kernels::cuda {
 inline constexpr int kThreads = 1024;  // of a block that draws
 inline constexpr float kMassOfBest = 0x1p40f;
 
-// Order-preserving integers of floats, and back. The sum makes one number of both zeros.
-__device__ inline uint32_t KeyOf(float x) {
-  const uint32_t bits = __float_as_uint(x + 0.f);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-__device__ inline float LogitOf(uint32_t key) { return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
-
-// The key of a logit over the complement of its id: the largest is the best token, and of equal ones the lowest id.
-__device__ inline uint64_t PackBest(float logit, int id) {
-  return static_cast<uint64_t>(KeyOf(logit)) << 32 | static_cast<uint32_t>(~id);
-}
-__device__ inline int IdOf(uint64_t best) { return ~static_cast<int>(best & 0xffffffffu); }
-
-__device__ inline uint64_t Larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 __device__ inline uint64_t Plus(uint64_t a, uint64_t b) { return a + b; }
 
 // Reduction of one value per thread; every thread gets the result. `combine` is associative and commutative.

@@ -140,12 +140,14 @@ void Decoder::Forward(const DecoderInput& input) {
     pool.norm = weights_.final_norm;
     ops_.Pool(pool);
   }
-  if (!input.logit_row.empty()) HeadOf(rows.residual, input.logit_row, input.logits);
+  if (!input.logit_row.empty()) HeadOf(rows.residual, input.logit_row, input.logits, input.best_of);
 }
 
-void Decoder::Head(int64_t tokens, const Tensor& row, const Tensor& logits) { HeadOf(residual_.Rows(0, tokens), row, logits); }
+void Decoder::Head(int64_t tokens, const Tensor& row, const Tensor& logits) {
+  HeadOf(residual_.Rows(0, tokens), row, logits, 0);
+}
 
-void Decoder::HeadOf(const Tensor& residual, const Tensor& row, const Tensor& logits) {
+void Decoder::HeadOf(const Tensor& residual, const Tensor& row, const Tensor& logits, int best_of) {
   ops_.Head({.residual = residual,
              .row = row,
              .norm = weights_.final_norm,
@@ -153,7 +155,8 @@ void Decoder::HeadOf(const Tensor& residual, const Tensor& row, const Tensor& lo
              .bias = weights_.head_bias,
              .scale = spec_.logit_scale,
              .softcap = spec_.logit_softcap,
-             .logits = logits});
+             .logits = logits,
+             .best_of = best_of});
 }
 
 void Decoder::Query(size_t layer, const Rows& rows, const kernels::KvLayer& kv) {

@@ -34,6 +34,7 @@ struct DecoderInput {
   absl::Span<const kernels::KvLayer> kv;  // one per layer
   kernels::Tensor logit_row;              // i32 [rows] tokens whose logits are wanted; empty: none
   kernels::Tensor logits;                 // out f32 [rows, vocab]
+  int best_of = 0;                        // as in HeadArgs
   kernels::PoolArgs pool;                 // of sequences whose hidden states are summed; the decoder sets residual and norm
 };
 
@@ -83,7 +84,7 @@ class Decoder {
   void MlpUp(size_t layer, const kernels::Tensor& residual);
   void MlpDown(size_t layer, const kernels::Tensor& residual);
   void Moe(size_t layer, const kernels::Tensor& residual);
-  void HeadOf(const kernels::Tensor& residual, const kernels::Tensor& row, const kernels::Tensor& logits);
+  void HeadOf(const kernels::Tensor& residual, const kernels::Tensor& row, const kernels::Tensor& logits, int best_of);
 
   const DecoderSpec& spec_;
   const DecoderWeights& weights_;

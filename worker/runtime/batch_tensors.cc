@@ -127,7 +127,7 @@ absl::StatusOr<StepTensors> BatchTensors::Fill(const engine::StepPlan& plan, con
       step.last = model::LastRowsOf(step.batch, rows.last_row.device, rows.last_position.device, rows.last_index.device);
     }
     step.rows = {.to = area.device(), .from = area.host(), .bytes = area.used()};
-    if (counts.samples > 0) SetSample(rows, counts, top, place.area, step);
+    if (counts.samples > 0) SetSample(rows, counts, top, place, step);
     if (counts.scores > 0) SetScores(rows, counts, score_top, place.area, step);
     if (counts.chunks > 0) SetPool(plan, rows, counts, place.area, step);
   }
@@ -273,8 +273,9 @@ kernels::Batch BatchTensors::MakeBatch(const Rows& rows, const Counts& counts, c
           .block_table = rows.block_table.device};
 }
 
-void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const {
-  const kernels::Buffer& staging = staging_[area].results;
+void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, const BatchPlace& place,
+                             StepTensors& step) const {
+  const kernels::Buffer& staging = staging_[place.area].results;
   MirrorArea memory(staging.data(), results_.data(), staging.bytes());
   const Results results = CutResults(memory, counts.samples, top);
   step.logit_row = rows.logit_row.device;
@@ -285,6 +286,7 @@ void BatchTensors::SetSample(const Rows& rows, const Counts& counts, bool top, i
                  .counts = counts_,
                  .last_token = last_token_,
                  .tokenizer_size = options_.tokenizer_size,
+                 .greedy = place.greedy,
                  .token = results.token.device,
                  .logprob = results.logprob.device,
                  .top_token = results.top_token.device,

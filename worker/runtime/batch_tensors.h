@@ -29,6 +29,7 @@ struct BatchPlace {
   int area = 0;
   int entries = 0;
   int32_t scratch_block = 0;
+  bool greedy = false;  // as in SampleArgs, of all rows that sample
 };
 
 // Some of a step's positions to score, after its draws: the logits' rows are used for one piece after the other.
@@ -106,7 +107,7 @@ class BatchTensors {
   bool FillScores(const engine::StepPlan& plan, const Rows& rows) const;
   void FillPadding(const Rows& rows, const Counts& counts, int first, int32_t block, int32_t slot) const;
   kernels::Batch MakeBatch(const Rows& rows, const Counts& counts, const BatchPlace& place) const;
-  void SetSample(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
+  void SetSample(const Rows& rows, const Counts& counts, bool top, const BatchPlace& place, StepTensors& step) const;
   void SetScores(const Rows& rows, const Counts& counts, bool top, int area, StepTensors& step) const;
   void SetPool(const engine::StepPlan& plan, const Rows& rows, const Counts& counts, int area, StepTensors& step) const;
 

@@ -24,6 +24,9 @@ std::vector<int> RecordedSizes(int slots) {
 constexpr int kSomeDecodeRows = 16;
 constexpr int64_t kLongStep = int64_t{384} * 2048 * 2048;
 
+// So many rows have logits that take a while to write and to read.
+constexpr int kManyRows = 65;
+
 engine::TokenLogprobs ReadLogprobs(const kernels::SampleArgs& drawn, int row, int alternatives) {
   engine::TokenLogprobs logprobs{.logprob = drawn.token.data<int32_t>()[row] < 0 ? NAN : drawn.logprob.data<float>()[row]};
   for (int i = 0; i < std::min(alternatives, kernels::kMaxLogprobs); ++i) {
@@ -68,14 +71,22 @@ absl::Status ModelRunner::ReserveKv(int blocks, kernels::Allocator& allocator) {
 
 absl::Status ModelRunner::RecordDecodeSteps() {
   for (const int entries : RecordedSizes(options_.slots)) {
-    const BatchPlace place{.entries = entries, .scratch_block = kv_cache_->blocks() - 1};
-    BERTH_ASSIGN_OR_RETURN(const StepTensors step, batch_->Fill(engine::StepPlan(), place));
-    // What is made at a first use is made before the recording.
-    Queue(step, std::nullopt);
-    BERTH_RETURN_IF_ERROR(ops_.Sync());
-    ops_.BeginRecording();
-    Compute(step);
-    BERTH_ASSIGN_OR_RETURN(recordings_[entries], ops_.EndRecording());
+    BatchPlace place{.entries = entries, .scratch_block = kv_cache_->blocks() - 1};
+    const auto record = [&](int& recording) -> absl::Status {
+      BERTH_ASSIGN_OR_RETURN(const StepTensors step, batch_->Fill(engine::StepPlan(), place));
+      // What is made at a first use is made before the recording.
+      Queue(step, std::nullopt);
+      BERTH_RETURN_IF_ERROR(ops_.Sync());
+      ops_.BeginRecording();
+      Compute(step);
+      BERTH_ASSIGN_OR_RETURN(recording, ops_.EndRecording());
+      return absl::OkStatus();
+    };
+    Recording& recordings = recordings_[entries];
+    BERTH_RETURN_IF_ERROR(record(recordings.any));
+    recordings.greedy = recordings.any;
+    place.greedy = entries >= kManyRows;
+    if (place.greedy) BERTH_RETURN_IF_ERROR(record(recordings.greedy));
   }
   return absl::OkStatus();
 }
@@ -89,9 +100,11 @@ absl::Status ModelRunner::Submit(const engine::StepPlan& plan) {
   }
   slots_.Apply(plan);
   const int entries = RecordedEntries(plan);
-  const BatchPlace place{.area = next_area_, .entries = entries, .scratch_block = kv_cache_->blocks() - 1};
+  const BatchPlace place{
+      .area = next_area_, .entries = entries, .scratch_block = kv_cache_->blocks() - 1, .greedy = IsGreedy(plan)};
   BERTH_ASSIGN_OR_RETURN(const StepTensors step, batch_->Fill(plan, place));
-  Queue(step, entries > 0 ? std::optional<int>(recordings_.at(entries)) : std::nullopt);
+  const auto recording = [&] { return place.greedy ? recordings_.at(entries).greedy : recordings_.at(entries).any; };
+  Queue(step, entries > 0 ? std::optional<int>(recording()) : std::nullopt);
   ops_.Mark(next_area_);
 
   Flight& flight = flights_.emplace_back();
@@ -127,6 +140,15 @@ int ModelRunner::RecordedEntries(const engine::StepPlan& plan) const {
   return plain ? found->first : 0;
 }
 
+bool ModelRunner::IsGreedy(const engine::StepPlan& plan) const {
+  return std::all_of(plan.rows().begin(), plan.rows().end(), [this](const engine::RowRecord& row) {
+    const engine::Sampling& sampling = slots_.sampling(row.slot);
+    return row.sample == 0 || (sampling.temperature == 0 && sampling.repetition_penalty == 1 &&
+                               sampling.presence_penalty == 0 && sampling.frequency_penalty == 0 && sampling.logprobs < 0 &&
+                               row.mask_words == 0 && !slots_.MayEdit(row.slot, row.position + row.count));
+  });
+}
+
 void ModelRunner::Queue(const StepTensors& step, std::optional<int> recording) {
   if (step.extras.bytes > 0) ops_.Upload(step.extras.to, step.extras.from, step.extras.bytes);
   if (!step.admit.slot.empty()) ops_.Admit(step.admit);
@@ -145,6 +167,7 @@ void ModelRunner::Queue(const StepTensors& step, std::optional<int> recording) {
 }
 
 void ModelRunner::Compute(const StepTensors& step) {
+  const bool best = step.sample.greedy && step.logit_row.dim(0) >= kManyRows;
   decoder_->Forward({.token = step.token,
                      .last_token = batch_->last_token(),
                      .batch = step.batch,
@@ -152,6 +175,7 @@ void ModelRunner::Compute(const StepTensors& step) {
                      .kv = kv_cache_->layers(),
                      .logit_row = step.logit_row,
                      .logits = step.sample.logits,
+                     .best_of = best ? step.sample.tokenizer_size : 0,
                      .pool = step.pool});
   if (!step.logit_row.empty()) ops_.Sample(step.sample);
   for (const ScorePiece& piece : step.scores) {

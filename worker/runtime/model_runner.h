@@ -47,8 +47,9 @@ class ModelRunner {
                                                              kernels::Ops& ops, const RunnerMemory& memory);
   // Once, before the first plan. One block more is reserved for padding.
   absl::Status ReserveKv(int blocks, kernels::Allocator& allocator);
-  // Records the step in which every one of so many sequences decodes, for growing numbers up to the slots. From then on such a
-  // step replays the next larger recording, filled up with padding, unless a row needs logit edits or alternatives.
+  // Records the step in which every one of so many sequences decodes, for growing numbers up to the slots, and once more where
+  // all of many are greedy. From then on such a step replays the next larger recording, filled up with padding, unless a row
+  // needs logit edits or alternatives.
   absl::Status RecordDecodeSteps();
 
   // Queues a plan; at most `depth` may be unawaited. An error is a device fault. Waits for the plans before it when a row's
@@ -59,7 +60,7 @@ class ModelRunner {
 
   KvCache& kv_cache() { return *kv_cache_; }
   // Of the rows that the last queued plan samples, in its order: f32 [slots, vocab] on the device, as sampling leaves them,
-  // unless it scores positions too.
+  // unless it scores positions too or many rows are all greedy.
   const kernels::Tensor& logits() const { return batch_->logits(); }
 
  private:
@@ -94,8 +95,14 @@ class ModelRunner {
       : slots_({.slots = options.slots, .max_length = options.max_length}), model_(model), options_(options), ops_(ops) {}
 
   bool NeedsTokensInFlight(const engine::StepPlan& plan) const;
+  struct Recording {
+    int any = 0, greedy = 0;
+  };
+
   // The entries of the recording that can stand for this plan; 0: none can.
   int RecordedEntries(const engine::StepPlan& plan) const;
+  // Whether nothing is read of the plan's logits but the highest of each row.
+  bool IsGreedy(const engine::StepPlan& plan) const;
   void Queue(const StepTensors& step, std::optional<int> recording);
   void Compute(const StepTensors& step);
   absl::StatusOr<engine::StepResult> Collect();
@@ -107,7 +114,7 @@ class ModelRunner {
   std::unique_ptr<BatchTensors> batch_;
   std::unique_ptr<model::Decoder> decoder_;
   std::optional<KvCache> kv_cache_;
-  std::map<int, int> recordings_;  // of so many entries
+  std::map<int, Recording> recordings_;  // of so many entries
   std::deque<Flight> flights_;
   std::deque<engine::StepResult> results_;  // of plans that ended and are not awaited yet
   int next_area_ = 0;

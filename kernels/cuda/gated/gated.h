@@ -10,4 +10,9 @@ namespace berth::kernels::cuda {
 // gate, weights in several segments or of another dtype, an inner or outer size that is no multiple of 8, unaligned rows.
 bool GatedMlpUp(Context& context, const MlpUpArgs& args);
 
+// The best token of each row of a Head, into context.best, as its norm and the same kernel. False, with nothing queued, where
+// more is asked for than HeadArgs::best_of, rows are few, or it does not take the shape: as above, and logits with a bias, a
+// cap or a scale that turns them round.
+bool BestOfHead(Context& context, const HeadArgs& args);
+
 }  // namespace berth::kernels::cuda

@@ -3,5 +3,6 @@
 namespace berth::kernels::cuda::gated {
 
 template void LaunchGated<__nv_bfloat16>(Context&, const GatedParams&, const GatedPlan&);
+template void LaunchBest<__nv_bfloat16>(Context&, const GatedParams&, const GatedPlan&);
 
 }  // namespace berth::kernels::cuda::gated

@@ -3,5 +3,6 @@
 namespace berth::kernels::cuda::gated {
 
 template void LaunchGated<__half>(Context&, const GatedParams&, const GatedPlan&);
+template void LaunchBest<__half>(Context&, const GatedParams&, const GatedPlan&);
 
 }  // namespace berth::kernels::cuda::gated

@@ -10,4 +10,8 @@ namespace berth::kernels::cuda::gated {
 template <typename T>
 void LaunchGated(Context& context, const GatedParams& params, const GatedPlan& plan);
 
+// The same for best tokens, of more tokens than a group's, in tiles of the largest width.
+template <typename T>
+void LaunchBest(Context& context, const GatedParams& params, const GatedPlan& plan);
+
 }  // namespace berth::kernels::cuda::gated

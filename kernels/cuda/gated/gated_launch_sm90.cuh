@@ -8,19 +8,19 @@
 
 namespace berth::kernels::cuda::gated {
 
-template <typename T, int kGroups, int kWidth, Shared kShared>
+template <typename T, int kGroups, int kWidth, Shared kShared, Result kResult>
 void Queue(Context& context, const GatedParams& params) {
   const int clusters = std::min(params.units, context.multiprocessors / kPair);
-  LaunchClusters(context, GatedProduct<T, kGroups, kWidth, kShared>, kPair, clusters * kPair, (kGroups + 1) * 128,
+  LaunchClusters(context, GatedProduct<T, kGroups, kWidth, kShared, kResult>, kPair, clusters * kPair, (kGroups + 1) * 128,
                  Stages(kWidth, kGroups) * StageBytes(kWidth, kGroups) + kBarrierBytes, params);
 }
 
-template <typename T, int kGroups, int kWidth>
+template <typename T, int kGroups, int kWidth, Result kResult = Result::kActivated>
 void QueueGroups(Context& context, const GatedParams& params, Shared shared) {
   if (kGroups == 1 || shared == Shared::kTokens) {
-    Queue<T, kGroups, kWidth, Shared::kTokens>(context, params);
+    Queue<T, kGroups, kWidth, Shared::kTokens, kResult>(context, params);
   } else if constexpr (kGroups > 1) {
-    Queue<T, kGroups, kWidth, Shared::kWeight>(context, params);
+    Queue<T, kGroups, kWidth, Shared::kWeight, kResult>(context, params);
   }
 }
 
@@ -46,6 +46,13 @@ void QueueWidth(Context& context, const GatedParams& params, const GatedPlan& pl
 template <typename T>
 void LaunchGated(Context& context, const GatedParams& params, const GatedPlan& plan) {
   QueueWidth<T>(context, params, plan);
+}
+
+template <typename T>
+void LaunchBest(Context& context, const GatedParams& params, const GatedPlan& plan) {
+  BERTH_CHECK(plan.width == kMaxWidth && plan.groups > 1) << plan.groups << " groups, width " << plan.width;
+  if (plan.groups == 2) return QueueGroups<T, 2, kMaxWidth, Result::kBest>(context, params, plan.shared);
+  QueueGroups<T, kMaxGroups, kMaxWidth, Result::kBest>(context, params, plan.shared);
 }
 
 }  // namespace berth::kernels::cuda::gated

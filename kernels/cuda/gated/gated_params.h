@@ -7,6 +7,7 @@
 namespace berth::kernels::cuda::gated {
 
 // out [tokens, inter] = silu(in · gateᵀ + bias) * (in · upᵀ + bias). The weight is [2 * inter, k]: gate rows, then up rows.
+// Or best [tokens]: the largest of in · weightᵀ among the first `ids` and its row, see util/best.cuh.
 struct GatedParams {
   CUtensorMap tokens;                   // boxes of what one block copies of a tile's tokens, kStep elements wide
   CUtensorMap tail;                     // the same of the last tokens, where they are no whole tile
@@ -17,6 +18,8 @@ struct GatedParams {
   const float* bias;  // or null
   void* out;
   int64_t out_stride;
+  uint64_t* best;
+  int ids;
   bool once;  // a cluster reads its part of the weight for all tokens
 };
 

@@ -14,6 +14,9 @@ inline constexpr int kBarrierBytes = 256;
 // What the two blocks of a cluster multiply alike, so that each copies half of it for both.
 enum class Shared { kTokens, kWeight };
 
+// What becomes of a tile's sums: outputs of an MLP, or the highest of each token's.
+enum class Result { kActivated, kBest };
+
 inline constexpr int kMinWidth = 128, kMaxWidth = 256, kWidthStep = 32;
 constexpr int MinWidth(int groups) { return groups < kMaxGroups ? kMinWidth : 192; }  // narrower ones are for fewer groups
 

@@ -2,11 +2,14 @@
 
 #include <cuda.h>
 
+#include <cfloat>
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/gated/gated_params.h"
 #include "kernels/cuda/gated/gated_plan.h"
 #include "kernels/cuda/util/activate.cuh"
+#include "kernels/cuda/util/best.cuh"
 #include "kernels/cuda/util/bulk_copy.cuh"
 #include "kernels/cuda/util/cluster.cuh"
 #include "kernels/cuda/util/launch.cuh"
@@ -24,7 +27,7 @@ inline constexpr int kUnitsOfGroup = 8;
 // One tile per block at a time: kGroups groups of four warps have 64 tokens each, the M of their products, and kWidth rows of
 // the weight, half of them gates, half the up rows of the same outputs, so that a thread holds both. One thread issues the
 // copies of stages, the weight's first before the grid dependency wait. The two blocks of a cluster share tokens or weight.
-template <typename T, int kGroups, int kWidth, Shared kShared>
+template <typename T, int kGroups, int kWidth, Shared kShared, Result kResult>
 class Walk {
  public:
   static constexpr int kStages = Stages(kWidth, kGroups), kHalf = kWidth / 2;
@@ -65,7 +68,7 @@ class Walk {
   // A group of four warps.
   __device__ void Consume(int group) {
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-    const uint32_t own = SharedAddress(empty_), other = AddressAt(own, rank_ ^ 1), base = SharedAddress(stages_);
+    const uint32_t other = AddressAt(SharedAddress(empty_), rank_ ^ 1), base = SharedAddress(stages_);
     const auto release = [&](int stage) {
       if (lane != 0) return;
       Arrive(empty_ + stage);
@@ -109,8 +112,14 @@ class Walk {
       sm90::WaitForProducts<0>();
       sm90::Settle(c);
       release(before);
-      if (params_.bias != nullptr) AddBias(c, tile.row, lane % 4);
-      Finish(c, token + warp * 16 + lane / 4, tile.row, lane % 4);
+      const int64_t own = token + warp * 16 + lane / 4;
+      if constexpr (kResult == Result::kBest) {
+        if (tile.row + kHalf > params_.inter || params_.inter + tile.row + kHalf > params_.ids) Exclude(c, tile.row, lane % 4);
+        FindBest(c, own, tile.row, lane % 4);
+      } else {
+        if (params_.bias != nullptr) AddBias(c, tile.row, lane % 4);
+        Finish(c, own, tile.row, lane % 4);
+      }
     }
   }
 
@@ -243,6 +252,45 @@ class Walk {
     }
   }
 
+  // What is in the tile beside the rows of its halves, and what is never drawn.
+  __device__ void Exclude(float (&c)[kWidth / 8][4], int row, int lane) const {
+#pragma unroll
+    for (int j = 0; j < kWidth / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int64_t column = row + j % (kHalf / 8) * 8 + 2 * lane + i % 2,
+                      id = j < kHalf / 8 ? column : params_.inter + column;
+        if (column >= params_.inter || id >= params_.ids) c[j][i] = -INFINITY;
+      }
+    }
+  }
+
+  // Columns are as above. Four lanes have the tile's logits of `token`, and of token + 8.
+  __device__ void FindBest(const float (&c)[kWidth / 8][4], int64_t token, int row, int lane) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float highest = -INFINITY;
+      int place = 0;  // ids rise with it, so the lowest of equals stays
+      bool poisoned = false;
+#pragma unroll
+      for (int j = 0; j < kWidth / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float logit = c[j][2 * i + e];
+          poisoned |= isnan(logit);
+          if (logit > highest) highest = logit, place = 8 * j + e;
+        }
+      }
+      const int column = row + place % kHalf + 2 * lane, id = place < kHalf ? column : static_cast<int>(params_.inter) + column;
+      uint64_t best = poisoned ? kPoisonedBest : PackBest(fminf(highest, FLT_MAX), id);
+      best = Larger(best, __shfl_xor_sync(~0u, best, 1));
+      best = Larger(best, __shfl_xor_sync(~0u, best, 2));
+      if (lane == 0 && token + 8 * i < params_.token_count) {
+        atomicMax(reinterpret_cast<unsigned long long*>(params_.best + token + 8 * i), best);
+      }
+    }
+  }
+
   const GatedParams& params_;
   std::byte* const stages_;
   const int rank_, cluster_, clusters_;
@@ -251,11 +299,11 @@ class Walk {
 
 #endif
 
-template <typename T, int kGroups, int kWidth, Shared kShared>
+template <typename T, int kGroups, int kWidth, Shared kShared, Result kResult>
 __global__ void __launch_bounds__((kGroups + 1) * 128, 1) GatedProduct(const __grid_constant__ GatedParams params) {
 #ifdef BERTH_HAS_SM90A
   extern __shared__ __align__(1024) std::byte gated_shared[];
-  Walk<T, kGroups, kWidth, kShared> walk(params, gated_shared);
+  Walk<T, kGroups, kWidth, kShared, kResult> walk(params, gated_shared);
   if (threadIdx.x == 0) walk.InitBarriers();
   LetSuccessorStart();
   SyncCluster();

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -172,6 +173,64 @@ TEST_P(CudaSampleTest, DrawsFromCrowdsAreTheCpus) {
       int same = 0;
       for (int r = 0; r < rows; ++r) same += cpu.token[r] == cuda.token[r];
       EXPECT_GE(same, rows - 3) << "spread " << spread << ", seed " << params.seed;
+    }
+  }
+}
+
+// Sums of whole numbers, so that logits are exact, and often equal. A head that leaves the next one bests of its own would
+// fail.
+TEST_P(CudaSampleTest, BestTokensOfGreedyRowsAreThoseOfTheirLogits) {
+  const auto whole = [&](std::initializer_list<int64_t> shape, int most) {
+    Twin& twin = Make(DType::kF32, GetParam(), shape);
+    std::uniform_int_distribution<int> values(-most, most);
+    for (int64_t i = 0; i < twin.host.elements(); ++i) twin.host.data<float>()[i] = static_cast<float>(values(random_));
+    Upload(twin);
+    return &twin;
+  };
+  const SlotSampling greedy{.temperature = 0};
+  for (const auto& [hidden, vocab] : {std::pair<int64_t, int64_t>{96, 9002}, {264, 514}, {64, 34000}, {72, 777}}) {
+    const Twin& weight = *whole({vocab, hidden}, 2);
+    for (const int rows : {64, 65, 128, 200, 256, 300, 500}) {
+      SCOPED_TRACE(testing::Message() << rows << " rows, " << hidden << " to " << vocab);
+      Twin& residual = *whole({rows + 3, hidden}, 1);
+      residual.host.data<float>()[hidden * 5] = std::nanf("");
+      Upload(residual);
+      std::vector<int32_t> picked(rows), slot(rows);
+      for (int i = 0; i < rows; ++i) picked[i] = rows + 2 - i, slot[i] = (i + 7) % rows;
+      Twin& slots = Make(DType::kU8, DType::kU8, {rows, static_cast<int64_t>(sizeof(greedy))});
+      for (int i = 0; i < rows; ++i) std::memcpy(slots.host_memory.data() + i * sizeof(greedy), &greedy, sizeof(greedy));
+      Upload(slots);
+      const Twin &row = Ints(picked), &slot_twin = Ints(slot), &position = Ints(slot);
+      const Twin& counts = Make(DType::kU32, DType::kU32, {rows, vocab});
+      const Twin& logits = Make(DType::kF32, DType::kF32, {rows, vocab});
+      const Twin &token = Ints(std::vector<int32_t>(rows, -7)), &last = Ints(std::vector<int32_t>(rows, -7)),
+                 &logprob = Floats({rows}, 0, 0);
+      RunBoth([&, ids = static_cast<int>(vocab) - 5](Ops& ops, auto side) {
+        ops.Head({.residual = side(residual),
+                  .row = side(row),
+                  .weight = WeightOf(side(weight)),
+                  .logits = side(logits),
+                  .best_of = ids});
+        ops.Sample({.logits = side(logits),
+                    .slot = side(slot_twin),
+                    .position = side(position),
+                    .params = side(slots),
+                    .counts = side(counts),
+                    .last_token = side(last),
+                    .tokenizer_size = ids,
+                    .greedy = true,
+                    .token = side(token),
+                    .logprob = side(logprob)});
+      });
+      ASSERT_TRUE(cuda_->Sync().ok());
+      const auto expect_equal = [&](const Twin& twin) {
+        std::vector<int32_t> device(twin.host.elements());
+        Copy(device.data(), twin.device.raw(), device.size() * 4);
+        EXPECT_TRUE(std::equal(device.begin(), device.end(), twin.host.data<int32_t>()));
+      };
+      expect_equal(token);
+      expect_equal(last);
+      EXPECT_EQ(token.host.data<int32_t>()[rows - 3], -1) << "the row with a NaN";
     }
   }
 }

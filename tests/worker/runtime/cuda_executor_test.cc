@@ -72,6 +72,25 @@ TEST_F(CudaExecutorTest, GreedyTextsSurviveChunksAndPreemption) {
   EXPECT_GE(same, 3) << "of 8 texts: a chunk of another size may round otherwise";
 }
 
+// A step of so many greedy rows leaves no logits; one row that needs them changes that for all.
+TEST_F(CudaExecutorTest, ManyGreedyRowsKeepTheirTextsBesideOneThatIsNot) {
+  options_.dtype = kernels::DType::kF16;
+  options_.slots = 96;
+  SetUp();
+  std::vector<SequenceSpec> specs;
+  for (int i = 0; i < 90; ++i) specs.push_back(Prompt(1 + i, 5 + i % 40, 12));
+  const auto want = Run(specs, options_, 2);
+  EXPECT_EQ(Run(specs, options_, 2), want) << "run to run";
+  SequenceSpec forced = Prompt(91, 9, 12);
+  forced.logit_bias = {{3, 100.f}};
+  specs.push_back(forced);
+  const auto got = Run(specs, options_, 2);
+  EXPECT_EQ(got.at(91), std::vector<int32_t>(12, 3));
+  int same = 0;
+  for (const auto& [id, tokens] : want) same += got.at(id) == tokens;
+  EXPECT_GE(same, 60) << "of 90 texts: another kernel may round otherwise";
+}
+
 TEST_F(CudaExecutorTest, SumsOfHiddenStatesAreTheCpus) {
   std::vector<SequenceSpec> specs;
   for (int i = 0; i < 6; ++i) {
