@@ -10,6 +10,10 @@ constexpr int kRanks = 4, kColumns = 2, kWidths[] = {80, 128, 144, 208};
 // A product that is shorter than what is around it leaves more SMs to that. Of more tokens it is slower than cuBLASLt's.
 constexpr int64_t kShortElements = int64_t{4} << 20, kShortTokens = 128;
 
+// Up to how many tokens a cluster has one tile, and no other block to copy them with: they are few beside its rows, and a
+// cluster of half the size finds its SMs sooner.
+constexpr int64_t AloneTokens(int width) { return std::min(split::kSetTokens, width * 4 / 9); }
+
 // Rows of the narrowest tile of which all are multiplied at once, 0 if there is none.
 int WidthOf(const Context& context, int64_t n, int64_t k) {
   const int64_t tiles = split::TilesAtOnce(context, kRanks, kColumns);
@@ -36,7 +40,10 @@ bool SplitLinear(Context& context, const Tensor& in, const LinearWeight& weight,
     using T = decltype(type);
     const auto epilogue = split::StoreEpilogue<T>::Of(finish, out);
     const auto launch = [&]<int kIndex>() {
-      if (width == kWidths[kIndex]) taken = split::Launch<T, kWidths[kIndex], kRanks, kColumns>(context, in, weight, epilogue);
+      constexpr int kWidth = kWidths[kIndex];
+      if (width != kWidth) return;
+      taken = in.dim(0) <= AloneTokens(kWidth) ? split::LaunchSets<T, kWidth, kRanks, 1, 1, 1>(context, in, weight, epilogue)
+                                               : split::Launch<T, kWidth, kRanks, kColumns>(context, in, weight, epilogue);
     };
     launch.template operator()<0>();
     launch.template operator()<1>();
