@@ -60,8 +60,11 @@ struct ImageAdapter {
   Tensor row;         // i32 [image rows], all different, or empty: none
 };
 
+// Padding: its row is zeros, as are then its products, which on a GPU take less power than those of any other row.
+inline constexpr int32_t kNoToken = INT32_MIN;
+
 struct EmbedArgs {
-  Tensor token;        // i32 [tokens]; t < 0 stands for last_token[~t]
+  Tensor token;        // i32 [tokens], kNoToken among them; other t < 0 stand for last_token[~t]
   Tensor last_token;   // i32 [slots] or empty: no token is negative
   LinearWeight table;  // [vocab, hidden]
   float scale = 1;

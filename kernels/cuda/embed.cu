@@ -14,9 +14,13 @@ __global__ void EmbedRows(const int32_t* token, const int32_t* last_token, const
   LetSuccessorStart();
   WaitForInputs();
   int32_t id = token[blockIdx.x];
+  T* to = out + blockIdx.x * out_stride;
+  if (id == kNoToken) {
+    for (int64_t i = threadIdx.x; i < hidden; i += kThreads) to[i] = FromFloat<T>(0);
+    return;
+  }
   if (id < 0) id = last_token[~id];
   const T* from = table + id * hidden;
-  T* to = out + blockIdx.x * out_stride;
   for (int64_t i = threadIdx.x; i < hidden; i += kThreads) to[i] = FromFloat<T>(ToFloat(from[i]) * scale);
 }
 

@@ -96,6 +96,18 @@ TEST(Embed, ANegativeTokenIsTheLastOneOfASlot) {
   ExpectSameBits(out.values(), expected.values());
 }
 
+TEST(Embed, NoTokenIsZeros) {
+  Random random(1);
+  const TestWeight table = MakeWeight(DType::kF32, 4, 8, random);
+  std::vector<int32_t> tokens = {kNoToken, 3}, last = {2};
+  GuardedRows out(2, 8, 0);
+  const auto ops = MakeCpuOps({.threads = 1});
+  ops->Embed({.token = Ints(tokens), .last_token = Ints(last), .table = table.view, .out = out.tensor()});
+  Doubles expected(8, 0);
+  expected.insert(expected.end(), table.values.begin() + 3 * 8, table.values.end());
+  ExpectClose(out.values(), expected, 0);
+}
+
 TEST(Embed, TokenOutsideTheTableIsABug) {
   Random random(1);
   const TestWeight table = MakeWeight(DType::kF32, 4, 8, random);

@@ -234,7 +234,7 @@ void BatchTensors::FillPadding(const Rows& rows, const Counts& counts, int first
   const int padding = counts.entries - first;
   for (int i = 0; i < padding; ++i) {
     const int entry = first + i, token = counts.tokens - padding + i, sample = counts.samples - padding + i;
-    rows.token.ints()[token] = 0;
+    rows.token.ints()[token] = kernels::kNoToken;
     rows.position.ints()[token] = 0;
     rows.sequence_of.ints()[token] = entry;
     rows.query_start.ints()[entry] = token;

@@ -24,7 +24,8 @@ struct BatchOptions {
 };
 
 // Which of the staging areas a step takes, and how many entries its batch gets; 0: one per row of the plan. What goes beyond
-// the rows is padding: token 0 at position 0 of `scratch_block`, drawn in the scratch slot, so that no kernel knows of it.
+// the rows is padding: no token at position 0 of `scratch_block`, drawn in the scratch slot, so that no kernel but Embed knows
+// of it.
 struct BatchPlace {
   int area = 0;
   int entries = 0;

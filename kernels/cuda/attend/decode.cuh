@@ -53,7 +53,7 @@ struct DecodeState {
   static constexpr int kDim = Shape::kDim;
   uint32_t query[kDim / 16][2];  // B operand
   float slope[2];                // of columns 2t, 2t + 1
-  int length[2];                 // of columns 2t, 2t + 1: they see positions before that
+  int length[2];                 // of columns 2t, 2t + 1: they see positions before that; 0 of columns without a head
   float out[kDim / 16][4];       // C: dimensions x columns
   float highest[2], sum[2];      // of columns 2t, 2t + 1: what weights are relative to, their sum over this lane's tokens
 
@@ -72,7 +72,7 @@ struct DecodeState {
       const int column = lane % 4 * 2 + i;
       slope[i] =
           params.attend.alibi_slope != nullptr && column < columns.count ? params.attend.alibi_slope[columns.Head(column)] : 0;
-      length[i] = columns.Length(row, column);
+      length[i] = column < columns.count ? columns.Length(row, column) : 0;
     }
   }
 
@@ -82,7 +82,8 @@ struct DecodeState {
       for (float& x : out[i]) x = 0;
     }
     for (int i = 0; i < 2; ++i) {
-      highest[i] = kNoScore;
+      // Where there is no head nothing reaches the base: weights are zeros, whose products take the least power.
+      highest[i] = length[i] > 0 ? kNoScore : -kNoScore;
       sum[i] = 0;
     }
   }

@@ -19,15 +19,17 @@ bool TakesWeight(const Context& context, const LinearWeight& weight, const Tenso
 bool SetWalk(const Context& context, const Tensor& normed, const LinearWeight& weight, const gated::GatedPlan& plan,
              gated::GatedParams& params) {
   const int64_t tokens = normed.dim(0), k = weight.k;
-  const bool shares_tokens = plan.shared == gated::Shared::kTokens;
-  const int64_t tile = plan.groups * gated::kGroupTokens, tail = gated::CopiedRows(tokens % tile, tile);
-  const int64_t copies = shares_tokens ? gated::kPair : 1;  // of a tile
+  const bool shares_tokens = plan.shared == gated::Shared::kTokens, smaller = plan.smaller_units > 0;
+  const int64_t tile = plan.groups * gated::kGroupTokens, last_tile = smaller ? tile - gated::kGroupTokens : tile;
+  const int64_t tail = gated::CopiedRows(tokens % last_tile, last_tile);  // the others begin at multiples of it
+  const int64_t copies = shares_tokens ? gated::kPair : 1;                // of a tile
   params.steps = static_cast<int>((k + gated::kStep - 1) / gated::kStep);
   params.token_units = static_cast<int>(plan.token_units);
   params.width_units = static_cast<int>(plan.width_units);
   params.token_count = tokens;
   params.inter = weight.n() / 2;
   params.units = params.token_units * params.width_units;
+  params.smaller_units = static_cast<int>(plan.smaller_units);
   params.once = params.token_units == 1;
   const auto map = [&](const void* data, int64_t rows, int64_t stride, int64_t box, CUtensorMap& to) {
     const MapDimension dimensions[] = {{k, 0, gated::kStep}, {rows, stride * 2, box}};
@@ -35,6 +37,7 @@ bool SetWalk(const Context& context, const Tensor& normed, const LinearWeight& w
                      dimensions, to);
   };
   return map(normed.raw(), tokens, normed.stride(0), tile / copies, params.tokens) &&
+         (!smaller || map(normed.raw(), tokens, normed.stride(0), last_tile, params.smaller)) &&
          (tail == 0 || map(normed.raw(), tokens, normed.stride(0), tail / copies, params.tail)) &&
          map(weight.segments[0].data, weight.n(), k, plan.width / 2, params.weight);
 }

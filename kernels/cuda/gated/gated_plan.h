@@ -26,6 +26,7 @@ struct GatedPlan {
   int groups = 2;         // a tile has kGroupTokens times as many tokens
   Shared shared = Shared::kWeight;
   int64_t token_units = 0, width_units = 0;  // of the tiles that a cluster takes at once
+  int64_t smaller_units = 0;                 // of token_units the last ones, whose tiles have a group less
 };
 
 // How many rows are copied of a tile of `tile` rows, of which `tokens` are there. A box that reaches beyond the last token
@@ -37,8 +38,8 @@ constexpr int64_t CopiedRows(int64_t tokens, int64_t tile) {
 constexpr int StageBytes(int width, int groups) { return (width + groups * kGroupTokens) * kStep * 2; }
 constexpr int Stages(int width, int groups) { return (kSharedBytes - kBarrierBytes) / StageBytes(width, groups); }
 
-// The plan whose tiles come out in the fewest of the cycles that products or the second-level cache take, of several that with
-// the largest tiles. A multiple of kWidthStep as `width` is taken as it is, 0 is chosen.
+// The plan whose tiles come out in the fewest of the cycles that products or the second-level cache take, of several within 3 %
+// that with the largest tiles. A multiple of kWidthStep as `width` is taken as it is, 0 is chosen.
 GatedPlan PlanGated(int64_t tokens, int64_t inter, int multiprocessors, int width);
 
 }  // namespace berth::kernels::cuda::gated

@@ -82,11 +82,15 @@ class Walk {
       parity ^= 1;
     };
     float c[kWidth / 8][4];
+    if (params_.once) {
+      sm90::ClearRows(stages_ + group * kGroupTokens * kStep * 2, kStages, StageBytes(kWidth, kGroups),
+                      TileOf(cluster_).rows - group * kGroupTokens, params_.steps, 1 + group);
+    }
     WaitForInputs();
     for (int wave = 0, unit; (unit = UnitOf(wave)) < params_.units; ++wave) {
       const Tile tile = TileOf(unit);
       const int token = tile.token + group * kGroupTokens;
-      if (token >= params_.token_count || tile.row >= params_.inter) {
+      if (group >= tile.groups || token >= params_.token_count || tile.row >= params_.inter) {
         for (int step = 0; step < params_.steps; ++step, next()) {
           WaitFor(full_ + stage, parity);
           release(stage);
@@ -126,6 +130,7 @@ class Walk {
  private:
   struct Tile {
     int token, row;  // its first token and gate
+    int groups;      // that have tokens in it, most of the time kGroups
     int rows;        // of its tokens that are copied
   };
   struct Cursor {
@@ -134,10 +139,12 @@ class Walk {
     Tile tile;
   };
 
-  // Every cluster has one in each wave. Where all of its units would be of the same tokens, it takes another one each time:
-  // some clusters would always have the tail.
+  // Every cluster has one in each wave. As many neighbours as there are units of the last tokens take turns, so that each
+  // meets all of these alike: some would always have the smaller tiles or the tail.
   __device__ int UnitOf(int wave) const {
-    const int place = clusters_ % params_.token_units == 0 ? (cluster_ + wave) % clusters_ : cluster_;
+    const int units = (params_.token_units - 1) % kUnitsOfGroup + 1, first = cluster_ - cluster_ % units;
+    const bool turns = first + units <= clusters_;
+    const int place = turns ? first + (cluster_ + wave * (units + 1 - clusters_ % units)) % units : cluster_;
     return wave * clusters_ + place;
   }
 
@@ -147,9 +154,11 @@ class Walk {
     const int units = min(kUnitsOfGroup, params_.token_units - group * kUnitsOfGroup);
     const int width_unit = rest / units, token_unit = group * kUnitsOfGroup + rest - width_unit * units;
     const bool weight = kShared == Shared::kWeight;
-    const int token = (weight ? token_unit * kPair + rank_ : token_unit) * kTileTokens;
-    return {token, (weight ? width_unit : width_unit * kPair + rank_) * kHalf,
-            static_cast<int>(CopiedRows(params_.token_count - token, kTileTokens))};
+    const int first_smaller = params_.token_units - params_.smaller_units, groups = kGroups - (token_unit >= first_smaller);
+    const int ahead = token_unit * kGroups - max(token_unit - first_smaller, 0);  // groups of a block
+    const int token = (weight ? ahead * kPair + rank_ * groups : ahead) * kGroupTokens;
+    return {token, (weight ? width_unit : width_unit * kPair + rank_) * kHalf, groups,
+            static_cast<int>(CopiedRows(params_.token_count - token, groups * kGroupTokens))};
   }
 
   // Over 16 elements of K. With three groups a kernel begins with 128 registers a thread, and a product of the whole width
@@ -197,7 +206,10 @@ class Walk {
     std::byte* const to = stages_ + cursor.stage * StageBytes(kWidth, kGroups);
     const int column = cursor.step * kStep;
     if (cursor.tile.rows == 0) return;
-    const CUtensorMap* const map = cursor.tile.rows == kTileTokens ? &params_.tokens : &params_.tail;
+    const bool smaller = params_.smaller_units > 0 && cursor.tile.rows == kTileTokens - kGroupTokens;
+    const CUtensorMap* const map = cursor.tile.rows == kTileTokens ? &params_.tokens
+                                   : smaller                       ? &params_.smaller
+                                                                   : &params_.tail;
     if constexpr (kShared == Shared::kTokens) {
       const int part = rank_ * cursor.tile.rows / kPair;
       TensorCopyToAll(to + part * kStep * 2, map, column, cursor.tile.token + part, full, kBoth, policy);

@@ -113,6 +113,8 @@ class Walk {
                       .lane = lane};
     typename Epilogue::template Own<kWidth, kStride, kRounds> own(
         epilogue_, place, shared_ + kStages * kStageBytes + kBarrierBytes + set_ * Epilogue::SharedBytes(kWidth, kRanks));
+    sm90::ClearRows(Stage(0) + set_ * kSetTokens * kStep * 2, kStages, kStageBytes, params_.token_rows - set_ * kSetTokens,
+                    count_, 1 + set_);
     WaitForInputs();
     own.Fetch();
     float c[kWidth / 8][4];

@@ -48,6 +48,23 @@ namespace berth::kernels::cuda::sm90 {
 #define BERTH_N14 BERTH_N12 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
 #define BERTH_N16 BERTH_N14 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
+// By a group of four warps, before its first products: of the 64 rows of 128 bytes that it multiplies in each stage, those from
+// `first` on, which no copy reaches, become zeros. What lies there costs as much power as any other row, and where power is
+// what holds a product that is time. Clearing is, too, so it is left where a stage is filled a few times only, or nothing is
+// multiplied.
+__device__ inline void ClearRows(std::byte* rows, int stages, int stage_bytes, int first, int steps, int barrier) {
+  constexpr int kRows = 64, kRowBytes = 128, kFills = 6;
+  if (first <= 0 || first >= kRows || steps < kFills * stages) return;
+#pragma unroll 1
+  for (int stage = 0; stage < stages; ++stage, rows += stage_bytes) {
+    for (int at = first * kRowBytes + threadIdx.x % 128 * 16; at < kRows * kRowBytes; at += 128 * 16) {
+      *reinterpret_cast<uint4*>(rows + at) = {};
+    }
+  }
+  FenceShared();
+  SyncWarpgroup(barrier);
+}
+
 // c [64, kWidth] += a · bᵀ over 16 inner elements by four warps: a [64, 16] and b [kWidth, 16] by descriptor, inner elements
 // contiguous.
 template <typename T, int kWidth>

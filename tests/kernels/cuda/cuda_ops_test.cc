@@ -113,7 +113,7 @@ TEST_P(CudaOpsTest, EmbedGatherAndHeadMatchTheCpu) {
   const int64_t hidden = 256, vocab = 1000;
   Twin &table = Values({vocab, hidden}, 0.1f), &out = Values({5, hidden}), &gathered = Values({3, hidden}),
        &logits = Make(DType::kF32, DType::kF32, {3, vocab});
-  const Twin &token = Ints({0, 999, 7, 7, 500}), &row = Ints({4, 0, 2}), &norm = Floats({hidden}, 1, 0.1f);
+  const Twin &token = Ints({0, 999, kNoToken, 7, 500}), &row = Ints({4, 0, 2}), &norm = Floats({hidden}, 1, 0.1f);
   const auto run = [&](Ops& ops, auto side) {
     ops.Embed({.token = side(token), .table = WeightOf(side(table)), .scale = 2, .out = side(out)});
     ops.Gather({.in = side(out), .row = side(row), .out = side(gathered)});

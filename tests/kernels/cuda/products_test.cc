@@ -119,8 +119,8 @@ TEST_P(ProductsTest, MlpUp) {
   }
 }
 
-// Every width of a tile with one to three groups, tokens and weight shared by two blocks, tiles without a partner, and ends
-// inside of tiles.
+// Every width of a tile with one to three groups, tokens and weight shared by two blocks, tiles without a partner, tiles of a
+// group less behind whole ones, and ends inside of tiles.
 TEST_P(ProductsTest, GatedMlpUpOfManyRows) {
   for (const auto& [hidden, inter] : {std::pair<int64_t, int64_t>{512, 1000},
                                       {72, 8600},
@@ -134,8 +134,8 @@ TEST_P(ProductsTest, GatedMlpUpOfManyRows) {
                                       {104, 6000}}) {
     Twin& weight = Values({2 * inter, hidden}, 1 / std::sqrt(float(hidden)));
     const Twin &norm = Floats({hidden}, 1, 0.1f), &bias = Floats({2 * inter}, 0, 0.2f);
-    for (const int rows : {33, 65, 129, 200, 257, 300, 1100}) {
-      if (rows > 300 && inter > 1000) continue;
+    for (const int rows : {33, 65, 129, 200, 257, 300, 590, 810, 870, 1100}) {
+      if (rows > 300 && inter > 1000 && inter != 5400 && inter < 12800) continue;
       SCOPED_TRACE(testing::Message() << rows << " rows, " << hidden << " to " << inter);
       const Guarded residual = GuardedValues(rows, hidden), out = GuardedValues(rows, inter);
       Compare(out, [&, inter = inter](Ops& ops, auto side) {

@@ -143,7 +143,7 @@ TEST_F(BatchTensorsTest, PaddingReadsTheScratchBlockAndDrawsInTheScratchSlot) {
   builder.Block({.slot = 2, .index = 0, .block = 7});
   builder.DecodeRow({.slot = 2, .position = 9, .sample = 1});
   const StepTensors step = Fill(builder, {.entries = 3, .scratch_block = 99});
-  EXPECT_THAT(Ints(step.token), ElementsAre(~2, 0, 0));
+  EXPECT_THAT(Ints(step.token), ElementsAre(~2, kernels::kNoToken, kernels::kNoToken));
   EXPECT_EQ(step.batch.tokens, 3);
   EXPECT_EQ(step.batch.sequences, 3);
   EXPECT_EQ(step.batch.decode_sequences, 3);
