@@ -21,7 +21,7 @@ bool SetWalk(const Context& context, const Tensor& normed, const LinearWeight& w
   const int64_t tokens = normed.dim(0), k = weight.k;
   const bool shares_tokens = plan.shared == gated::Shared::kTokens, smaller = plan.smaller_units > 0;
   const int64_t tile = plan.groups * gated::kGroupTokens, last_tile = smaller ? tile - gated::kGroupTokens : tile;
-  const int64_t tail = gated::CopiedRows(tokens % last_tile, last_tile);  // the others begin at multiples of it
+  const int64_t tail = gated::CopiedRows(tokens % last_tile, last_tile);  // smaller ones begin at multiples of it
   const int64_t copies = shares_tokens ? gated::kPair : 1;                // of a tile
   params.steps = static_cast<int>((k + gated::kStep - 1) / gated::kStep);
   params.token_units = static_cast<int>(plan.token_units);

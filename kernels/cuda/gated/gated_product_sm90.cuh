@@ -130,7 +130,7 @@ class Walk {
  private:
   struct Tile {
     int token, row;  // its first token and gate
-    int groups;      // that have tokens in it, most of the time kGroups
+    int groups;      // that multiply: kGroups, or one less
     int rows;        // of its tokens that are copied
   };
   struct Cursor {
