@@ -65,7 +65,7 @@ inline constexpr int32_t kNoToken = INT32_MIN;
 
 struct EmbedArgs {
   Tensor token;        // i32 [tokens], kNoToken among them; other t < 0 stand for last_token[~t]
-  Tensor last_token;   // i32 [slots] or empty: no token is negative
+  Tensor last_token;   // i32 [slots] or empty: there are none of these
   LinearWeight table;  // [vocab, hidden]
   float scale = 1;
   Tensor out;  // residual [tokens, hidden]

@@ -129,13 +129,16 @@ bool ModelRunner::NeedsTokensInFlight(const engine::StepPlan& plan) const {
   });
 }
 
+bool ModelRunner::MayEditLogits(const engine::RowRecord& row) const {
+  return row.mask_words != 0 || slots_.MayEdit(row.slot, row.position + row.count);
+}
+
 int ModelRunner::RecordedEntries(const engine::StepPlan& plan) const {
   if (plan.rows().empty()) return 0;
   const auto found = recordings_.lower_bound(static_cast<int>(plan.rows().size()));
   if (found == recordings_.end()) return 0;
   const bool plain = std::all_of(plan.rows().begin(), plan.rows().end(), [this](const engine::RowRecord& row) {
-    return row.count == 1 && row.sample == 1 && row.mask_words == 0 && slots_.sampling(row.slot).logprobs <= 0 &&
-           !slots_.MayEdit(row.slot, row.position + 1);
+    return row.count == 1 && row.sample == 1 && slots_.sampling(row.slot).logprobs <= 0 && !MayEditLogits(row);
   });
   return plain ? found->first : 0;
 }
@@ -143,9 +146,9 @@ int ModelRunner::RecordedEntries(const engine::StepPlan& plan) const {
 bool ModelRunner::IsGreedy(const engine::StepPlan& plan) const {
   return std::all_of(plan.rows().begin(), plan.rows().end(), [this](const engine::RowRecord& row) {
     const engine::Sampling& sampling = slots_.sampling(row.slot);
-    return row.sample == 0 || (sampling.temperature == 0 && sampling.repetition_penalty == 1 &&
-                               sampling.presence_penalty == 0 && sampling.frequency_penalty == 0 && sampling.logprobs < 0 &&
-                               row.mask_words == 0 && !slots_.MayEdit(row.slot, row.position + row.count));
+    return row.sample == 0 ||
+           (sampling.temperature == 0 && sampling.repetition_penalty == 1 && sampling.presence_penalty == 0 &&
+            sampling.frequency_penalty == 0 && sampling.logprobs < 0 && !MayEditLogits(row));
   });
 }
 

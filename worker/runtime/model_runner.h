@@ -99,6 +99,8 @@ class ModelRunner {
     int any = 0, greedy = 0;
   };
 
+  // Whether a mask or edits may change the logits that the row's last position has.
+  bool MayEditLogits(const engine::RowRecord& row) const;
   // The entries of the recording that can stand for this plan; 0: none can.
   int RecordedEntries(const engine::StepPlan& plan) const;
   // Whether nothing is read of the plan's logits but the highest of each row.
