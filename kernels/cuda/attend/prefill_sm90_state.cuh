@@ -37,20 +37,22 @@ struct PrefillSm90State {
   uint32_t weight[Shape::kTokens / 16][4];
 
   __device__ void Score(uint32_t queries, uint32_t keys) {
+    const uint64_t first_queries = sm90::Descriptor(queries), first_keys = sm90::Descriptor(keys);
     sm90::FenceProducts();
 #pragma unroll
     for (int k = 0; k < Shape::kDim / 16; ++k) {
-      sm90::MultiplyShared<T>(score, sm90::Descriptor(queries + k / 4 * Shape::kQueryColumn + k % 4 * 32),
-                              sm90::Descriptor(keys + k / 4 * Shape::kTileColumn + k % 4 * 32), k > 0);
+      sm90::MultiplyShared<T>(score, sm90::Behind(first_queries, k / 4 * Shape::kQueryColumn + k % 4 * 32),
+                              sm90::Behind(first_keys, k / 4 * Shape::kTileColumn + k % 4 * 32), k > 0);
     }
     sm90::CommitProducts();
   }
 
   __device__ void AddValues(uint32_t values) {
+    const uint64_t first_values = sm90::Descriptor(values, Shape::kTileColumn);
     sm90::FenceProducts();
 #pragma unroll
     for (int k = 0; k < Shape::kTokens / 16; ++k) {
-      sm90::MultiplyRegisters<T>(out, weight[k], sm90::Descriptor(values + k * 16 * 128, Shape::kTileColumn));
+      sm90::MultiplyRegisters<T>(out, weight[k], sm90::Behind(first_values, k * 16 * 128));
     }
     sm90::CommitProducts();
   }

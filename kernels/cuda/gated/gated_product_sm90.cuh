@@ -69,6 +69,8 @@ class Walk {
   __device__ void Consume(int group) {
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     const uint32_t other = AddressAt(SharedAddress(empty_), rank_ ^ 1), base = SharedAddress(stages_);
+    const uint64_t first_tokens = sm90::Descriptor(base + group * kGroupTokens * kStep * 2);
+    const uint64_t first_weight = sm90::Descriptor(base + kTokenBytes);
     const auto release = [&](int stage) {
       if (lane != 0) return;
       Arrive(empty_ + stage);
@@ -102,11 +104,12 @@ class Walk {
       int before = 0;
       for (int step = 0; step < params_.steps; ++step) {
         WaitFor(full_ + stage, parity);
-        const uint32_t at = base + stage * StageBytes(kWidth, kGroups);
-        const uint64_t a = sm90::Descriptor(at + group * kGroupTokens * kStep * 2), b = sm90::Descriptor(at + kTokenBytes);
+        const uint32_t at = stage * StageBytes(kWidth, kGroups);
         sm90::FenceProducts();
 #pragma unroll
-        for (int k = 0; k < kStep / 16; ++k) Multiply(c, a + 2 * k, b + 2 * k);  // 32 bytes, in units of 16
+        for (int k = 0; k < kStep / 16; ++k) {
+          Multiply(c, sm90::Behind(first_tokens, at + 32 * k), sm90::Behind(first_weight, at + 32 * k));
+        }
         sm90::CommitProducts();
         sm90::WaitForProducts<1>();
         if (step > 0) release(before);
@@ -169,7 +172,7 @@ class Walk {
     } else {
       auto* const halves = reinterpret_cast<float(*)[kHalf / 8][4]>(c);
       sm90::MultiplyTile<T, kHalf>(halves[0], a, b);
-      sm90::MultiplyTile<T, kHalf>(halves[1], a, b + kHalf * kStep * 2 / 16);
+      sm90::MultiplyTile<T, kHalf>(halves[1], a, sm90::Behind(b, kHalf * kStep * 2));
     }
   }
 
@@ -325,7 +328,7 @@ __global__ void __launch_bounds__((kGroups + 1) * 128, 1) GatedProduct(const __g
     __syncwarp();
   } else {
     if constexpr (kGroups > 1) sm90::TakeRegisters<kGroups == 2 ? 232 : 160>();
-    walk.Consume(threadIdx.x / 128 - 1);
+    walk.Consume(sm90::Uniform(threadIdx.x / 128) - 1);
   }
   SyncCluster();  // until then the other block may write here
 #endif

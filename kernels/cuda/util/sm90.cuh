@@ -27,12 +27,22 @@ __device__ void TakeRegisters() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+// `x`, which is the same in all lanes. The compiler may keep what is made of it in registers of the warp, where products take
+// their descriptors from.
+__device__ inline int Uniform(int x) { return __shfl_sync(~0u, x, 0); }
+
 // Matrix descriptor of an operand in shared memory whose rows of 128 bytes are swizzled as a bulk tensor copy does it, eight
 // rows after eight. `column_stride`: bytes from one 128-byte column to the next, for operands that are contiguous across the
 // product's inner dimension.
 __device__ inline uint64_t Descriptor(uint32_t address, uint32_t column_stride = 16) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kEightRows = uint64_t{1024 >> 4} << 32;
   return kSwizzle128 | kEightRows | uint64_t{column_stride >> 4} << 16 | (address & 0x3ffff) >> 4;
+}
+
+// The descriptor of what lies `bytes` behind, a multiple of 16: an addition, where one made from an address takes five
+// instructions, of every warp and for every product.
+__device__ inline uint64_t Behind(uint64_t descriptor, uint32_t bytes) {
+  return (descriptor & ~uint64_t{0xffffffff}) | (static_cast<uint32_t>(descriptor) + (bytes >> 4));
 }
 
 // Products run behind the program: registers that it wrote before are fenced, a batch of products is committed, and its results
