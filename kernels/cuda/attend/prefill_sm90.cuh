@@ -28,7 +28,7 @@ template <typename T, int kRanks>
 __device__ void Consume(const AttendParams& params, const PrefillWork& work, int before, uint32_t queries, uint32_t tiles,
                         Barrier& queries_empty, PrefillShared& shared) {
   using Shape = PrefillSm90Shape;
-  const int group = sm90::Uniform(threadIdx.x / 128);
+  const int group = sm90::Warpgroup();
   const PrefillTile& tile = work.tile;
   const int group_row = tile.first_row + group * Shape::kGroupRows, warp_row = group_row + threadIdx.x % 128 / 32 * 16;
   const int warp_first = tile.position + warp_row / params.group, warp_last = tile.position + (warp_row + 15) / params.group;

@@ -328,7 +328,7 @@ __global__ void __launch_bounds__((kGroups + 1) * 128, 1) GatedProduct(const __g
     __syncwarp();
   } else {
     if constexpr (kGroups > 1) sm90::TakeRegisters<kGroups == 2 ? 232 : 160>();
-    walk.Consume(sm90::Uniform(threadIdx.x / 128) - 1);
+    walk.Consume(sm90::Warpgroup() - 1);
   }
   SyncCluster();  // until then the other block may write here
 #endif

@@ -27,9 +27,9 @@ __device__ void TakeRegisters() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-// `x`, which is the same in all lanes. The compiler may keep what is made of it in registers of the warp, where products take
-// their descriptors from.
-__device__ inline int Uniform(int x) { return __shfl_sync(~0u, x, 0); }
+// The group of four warps that a thread is in. Shuffled, so that the compiler may keep what follows from it in registers of the
+// warp, where products take their descriptors from.
+__device__ inline int Warpgroup() { return __shfl_sync(~0u, threadIdx.x / 128, 0); }
 
 // Matrix descriptor of an operand in shared memory whose rows of 128 bytes are swizzled as a bulk tensor copy does it, eight
 // rows after eight. `column_stride`: bytes from one 128-byte column to the next, for operands that are contiguous across the
